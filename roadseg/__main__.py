@@ -1,0 +1,5 @@
+"""Lets `python -m roadseg` do what `roadseg` does."""
+
+from roadseg.cli import main
+
+main()

@@ -1,0 +1,57 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from roadseg.classes import IGNORE_INDEX
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "samples" / "drive.mp4"
+WEIGHTS = ROOT / "weights" / "unet-lite.onnx"
+CHECKPOINT = ROOT / "weights" / "unet-lite.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    ours = [t for t in set(threading.enumerate()) - before if t.name.startswith("roadseg")]
+    assert not ours, f"still alive: {ours}"
+
+
+def write_pair(root: Path, split: str, name: str, image: np.ndarray, target: np.ndarray) -> None:
+    for folder, picture in (
+        (split, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)),
+        (f"{split}annot", target),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        _, data = cv2.imencode(".png", picture)
+        (root / folder / f"{name}.png").write_bytes(data.tobytes())
+
+
+def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A street of rectangles: sky, building, road, a car, an unlabelled corner."""
+    rng = np.random.default_rng(seed)
+    target = np.full((height, width), 3, np.uint8)
+    horizon = int(rng.integers(height // 3, height // 2))
+    target[:horizon] = 0
+    target[horizon // 2 : horizon, : width // 2] = 1
+    left = int(rng.integers(0, width // 2))
+    target[horizon : horizon + height // 4, left : left + width // 4] = 8
+    target[-6:, -6:] = IGNORE_INDEX
+    colors = rng.integers(0, 256, (12, 3)) // 8 + np.linspace(0, 220, 12)[:, None].astype(int)
+    noise = rng.integers(0, 12, (height, width, 3))
+    return (colors[target] + noise).clip(0, 255).astype(np.uint8), target
+
+
+@pytest.fixture(scope="session")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set in the SegNet layout."""
+    root = tmp_path_factory.mktemp("streets")
+    for split, seeds in (("train", range(6)), ("val", range(6, 8))):
+        for seed in seeds:
+            write_pair(root, split, f"{seed:03d}", *scene(seed))
+    return root

@@ -1,0 +1,95 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roadseg.classes import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE
+from roadseg.config import InferConfig, ModelSpec, TrainConfig
+from roadseg.errors import ConfigError, ModelFileError
+
+colors = st.tuples(*[st.integers(0, 255)] * 3)
+
+
+@given(
+    arch=st.text(),
+    width=st.integers(),
+    size=st.tuples(st.integers(), st.integers()),
+    names=st.lists(st.text()).map(tuple),
+    palette=st.lists(colors).map(tuple),
+    metrics=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)),
+)
+def test_model_record_survives_the_round_trip(arch, width, size, names, palette, metrics) -> None:
+    spec = ModelSpec(
+        arch=arch, width=width, size_hw=size, class_names=names, palette=palette, metrics=metrics
+    )
+    assert ModelSpec.from_json(spec.to_json(), Path("m")) == spec
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "extra": 2}'])
+def test_damaged_model_record_is_refused_with_the_file(text) -> None:
+    with pytest.raises(ModelFileError, match=r"model\.onnx carries a damaged"):
+        ModelSpec.from_json(text, Path("model.onnx"))
+
+
+def test_record_of_a_later_version_asks_for_an_update() -> None:
+    later = replace(ModelSpec(arch="unet", width=8), format=99).to_json()
+    with pytest.raises(ModelFileError, match=r"format 99.*update roadseg"):
+        ModelSpec.from_json(later, Path("model.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"epochs": 0}, "--epochs"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"width": 0}, "--width"),
+        ({"lr": 0.0}, "--lr"),
+        ({"workers": -1}, "--workers"),
+    ],
+)
+def test_bad_training_settings_name_the_flag(changes, flag) -> None:
+    with pytest.raises(ConfigError, match=flag):
+        TrainConfig(data=Path("d"), out=Path("o"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"alpha": 1.5}, "--alpha"),
+        ({"start_s": -1.0}, "--start"),
+        ({"start_s": 2.0, "end_s": 1.0}, "--end"),
+    ],
+)
+def test_bad_inference_settings_name_the_flag(changes, flag) -> None:
+    with pytest.raises(ConfigError, match=flag):
+        InferConfig(source=Path("a"), out=Path("b"), weights=Path("w"), **changes)
+
+
+def test_output_may_not_be_the_input(tmp_path) -> None:
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"film")
+    link = tmp_path / "b.mp4"
+    link.symlink_to(film)
+    with pytest.raises(ConfigError, match="--out is the input"):
+        InferConfig(source=film, out=link, weights=Path("w"))
+
+
+def test_classes_are_those_of_camvid_in_order() -> None:
+    assert CLASS_NAMES == (
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+        "unlabelled",
+    )
+    assert IGNORE_INDEX == NUM_CLASSES == 11
+    assert len(set(PALETTE)) == len(CLASSES)
