@@ -1,0 +1,174 @@
+"""Pictures to network size and class maps back: aspect ratio kept, edges smooth.
+
+A picture is shrunk or enlarged by one factor for both sides and laid in the middle of the network's
+input; what is left over is grey. The way back cuts the picture's part out of the class map and
+brings it to the picture's size.
+"""
+
+from dataclasses import dataclass
+from math import floor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.errors import ConfigError
+
+SIDE_MULTIPLE = 32
+"""Sides of a network input are multiples of the encoder's stride."""
+PADDING_VALUE = 127
+"""Grey that the networks see as zero."""
+MAX_PADDED_SHARE = 0.02
+"""Share of the input that may be grey when a size is chosen freely."""
+
+
+def network_size(frame_hw: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """Choose a network input for a frame: the largest of at most `pixels` that is filled well.
+
+    Args:
+        frame_hw: Height and width of the frame.
+        pixels: Area not to be exceeded.
+
+    Returns:
+        Height and width, multiples of `SIDE_MULTIPLE`.
+    """
+    best, best_key = (SIDE_MULTIPLE, SIDE_MULTIPLE), (False, 0.0)
+    for height in range(SIDE_MULTIPLE, pixels // SIDE_MULTIPLE + 1, SIDE_MULTIPLE):
+        for width in range(SIDE_MULTIPLE, pixels // height + 1, SIDE_MULTIPLE):
+            placement = Placement.fit(frame_hw, (height, width))
+            filled = placement.content_hw[0] * placement.content_hw[1]
+            well_filled = 1 - filled / (height * width) <= MAX_PADDED_SHARE
+            key = (well_filled, float(filled))
+            if key > best_key:
+                best, best_key = (height, width), key
+    return best
+
+
+def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+    """Return (height, width) of a size as users write it behind a flag, "WIDTHxHEIGHT".
+
+    Raises:
+        ConfigError: The text is no size, or a side is not a multiple of `SIDE_MULTIPLE`.
+    """
+    width_text, _, height_text = text.lower().partition("x")
+    if not (width_text.isdecimal() and height_text.isdecimal()):
+        raise ConfigError(f"{flag} is {text!r}; give WIDTHxHEIGHT, such as {flag} 512x384")
+    width, height = int(width_text), int(height_text)
+    if width % SIDE_MULTIPLE or height % SIDE_MULTIPLE or not width or not height:
+        near_w, near_h = (max(round(s / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE for s in (width, height))
+        raise ConfigError(
+            f"{flag} is {width}x{height}; both sides must be multiples of {SIDE_MULTIPLE}; "
+            f"use {flag} {near_w}x{near_h}"
+        )
+    return height, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a frame lies in the network's input."""
+
+    frame_hw: tuple[int, int]
+    """Height and width of the frame."""
+    network_hw: tuple[int, int]
+    """Height and width of the network's input."""
+    content_hw: tuple[int, int]
+    """Height and width of the frame within the input."""
+    top: int
+    """Grey rows above the frame."""
+    left: int
+    """Grey columns to its left."""
+
+    @classmethod
+    def fit(cls, frame_hw: tuple[int, int], network_hw: tuple[int, int]) -> "Placement":
+        """Place a frame as large as it goes, in the middle, at its own aspect ratio."""
+        scale = min(network_hw[0] / frame_hw[0], network_hw[1] / frame_hw[1])
+        height, width = (
+            min(max(round(side * scale), 1), limit)
+            for side, limit in zip(frame_hw, network_hw, strict=True)
+        )
+        return cls(
+            frame_hw=frame_hw,
+            network_hw=network_hw,
+            content_hw=(height, width),
+            top=floor((network_hw[0] - height) / 2),
+            left=floor((network_hw[1] - width) / 2),
+        )
+
+    def pad(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Lay a picture of `content_hw`, (H, W, 3) RGB, in the network's input."""
+        if self.content_hw == self.network_hw:
+            return content
+        canvas = np.full((*self.network_hw, 3), PADDING_VALUE, np.uint8)
+        canvas[self._window] = content
+        return canvas
+
+    def place(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the network's input for a picture of `frame_hw`, (H, W, 3) RGB."""
+        height, width = self.content_hw
+        shrinks = height < self.frame_hw[0]
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return self.pad(_u8(cv2.resize(picture, (width, height), interpolation=method)))
+
+    def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
+        return resize_class_map(class_map[self._window], self.frame_hw)
+
+    def restore_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the frame's logits (C, *frame_hw) from the network's (C, h, w) at any stride.
+
+        The scale and the shift of both steps, stride and placement, go into one interpolation.
+        """
+        rows = _source_positions(self.frame_hw[0], self.content_hw[0], self.top)
+        columns = _source_positions(self.frame_hw[1], self.content_hw[1], self.left)
+        map_y = (rows + 0.5) * (logits.shape[1] / self.network_hw[0]) - 0.5
+        map_x = (columns + 0.5) * (logits.shape[2] / self.network_hw[1]) - 0.5
+        grid_x, grid_y = np.meshgrid(map_x.astype(np.float32), map_y.astype(np.float32))
+        remapped = (
+            cv2.remap(c, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for c in logits
+        )
+        return np.stack(list(remapped)).astype(np.float32, copy=False)
+
+    @property
+    def _window(self) -> tuple[slice, slice]:
+        height, width = self.content_hw
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring a class map to another size with smooth edges.
+
+    Each class present is resized as a picture of its own and each pixel goes to the class that is
+    strongest there, so an edge becomes a slanted line rather than a staircase.
+
+    Args:
+        class_map: (h, w) ids.
+        size_hw: Height and width wanted.
+
+    Returns:
+        (H, W) ids, all of which occur in `class_map`.
+    """
+    if class_map.shape == size_hw:
+        return class_map
+    height, width = size_hw
+    present = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1))
+    result = np.full(size_hw, present[0], np.uint8)
+    strongest = np.zeros(size_hw, np.uint8)
+    for class_id in present:
+        member = cv2.inRange(class_map, int(class_id), int(class_id))  # (h, w) 0 or 255
+        strength = cv2.resize(member, (width, height), interpolation=cv2.INTER_LINEAR)
+        wins = cv2.compare(strength, strongest, cv2.CMP_GT)
+        cv2.max(strongest, strength, strongest)
+        result[wins != 0] = class_id
+    return result
+
+
+def _source_positions(frame_side: int, content_side: int, offset: int) -> NDArray[np.float64]:
+    """Return where in the network's input the centres of the frame's pixels lie, along one side."""
+    centers = np.arange(frame_side, dtype=np.float64) + 0.5
+    return centers * (content_side / frame_side) - 0.5 + offset
+
+
+def _u8(picture: object) -> NDArray[np.uint8]:
+    """Tell the type checker what OpenCV returns for uint8 pictures."""
+    return np.asarray(picture, np.uint8)

@@ -1,0 +1,115 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roadseg.errors import ConfigError
+from roadseg.imaging import Placement, network_size, parse_size, resize_class_map
+
+sides = st.integers(20, 400)
+network_sides = st.integers(1, 10).map(lambda n: 32 * n)
+
+
+@given(frame=st.tuples(sides, sides), network=st.tuples(network_sides, network_sides))
+def test_placement_keeps_the_aspect_ratio_and_lies_inside(frame, network) -> None:
+    placement = Placement.fit(frame, network)
+    for content, limit, first in zip(
+        placement.content_hw, network, (placement.top, placement.left), strict=True
+    ):
+        assert first >= 0 and first + content <= limit
+    scale = min(network[0] / frame[0], network[1] / frame[1])
+    for content, side in zip(placement.content_hw, frame, strict=True):
+        assert abs(content - side * scale) <= max(0.5, 1 - side * scale)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    frame=st.tuples(st.integers(60, 300), st.integers(60, 300)),
+    row=st.floats(0.25, 0.75),
+    column=st.floats(0.25, 0.75),
+)
+def test_restoring_a_placed_edge_puts_it_where_it_was(frame, row, column) -> None:
+    height, width = frame
+    class_map = np.zeros(frame, np.uint8)
+    class_map[round(row * height) :, round(column * width) :] = 1
+    placement = Placement.fit(frame, (192, 256))
+    placed = placement.place(np.repeat(class_map[..., None] * 255, 3, axis=2))
+    seen = (placed[..., 0] > 127).astype(np.uint8)
+    restored = placement.restore(seen)
+    assert restored.shape == frame
+    # An edge moves by less than a pixel of the coarser of the two grids.
+    slack = max(1.0, height / placement.content_hw[0], width / placement.content_hw[1])
+    wrong = np.argwhere(restored != class_map)
+    edge = np.array([round(row * height), round(column * width)])
+    assert all(np.abs(place - edge + 0.5).min() <= slack + 0.5 for place in wrong)
+
+
+@settings(deadline=None, max_examples=30)
+@given(frame=st.tuples(st.integers(40, 200), st.integers(40, 200)))
+def test_restored_logits_are_largest_where_the_class_map_says(frame) -> None:
+    placement = Placement.fit(frame, (128, 160))
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(4, 32, 40)).astype(np.float32)
+    fine = np.stack([cv2.resize(c, (160, 128), interpolation=cv2.INTER_LINEAR) for c in coarse])
+    restored = placement.restore_logits(coarse)
+    assert restored.shape == (4, *frame)
+    by_logits = restored.argmax(axis=0)
+    by_map = placement.restore(fine.argmax(axis=0).astype(np.uint8))
+    assert (by_logits == by_map).mean() > 0.85  # they differ along edges, of which noise has many
+
+
+def test_restored_logits_of_a_ramp_are_the_ramp() -> None:
+    placement = Placement.fit((90, 160), (128, 160))  # 19 grey rows above, 19 below
+    rows = (np.arange(32) + 0.5) * 4  # each coarse row's centre in the network's input
+    coarse = np.broadcast_to(rows[:, None], (32, 40)).astype(np.float32)[None]
+    restored = placement.restore_logits(coarse)[0]
+    expected = np.arange(90) + 0.5 + 19
+    np.testing.assert_allclose(restored[:, 80], expected, atol=0.13)  # OpenCV rounds to 1/32 pixel
+
+
+@given(
+    class_map=st.integers(0, 2**32 - 1).map(
+        lambda seed: np.random.default_rng(seed).integers(0, 12, (13, 17), np.uint8)
+    ),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+)
+@settings(deadline=None)
+def test_resizing_invents_no_class(class_map, size) -> None:
+    resized = resize_class_map(class_map, size)
+    assert resized.shape == size
+    assert set(np.unique(resized)) <= set(np.unique(class_map))
+
+
+def test_resizing_smooths_a_slanted_edge() -> None:
+    small = np.tril(np.ones((16, 16), np.uint8))
+    large = resize_class_map(small, (128, 128))
+    steps = np.diff((large == 1).sum(axis=1).astype(int))
+    away_from_the_border = steps[8:-8]
+    assert away_from_the_border.max() <= 2  # nearest neighbour would step by 8
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [((360, 480), (384, 512)), ((540, 960), (320, 576)), ((1080, 1920), (320, 576))],
+)
+def test_network_size_for_common_films(frame, expected) -> None:
+    assert network_size(frame, 384 * 512) == expected
+
+
+@given(frame=st.tuples(st.integers(16, 4320), st.integers(16, 7680)))
+@settings(deadline=None, max_examples=50)
+def test_network_size_always_fits(frame) -> None:
+    height, width = network_size(frame, 384 * 512)
+    assert height % 32 == width % 32 == 0
+    assert 32 * 32 <= height * width <= 384 * 512
+
+
+@pytest.mark.parametrize("text", ["500x333", "512", "x", "0x0", "axb", "-32x32", "512x384x3"])
+def test_bad_sizes_are_refused_with_the_flag(text) -> None:
+    with pytest.raises(ConfigError, match="--size"):
+        parse_size(text)
+
+
+def test_size_is_written_width_first() -> None:
+    assert parse_size("512x384") == (384, 512)
