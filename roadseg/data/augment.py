@@ -1,0 +1,143 @@
+"""Random changes to a picture and its target, alike in geometry, the picture alone in colour.
+
+Every change draws from the generator it is given, so a sample is a pure function of its seed.
+"""
+
+from math import cos, exp, log, radians, sin
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.classes import CLASS_NAMES, IGNORE_INDEX
+from roadseg.config import AugmentConfig
+from roadseg.imaging import PADDING_VALUE
+
+RARE_CLASSES = tuple(
+    CLASS_NAMES.index(name) for name in ("pole", "sign", "fence", "pedestrian", "bicyclist")
+)
+
+Picture = NDArray[np.uint8]
+
+
+def augment(
+    picture: Picture,
+    target: Picture,
+    crop_hw: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[Picture, Picture]:
+    """Return a random crop of a sample, changed as `config` says.
+
+    Args:
+        picture: (H, W, 3) RGB.
+        target: (H, W) ids.
+        crop_hw: Height and width of the crop.
+        config: Strengths.
+        rng: Source of all randomness.
+
+    Returns:
+        The picture (*crop_hw, 3) and the target crop_hw; beyond the picture's edge they are grey
+        and `IGNORE_INDEX`.
+    """
+    if config.color:
+        picture = _color(picture, config.color, rng)
+    if rng.random() < config.camera:
+        picture = _camera(picture, rng)
+    matrix = _random_affine(target, crop_hw, config, rng)
+    size_wh = crop_hw[::-1]
+    picture = cv2.warpAffine(  # type: ignore[assignment]
+        picture,
+        matrix,
+        size_wh,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PADDING_VALUE,) * 3,
+    )
+    target = cv2.warpAffine(  # type: ignore[assignment]
+        target,
+        matrix,
+        size_wh,
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORE_INDEX,
+    )
+    return picture, target
+
+
+def _random_affine(
+    target: Picture, crop_hw: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the 2x3 matrix that takes picture coordinates to the crop's."""
+    height, width = target.shape
+    scale = exp(rng.uniform(log(config.scale[0]), log(config.scale[1])))
+    aspect = exp(rng.uniform(-config.aspect, config.aspect) / 2)
+    scale_x, scale_y = scale * aspect, scale / aspect
+    angle = radians(rng.uniform(-config.rotation_deg, config.rotation_deg))
+    mirror = -1.0 if config.flip and rng.random() < 0.5 else 1.0
+    linear = np.array(
+        [
+            [mirror * scale_x * cos(angle), -scale_y * sin(angle)],
+            [mirror * scale_x * sin(angle), scale_y * cos(angle)],
+        ]
+    )
+    focus = _rare_pixel(target, rng) if rng.random() < config.rare_crop else None
+    if focus is None:
+        focus = (rng.uniform(0, width), rng.uniform(0, height))
+    center = np.array(
+        [
+            _keep_inside(focus[0], width, crop_hw[1] / scale_x),
+            _keep_inside(focus[1], height, crop_hw[0] / scale_y),
+        ]
+    )
+    shift = np.array([crop_hw[1] / 2, crop_hw[0] / 2]) - linear @ center
+    return np.column_stack([linear, shift])
+
+
+def _rare_pixel(target: Picture, rng: np.random.Generator) -> tuple[float, float] | None:
+    """Return (x, y) of a random pixel of a random rare class present, or None."""
+    present = [c for c in RARE_CLASSES if (target == c).any()]
+    if not present:
+        return None
+    rows, columns = np.nonzero(target == rng.choice(present))
+    chosen = rng.integers(len(rows))
+    return float(columns[chosen]), float(rows[chosen])
+
+
+def _keep_inside(center: float, side: float, window: float) -> float:
+    """Move a window's centre so that the window stays within a side, or centre it if it cannot."""
+    if window >= side:
+        return side / 2
+    return min(max(center, window / 2), side - window / 2)
+
+
+def _color(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
+    """Change hue and saturation, then gamma, contrast and brightness through one table."""
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    hue_shift = round(rng.uniform(-1, 1) * strength * 25)  # of 180
+    saturation = 1 + rng.uniform(-1, 1) * strength
+    tables = np.arange(256)[:, None].repeat(3, axis=1).astype(np.float64)
+    tables[:, 0] = (tables[:, 0] + hue_shift) % 180
+    tables[:, 1] = np.clip(tables[:, 1] * saturation, 0, 255)
+    hsv = cv2.LUT(hsv, tables.astype(np.uint8)[None])
+    picture = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[assignment]
+    level = np.linspace(0, 1, 256) ** exp(rng.uniform(-1, 1) * strength / 2)
+    middle = level[round(float(np.mean(picture)))]  # contrast turns about the picture's own level
+    level = (level - middle) * (1 + rng.uniform(-1, 1) * strength) + middle
+    level = level + rng.uniform(-1, 1) * strength / 4
+    tint = 1 + rng.uniform(-1, 1, 3) * strength / 4  # white balance
+    table = np.clip(level[:, None] * tint * 255, 0, 255).astype(np.uint8)
+    return cv2.LUT(picture, table[None])  # type: ignore[return-value]
+
+
+def _camera(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Add one trace of a cheap camera: blur, noise or JPEG blocks."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 1.5))  # type: ignore[return-value]
+    if kind == 1:
+        noise = rng.normal(0, rng.uniform(3, 15), picture.shape)
+        return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 70))]
+    _, data = cv2.imencode(".jpg", picture, quality)  # channel order is kept by the round trip
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]

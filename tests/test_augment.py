@@ -1,0 +1,49 @@
+import numpy as np
+from conftest import scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roadseg.config import AugmentConfig
+from roadseg.data.augment import augment
+
+GEOMETRY_ONLY = AugmentConfig(color=0, camera=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000))
+def test_picture_and_target_move_alike(seed) -> None:
+    _, target = scene(seed)
+    as_picture = np.repeat((target * 20)[..., None], 3, axis=2)
+    picture, moved = augment(
+        as_picture, target, (64, 96), GEOMETRY_ONLY, np.random.default_rng(seed)
+    )
+    inside = moved != 11
+    agreeing = np.abs(picture[..., 0].astype(int) - moved.astype(int) * 20) <= 1
+    # Along edges the picture is interpolated and the target is not.
+    assert agreeing[inside].mean() > 0.9
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_a_seed_gives_one_sample(seed) -> None:
+    first, second = (
+        augment(*scene(1), (64, 96), AugmentConfig(), np.random.default_rng(seed)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_beyond_the_edge_is_grey_and_ignored() -> None:
+    shrunk = AugmentConfig(scale=(0.4, 0.4), rotation_deg=0, aspect=0, rare_crop=0)
+    picture, target = augment(*scene(2), (96, 128), shrunk, np.random.default_rng(0))
+    assert (picture[0, 0] == 127).all() and target[0, 0] == 11
+    assert (target[40:50, 50:60] != 11).any()
+
+
+def test_rare_crops_contain_the_rare_class() -> None:
+    image, target = scene(3)
+    target[10:13, 100:103] = 9  # a pedestrian far off
+    config = AugmentConfig(scale=(1.5, 1.5), rare_crop=1.0)
+    for seed in range(10):
+        _, crop = augment(image, target, (64, 64), config, np.random.default_rng(seed))
+        assert (crop == 9).any()
