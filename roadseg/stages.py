@@ -1,0 +1,230 @@
+"""Generators on threads of their own, joined by bounded channels. Knows no video and no model.
+
+A stage is a function from an iterator to an iterator. It opens what it needs with `with` in its own
+body, so each resource lives and dies on one thread. What is guaranteed:
+
+- Items keep their order, and at most `depth` wait between two stages.
+- The first error of any stage is raised as itself in the reading thread, with a note that names the
+  stage, after every item that had passed the last stage was handed out or dropped.
+- Leaving the `with` block joins every thread, whether the items ran out, a stage raised, the reader
+  broke off or Ctrl-C came. Generators are closed on their own threads, so their `with` blocks end.
+- Nothing polls and nothing sleeps.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+Stage = Callable[[Iterator[Any]], Iterable[Any]]
+
+
+class Cancelled(BaseException):
+    """Raised at a channel's ends when the pipeline stops early.
+
+    Not an `Exception`, so that a stage that catches those does not catch this by mistake.
+    """
+
+
+@dataclass
+class StageStats:
+    """What a stage did with its time."""
+
+    name: str
+    items: int = 0
+    """Items handed on."""
+    busy_s: float = 0.0
+    """Seconds at work."""
+    starved_s: float = 0.0
+    """Seconds waiting for the stage before it."""
+    blocked_s: float = 0.0
+    """Seconds waiting for room behind it."""
+    cpu_s: float = 0.0
+    """CPU seconds of the stage's own thread; a library's threads are not in it."""
+
+
+class Channel:
+    """A bounded queue whose end is a state and not an item."""
+
+    def __init__(self, depth: int) -> None:
+        self._items: deque[Any] = deque()
+        self._depth = depth
+        self._ended = False
+        self._cancelled = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Any) -> None:
+        """Add an item; wait for room. Raises `Cancelled`."""
+        with self._changed:
+            while len(self._items) >= self._depth and not self._cancelled:
+                self._changed.wait()
+            if self._cancelled:
+                raise Cancelled
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def get(self) -> Any:
+        """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
+        with self._changed:
+            while not self._items and not self._ended and not self._cancelled:
+                self._changed.wait()
+            if self._cancelled:
+                raise Cancelled
+            if not self._items:
+                raise StopIteration
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def end(self) -> None:
+        """Say that no item will follow."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Drop what waits and wake both ends."""
+        with self._changed:
+            self._cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+class _Inlet:
+    """The iterator a stage reads from; counts the time it waits."""
+
+    def __init__(self, channel: Channel, stats: StageStats) -> None:
+        self._channel = channel
+        self._stats = stats
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        since = time.perf_counter()
+        try:
+            return self._channel.get()
+        finally:
+            self._stats.starved_s += time.perf_counter() - since
+
+
+class Pipeline:
+    """A source and stages, each on its own thread; iterating it yields what the last stage yields.
+
+    Args:
+        source: Iterable that feeds the first stage; a generator is started on its own thread.
+        stages: Functions from iterator to iterator, in order.
+        depth: Items that may wait between two stages.
+        names: Names of the source and the stages for notes and statistics; None takes the
+            functions' own.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[Any],
+        *stages: Stage,
+        depth: int = 4,
+        names: list[str] | None = None,
+    ) -> None:
+        names = names or [_name(part) for part in (source, *stages)]
+        self.stats = [StageStats(name) for name in names]
+        self._channels = [Channel(depth) for _ in names]
+        self._error: BaseException | None = None
+        self._error_raised = False
+        self._lock = threading.Lock()
+        parts = [lambda _: source, *stages]
+        self._threads = [
+            threading.Thread(target=self._run, args=(i, part), name=f"roadseg-{names[i]}")
+            for i, part in enumerate(parts)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cancel()
+        for thread in self._threads:
+            thread.join()
+        if kind is None:
+            self._raise_error()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._channels[-1].get()
+        except Cancelled:
+            self._raise_error()
+            raise StopIteration from None
+
+    @property
+    def bottleneck(self) -> StageStats:
+        """The stage that was at work longest, for which the others waited."""
+        return max(self.stats, key=lambda stats: stats.busy_s)
+
+    def _run(self, index: int, part: Stage) -> None:
+        """Drive one stage to its end on this thread."""
+        stats, outlet = self.stats[index], self._channels[index]
+        inlet_channel = self._channels[index - 1] if index else None
+        inlet = _Inlet(inlet_channel, stats) if inlet_channel else iter(())
+        started_s, started_cpu_s = time.perf_counter(), time.thread_time()
+        try:
+            self._pump(part(inlet), outlet, stats)
+            outlet.end()
+        except Cancelled:
+            outlet.cancel()
+        except BaseException as error:  # whatever it is, the reading thread must hear of it
+            self._fail(error, stats.name)
+        finally:
+            if inlet_channel:
+                inlet_channel.cancel()  # a stage that ends early stops those before it
+            total_s = time.perf_counter() - started_s
+            stats.busy_s = total_s - stats.starved_s - stats.blocked_s
+            stats.cpu_s = time.thread_time() - started_cpu_s
+
+    def _pump(self, items: Iterable[Any], outlet: Channel, stats: StageStats) -> None:
+        """Move a stage's items to the next channel; close its generator whatever happens."""
+        try:
+            for item in items:
+                since = time.perf_counter()
+                try:
+                    outlet.put(item)
+                finally:
+                    stats.blocked_s += time.perf_counter() - since
+                stats.items += 1
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    def _fail(self, error: BaseException, stage: str) -> None:
+        with self._lock:
+            if self._error is None:
+                error.add_note(f"in the pipeline's stage {stage!r}")
+                self._error = error
+        self._cancel()
+
+    def _cancel(self) -> None:
+        for channel in self._channels:
+            channel.cancel()
+
+    def _raise_error(self) -> None:
+        with self._lock:
+            error, raised = self._error, self._error_raised
+            self._error_raised = True
+        if error is not None and not raised:
+            raise error
+
+
+def _name(part: object) -> str:
+    return getattr(part, "__name__", type(part).__name__)

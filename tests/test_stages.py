@@ -1,0 +1,153 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roadseg.stages import Pipeline
+
+
+class Broken(Exception):
+    pass
+
+
+class Probe:
+    """Counts, can fail at an item, and remembers on which threads it lived and died."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.fails_at = fails_at
+        self.seen = 0
+        self.opened_on = self.closed_on = 0
+
+    def __call__(self, items: Iterator[int]) -> Iterator[int]:
+        self.opened_on = threading.get_ident()
+        try:
+            for item in items:
+                if self.seen == self.fails_at:
+                    raise Broken(self.seen)
+                self.seen += 1
+                yield item
+        finally:
+            self.closed_on = threading.get_ident()
+
+
+def pipeline_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("roadseg-")]
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(0, 30),
+    stages=st.integers(1, 4),
+    depth=st.integers(1, 4),
+    failing=st.integers(0, 5),
+    fails_at=st.integers(0, 30),
+    stops_at=st.none() | st.integers(0, 30),
+)
+def test_every_ending_is_clean(
+    count: int, stages: int, depth: int, failing: int, fails_at: int, stops_at: int | None
+) -> None:
+    probes = [Probe(fails_at if i + 1 == failing else None) for i in range(stages)]
+    source = Probe(fails_at if failing == 0 else None)
+    received: list[int] = []
+    caught = None
+    try:
+        with Pipeline(source(iter(range(count))), *probes, depth=depth) as pipeline:
+            for item in pipeline:
+                received.append(item)
+                if len(received) == stops_at:
+                    break
+    except Broken as error:
+        caught = error
+    assert not pipeline_threads()
+    assert received == list(range(len(received)))  # order kept, nothing doubled or left out
+    must_fail = failing <= stages and fails_at < count and (stops_at is None or stops_at == 0)
+    if must_fail:
+        assert caught is not None and len(received) <= fails_at
+    elif stops_at is None or stops_at > count:
+        assert caught is not None or received == list(range(count))
+    if caught is not None:
+        assert caught.args == (fails_at,)
+        assert any("stage" in note for note in caught.__notes__)
+    for probe in probes:
+        assert probe.opened_on == probe.closed_on  # resources die on the thread they were made on
+
+
+@given(depth=st.integers(1, 5), stages=st.integers(1, 3))
+@settings(deadline=None, max_examples=20)
+def test_no_more_items_are_alive_than_the_channels_hold(depth: int, stages: int) -> None:
+    made = 0
+    most_alive = 0
+
+    def source() -> Iterator[int]:
+        nonlocal made
+        for item in range(60):
+            made += 1
+            yield item
+
+    with Pipeline(source(), *(Probe() for _ in range(stages)), depth=depth) as pipeline:
+        for done, _ in enumerate(pipeline):
+            most_alive = max(most_alive, made - done)
+    # Each channel holds `depth`, each stage one more, the reader one.
+    assert most_alive <= (stages + 1) * (depth + 1) + 1
+
+
+def test_none_is_an_item_like_any_other() -> None:
+    with Pipeline(
+        [None, None], lambda items: (item for item in items), names=["a", "b"]
+    ) as pipeline:
+        assert list(pipeline) == [None, None]
+
+
+def test_stage_that_ends_early_stops_the_stages_before_it() -> None:
+    source = Probe()
+
+    def first_two(items: Iterator[int]) -> Iterator[int]:
+        yield next(items)
+        yield next(items)
+
+    def forever() -> Iterator[int]:
+        while True:
+            yield 0
+
+    with Pipeline(source(forever()), first_two, depth=1) as pipeline:
+        assert list(pipeline) == [0, 0]
+    assert source.closed_on
+
+
+def test_error_of_a_stage_that_cannot_start_reaches_the_reader() -> None:
+    def never_starts(_items: Iterator[int]) -> Iterator[int]:
+        raise Broken("no such device")
+
+    with pytest.raises(Broken, match="no such device"), Pipeline([1], never_starts) as pipeline:
+        next(iter(pipeline))
+
+
+def test_keyboard_interrupt_in_the_reader_joins_every_thread() -> None:
+    with pytest.raises(KeyboardInterrupt), Pipeline(iter(int, 1), Probe()) as pipeline:
+        next(pipeline)
+        raise KeyboardInterrupt
+    assert not pipeline_threads()
+
+
+def test_time_of_a_slow_stage_is_counted_where_it_belongs() -> None:
+    def slow(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            until = time.perf_counter() + 0.01
+            while time.perf_counter() < until:
+                pass
+            yield item
+
+    def quick(items: Iterator[int]) -> Iterator[int]:
+        yield from items
+
+    with Pipeline(range(20), slow, quick, depth=1) as pipeline:
+        assert len(list(pipeline)) == 20
+    source_stats, slow_stats, quick_stats = pipeline.stats
+    assert pipeline.bottleneck is slow_stats
+    assert slow_stats.busy_s >= 0.2
+    assert source_stats.blocked_s > 0.1
+    assert quick_stats.starved_s > 0.1
+    assert [stats.items for stats in pipeline.stats] == [20, 20, 20]
