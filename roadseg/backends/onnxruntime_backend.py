@@ -1,0 +1,60 @@
+"""ONNX Runtime on the CPU: what the base install runs."""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from roadseg.config import ModelSpec
+from roadseg.errors import ModelFileError
+
+
+class OnnxRuntimeBackend:
+    """A session on one exported model.
+
+    Args:
+        session: Session whose model `roadseg export` wrote.
+        spec: Its record.
+    """
+
+    def __init__(self, session: ort.InferenceSession, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._session = session
+
+    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        (class_map,) = self._session.run(["class_map"], {"frames": frames})
+        return cast(NDArray[np.uint8], class_map)
+
+    def segment_with_logits(
+        self, frames: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        class_map, logits = self._session.run(["class_map", "logits"], {"frames": frames})
+        return cast(NDArray[np.uint8], class_map), cast(NDArray[np.float32], logits)
+
+    def close(self) -> None:
+        del self._session
+
+
+def open_model(path: Path, threads: int) -> OnnxRuntimeBackend:
+    """Open an exported model.
+
+    Raises:
+        ModelFileError: The file is no ONNX model, or not one of ours.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors come as exceptions; warnings would be lines of noise
+    try:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no base class but this
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path} is no ONNX model ({reason}); export it again") from error
+    record = session.get_modelmeta().custom_metadata_map.get("roadseg")
+    if record is None:
+        raise ModelFileError(
+            f"{path} was not exported by roadseg; use a file from roadseg export, "
+            "or leave out --weights"
+        )
+    return OnnxRuntimeBackend(session, ModelSpec.from_json(record, path))

@@ -1,0 +1,48 @@
+"""PyTorch in eager mode: the reference that every other runtime is held against."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from roadseg.checkpoint import load_model
+from roadseg.config import ModelSpec
+from roadseg.models import Segmenter
+
+
+class TorchBackend:
+    """A network in memory, on the device where its weights are.
+
+    Args:
+        network: Network in evaluation mode.
+        spec: Its record.
+    """
+
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._segmenter = Segmenter(network)
+        self._device = next(network.parameters()).device
+
+    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.segment_with_logits(frames)[0]
+
+    def segment_with_logits(
+        self, frames: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        with torch.inference_mode():
+            class_map, logits = self._segmenter(torch.from_numpy(frames).to(self._device))
+        return class_map.cpu().numpy(), logits.float().cpu().numpy()
+
+    def close(self) -> None:
+        del self._segmenter
+
+
+def open_model(path: Path, threads: int) -> TorchBackend:
+    """Open a `.safetensors` model file on the best device there is."""
+    if threads:
+        torch.set_num_threads(threads)
+    network, spec = load_model(path)
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchBackend(network.to(memory_format=torch.channels_last), spec)  # type: ignore[call-overload]

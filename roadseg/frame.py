@@ -1,0 +1,37 @@
+"""What travels between the stages of the pipeline."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.config import ModelSpec
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a film."""
+
+    picture: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    pts: int
+    """Presentation time, in units of `time_base`."""
+    time_base: Fraction
+    """Seconds a unit."""
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds."""
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame and what the model sees in it."""
+
+    frame: Frame
+    class_map: NDArray[np.uint8]
+    """(H, W) ids, at the frame's size."""
+    spec: ModelSpec
+    """The model's classes and palette."""

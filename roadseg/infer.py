@@ -1,0 +1,232 @@
+"""Label a film: decode, segment, overlay, encode, each stage on a thread of its own."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from roadseg.backends import open_backend
+from roadseg.config import InferConfig
+from roadseg.errors import VideoError
+from roadseg.frame import Frame, SegmentedFrame
+from roadseg.imaging import Placement, network_size
+from roadseg.overlay import Overlay, class_ids
+from roadseg.stages import Pipeline, Stage, StageStats
+from roadseg.video.sink import VideoWriter, check_output
+from roadseg.video.source import ReadLog, VideoInfo, decode, probe
+
+MASK_NAME = "{:06d}.png"
+"""File name of a class map, by the number of its frame in the output."""
+QUEUE_DEPTH = 4
+"""Frames that may wait between two stages."""
+LOST_TAIL_S = 0.5
+"""A film that ends this much before its stated length counts as cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferResult:
+    """What a run did."""
+
+    out: Path
+    """The film written."""
+    frames: int
+    """Frames in it."""
+    wall_s: float
+    """Seconds the whole run took."""
+    network_hw: tuple[int, int]
+    """Height and width of the network's input."""
+    class_shares: dict[str, float]
+    """Share of each class in all pixels."""
+    stages: tuple[StageStats, ...]
+    """Where the time went."""
+    bottleneck: str
+    """The stage that was at work longest."""
+    warnings: tuple[str, ...]
+    """What was wrong with the input."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, start-up included."""
+        return self.frames / self.wall_s
+
+
+def infer(
+    config: InferConfig, on_frame: Callable[[int, int | None], None] = lambda _done, _total: None
+) -> InferResult:
+    """Write the overlay of a film.
+
+    Args:
+        config: Settings.
+        on_frame: Called with the frames written and those expected, where the file tells.
+
+    Raises:
+        VideoError: The film cannot be read or the output not written.
+        ModelFileError: The weights are missing or not ours.
+        BackendUnavailable: The runtime is not installed.
+        ConfigError: A class name is unknown.
+    """
+    started_s = time.perf_counter()
+    info = probe(config.source)
+    check_output(config.out, overwrite=config.overwrite)
+    total = expected_frames(info, config)
+    log = ReadLog()
+    pixels: np.ndarray = np.zeros(256, np.int64)
+    item: SegmentedFrame | None = None
+    frames = 0
+    with mask_folder(config) as masks:
+        stages: list[Stage] = [partial(segment, config=config), partial(blend, config=config)]
+        names = ["decode", "segment", "overlay"]
+        if masks is not None:
+            stages.append(partial(save_masks, folder=masks))
+            names.append("masks")
+        stages.append(partial(encode, config=config, info=info))
+        names.append("encode")
+        source = decode(info, log, config.start_s, config.end_s)
+        pipeline = Pipeline(source, *stages, depth=QUEUE_DEPTH, names=names)
+        with pipeline:
+            for item in pipeline:
+                frames += 1
+                pixels += count_pixels(item)
+                on_frame(frames, total)
+    assert item is not None  # without a frame the encoder raises
+    network_hw = config.size_hw or network_size(info.size_hw, _area(item.spec.size_hw))
+    return InferResult(
+        out=config.out,
+        frames=frames,
+        wall_s=time.perf_counter() - started_s,
+        network_hw=network_hw,
+        class_shares={
+            n: float(pixels[i] / pixels.sum()) for i, n in enumerate(item.spec.class_names)
+        },
+        stages=tuple(pipeline.stats),
+        bottleneck=pipeline.bottleneck.name,
+        warnings=tuple(reading_faults(log, info, total, frames)),
+    )
+
+
+def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+    """Stage: add the class map to every frame."""
+    with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
+        for frame in frames:
+            frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
+            chosen = config.size_hw or network_size(frame_hw, _area(backend.spec.size_hw))
+            placement = Placement.fit(frame_hw, chosen)
+            class_maps = backend.segment(placement.place(frame.picture)[None])
+            yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
+
+
+def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+    """Stage: paint the class map over every picture."""
+    overlay: Overlay | None = None
+    for item in items:
+        overlay = overlay or Overlay(
+            item.spec,
+            shown=class_ids(config.classes, item.spec),
+            alpha=config.alpha,
+            legend=config.legend,
+            side_by_side=config.side_by_side,
+        )
+        painted = overlay.draw(item.frame.picture, item.class_map)
+        yield replace(item, frame=replace(item.frame, picture=painted))
+
+
+def save_masks(items: Iterator[SegmentedFrame], *, folder: Path) -> Iterator[SegmentedFrame]:
+    """Stage: write every class map as a PNG of ids."""
+    for number, item in enumerate(items):
+        _, data = cv2.imencode(".png", item.class_map)
+        path = folder / MASK_NAME.format(number)
+        try:
+            path.write_bytes(data.tobytes())
+        except OSError as error:
+            raise VideoError(
+                f"{path} cannot be written ({error.strerror}); free some room"
+            ) from error
+        yield item
+
+
+def encode(
+    items: Iterator[SegmentedFrame], *, config: InferConfig, info: VideoInfo
+) -> Iterator[SegmentedFrame]:
+    """Stage: write every picture to the film."""
+    with VideoWriter(config.out, info, config.start_s, config.end_s) as writer:
+        for item in items:
+            writer.write(item.frame)
+            yield item
+
+
+@contextlib.contextmanager
+def mask_folder(config: InferConfig) -> Iterator[Path | None]:
+    """Give a folder for class maps that takes its name when the block ends without an error.
+
+    Raises:
+        VideoError: The folder exists and holds files, and `overwrite` is off, or cannot be made.
+    """
+    target = config.masks
+    if target is None:
+        yield None
+        return
+    if target.exists() and not target.is_dir():
+        raise VideoError(f"--masks {target} is a file; give a folder")
+    if target.is_dir() and any(target.iterdir()) and not config.overwrite:
+        raise VideoError(f"--masks {target} holds files; choose another folder or add --overwrite")
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise VideoError(
+            f"--masks {target} cannot be made ({error.strerror}); check the folder above it"
+        ) from error
+    try:
+        yield temporary
+        target.mkdir(exist_ok=True)
+        for old in target.glob("[0-9]" * 6 + ".png"):
+            old.unlink()
+        for new in temporary.iterdir():
+            new.replace(target / new.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def count_pixels(item: SegmentedFrame) -> np.ndarray:
+    """Return the pixels of each id, (256,)."""
+    counts = cv2.calcHist([item.class_map], [0], None, [256], [0, 256])
+    return counts.ravel().astype(np.int64)
+
+
+def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
+    """Return how many frames a run will write, as far as the file tells."""
+    whole = info.frame_count
+    if whole is None and info.duration_s is not None:
+        whole = round(info.duration_s * info.fps)
+    if whole is None:
+        return None
+    first = round(config.start_s * info.fps)
+    last = whole if config.end_s is None else min(round(config.end_s * info.fps), whole)
+    return max(last - first, 0)
+
+
+def reading_faults(
+    log: ReadLog, info: VideoInfo, expected: int | None, frames: int
+) -> Iterator[str]:
+    """Yield a sentence for each fault found in the input."""
+    if log.damaged_packets:
+        where = "" if log.first_damage_s is None else f", the first at {log.first_damage_s:.2f} s"
+        yield f"{info.path} is damaged: {log.damaged_packets} packets did not decode{where}"
+    if not log.reached_end or expected is None or frames >= expected:
+        return
+    if (expected - frames) / info.fps >= LOST_TAIL_S:
+        yield (
+            f"{info.path} ends early: {frames} of the expected {expected} frames are there; "
+            "all of them are in the output"
+        )
+
+
+def _area(size_hw: tuple[int, int]) -> int:
+    return size_hw[0] * size_hw[1]

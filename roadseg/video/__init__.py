@@ -1,0 +1,1 @@
+"""Film in and out through PyAV."""

@@ -1,0 +1,316 @@
+"""The whole pipeline on the real clip, checked against what FFmpeg says of input and output."""
+
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE, WEIGHTS
+
+from roadseg.classes import PALETTE
+from roadseg.config import InferConfig
+from roadseg.errors import ConfigError, VideoError
+from roadseg.infer import InferResult, infer
+
+ROAD, SKY = 3, 0
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, int]]:
+    """Times in seconds and sizes of a stream's packets, in order of time."""
+    with av.open(path) as container:
+        stream = getattr(container.streams, kind)[0]
+        found = [p for p in container.demux(stream) if p.pts is not None]
+        return sorted((p.pts * p.time_base, p.size) for p in found)
+
+
+def pictures(path: Path, numbers: set[int]) -> dict[int, np.ndarray]:
+    with av.open(path) as container:
+        frames = enumerate(container.decode(video=0))
+        return {i: frame.to_ndarray(format="rgb24") for i, frame in frames if i in numbers}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[InferConfig, InferResult, list]:
+    folder = tmp_path_factory.mktemp("whole")
+    config = InferConfig(
+        source=SAMPLE, out=folder / "overlay.mp4", weights=WEIGHTS, masks=folder / "masks"
+    )
+    seen: list[tuple[int, int | None]] = []
+    return config, infer(config, lambda done, total: seen.append((done, total))), seen
+
+
+def test_every_frame_keeps_its_time(whole) -> None:
+    config, result, seen = whole
+    times = [time for time, _ in packets(SAMPLE, "video")]
+    assert [time for time, _ in packets(config.out, "video")] == times
+    assert result.frames == len(times) == 221
+    assert seen == [(i, 221) for i in range(1, 222)]
+
+
+def test_sound_is_copied_packet_by_packet(whole) -> None:
+    config, _, _ = whole
+    assert packets(config.out, "audio") == packets(SAMPLE, "audio")
+
+
+def test_output_plays_in_a_browser(whole) -> None:
+    config, _, _ = whole
+    with av.open(config.out) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+        assert (context.width, context.height) == (960, 540)
+    start = config.out.read_bytes()[:4096]
+    assert start.index(b"moov") < 100  # the index stands in front, so playing starts at once
+
+
+def test_pixels_of_known_frames_are_the_blend_of_picture_and_palette(whole) -> None:
+    config, _, _ = whole
+    numbers = {0, 110, 220}
+    originals, painted = pictures(SAMPLE, numbers), pictures(config.out, numbers)
+    palette = np.array(PALETTE, np.float64)
+    for number in numbers:
+        class_map = cv2.imread(str(config.masks / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
+        assert class_map.shape == (540, 960)
+        expected = (originals[number] + palette[class_map]) / 2
+        below_the_legend = slice(300, None)
+        difference = np.abs(painted[number] - expected)[below_the_legend]
+        assert difference.mean() < 4  # what x264 loses at this quality, chroma at half size
+
+
+def test_road_lies_below_and_sky_above(whole) -> None:
+    config, result, _ = whole
+    class_map = cv2.imread(str(config.masks / "000110.png"), cv2.IMREAD_GRAYSCALE)
+    assert (class_map[480:, 300:660] == ROAD).mean() > 0.95
+    assert (class_map[:100, 300:660] == SKY).mean() > 0.95
+    assert result.class_shares["road"] > 0.2 and result.class_shares["sky"] > 0.2
+    assert sum(result.class_shares.values()) == pytest.approx(1)
+
+
+def test_summary_says_where_the_time_went(whole) -> None:
+    _, result, _ = whole
+    assert [s.name for s in result.stages] == ["decode", "segment", "overlay", "masks", "encode"]
+    assert all(s.items == 221 for s in result.stages)
+    for stats in result.stages:
+        assert stats.busy_s + stats.starved_s + stats.blocked_s <= result.wall_s
+    assert result.bottleneck == max(result.stages, key=lambda s: s.busy_s).name
+    assert result.warnings == ()
+
+
+def test_alpha_zero_gives_the_source_back(tmp_path) -> None:
+    config = InferConfig(
+        source=SAMPLE,
+        out=tmp_path / "o.mkv",
+        weights=WEIGHTS,
+        alpha=0,
+        legend=False,
+        end_s=0.2,
+        size_hw=(96, 160),
+    )
+    assert infer(config).frames == 5
+    original, copy = pictures(SAMPLE, {3})[3], pictures(config.out, {3})[3]
+    assert cv2.PSNR(original, copy) > 38
+    assert np.abs(original.mean(axis=(0, 1)) - copy.mean(axis=(0, 1))).max() < 0.7  # no tint
+
+
+def test_cut_begins_at_zero_and_has_the_frames_between(tmp_path) -> None:
+    config = InferConfig(
+        source=SAMPLE,
+        out=tmp_path / "o.mp4",
+        weights=WEIGHTS,
+        start_s=1.0,
+        end_s=2.0,
+        size_hw=(96, 160),
+        side_by_side=True,
+    )
+    assert infer(config).frames == 25
+    times = [time for time, _ in packets(config.out, "video")]
+    assert times == [Fraction(i, 25) for i in range(25)]
+    copy, original = pictures(config.out, {0})[0], pictures(SAMPLE, {25})[25]
+    assert copy.shape == (540, 1920, 3)
+    assert cv2.PSNR(original, np.ascontiguousarray(copy[:, :960])) > 35
+    sizes = [size for _, size in packets(config.out, "audio")]
+    source = [size for time, size in packets(SAMPLE, "audio") if 1 <= time < 2]
+    assert sizes == source
+    first_sound_s = packets(config.out, "audio")[0][0]
+    assert 0 <= first_sound_s < Fraction(1024, 48000)
+
+
+def make_film(
+    path: Path,
+    codec: str = "libx264",
+    size_hw: tuple[int, int] = (64, 96),
+    times: tuple[int, ...] = tuple(range(10)),
+    keyframe_every: int = 12,
+) -> Path:
+    """A colour gradient that drifts; a frame at each time, in tenths of a second."""
+    height, width = size_hw
+    rows, columns = np.mgrid[:height, :width]
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = {"ffv1": "yuv444p", "png": "rgb24"}.get(codec, "yuv420p")
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 10)
+        stream.codec_context.gop_size = keyframe_every
+        for time in times:
+            picture = np.stack(
+                [rows * 200 // height + time, columns * 200 // width, rows * 0 + 90], axis=2
+            )
+            frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def quick(tmp_path) -> InferConfig:
+    return InferConfig(
+        source=SAMPLE, out=tmp_path / "o.mp4", weights=WEIGHTS, size_hw=(32, 64), end_s=1.0
+    )
+
+
+def test_variable_frame_rate_is_kept(tmp_path, quick) -> None:
+    times = (0, 1, 5, 6, 13, 14, 15, 40)
+    made = make_film(tmp_path / "vfr.mp4", times=times)
+    infer(replace(quick, source=made, end_s=None))
+    assert [time for time, _ in packets(quick.out, "video")] == [Fraction(t, 10) for t in times]
+
+
+def test_odd_sizes_are_padded_by_a_pixel(tmp_path, quick) -> None:
+    made = make_film(tmp_path / "odd.mkv", codec="ffv1", size_hw=(65, 97))
+    infer(replace(quick, source=made, alpha=0, legend=False))
+    original, copy = pictures(made, {4})[4], pictures(quick.out, {4})[4]
+    assert copy.shape == (66, 98, 3) and original.shape == (65, 97, 3)
+    assert cv2.PSNR(original, np.ascontiguousarray(copy[:65, :97])) > 30
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_film_comes_out_upright(tmp_path, quick, degrees) -> None:
+    plain, turned = make_film(tmp_path / "plain.mp4"), tmp_path / "turned.mp4"
+    with av.open(turned, "w") as target:
+        copy_packets(plain, "video", target, degrees)
+    infer(replace(quick, source=turned, alpha=0, legend=False))
+    expected = np.rot90(pictures(plain, {0})[0], degrees // 90)  # both count anticlockwise
+    copy = pictures(quick.out, {0})[0]
+    assert copy.shape == expected.shape
+    assert cv2.PSNR(np.ascontiguousarray(expected), copy) > 30
+
+
+def copy_packets(
+    source: Path, kind: str, target: av.container.OutputContainer, degrees: int = 0
+) -> None:
+    with av.open(source) as container:
+        template = getattr(container.streams, kind)[0]
+        stream = target.add_stream_from_template(template)
+        if degrees:
+            stream.set_display_rotation(degrees)
+        for packet in container.demux(template):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+
+
+def test_film_without_sound_is_fine(tmp_path, quick) -> None:
+    made = make_film(tmp_path / "silent.webm", codec="libvpx-vp9")
+    assert infer(replace(quick, source=made, end_s=None)).frames == 10
+    with av.open(quick.out) as container:
+        assert not container.streams.audio
+
+
+def test_cut_off_film_is_processed_as_far_as_it_goes(tmp_path, quick) -> None:
+    front = tmp_path / "front.mp4"  # with the index in front, the first half still plays
+    with av.open(front, "w", options={"movflags": "faststart"}) as target:
+        copy_packets(SAMPLE, "video", target)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(front.read_bytes()[: front.stat().st_size // 2])
+    result = infer(replace(quick, source=cut, end_s=None))
+    assert 50 < result.frames < 200
+    assert any("ends early" in w and str(result.frames) in w for w in result.warnings)
+    assert len(packets(quick.out, "video")) == result.frames
+
+
+def test_damage_in_the_middle_is_reported_and_survived(tmp_path, quick) -> None:
+    made = make_film(tmp_path / "made.mov", codec="png")
+    data = bytearray(made.read_bytes())
+    middle = data.index(b"\x89PNG", len(data) // 2)
+    data[middle : middle + 16] = bytes(16)
+    damaged = tmp_path / "damaged.mov"
+    damaged.write_bytes(data)
+    result = infer(replace(quick, source=damaged, end_s=None))
+    assert result.frames == 9
+    assert any("1 packets did not decode" in warning for warning in result.warnings)
+
+
+BAD_FILMS = {
+    "missing": (None, "does not exist"),
+    "empty": (b"", r"is empty \(0 bytes\)"),
+    "text": (b"this is no film\n" * 50, "cannot be read as a video"),
+    "headless": (SAMPLE.read_bytes()[:20_000], "cannot be read as a video"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILMS)
+def test_bad_film_is_refused_and_leaves_nothing(tmp_path, quick, kind) -> None:
+    content, message = BAD_FILMS[kind]
+    source = tmp_path / "bad.mp4"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(VideoError, match=message):
+        infer(replace(quick, source=source))
+    assert not quick.out.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_film_of_sound_alone_is_refused(tmp_path, quick) -> None:
+    source = tmp_path / "sound.mp4"
+    with av.open(source, "w") as target:
+        copy_packets(SAMPLE, "audio", target)
+    with pytest.raises(VideoError, match="no video stream, only audio"):
+        infer(replace(quick, source=source))
+
+
+def test_existing_output_is_not_touched(quick) -> None:
+    quick.out.write_text("precious")
+    with pytest.raises(VideoError, match="--overwrite"):
+        infer(quick)
+    assert quick.out.read_text() == "precious"
+    infer(replace(quick, overwrite=True))
+    assert len(packets(quick.out, "video")) == 25
+
+
+def test_folder_of_masks_that_holds_files_is_not_touched(tmp_path, quick) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "000900.png").write_text("of a longer film")
+    (masks / "notes.txt").write_text("precious")
+    with pytest.raises(VideoError, match="--masks"):
+        infer(replace(quick, masks=masks))
+    infer(replace(quick, masks=masks, overwrite=True))
+    names = sorted(path.name for path in masks.iterdir())
+    assert names == [*(f"{i:06d}.png" for i in range(25)), "notes.txt"]
+
+
+@pytest.mark.parametrize("out", ["no/such/folder/o.mp4", "o.avi", "."])
+def test_output_that_cannot_be_written_is_refused(tmp_path, quick, out) -> None:
+    with pytest.raises(VideoError):
+        infer(replace(quick, out=tmp_path / out))
+
+
+def test_failure_in_the_middle_leaves_no_file_and_no_thread(tmp_path, quick) -> None:
+    def reader_fails(done: int, _total: int | None) -> None:
+        if done == 5:
+            raise RuntimeError("reader")
+
+    masks = tmp_path / "masks"
+    with pytest.raises(RuntimeError, match="reader"):
+        infer(replace(quick, masks=masks), reader_fails)
+    assert list(tmp_path.iterdir()) == []
+    assert not [t for t in threading.enumerate() if t.name.startswith("roadseg")]
+
+
+def test_unknown_class_is_refused_and_leaves_nothing(tmp_path, quick) -> None:
+    with pytest.raises(ConfigError, match="cat"):
+        infer(replace(quick, classes=("cat",)))
+    assert list(tmp_path.iterdir()) == []
