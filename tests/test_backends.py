@@ -1,0 +1,163 @@
+"""One suite that every runtime passes: the same decisions as PyTorch, on real frames."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+import numpy as np
+import onnx
+import pytest
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS
+from numpy.typing import NDArray
+
+from roadseg.backends import BACKENDS, Backend, open_backend
+from roadseg.checkpoint import save_model
+from roadseg.config import ModelSpec
+from roadseg.errors import BackendUnavailable, ExportError, ModelFileError
+from roadseg.export import export_onnx
+from roadseg.imaging import Placement
+from roadseg.models import build_model
+
+FILES = {"onnxruntime": WEIGHTS, "torch": CHECKPOINT}
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    with av.open(SAMPLE) as container:
+        decoded = list(container.decode(video=0))[::110]
+    placement = Placement.fit((540, 960), (320, 576))
+    return np.stack([placement.place(f.to_ndarray(format="rgb24")) for f in decoded])
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Backend]:
+    with closing(open_backend(CHECKPOINT, "torch")) as backend:
+        yield backend
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with closing(open_backend(FILES[request.param], request.param)) as opened:
+        yield opened
+
+
+def test_decides_as_pytorch_does(backend, reference, frames) -> None:
+    expected = reference.segment(frames)
+    found = backend.segment(frames)
+    assert found.dtype == np.uint8 and found.shape == frames.shape[:3]
+    assert (found == expected).mean() > 0.9995  # rounding flips a few pixels along edges
+
+
+def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
+    class_map, logits = backend.segment_with_logits(frames)
+    _, expected = reference.segment_with_logits(frames)
+    assert logits.dtype == np.float32 and logits.shape == (3, 11, 80, 144)
+    np.testing.assert_allclose(logits, expected, atol=2e-3)  # sums in another order
+    np.testing.assert_array_equal(class_map, backend.segment(frames))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 160), (384, 512)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_takes_any_batch_and_size(backend, reference, size, batch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
+    agreement = (backend.segment(noise) == reference.segment(noise)).mean()
+    assert agreement > 0.999
+
+
+def test_carries_its_record(backend) -> None:
+    assert backend.spec.arch == "unet-lite"
+    assert len(backend.spec.class_names) == len(backend.spec.palette) == 11
+    assert backend.spec.metrics["val"]["miou"] >= 0.65
+    assert backend.spec.training["seed"] == 0
+
+
+def test_sees_road_and_sky_where_they_are(backend, frames) -> None:
+    class_maps = backend.segment(frames)
+    assert (class_maps[:, 290:310, 200:380] == 3).mean() > 0.9
+    assert (class_maps[:, 20:60, 200:380] == 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+def test_file_that_is_no_model_is_refused(tmp_path, content) -> None:
+    for suffix in (".onnx", ".safetensors"):
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=f"bad{suffix}"):
+            open_backend(path)
+
+
+def test_foreign_onnx_model_is_refused(tmp_path) -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    path = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), path)
+    with pytest.raises(ModelFileError, match="not exported by roadseg"):
+        open_backend(path)
+
+
+def test_missing_file_unknown_suffix_and_unknown_runtime_are_refused(tmp_path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"):
+        open_backend(tmp_path / "none.onnx")
+    with pytest.raises(ModelFileError, match="no known suffix"):
+        open_backend(tmp_path / "model.pth")
+    with pytest.raises(BackendUnavailable, match="onnxruntime, torch"):
+        open_backend(WEIGHTS, "tpu")
+    with pytest.raises(ModelFileError, match=r"reads \.safetensors"):
+        open_backend(WEIGHTS, "torch")
+
+
+def test_runtime_that_is_not_installed_says_how_to_get_it(monkeypatch) -> None:
+    entry = (".onnx", "roadseg.backends.absent_backend", "pip install absent")
+    monkeypatch.setitem(BACKENDS, "absent", entry)
+    with pytest.raises(BackendUnavailable, match="run: pip install absent"):
+        open_backend(WEIGHTS, "absent")
+
+
+def test_exported_file_is_self_contained_and_says_what_it_is() -> None:
+    model = onnx.load(WEIGHTS)
+    onnx.checker.check_model(model)
+    assert [i.name for i in model.graph.input] == ["frames"]
+    assert [o.name for o in model.graph.output] == ["class_map", "logits"]
+    element_types = [
+        v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)
+    ]
+    assert element_types == [onnx.TensorProto.UINT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    record = {p.key: p.value for p in model.metadata_props}["roadseg"]
+    assert json.loads(record)["class_names"][3] == "road"
+    assert WEIGHTS.stat().st_size < 25e6
+
+
+def test_committed_export_is_that_of_the_committed_checkpoint(tmp_path) -> None:
+    spec = export_onnx(CHECKPOINT, tmp_path / "again.onnx")
+    assert isinstance(spec, ModelSpec)
+    again, committed = onnx.load(tmp_path / "again.onnx"), onnx.load(WEIGHTS)
+    assert again.metadata_props == committed.metadata_props
+    weights, expected = (
+        sorted(onnx.numpy_helper.to_array(t).tobytes() for t in model.graph.initializer)
+        for model in (again, committed)
+    )
+    assert weights == expected
+
+
+def test_unwritable_export_is_refused(tmp_path) -> None:
+    with pytest.raises(ExportError, match="cannot be written"):
+        export_onnx(CHECKPOINT, tmp_path / "no" / "folder.onnx")
+
+
+def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None:
+    model = tmp_path / "tiny.safetensors"
+    spec = ModelSpec(arch="unet", width=4, size_hw=(64, 96))
+    save_model(model, build_model("unet", num_classes=11, width=4), spec)
+    export_onnx(model, tmp_path / "fine.onnx")
+    monkeypatch.setattr("roadseg.export.LEAST_AGREEMENT", 1.1)
+    with pytest.raises(ExportError, match="agrees with PyTorch on"):
+        export_onnx(model, tmp_path / "wrong.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fine.onnx", "tiny.safetensors"]
+
+
+def test_shipped_files_stay_small() -> None:
+    assert all(Path(f).stat().st_size < 25e6 for f in (WEIGHTS, CHECKPOINT))

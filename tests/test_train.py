@@ -1,0 +1,218 @@
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import scene, write_pair
+
+from roadseg.backends.torch_backend import TorchBackend
+from roadseg.checkpoint import load_model, load_state, save_model, save_state
+from roadseg.config import AugmentConfig, TrainConfig
+from roadseg.data.folder import FolderDataset
+from roadseg.errors import ConfigError, DatasetError, ModelFileError
+from roadseg.evaluate import evaluate
+from roadseg.losses import log_class_weights, weighted_cross_entropy
+from roadseg.metrics import confusion_matrix
+from roadseg.train import _new_state, learning_rate, train, train_step
+
+GENTLE = AugmentConfig(scale=(0.9, 1.1), rotation_deg=0, color=0, camera=0)
+
+
+def small(data: Path, out: Path, **changes: Any) -> TrainConfig:
+    config = TrainConfig(
+        data=data,
+        out=out,
+        arch="unet-lite",
+        width=12,
+        pretrained=False,
+        epochs=2,
+        batch_size=3,
+        crop_hw=(64, 64),
+        size_hw=(96, 128),
+        eval_every=1,
+        augment=GENTLE,
+    )
+    return replace(config, **changes)
+
+
+@pytest.mark.parametrize(("arch", "width"), [("unet", 8), ("unet-lite", 24)])
+def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width) -> None:
+    config = small(tmp_path, tmp_path / "run", arch=arch, width=width)
+    state = _new_state(config, torch.device("cpu"))
+    for module in state.network.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.p = 0.0
+    images, targets = zip(*(scene(seed, 64, 64) for seed in range(2)), strict=True)
+    frames = torch.from_numpy(np.stack(images))
+    target = torch.from_numpy(np.stack(targets)).long()
+    weights = torch.ones(11)
+    first = train_step(state, frames, target, weights, 1e-2, config)
+    for _ in range(60):
+        last = train_step(state, frames, target, weights, 1e-2, config)
+    assert last < 0.1 < first
+
+
+def test_four_steps_equal_two_and_two_after_an_interruption(streets, tmp_path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(record: dict[str, Any]) -> None:
+        if record.get("epoch") is None and record["step"] == 3:
+            raise Interrupted
+
+    whole = train(small(streets, tmp_path / "whole"))
+    # The checkpoint after each step lets the second run lose its third, unfinished one.
+    broken = small(streets, tmp_path / "broken", checkpoint_every_s=0.0)
+    with pytest.raises(Interrupted):
+        train(broken, interrupt)
+    assert load_state(tmp_path / "broken" / "last.pt")["step"] == 2
+    train(broken)
+    first, second = (load_state(tmp_path / name / "last.pt") for name in ("whole", "broken"))
+    assert first["step"] == second["step"] == 4
+    for part in ("network", "average"):
+        for name, tensor in first[part].items():
+            assert torch.equal(tensor, second[part][name]), (part, name)
+    for key, values in first["optimizer"]["state"].items():
+        for name, value in values.items():
+            assert torch.equal(value, second["optimizer"]["state"][key][name])
+    assert whole.log_path.read_text() == (tmp_path / "broken" / "metrics.jsonl").read_text()
+    assert whole.model_path.read_bytes() == (tmp_path / "broken" / "best.safetensors").read_bytes()
+
+
+def test_run_leaves_log_curves_config_and_a_model_that_scores_as_logged(streets, tmp_path) -> None:
+    result = train(small(streets, tmp_path / "run"))
+    records = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    assert [r["epoch"] for r in records] == [1, 2]
+    assert records[-1]["train"]["loss"] > 0
+    assert result.best_miou == max(r["val"]["miou"] for r in records)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["arch"] == "unet-lite"
+    page = result.page_path.read_text()
+    assert "plotly" in page and "src=" not in page.split("<body>")[0]
+    network, spec = load_model(result.model_path)
+    scores = evaluate(TorchBackend(network, spec), FolderDataset.open(streets, "val"), (96, 128))
+    assert scores.miou == pytest.approx(result.best_miou)
+    assert spec.metrics["val"]["miou"] == pytest.approx(result.best_miou)
+    assert str(tmp_path) not in spec.to_json()
+
+
+def test_other_settings_do_not_continue_a_run(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+    train(config)
+    with pytest.raises(ConfigError, match=r"other settings \(lr\)"):
+        train(replace(config, lr=1e-3))
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", checkpoint_every_s=0.0)
+
+    def poison(record: dict[str, Any]) -> None:
+        if record.get("step") == 1 and "epoch" not in record:
+            monkey.setattr(
+                "roadseg.train.weighted_cross_entropy", lambda *_: torch.tensor(torch.nan)
+            )
+
+    with pytest.MonkeyPatch.context() as monkey, pytest.raises(ConfigError, match=r"step 1.*--lr"):
+        train(config, poison)
+    assert load_state(tmp_path / "run" / "last.pt")["step"] == 1
+
+
+def test_data_are_checked_before_anything_is_written(tmp_path) -> None:
+    image, target = scene(0)
+    write_pair(tmp_path, "train", "a", image, target[:-1])
+    write_pair(tmp_path, "val", "b", image, target)
+    with pytest.raises(DatasetError, match=r"a\.png"):
+        train(small(tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_failed_save_keeps_the_old_checkpoint(tmp_path) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"step": 1})
+
+    class Unwritable:
+        def __reduce__(self) -> Any:
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        save_state(path, {"step": 2, "bad": Unwritable()})
+    assert load_state(path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_pickle_is_never_run(tmp_path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "pwned",))
+
+    path = tmp_path / "evil.pt"
+    torch.save({"format": 1, "x": Evil()}, path)
+    with pytest.raises(ModelFileError, match="no training state"):
+        load_state(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_model_file_that_is_not_ours_is_refused(tmp_path, content) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+        load_model(path)
+
+
+def test_model_file_with_other_weights_is_refused(tmp_path) -> None:
+    config = small(tmp_path, tmp_path / "run")
+    network = _new_state(replace(config, width=6), torch.device("cpu")).network
+    save_model(tmp_path / "model.safetensors", network, config.spec)
+    with pytest.raises(ModelFileError, match="does not fit"):
+        load_model(tmp_path / "model.safetensors")
+
+
+def test_schedule_rises_falls_and_has_the_stated_peak() -> None:
+    rates = [learning_rate(step, 100, peak=1.0, warmup=0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates.index(max(rates)) == 10 and max(rates) == 1.0
+    assert rates[100] == pytest.approx(0.0)
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+
+
+def test_schedule_is_that_of_pytorch() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=101, pct_start=11 / 101, final_div_factor=1e9
+    )
+    for step in range(100):
+        expected = schedule.get_last_lr()[0]
+        assert learning_rate(step, 100, peak=1.0, warmup=0.1) == pytest.approx(expected, abs=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_rare_classes_weigh_more_and_the_mean_is_one() -> None:
+    weights = log_class_weights(np.array([900, 90, 10]))
+    assert weights[0] < weights[1] < weights[2]
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_ignored_pixels_do_not_enter_the_loss() -> None:
+    logits = torch.randn(1, 11, 4, 4)
+    target = torch.full((1, 4, 4), 3)
+    half = target.clone()
+    half[:, 2:] = 11
+    weights = torch.ones(11)
+    expected = weighted_cross_entropy(logits[:, :, :2], target[:, :2], weights)
+    torch.testing.assert_close(weighted_cross_entropy(logits, half, weights), expected)
+
+
+def test_confusion_of_training_is_that_of_its_crops(tmp_path) -> None:
+    config = small(tmp_path, tmp_path / "run")
+    state = _new_state(config, torch.device("cpu"))
+    image, target = scene(0, 64, 64)
+    frames = torch.from_numpy(image[None])
+    train_step(state, frames, torch.from_numpy(target[None]).long(), torch.ones(11), 1e-3, config)
+    assert state.confusion.sum() == confusion_matrix(target, np.zeros_like(target)).sum()
