@@ -1,0 +1,63 @@
+"""The command line: one file a command, and the one place where errors become exit codes.
+
+Modules here import nothing heavy at their top, so that help and mistakes answer at once.
+"""
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from roadseg import __version__
+from roadseg.cli.evaluate import evaluate
+from roadseg.cli.export import export
+from roadseg.cli.infer import infer
+from roadseg.cli.train import train
+from roadseg.errors import RoadsegError
+
+app = typer.Typer(
+    name="roadseg",
+    help="Label road scenes in video: sky, building, pole, road, pavement, tree, sign, fence, car, "
+    "pedestrian and bicyclist.",
+    epilog="Example: roadseg infer drive.mp4 --out overlay.mp4",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog="Example: roadseg infer drive.mp4 --out overlay.mp4 --side-by-side")(infer)
+app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epochs 60")(train)
+app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
+app.command(epilog="Example: roadseg export runs/first/best.safetensors --out mine.onnx")(export)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"roadseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake that the user can mend is one line and exit code 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except RoadsegError as error:
+        typer.echo(f"roadseg: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _terminate(signal_number: int, _frame: object) -> NoReturn:
+    """Leave through every `with` and `finally`, as Ctrl-C does."""
+    sys.exit(128 + signal_number)

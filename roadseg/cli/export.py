@@ -1,0 +1,33 @@
+"""`roadseg export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Model file from training (.safetensors).")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="MODEL.onnx beside it")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output that exists.")
+    ] = False,
+) -> None:
+    """Write a trained model as one ONNX file, normalisation and argmax inside."""
+    from roadseg.cli.extras import require_train
+    from roadseg.errors import ExportError
+
+    target = out or model.with_suffix(".onnx")
+    if target.exists() and not overwrite:
+        raise ExportError(f"{target} exists; choose another --out or add --overwrite")
+    require_train()
+    from roadseg.export import export_onnx
+
+    spec = export_onnx(model, target)
+    height, width = spec.size_hw
+    typer.echo(
+        f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
+        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch"
+    )

@@ -1,0 +1,170 @@
+"""`roadseg infer`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roadseg.config import InferConfig
+
+if TYPE_CHECKING:
+    from roadseg.infer import InferResult
+
+LEAST_SHOWN_SHARE = 0.0005
+"""Classes with less of the picture than this are left out of the summary's table."""
+
+
+def infer(
+    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="Film to label.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Film to write.", show_default="VIDEO.overlay.mp4 in the current folder"),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="Runtime: auto, onnxruntime, torch.")
+    ] = InferConfig.backend,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Network input; sides are multiples of 32.",
+            show_default="by the film's aspect ratio",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="Share of the colour in the overlay, 0..1.")
+    ] = InferConfig.alpha,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
+        ),
+    ] = None,
+    legend: Annotated[
+        bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
+    ] = InferConfig.legend,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Put the original to the left.")
+    ] = InferConfig.side_by_side,
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
+    ] = None,
+    start: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Where to begin.")
+    ] = InferConfig.start_s,
+    end: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Where to stop.", show_default="the end"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output that exists.")
+    ] = InferConfig.overwrite,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
+    from roadseg.imaging import parse_size
+
+    config = InferConfig(
+        source=source,
+        out=out or Path(f"{source.stem}.overlay.mp4"),
+        weights=weights or default_weights(),
+        backend=backend,
+        size_hw=parse_size(size) if size else None,
+        alpha=alpha,
+        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
+        legend=legend,
+        side_by_side=side_by_side,
+        masks=masks,
+        start_s=start,
+        end_s=end,
+        overwrite=overwrite,
+    )
+    result = _run(config, quiet=quiet or as_json)
+    if as_json:
+        typer.echo(json.dumps(_as_json(result), indent=2))
+    elif not quiet:
+        _show(result)
+    for warning in result.warnings:
+        typer.echo(f"roadseg: warning: {warning}", err=True)
+
+
+def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from roadseg.infer import infer as label
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TextColumn("{task.fields[fps]:5.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+        task = progress.add_task(config.source.name, total=None, fps=0.0)
+
+        def on_frame(done: int, total: int | None) -> None:
+            elapsed_s = progress.tasks[task].elapsed or 0
+            fps = done / elapsed_s if elapsed_s else 0.0
+            progress.update(task, completed=done, total=total, fps=fps)
+
+        return label(config, on_frame)
+
+
+def _show(result: "InferResult") -> None:
+    from rich.console import Console
+
+    from roadseg.cli.tables import class_share_table, stage_table
+
+    console = Console()
+    height, width = result.network_hw
+    console.print(
+        f"{result.out}: {result.frames} frames in {result.wall_s:.1f} s, {result.fps:.1f} fps, "
+        f"network input {width}x{height}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(stage_table(result.stages, result.bottleneck))
+    shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
+    console.print(class_share_table(shares))
+
+
+def _as_json(result: "InferResult") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "out": str(result.out),
+        "frames": result.frames,
+        "wall_s": round(result.wall_s, 3),
+        "fps": round(result.fps, 3),
+        "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
+        "bottleneck": result.bottleneck,
+        "stages": [asdict(stats) for stats in result.stages],
+        "class_shares": result.class_shares,
+        "warnings": list(result.warnings),
+    }
+
+
+def default_weights() -> Path:
+    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
+    package = Path(__file__).parent.parent
+    installed = package / "weights" / "unet-lite.onnx"
+    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"

@@ -1,0 +1,56 @@
+"""Tables that commands print."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from roadseg.classes import CLASS_NAMES, PALETTE
+
+if TYPE_CHECKING:
+    from roadseg.metrics import Scores
+    from roadseg.stages import StageStats
+
+
+def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
+    """Return where a pipeline's time went, a row for each stage."""
+    table = Table(title="Where the time went (s)", title_justify="left")
+    table.add_column("stage")
+    for heading in ("busy", "starved", "blocked"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for stats in stages:
+        mark = "bottleneck" if stats.name == bottleneck else ""
+        times = (f"{s:.2f}" for s in (stats.busy_s, stats.starved_s, stats.blocked_s))
+        table.add_row(stats.name, *times, mark, style="bold" if mark else None)
+    return table
+
+
+def class_share_table(shares: Mapping[str, float]) -> Table:
+    """Return the share of each class in the film, largest first."""
+    table = Table(title="What is in view", title_justify="left")
+    table.add_column("class")
+    table.add_column("share", justify="right")
+    for name, share in sorted(shares.items(), key=lambda entry: -entry[1]):
+        table.add_row(swatch(name), f"{share:.1%}")
+    return table
+
+
+def score_table(scores: "Scores", title: str) -> Table:
+    """Return the figures of a measurement, a row for each class."""
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("class", footer="mIoU\npixel accuracy\ncross entropy")
+    figures = f"{scores.miou:.1%}\n{scores.pixel_accuracy:.1%}\n{scores.cross_entropy:.3f}"
+    table.add_column("IoU", justify="right", footer=figures)
+    for name, iou in zip(CLASS_NAMES, scores.iou, strict=False):
+        table.add_row(swatch(name), "absent" if iou != iou else f"{iou:.1%}")
+    return table
+
+
+def swatch(name: str) -> Text:
+    """Return a class name with its colour before it."""
+    if name not in CLASS_NAMES:
+        return Text(name)
+    red, green, blue = PALETTE[CLASS_NAMES.index(name)]
+    return Text.assemble(("  ", f"on rgb({red},{green},{blue})"), f" {name}")

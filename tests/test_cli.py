@@ -1,0 +1,198 @@
+"""The command line as a user meets it: real processes, real signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import CHECKPOINT, SAMPLE
+from typer.main import get_command
+
+from roadseg.cli import app
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def roadseg(
+    *args: object, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "roadseg", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_an_example_that_parses(command, tmp_path) -> None:
+    done = roadseg(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    example = re.search(rf"Example: roadseg {command} (.+)", done.stdout)
+    assert example
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands[command].make_context(command, example[1].split())
+
+
+def test_help_is_quick_and_imports_neither_torch_nor_opencv(tmp_path) -> None:
+    code = (
+        "import sys; sys.argv = ['roadseg', '--help']\n"
+        "from roadseg.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'cv2', 'av', 'numpy', 'onnxruntime'} & set(sys.modules)))"
+    )
+    took_s = []
+    for _ in range(3):
+        since = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+        )
+        took_s.append(time.perf_counter() - since)
+    assert done.stdout.rstrip().endswith("[]")
+    assert min(took_s) < 0.7  # 0.2 s on a quiet machine; twice the aim leaves room for noise
+
+
+def test_infer_says_what_it_did(tmp_path) -> None:
+    done = roadseg("infer", SAMPLE, "--end", "0.4", "--size", "96x64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "drive.overlay.mp4").is_file()
+    for word in ("10 frames", "fps", "decode", "starved", "bottleneck", "road"):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def test_infer_can_say_it_in_json(tmp_path) -> None:
+    done = roadseg(
+        "infer", SAMPLE, "--out", "o.mp4", "--end", "0.4", "--size", "96x64", "--json", cwd=tmp_path
+    )
+    summary = json.loads(done.stdout)
+    assert summary["frames"] == 10 and summary["out"] == "o.mp4"
+    assert summary["network_size"] == {"height": 64, "width": 96}
+    assert {s["name"] for s in summary["stages"]} == {"decode", "segment", "overlay", "encode"}
+
+
+def test_quiet_is_quiet(tmp_path) -> None:
+    done = roadseg("infer", SAMPLE, "--end", "0.2", "--size", "96x64", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["infer", "none.mp4"], "none.mp4 does not exist"),
+        (["infer", SAMPLE, "--size", "500x333"], "use --size 512x320"),
+        (["infer", SAMPLE, "--alpha", "2"], "--alpha is 2.0"),
+        (["infer", SAMPLE, "--classes", "road,cat"], "--classes names cat"),
+        (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
+        (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
+        (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
+        (["evaluate", "--data", "nowhere"], "nowhere has no folder val/"),
+        (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
+        (["train", "--data", "nowhere"], "nowhere has no folder train/"),
+        (["train", "--data", ".", "--epochs", "0"], "--epochs is 0"),
+        (["train", "--data", ".", "--arch", "resnet"], "--arch is 'resnet'"),
+        (["train", "--data", ".", "--arch", "unet", "--pretrained"], "--no-pretrained"),
+        (["export", "none.safetensors"], "none.safetensors does not exist"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
+    done = roadseg(*args, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("roadseg: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path) -> None:
+    assert roadseg("infer", cwd=tmp_path).returncode == 2
+    assert roadseg("infer", SAMPLE, "--no-such-flag", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path, sent, code) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roadseg", "infer", str(SAMPLE), "--masks", "masks"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    masks = tmp_path / ".masks.part"
+    while not (masks.is_dir() and any(masks.iterdir())):  # it is well under way
+        assert process.poll() is None and time.monotonic() < deadline
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
+    # A limit on the size of files stands in for the disk: the kernel refuses the rest.
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'ulimit -f 64; exec "$0" -m roadseg infer "$1" --size 96x64',
+            sys.executable,
+            SAMPLE,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "drive.overlay.mp4 cannot be written (File too large)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
+    table = roadseg("evaluate", "--data", streets, cwd=tmp_path)
+    assert table.returncode == 0, table.stderr
+    for word in ("mIoU", "pixel accuracy", "cross entropy", "road", "bicyclist"):
+        assert word in table.stdout
+    done = roadseg("evaluate", "--data", streets, "--json", "--page", "val.html", cwd=tmp_path)
+    figures = json.loads(done.stdout)
+    assert 0 <= figures["miou"] <= 1 and len(figures["confusion"]) == 11
+    page = (tmp_path / "val.html").read_text()
+    assert "plotly" in page and "pedestrian" in page
+    on_checkpoint = roadseg(
+        "evaluate", "--data", streets, "--weights", CHECKPOINT, "--json", cwd=tmp_path
+    )
+    other = json.loads(on_checkpoint.stdout)
+    assert other["miou"] == pytest.approx(figures["miou"], abs=0.01)
+    assert other["cross_entropy"] == pytest.approx(figures["cross_entropy"], rel=0.01)
+
+
+def test_train_export_and_infer_go_hand_in_hand(streets, tmp_path) -> None:
+    small = ["--width", "12", "--no-pretrained", "--epochs", "1", "--batch-size", "2"]
+    sizes = ["--crop", "64x64", "--size", "128x96"]
+    trained = roadseg("train", "--data", streets, "--out", "run", *small, *sizes, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "best validation mIoU" in trained.stdout
+    exported = roadseg("export", "run/best.safetensors", "--out", "mine.onnx", cwd=tmp_path)
+    assert (exported.returncode, exported.stderr) == (0, "")
+    assert (
+        roadseg("export", "run/best.safetensors", "--out", "mine.onnx", cwd=tmp_path).returncode
+        == 1
+    )
+    labelled = roadseg(
+        "infer", SAMPLE, "--weights", "mine.onnx", "--size", "96x64", "--end", "0.2", cwd=tmp_path
+    )
+    assert labelled.returncode == 0, labelled.stderr
+
+
+def test_version_is_that_of_the_package(tmp_path) -> None:
+    from roadseg import __version__
+
+    assert roadseg("--version", cwd=tmp_path).stdout.strip() == f"roadseg {__version__}"
