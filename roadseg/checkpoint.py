@@ -5,7 +5,8 @@ A training state (`.pt`) holds all that a run needs to go on as if it had never 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,17 +18,17 @@ from torch import nn
 
 from roadseg.config import ModelSpec
 from roadseg.errors import ModelFileError
+from roadseg.files import replacing
 from roadseg.models import build_model
 
 STATE_FORMAT = 1
 
 
 def save_model(path: Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Write weights and record to `path`, all or nothing."""
+    """Write weights and record to `path`, all or nothing. Raises `OutputError`."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    _replace(
-        path, lambda temporary: temporary.write_bytes(save(tensors, {"roadseg": spec.to_json()}))
-    )
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {"roadseg": spec.to_json()}))
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
@@ -56,8 +57,11 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state to `path`, all or nothing."""
-    _replace(path, lambda temporary: torch.save({"format": STATE_FORMAT, **state}, temporary))
+    """Write a training state to `path`, all or nothing. Raises `OutputError`."""
+    buffer = io.BytesIO()  # torch.save into a file tells a full disk from a bug by its prose alone
+    torch.save({"format": STATE_FORMAT, **state}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -88,13 +92,3 @@ def _state_dict_errors(path: Path) -> Iterator[None]:
         raise ModelFileError(
             f"{path} does not fit its own record ({reason}); train again"
         ) from error
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then rename: a reader sees the old file or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What each use case can be told, and what a model file says about itself: frozen and validated."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class ModelSpec:
     palette: tuple[tuple[int, int, int], ...] = PALETTE[:NUM_CLASSES]
     """RGB colours of the classes by id."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """How it was trained: data, settings, step."""
+    """How it was trained: settings and step."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What it reached, each figure named by split and metric."""
     format: int = MODEL_FORMAT
@@ -134,10 +135,16 @@ class TrainConfig:
                 raise ConfigError(f"--{flag} is {getattr(self, name)}; it must be at least 1")
         if self.width is not None and self.width < 1:
             raise ConfigError(f"--width is {self.width}; it must be at least 1")
-        if not self.lr > 0:
+        if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"--lr is {self.lr}; it must be above 0, such as --lr 2e-3")
-        if self.workers < 0:
-            raise ConfigError(f"--workers is {self.workers}; it must be 0 or more")
+        for name in ("workers", "seed", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(
+                f"--ema-decay is {self.ema_decay}; it must be from 0 to below 1, such as 0.998"
+            )
 
     @property
     def spec(self) -> ModelSpec:
@@ -168,6 +175,8 @@ class InferConfig:
     """Share of the colour in a painted pixel."""
     classes: tuple[str, ...] = ()
     """Names of the classes to paint; none means all."""
+    outline: bool = True
+    """Draw a light line where one class ends."""
     legend: bool = True
     """Write the painted classes in a corner."""
     side_by_side: bool = False
@@ -185,8 +194,10 @@ class InferConfig:
         """Check each value, naming the flag at fault."""
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
-        if self.start_s < 0:
+        if not (math.isfinite(self.start_s) and self.start_s >= 0):
             raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
+        if self.end_s is not None and not math.isfinite(self.end_s):
+            raise ConfigError(f"--end is {self.end_s}; give seconds, or leave it out")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"

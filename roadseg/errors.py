@@ -21,6 +21,10 @@ class VideoError(RoadsegError):
     """A video that cannot be read or written."""
 
 
+class OutputError(RoadsegError):
+    """A file that cannot be written."""
+
+
 class ModelFileError(RoadsegError):
     """A file that should hold a model and does not, or not one of ours."""
 

@@ -32,7 +32,7 @@ def evaluate(
     loss_sum, pixels = 0.0, 0
     for index in range(len(dataset)):
         picture, target = dataset[index]
-        chosen = size_hw or network_size(target.shape, area(backend.spec.size_hw))
+        chosen = size_hw or network_size(target.shape, backend.spec.size_hw)
         placement = Placement.fit(target.shape, chosen)
         class_maps, logits = backend.segment_with_logits(placement.place(picture)[None])
         confusion += confusion_matrix(target, placement.restore(class_maps[0]))
@@ -40,8 +40,3 @@ def evaluate(
         loss_sum, pixels = loss_sum + loss, pixels + labelled
         on_picture(index + 1)
     return Scores(confusion=confusion, cross_entropy=loss_sum / max(pixels, 1))
-
-
-def area(size_hw: tuple[int, int]) -> int:
-    """Return the pixels of a size."""
-    return size_hw[0] * size_hw[1]

@@ -12,6 +12,7 @@ import torch
 from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec
 from roadseg.errors import ExportError
+from roadseg.files import replacing
 from roadseg.models import Segmenter
 
 OPSET = 18
@@ -33,32 +34,23 @@ def export_onnx(model_path: Path, out: Path) -> ModelSpec:
     Raises:
         ModelFileError: The model file is not ours.
         ExportError: The exported graph decides otherwise than PyTorch.
+        OutputError: The file cannot be written.
     """
-    if not out.parent.is_dir():
-        raise ExportError(f"{out} cannot be written (its folder does not exist); make the folder")
     network, spec = load_model(model_path)
     segmenter = Segmenter(network).eval()
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
+    with replacing(out) as temporary:
+        temporary.touch()  # an output that cannot be written shows before the work is done
         onnx.save(_graph(segmenter, spec), temporary)
         _verify(temporary, segmenter, spec)
-        temporary.replace(out)
-    except OSError as error:
-        raise ExportError(
-            f"{out} cannot be written ({error.strerror}); check its folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return spec
 
 
 def _graph(segmenter: Segmenter, spec: ModelSpec) -> onnx.ModelProto:
-    height, width = spec.size_hw
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1, max=64)
-    rows, columns = (
-        torch.export.Dim("rows", min=2, max=128),
-        torch.export.Dim("columns", min=2, max=128),
+    # Any size of more than one block a side does: the graph is made for all of them.
+    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+    batch, rows, columns = (
+        torch.export.Dim(name, max=limit)
+        for name, limit in (("batch", 64), ("rows", 128), ("columns", 128))
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
     with warnings.catch_warnings():
@@ -83,7 +75,7 @@ def _verify(path: Path, segmenter: Segmenter, spec: ModelSpec) -> None:
     """Compare the file with PyTorch on noise at two sizes."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    for size_hw in (spec.size_hw, (spec.size_hw[0] + 32, spec.size_hw[1] - 64)):
+    for size_hw in (spec.size_hw, (spec.size_hw[0] + 32, spec.size_hw[1] + 64)):
         coarse = rng.integers(0, 256, (1, *(side // 16 for side in size_hw), 3), np.uint8)
         frames = coarse.repeat(16, axis=1).repeat(16, axis=2)
         (class_map,) = session.run(["class_map"], {"frames": frames})

@@ -19,6 +19,8 @@ class Frame:
     """Presentation time, in units of `time_base`."""
     time_base: Fraction
     """Seconds a unit."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height."""
 
     @property
     def time_s(self) -> float:

@@ -6,7 +6,8 @@ brings it to the picture's size.
 """
 
 from dataclasses import dataclass
-from math import floor
+from fractions import Fraction
+from functools import cache
 
 import cv2
 import numpy as np
@@ -22,20 +23,22 @@ MAX_PADDED_SHARE = 0.02
 """Share of the input that may be grey when a size is chosen freely."""
 
 
-def network_size(frame_hw: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """Choose a network input for a frame: the largest of at most `pixels` that is filled well.
+@cache
+def network_size(shown_hw: tuple[int, int], budget_hw: tuple[int, int]) -> tuple[int, int]:
+    """Choose a network input for a frame: the largest within the budget that is filled well.
 
     Args:
-        frame_hw: Height and width of the frame.
-        pixels: Area not to be exceeded.
+        shown_hw: Height and width of the frame as it is shown, with square pixels.
+        budget_hw: Height and width whose area is not to be exceeded.
 
     Returns:
         Height and width, multiples of `SIDE_MULTIPLE`.
     """
+    pixels = budget_hw[0] * budget_hw[1]
     best, best_key = (SIDE_MULTIPLE, SIDE_MULTIPLE), (False, 0.0)
     for height in range(SIDE_MULTIPLE, pixels // SIDE_MULTIPLE + 1, SIDE_MULTIPLE):
         for width in range(SIDE_MULTIPLE, pixels // height + 1, SIDE_MULTIPLE):
-            placement = Placement.fit(frame_hw, (height, width))
+            placement = Placement.fit(shown_hw, (height, width))
             filled = placement.content_hw[0] * placement.content_hw[1]
             well_filled = 1 - filled / (height * width) <= MAX_PADDED_SHARE
             key = (well_filled, float(filled))
@@ -79,19 +82,31 @@ class Placement:
     """Grey columns to its left."""
 
     @classmethod
-    def fit(cls, frame_hw: tuple[int, int], network_hw: tuple[int, int]) -> "Placement":
-        """Place a frame as large as it goes, in the middle, at its own aspect ratio."""
-        scale = min(network_hw[0] / frame_hw[0], network_hw[1] / frame_hw[1])
+    def fit(
+        cls,
+        frame_hw: tuple[int, int],
+        network_hw: tuple[int, int],
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> "Placement":
+        """Place a frame as large as it goes, in the middle, at the aspect ratio it is shown at.
+
+        Args:
+            frame_hw: Height and width of the frame.
+            network_hw: Height and width of the network's input.
+            pixel_aspect: Width of one of the frame's pixels over its height.
+        """
+        shown_hw = (frame_hw[0], float(frame_hw[1] * pixel_aspect))
+        scale = min(network_hw[0] / shown_hw[0], network_hw[1] / shown_hw[1])
         height, width = (
             min(max(round(side * scale), 1), limit)
-            for side, limit in zip(frame_hw, network_hw, strict=True)
+            for side, limit in zip(shown_hw, network_hw, strict=True)
         )
         return cls(
             frame_hw=frame_hw,
             network_hw=network_hw,
             content_hw=(height, width),
-            top=floor((network_hw[0] - height) / 2),
-            left=floor((network_hw[1] - width) / 2),
+            top=(network_hw[0] - height) // 2,
+            left=(network_hw[1] - width) // 2,
         )
 
     def pad(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import cv2
 import numpy as np
 
 from roadseg.backends import open_backend
-from roadseg.config import InferConfig
+from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import VideoError
+from roadseg.files import output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, class_ids
@@ -95,18 +97,17 @@ def infer(
                 pixels += count_pixels(item)
                 on_frame(frames, total)
     assert item is not None  # without a frame the encoder raises
-    network_hw = config.size_hw or network_size(info.size_hw, _area(item.spec.size_hw))
     return InferResult(
         out=config.out,
         frames=frames,
         wall_s=time.perf_counter() - started_s,
-        network_hw=network_hw,
+        network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
         class_shares={
             n: float(pixels[i] / pixels.sum()) for i, n in enumerate(item.spec.class_names)
         },
         stages=tuple(pipeline.stats),
         bottleneck=pipeline.bottleneck.name,
-        warnings=tuple(reading_faults(log, info, total, frames)),
+        warnings=tuple(reading_faults(log, info, config)),
     )
 
 
@@ -115,10 +116,18 @@ def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[Segment
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
         for frame in frames:
             frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
-            chosen = config.size_hw or network_size(frame_hw, _area(backend.spec.size_hw))
-            placement = Placement.fit(frame_hw, chosen)
+            network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
+            placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
             class_maps = backend.segment(placement.place(frame.picture)[None])
             yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
+
+
+def input_size(
+    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: InferConfig
+) -> tuple[int, int]:
+    """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
+    shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
+    return config.size_hw or network_size(shown_hw, spec.size_hw)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
@@ -129,6 +138,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
             item.spec,
             shown=class_ids(config.classes, item.spec),
             alpha=config.alpha,
+            outline=config.outline,
             legend=config.legend,
             side_by_side=config.side_by_side,
         )
@@ -141,12 +151,8 @@ def save_masks(items: Iterator[SegmentedFrame], *, folder: Path) -> Iterator[Seg
     for number, item in enumerate(items):
         _, data = cv2.imencode(".png", item.class_map)
         path = folder / MASK_NAME.format(number)
-        try:
+        with output_errors(path):
             path.write_bytes(data.tobytes())
-        except OSError as error:
-            raise VideoError(
-                f"{path} cannot be written ({error.strerror}); free some room"
-            ) from error
         yield item
 
 
@@ -167,31 +173,37 @@ def mask_folder(config: InferConfig) -> Iterator[Path | None]:
     Raises:
         VideoError: The folder exists and holds files, and `overwrite` is off, or cannot be made.
     """
-    target = config.masks
-    if target is None:
+    if config.masks is None:
         yield None
         return
+    target = config.masks.resolve()
     if target.exists() and not target.is_dir():
-        raise VideoError(f"--masks {target} is a file; give a folder")
+        raise VideoError(f"--masks {config.masks} is a file; give a folder")
     if target.is_dir() and any(target.iterdir()) and not config.overwrite:
-        raise VideoError(f"--masks {target} holds files; choose another folder or add --overwrite")
+        raise VideoError(
+            f"--masks {config.masks} holds files; choose another folder or add --overwrite"
+        )
     temporary = target.with_name(f".{target.name}.part")
-    try:
+    with output_errors(config.masks):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-    except OSError as error:
-        raise VideoError(
-            f"--masks {target} cannot be made ({error.strerror}); check the folder above it"
-        ) from error
     try:
         yield temporary
-        target.mkdir(exist_ok=True)
-        for old in target.glob("[0-9]" * 6 + ".png"):
-            old.unlink()
-        for new in temporary.iterdir():
-            new.replace(target / new.name)
+        with output_errors(config.masks):
+            _move_masks(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_masks(source: Path, target: Path) -> None:
+    """Move the class maps to their folder and remove those of a longer film from it."""
+    target.mkdir(exist_ok=True)
+    new = {path.name for path in source.iterdir()}
+    for name in new:
+        (source / name).replace(target / name)
+    for path in target.glob("[0-9]" * 6 + ".png"):
+        if path.name not in new:
+            path.unlink()
 
 
 def count_pixels(item: SegmentedFrame) -> np.ndarray:
@@ -201,10 +213,10 @@ def count_pixels(item: SegmentedFrame) -> np.ndarray:
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
-    """Return how many frames a run will write, as far as the file tells."""
+    """Return about how many frames a run will write, as far as the file tells."""
     whole = info.frame_count
-    if whole is None and info.duration_s is not None:
-        whole = round(info.duration_s * info.fps)
+    if whole is None and info.end_s is not None:
+        whole = round((info.end_s - info.start_s) * info.fps)
     if whole is None:
         return None
     first = round(config.start_s * info.fps)
@@ -212,21 +224,23 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     return max(last - first, 0)
 
 
-def reading_faults(
-    log: ReadLog, info: VideoInfo, expected: int | None, frames: int
-) -> Iterator[str]:
+def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterator[str]:
     """Yield a sentence for each fault found in the input."""
     if log.damaged_packets:
         where = "" if log.first_damage_s is None else f", the first at {log.first_damage_s:.2f} s"
-        yield f"{info.path} is damaged: {log.damaged_packets} packets did not decode{where}"
-    if not log.reached_end or expected is None or frames >= expected:
-        return
-    if (expected - frames) / info.fps >= LOST_TAIL_S:
         yield (
-            f"{info.path} ends early: {frames} of the expected {expected} frames are there; "
-            "all of them are in the output"
+            f"{config.source} is damaged: {log.damaged_packets} of its packets did not "
+            f"decode{where}"
         )
-
-
-def _area(size_hw: tuple[int, int]) -> int:
-    return size_hw[0] * size_hw[1]
+    if log.retimed_frames:
+        yield (
+            f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "
+            "before; they were put right behind it"
+        )
+    if not log.reached_end or info.end_s is None or log.read_until_s is None:
+        return
+    if info.end_s - log.read_until_s >= LOST_TAIL_S:
+        yield (
+            f"{config.source} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
+            f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
+        )

@@ -24,9 +24,13 @@ def log_class_weights(
 def weighted_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
     """Return the cross entropy, averaged over labelled pixels by the weights of their classes.
 
+    A batch without a labelled pixel has loss 0.
+
     Args:
         logits: (N, C, H, W) float32.
         target: (N, H, W) int64; `IGNORE_INDEX` is not counted.
         class_weights: (C,) float32.
     """
+    if bool((target == IGNORE_INDEX).all()):
+        return logits.sum() * 0  # the mean of nothing would be NaN
     return F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE_INDEX)

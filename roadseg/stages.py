@@ -142,8 +142,12 @@ class Pipeline:
         ]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # no thread to be had, or Ctrl-C between two of them
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -152,9 +156,7 @@ class Pipeline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._cancel()
-        for thread in self._threads:
-            thread.join()
+        self._stop()
         if kind is None:
             self._raise_error()
 
@@ -165,8 +167,9 @@ class Pipeline:
         try:
             return self._channels[-1].get()
         except Cancelled:
-            self._raise_error()
-            raise StopIteration from None
+            pass  # so that the stage's error does not seem to come of this one
+        self._raise_error()
+        raise StopIteration
 
     @property
     def bottleneck(self) -> StageStats:
@@ -213,6 +216,13 @@ class Pipeline:
                 error.add_note(f"in the pipeline's stage {stage!r}")
                 self._error = error
         self._cancel()
+
+    def _stop(self) -> None:
+        """Cancel every channel and wait for every thread that was started."""
+        self._cancel()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def _cancel(self) -> None:
         for channel in self._channels:

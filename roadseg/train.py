@@ -20,8 +20,9 @@ from roadseg.classes import NUM_CLASSES
 from roadseg.config import ModelSpec, TrainConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
-from roadseg.errors import ConfigError, DatasetError
+from roadseg.errors import ConfigError
 from roadseg.evaluate import evaluate
+from roadseg.files import output_errors, replacing
 from roadseg.losses import log_class_weights, weighted_cross_entropy
 from roadseg.metrics import Scores, confusion_matrix
 from roadseg.models import build_model, enlarge, normalise
@@ -52,6 +53,8 @@ class TrainState:
         default_factory=lambda: np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     )
     """Confusion on this epoch's training crops."""
+    data: dict[str, list[int]] = field(default_factory=dict)
+    """Pixels of each class in each split, by which the data are known again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +93,16 @@ def train(
 
     Raises:
         DatasetError: The data are missing or inconsistent.
-        ConfigError: The folder holds a run with other settings, or the loss is not finite.
+        ConfigError: The folder holds a run with other settings or data, or the loss is not finite.
+        OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = _new_state(config, device)
     train_set = FolderDataset.open(config.data, "train")
     val_set = FolderDataset.open(config.data, "val")
-    class_weights = _check_data(train_set, val_set).to(device)
+    class_pixels = train_set.check()
+    state.data = {"train": class_pixels.tolist(), "val": val_set.check().tolist()}
+    class_weights = torch.from_numpy(log_class_weights(class_pixels)).to(device)
     _open_run(config, state)
     per_epoch = steps_per_epoch(train_set, config.batch_size)
     total_steps = config.epochs * per_epoch
@@ -164,8 +170,8 @@ def train_step(
     loss = weighted_cross_entropy(logits, target, class_weights)
     if not torch.isfinite(loss):
         raise ConfigError(
-            f"the loss is {loss.item()} at step {state.step}; it must be finite; lower --lr "
-            f"(now {config.lr}) and run again, the last checkpoint is kept"
+            f"the loss is {loss.item()} at step {state.step}; it must be finite; start anew with "
+            f"an --lr below {config.lr} and another --out, this run's last checkpoint is kept"
         )
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -192,25 +198,17 @@ def _new_state(config: TrainConfig, device: torch.device) -> TrainState:
     return TrainState(network=network, average=average, optimizer=_optimizer(network, config))
 
 
-def _check_data(train_set: FolderDataset, val_set: FolderDataset) -> Tensor:
-    """Read all the data once and return the class weights (C,) of the training split."""
-    class_pixels = train_set.check()
-    val_set.check()
-    if not class_pixels.any():
-        raise DatasetError(f"no pixel of {train_set.name} is labelled; check the ids of its labels")
-    return torch.from_numpy(log_class_weights(class_pixels))
-
-
 def _open_run(config: TrainConfig, state: TrainState) -> None:
     """Go on where the run's folder stands, or begin a new folder."""
     state_path = config.out / STATE_FILE
     if state_path.is_file():
         _unpack(load_state(state_path), state, config)
         _cut_log(config.out / LOG_FILE, state.step)
-    else:
+        return
+    with output_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-        (config.out / CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        (config.out / LOG_FILE).write_text("")
+    _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+    _write(config.out / LOG_FILE, "")
 
 
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -262,13 +260,12 @@ def _close_epoch(
             save_model(
                 config.out / MODEL_FILE, state.average, _trained_spec(config, state.step, val)
             )
-    log_path = config.out / LOG_FILE
-    with log_path.open("a") as log:
-        log.write(json.dumps(record) + "\n")
+    log = config.out / LOG_FILE
+    _write(log, log.read_text() + json.dumps(record) + "\n")
     if val is not None:
-        records = [json.loads(line) for line in log_path.read_text().splitlines()]
+        records = [json.loads(line) for line in log.read_text().splitlines()]
         page = curves_page(records, f"{config.arch}, seed {config.seed}")
-        (config.out / PAGE_FILE).write_text(page)
+        _write(config.out / PAGE_FILE, page)
     state.loss_sum = 0.0
     state.confusion = np.zeros_like(state.confusion)
     return record
@@ -283,6 +280,7 @@ def _trained_spec(config: TrainConfig, step: int, val: Scores) -> ModelSpec:
 def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:
     return {
         "config": _comparable(config),
+        "data": state.data,
         "step": state.step,
         "best_miou": state.best_miou,
         "loss_sum": state.loss_sum,
@@ -300,6 +298,11 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
         raise ConfigError(
             f"{config.out} holds a run with other settings ({', '.join(differing)}); "
             "resume it with its own, or choose another --out"
+        )
+    if saved["data"] != state.data:
+        raise ConfigError(
+            f"{config.out} holds a run on other data than {config.data}; give it the data it was "
+            "started with, or choose another --out"
         )
     state.network.load_state_dict(saved["network"])
     state.average.load_state_dict(saved["average"])
@@ -321,8 +324,12 @@ def _comparable(config: TrainConfig) -> dict[str, Any]:
 def _cut_log(path: Path, step: int) -> None:
     """Drop lines written after the checkpoint that the run goes on from."""
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(kept))
+    _write(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def _half_cosine(fraction: float) -> float:

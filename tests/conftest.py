@@ -1,3 +1,4 @@
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -5,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from hypothesis import settings
 
 from roadseg.classes import IGNORE_INDEX
 
@@ -12,6 +15,18 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
 WEIGHTS = ROOT / "weights" / "unet-lite.onnx"
 CHECKPOINT = ROOT / "weights" / "unet-lite.safetensors"
+CAMVID = ROOT.parent / "shared" / "data" / "CamVid"
+
+
+settings.register_profile("roadseg", deadline=None)  # other jobs may run on the machine
+settings.load_profile("roadseg")
+
+
+@pytest.fixture(autouse=True)
+def random_numbers_do_not_depend_on_other_tests() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

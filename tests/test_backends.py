@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from roadseg.backends import BACKENDS, Backend, open_backend
 from roadseg.checkpoint import save_model
 from roadseg.config import ModelSpec
-from roadseg.errors import BackendUnavailable, ExportError, ModelFileError
+from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
 from roadseg.export import export_onnx
 from roadseg.imaging import Placement
 from roadseg.models import build_model
@@ -144,13 +144,13 @@ def test_committed_export_is_that_of_the_committed_checkpoint(tmp_path) -> None:
 
 
 def test_unwritable_export_is_refused(tmp_path) -> None:
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         export_onnx(CHECKPOINT, tmp_path / "no" / "folder.onnx")
 
 
 def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None:
     model = tmp_path / "tiny.safetensors"
-    spec = ModelSpec(arch="unet", width=4, size_hw=(64, 96))
+    spec = ModelSpec(arch="unet", width=4, size_hw=(32, 64))
     save_model(model, build_model("unet", num_classes=11, width=4), spec)
     export_onnx(model, tmp_path / "fine.onnx")
     monkeypatch.setattr("roadseg.export.LEAST_AGREEMENT", 1.1)

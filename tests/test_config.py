@@ -46,7 +46,11 @@ def test_record_of_a_later_version_asks_for_an_update() -> None:
         ({"batch_size": 0}, "--batch-size"),
         ({"width": 0}, "--width"),
         ({"lr": 0.0}, "--lr"),
+        ({"lr": float("nan")}, "--lr"),
         ({"workers": -1}, "--workers"),
+        ({"seed": -1}, "--seed"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"ema_decay": 1.0}, "--ema-decay"),
     ],
 )
 def test_bad_training_settings_name_the_flag(changes, flag) -> None:
@@ -59,7 +63,9 @@ def test_bad_training_settings_name_the_flag(changes, flag) -> None:
     [
         ({"alpha": 1.5}, "--alpha"),
         ({"start_s": -1.0}, "--start"),
+        ({"start_s": float("nan")}, "--start"),
         ({"start_s": 2.0, "end_s": 1.0}, "--end"),
+        ({"end_s": float("inf")}, "--end"),
     ],
 )
 def test_bad_inference_settings_name_the_flag(changes, flag) -> None:

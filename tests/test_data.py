@@ -40,6 +40,25 @@ def test_id_outside_the_classes_is_named(tmp_path) -> None:
         FolderDataset.open(tmp_path, "train").check()
 
 
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (np.full((96, 128), 3, np.uint16), r"1 channel\(s\) of uint16"),
+        (np.full((96, 128, 3), 3, np.uint8), r"3 channel\(s\) of uint8"),
+    ],
+)
+def test_label_that_is_no_map_of_ids_is_named(tmp_path, label, said) -> None:
+    write_pair(tmp_path, "train", "odd", scene(0)[0], label)
+    with pytest.raises(DatasetError, match=rf"odd\.png has {said}"):
+        FolderDataset.open(tmp_path, "train").check()
+
+
+def test_split_without_a_labelled_pixel_is_refused(tmp_path) -> None:
+    write_pair(tmp_path, "val", "void", scene(0)[0], np.full((96, 128), 11, np.uint8))
+    with pytest.raises(DatasetError, match="no pixel of val is labelled"):
+        FolderDataset.open(tmp_path, "val").check()
+
+
 def test_file_that_is_no_picture_is_named(tmp_path) -> None:
     write_pair(tmp_path, "train", "broken", *scene(0))
     (tmp_path / "train" / "broken.png").write_bytes(b"")

@@ -37,7 +37,6 @@ def pipeline_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("roadseg-")]
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(0, 30),
     stages=st.integers(1, 4),
@@ -76,7 +75,7 @@ def test_every_ending_is_clean(
 
 
 @given(depth=st.integers(1, 5), stages=st.integers(1, 3))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_no_more_items_are_alive_than_the_channels_hold(depth: int, stages: int) -> None:
     made = 0
     most_alive = 0
@@ -129,6 +128,21 @@ def test_keyboard_interrupt_in_the_reader_joins_every_thread() -> None:
     with pytest.raises(KeyboardInterrupt), Pipeline(iter(int, 1), Probe()) as pipeline:
         next(pipeline)
         raise KeyboardInterrupt
+    assert not pipeline_threads()
+
+
+def test_thread_that_cannot_start_takes_the_others_with_it(monkeypatch) -> None:
+    start = threading.Thread.start
+
+    def second_fails(thread: threading.Thread) -> None:
+        if thread.name.endswith("second"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    pipeline = Pipeline(iter(int, 1), Probe(), depth=1, names=["first", "second"])
+    with pytest.raises(RuntimeError, match="can't start"), pipeline:
+        pass
     assert not pipeline_threads()
 
 

@@ -1,4 +1,6 @@
+import errno
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ from roadseg.backends.torch_backend import TorchBackend
 from roadseg.checkpoint import load_model, load_state, save_model, save_state
 from roadseg.config import AugmentConfig, TrainConfig
 from roadseg.data.folder import FolderDataset
-from roadseg.errors import ConfigError, DatasetError, ModelFileError
+from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
 from roadseg.losses import log_class_weights, weighted_cross_entropy
 from roadseg.metrics import confusion_matrix
@@ -129,18 +131,46 @@ def test_data_are_checked_before_anything_is_written(tmp_path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_failed_save_keeps_the_old_checkpoint(tmp_path) -> None:
+def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch) -> None:
     path = tmp_path / "last.pt"
     save_state(path, {"step": 1})
 
-    class Unwritable:
-        def __reduce__(self) -> Any:
-            raise OSError("No space left on device")
+    def half_written(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(bytes(data)[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
-        save_state(path, {"step": 2, "bad": Unwritable()})
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", half_written)
+        with pytest.raises(OutputError, match=r"last\.pt cannot be written \(No space left"):
+            save_state(path, {"step": 2})
     assert load_state(path)["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_other_data_do_not_continue_a_run(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+    train(config)
+    more = tmp_path / "more"
+    shutil.copytree(streets, more)
+    write_pair(more, "train", "zzz", *scene(99))
+    with pytest.raises(ConfigError, match="other data"):
+        train(replace(config, data=more))
+
+
+def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(OutputError, match="run cannot be written"):
+        train(small(streets, tmp_path / "run"))
+    assert (tmp_path / "run").read_text() == "precious"
+
+
+def test_batch_without_a_labelled_pixel_does_not_end_the_run() -> None:
+    logits = torch.randn(1, 11, 4, 4, requires_grad=True)
+    nothing = torch.full((1, 4, 4), 11)
+    loss = weighted_cross_entropy(logits, nothing, torch.ones(11))
+    loss.backward()
+    assert loss == 0 and logits.grad is not None and not logits.grad.any()
 
 
 def test_pickle_is_never_run(tmp_path) -> None:

@@ -36,19 +36,22 @@ class Backend(Protocol):
 
 
 BACKENDS = {
-    "onnxruntime": (".onnx", "roadseg.backends.onnxruntime_backend", "pip install roadseg"),
-    "torch": (".safetensors", "roadseg.backends.torch_backend", "pip install 'roadseg[train]'"),
+    "onnxruntime": (".onnx", "roadseg.backends.onnxruntime_backend", "pip install onnxruntime"),
+    "torch": (
+        ".safetensors",
+        "roadseg.backends.torch_backend",
+        "pip install '.[train]' in a checkout of roadseg",
+    ),
 }
 """Name: suffix of its model files, module with `open_model`, command that installs it."""
 
 
-def open_backend(path: Path, name: str = "auto", *, threads: int = 0) -> Backend:
+def open_backend(path: Path, name: str = "auto") -> Backend:
     """Open a model file with the runtime that reads it.
 
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix.
-        threads: Threads for one inference; 0 leaves it to the runtime.
 
     Raises:
         ModelFileError: The file is missing, not ours, or of a kind that the runtime does not read.
@@ -74,5 +77,5 @@ def open_backend(path: Path, name: str = "auto", *, threads: int = 0) -> Backend
         raise BackendUnavailable(
             f"the {name} backend does not load here ({error}); run: {install}"
         ) from error
-    open_model = cast(Callable[[Path, int], Backend], module.open_model)
-    return open_model(path, threads)
+    open_model = cast(Callable[[Path], Backend], module.open_model)
+    return open_model(path)

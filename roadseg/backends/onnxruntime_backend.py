@@ -37,14 +37,15 @@ class OnnxRuntimeBackend:
         del self._session
 
 
-def open_model(path: Path, threads: int) -> OnnxRuntimeBackend:
+def open_model(path: Path) -> OnnxRuntimeBackend:
     """Open an exported model.
 
     Raises:
         ModelFileError: The file is no ONNX model, or not one of ours.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the cores from decoding and encoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors come as exceptions; warnings would be lines of noise
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

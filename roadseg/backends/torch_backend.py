@@ -39,10 +39,8 @@ class TorchBackend:
         del self._segmenter
 
 
-def open_model(path: Path, threads: int) -> TorchBackend:
+def open_model(path: Path) -> TorchBackend:
     """Open a `.safetensors` model file on the best device there is."""
-    if threads:
-        torch.set_num_threads(threads)
     network, spec = load_model(path)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     return TorchBackend(network.to(memory_format=torch.channels_last), spec)  # type: ignore[call-overload]

@@ -41,9 +41,10 @@ def evaluate(
 
     from roadseg.backends import open_backend
     from roadseg.cli.infer import default_weights
-    from roadseg.cli.tables import score_table
+    from roadseg.cli.tables import confusion_table, score_table
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import evaluate as measure
+    from roadseg.files import replacing
     from roadseg.imaging import parse_size
     from roadseg.report import evaluation_page
 
@@ -57,9 +58,12 @@ def evaluate(
         scores = measure(
             model, dataset, size_hw, on_picture=lambda done: progress.update(task, completed=done)
         )
-    if page:
-        page.write_text(evaluation_page(scores, title=f"{path.name} on {split}"))
     if as_json:
         typer.echo(json.dumps({**scores.summary(), "confusion": scores.confusion.tolist()}))
     else:
-        Console().print(score_table(scores, f"{path.name} on {split}, {len(dataset)} pictures"))
+        printed = Console()
+        printed.print(score_table(scores, f"{path.name} on {split}, {len(dataset)} pictures"))
+        printed.print(confusion_table(scores))
+    if page:
+        with replacing(page) as temporary:
+            temporary.write_text(evaluation_page(scores, title=f"{path.name} on {split}"))

@@ -13,5 +13,5 @@ def require_train() -> None:
     if missing:
         raise BackendUnavailable(
             f"{', '.join(missing)} not installed; this command needs the train extra; "
-            "run: pip install 'roadseg[train]'"
+            "run: pip install '.[train]' in a checkout of roadseg"
         )

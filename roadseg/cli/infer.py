@@ -44,6 +44,9 @@ def infer(
             metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
         ),
     ] = None,
+    outline: Annotated[
+        bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
+    ] = InferConfig.outline,
     legend: Annotated[
         bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
     ] = InferConfig.legend,
@@ -64,7 +67,9 @@ def infer(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output that exists.")
     ] = InferConfig.overwrite,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
     ] = False,
@@ -80,6 +85,7 @@ def infer(
         size_hw=parse_size(size) if size else None,
         alpha=alpha,
         classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
+        outline=outline,
         legend=legend,
         side_by_side=side_by_side,
         masks=masks,

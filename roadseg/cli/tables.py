@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -45,6 +46,21 @@ def score_table(scores: "Scores", title: str) -> Table:
     table.add_column("IoU", justify="right", footer=figures)
     for name, iou in zip(CLASS_NAMES, scores.iou, strict=False):
         table.add_row(swatch(name), "absent" if iou != iou else f"{iou:.1%}")
+    return table
+
+
+def confusion_table(scores: "Scores") -> Table:
+    """Return where the pixels of each class went, in percent of the class; a dot is under one."""
+    title = "Confusion (% of each true class)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("true")
+    names = CLASS_NAMES[: len(scores.iou)]
+    for name in names:
+        table.add_column(name[:4], justify="right")
+    for name, row in zip(names, scores.confusion, strict=True):
+        shares = 100 * row / max(int(row.sum()), 1)
+        cells = ("." if share < 1 else f"{share:.0f}" for share in shares)
+        table.add_row(name, *cells)
     return table
 
 

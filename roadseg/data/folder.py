@@ -5,13 +5,13 @@ Pictures are colour PNGs; labels are PNGs of the same name and size whose pixels
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES
+from roadseg.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from roadseg.errors import DatasetError
 
 NAMED_AT_MOST = 3
@@ -68,45 +68,54 @@ class FolderDataset:
         """Return a picture (H, W, 3) RGB and its target (H, W).
 
         Raises:
-            DatasetError: A file cannot be read, or the two differ in size.
+            DatasetError: A file cannot be read, the label is no map of class ids, or the two
+                differ in size.
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
         image = cv2.cvtColor(_read(image_path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        target = _read(label_path, cv2.IMREAD_GRAYSCALE)
+        target = _read(label_path, cv2.IMREAD_UNCHANGED)
+        if target.ndim != 2 or target.dtype != np.uint8:
+            channels = 1 if target.ndim == 2 else target.shape[2]
+            raise DatasetError(
+                f"{label_path} has {channels} channel(s) of {target.dtype}; a label is a PNG with "
+                "one 8-bit channel of class ids; convert it"
+            )
         if image.shape[:2] != target.shape:
             raise DatasetError(
                 f"{label_path} is {target.shape[1]}x{target.shape[0]} and its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; they must be the same; make the label anew"
             )
+        if target.max() >= len(CLASS_NAMES):
+            raise DatasetError(
+                f"{label_path} has the id {target.max()}; ids go from 0 to {IGNORE_INDEX} "
+                f"({CLASS_NAMES[IGNORE_INDEX]}); map the labels to these ids"
+            )
         return np.asarray(image, np.uint8), target
 
     def check(self) -> NDArray[np.int64]:
-        """Read every label and the size of every picture.
-
-        Returns:
-            Pixels of each class, (num_classes,).
+        """Read the whole split and return the pixels of each class, (num_classes,).
 
         Raises:
-            DatasetError: A file cannot be read, sizes differ, or an id is outside the classes.
+            DatasetError: As for one sample, or no pixel of the split is labelled.
         """
-        counts = np.zeros(256, np.int64)
+        counts = np.zeros(len(CLASS_NAMES), np.int64)
         for index in range(len(self)):
             _, target = self[index]
-            if target.max() >= len(CLASS_NAMES):
-                raise DatasetError(
-                    f"{self.label_paths[index]} has the id {target.max()}; ids go from 0 to "
-                    f"{len(CLASS_NAMES) - 1} ({CLASS_NAMES[-1]}); map the labels to these ids"
-                )
-            counts += np.bincount(target.ravel(), minlength=256)
+            counts += np.bincount(target.ravel(), minlength=len(CLASS_NAMES))
+        if not counts[:NUM_CLASSES].any():
+            raise DatasetError(
+                f"no pixel of {self.name} is labelled, all are {CLASS_NAMES[IGNORE_INDEX]}; "
+                "check the ids of its labels"
+            )
         return counts[:NUM_CLASSES]
 
 
-def _read(path: Path, flags: int) -> NDArray[np.uint8]:
+def _read(path: Path, flags: int) -> NDArray[Any]:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(data, flags) if data.size else None
     if picture is None:
         raise DatasetError(f"{path} cannot be read as a PNG; replace it or remove it with its pair")
-    return np.asarray(picture, np.uint8)
+    return np.asarray(picture)
 
 
 def _some(paths: list[Path]) -> str:

@@ -29,13 +29,18 @@ def read_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Translate errors of writing `path`."""
+    """Translate errors of writing `path`: the file system's, the encoder's, the format's."""
     try:
         yield
-    except (av.FFmpegError, OSError) as error:
+    except OSError as error:
         raise VideoError(
             f"{path} cannot be written ({_reason(error)}); check that its folder exists, may be "
             "written to and has room"
+        ) from error
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path} cannot be written: FFmpeg refuses this film in this format "
+            f"({_reason(error)}); choose an --out that ends in .mkv"
         ) from error
 
 

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from roadseg.errors import VideoError
 from roadseg.frame import Frame
 from roadseg.video.errors import read_errors, write_errors
-from roadseg.video.source import VideoInfo
+from roadseg.video.source import VideoInfo, seek
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 CRF = 20
 """Constant quality of x264: 0 is lossless, 51 is worst; around 20 the eye sees no loss."""
 PRESET = "veryfast"
+FAR_START_S = 1.0
+"""A film whose clock starts later than this is moved to zero: recorders start anywhere."""
 TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 
 
@@ -70,7 +72,7 @@ class VideoWriter:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, write_errors(self._path):
-            options = {"movflags": "+faststart"} if self._path.suffix != ".mkv" else {}
+            options = {"movflags": "+faststart"} if self._path.suffix.lower() != ".mkv" else {}
             temporary = temporary_path(self._path)
             stack.callback(temporary.unlink, missing_ok=True)
             self._container = stack.enter_context(av.open(temporary, "w", options=options))
@@ -114,9 +116,9 @@ class VideoWriter:
             self._container.mux(self._stream.encode(encoded))
 
     def _open_stream(self, frame: Frame) -> av.VideoStream:
-        if self._start_s > 0:
-            self._offset = frame.pts  # a cut begins at zero
-            self._sound.offset_s = frame.time_s
+        if self._start_s > 0 or frame.time_s > FAR_START_S:
+            self._offset = frame.pts  # a cut begins at zero, and so does its sound
+            self._sound.begin_at(frame.time_s)
         height, width = _even(frame.picture).shape[:2]
         stream = self._container.add_stream(
             "libx264", rate=self._source.fps, options={"crf": str(CRF), "preset": PRESET}
@@ -124,20 +126,30 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
+        context.sample_aspect_ratio = frame.pixel_aspect
         context.colorspace, context.color_range = self._source.matrix, ColorRange.MPEG
         context.color_primaries, context.color_trc = self._source.primaries, self._source.transfer
         return stream
 
     def _finish(self) -> None:
         if self._stream is None:
-            raise VideoError(f"{self._source.path} gave no frame between --start and --end")
+            raise VideoError(
+                f"{self._source.path} has no frame between --start and --end; choose other times"
+            )
         self._container.mux(self._stream.encode(None))
         self._sound.copy_until(float("inf"))
         self._container.close()
 
 
 class Sound:
-    """The audio streams of a source, copied packet by packet into another file."""
+    """The audio streams of a source, copied packet by packet into another file.
+
+    Args:
+        source: Film whose sound is copied.
+        target: File to copy it into.
+        start_s: Where a cut begins, counted from the film's first frame.
+        end_s: Where it ends; None is the source's end.
+    """
 
     def __init__(
         self,
@@ -148,17 +160,17 @@ class Sound:
     ) -> None:
         self._source = source
         self._target = target
-        self._first_s = source.start_s + start_s if start_s > 0 else float("-inf")
+        self._seek_s = source.start_s + start_s if start_s > 0 else None
+        self._first_s = float("-inf")
         self._last_s = float("inf") if end_s is None else source.start_s + end_s
         self._pending: av.Packet[Any] | None = None
-        self.offset_s = 0.0
-        """Seconds to take off every timestamp."""
+        self._offset_s = 0.0
+        self._streams: dict[int, av.AudioStream] = {}
+        self._packets: Iterator[av.Packet[Any]] = iter(())
 
     def __enter__(self) -> Self:
         with read_errors(self._source.path):
             self._container = av.open(self._source.path)
-        self._streams: dict[int, av.AudioStream] = {}
-        self._packets: Iterator[av.Packet[Any]] = iter(())
         return self
 
     def __exit__(
@@ -169,21 +181,33 @@ class Sound:
     ) -> None:
         self._container.close()
 
+    def begin_at(self, time_s: float) -> None:
+        """Leave out what sounds before a time, and let that time be zero."""
+        self._first_s = self._offset_s = time_s
+
     def open_streams(self) -> None:
-        """Add the source's audio streams to the target, before its first packet is written."""
+        """Add the source's audio streams to the target, before its first packet is written.
+
+        Raises:
+            VideoError: The target's format cannot hold them.
+        """
         inputs = list(self._container.streams.audio)
         for stream in inputs:
-            self._streams[stream.index] = self._target.add_stream_from_template(stream)
+            try:
+                self._streams[stream.index] = self._target.add_stream_from_template(stream)
+            except ValueError as error:
+                raise VideoError(
+                    f"{self._source.path} has {stream.codec_context.name} sound, which "
+                    f"{self._target.format.name} cannot hold; choose an --out that ends in "
+                    ".mov or .mkv"
+                ) from error
         if inputs:
-            if self._first_s > 0:
-                self._container.seek(int(self._first_s * av.time_base))
-            self._packets = self._container.demux(inputs)
+            self._packets = self._demux(inputs)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that start before a time, so that sound and picture lie side by side."""
         while (packet := self._pending or self._next()) is not None:
-            assert packet.time_base is not None
-            start_s = float((packet.dts or 0) * packet.time_base)
+            start_s = _start_s(packet)
             if start_s > time_s:
                 self._pending = packet
                 return
@@ -191,20 +215,41 @@ class Sound:
             if self._first_s <= start_s < self._last_s:
                 self._mux(packet)
 
+    def _demux(self, inputs: list[av.AudioStream]) -> Iterator["av.Packet[Any]"]:
+        """Yield the packets from the beginning of the cut on, and perhaps some before it."""
+        if self._seek_s is not None and seek(self._container, inputs[0], self._seek_s):
+            packets = _timed(self._container.demux(inputs))
+            first = next(packets, None)
+            if first is not None and _start_s(first) <= self._seek_s:
+                yield first
+                yield from packets
+                return
+        if self._seek_s is not None:  # the format cannot seek, or went too far
+            self._container.seek(0)
+        yield from _timed(self._container.demux(inputs))
+
     def _next(self) -> "av.Packet[Any] | None":
-        for packet in self._packets:
-            if packet.dts is not None:  # the empty packet at a stream's end has none
-                return packet
-        return None
+        with read_errors(self._source.path):
+            return next(self._packets, None)
 
     def _mux(self, packet: "av.Packet[Any]") -> None:
-        if self.offset_s:
+        if self._offset_s:
             assert packet.time_base is not None and packet.dts is not None
-            units = int(Fraction(self.offset_s) / packet.time_base)
+            units = int(Fraction(self._offset_s) / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
         packet.stream = self._streams[packet.stream.index]
         self._target.mux(packet)
+
+
+def _timed(packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
+    """Leave out packets without a time: the empty one at a stream's end is such."""
+    return (packet for packet in packets if packet.dts is not None)
+
+
+def _start_s(packet: "av.Packet[Any]") -> float:
+    assert packet.dts is not None and packet.time_base is not None
+    return float(packet.dts * packet.time_base)
 
 
 def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Read a film: what it is, and its frames one by one with their timestamps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from roadseg.video.errors import read_errors
 
 BT709, BT470BG, SMPTE170M = 1, 5, 6
 """Codes of colour matrices in ITU-T H.273; the last two are both BT.601."""
-TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-"""Conversion without FFmpeg's usual bias: with less, a film comes back one level darker."""
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
+TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Conversion without FFmpeg's usual bias: with less, a film comes back one level darker."""
 DAMAGE_LIMIT = 100
 """Packets in a row that may fail to decode before a film counts as unreadable."""
 
@@ -29,16 +29,21 @@ class VideoInfo:
     """What a film says about itself."""
 
     path: Path
+    """Where it lies."""
+    stream_index: int
+    """Which of the file's streams is the film; a cover picture is none."""
     size_hw: tuple[int, int]
-    """Height and width as shown, after rotation."""
+    """Height and width in pixels as shown, after rotation."""
+    pixel_aspect: Fraction
+    """Width of a pixel over its height, after rotation."""
     fps: Fraction
     """Average frame rate."""
     time_base: Fraction
     """Seconds a unit of `pts`."""
     start_s: float
     """Time of the first frame."""
-    duration_s: float | None
-    """Length, where the file tells."""
+    end_s: float | None
+    """Time at which the last frame should end, where the file tells."""
     frame_count: int | None
     """Frames, where the file tells."""
     matrix: int
@@ -51,47 +56,46 @@ class VideoInfo:
 
 @dataclass
 class ReadLog:
-    """What was found wrong while reading."""
+    """What was found while reading."""
 
     damaged_packets: int = 0
     """Packets that did not decode."""
     first_damage_s: float | None = None
     """Time of the first of them, where known."""
-    last_frame_s: float | None = None
-    """Time of the last frame read."""
+    retimed_frames: int = 0
+    """Frames without a time, or with one that does not increase."""
+    read_until_s: float | None = None
+    """Time at which the last frame read ends."""
     reached_end: bool = False
     """Whether the file was read to its end."""
-    warnings: list[str] = field(default_factory=list)
-    """Sentences for the user."""
 
 
 def probe(path: Path) -> VideoInfo:
     """Open a film far enough to know it.
 
     Raises:
-        VideoError: There is no such file, it is no video, or it has no video stream.
+        VideoError: There is no such file, it is no video, or nothing in it decodes.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path} is empty (0 bytes); give a video file")
     with read_errors(path), av.open(path) as container:
-        if not container.streams.video:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise VideoError(f"{path} has no video stream, only {kinds}; give a video file")
-        stream = container.streams.video[0]
-        first = next(container.decode(stream), None)
+        stream = _film_stream(container, path)
+        first = next(_decode_all(container, stream, ReadLog()), None)
         if first is None:
             raise VideoError(f"{path} holds no frame that decodes; give an intact video file")
-        size_hw = (first.height, first.width)
-        if first.rotation % 180:
-            size_hw = size_hw[::-1]
-        assert stream.time_base is not None  # every open stream has one
+        assert stream.time_base is not None and first.pts is not None
+        start_s = float(first.pts * stream.time_base)
+        aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)
+        lies = first.rotation % 180 != 0
         return VideoInfo(
             path=path,
-            size_hw=size_hw,
+            stream_index=stream.index,
+            size_hw=(first.width, first.height) if lies else (first.height, first.width),
+            pixel_aspect=1 / aspect if lies else aspect,
             fps=stream.average_rate or stream.guessed_rate or Fraction(25),
             time_base=stream.time_base,
-            start_s=float((first.pts or 0) * stream.time_base),
-            duration_s=float(stream.duration * stream.time_base) if stream.duration else None,
+            start_s=start_s,
+            end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
             matrix=_matrix(first),
             primaries=int(first.color_primaries),
@@ -102,9 +106,10 @@ def probe(path: Path) -> VideoInfo:
 def decode(
     info: VideoInfo, log: ReadLog, start_s: float = 0.0, end_s: float | None = None
 ) -> Iterator[Frame]:
-    """Yield the frames of a film, upright, in RGB.
+    """Yield the frames of a film, upright, in RGB, each later than the one before.
 
-    A packet that does not decode is counted in `log` and left out.
+    A packet that does not decode is left out and counted in `log`. A frame without a time, or with
+    one that does not increase, is put right behind the one before it and counted too.
 
     Args:
         info: The film.
@@ -116,41 +121,107 @@ def decode(
         VideoError: The film cannot be opened, or nothing decodes any more.
     """
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
-    with read_errors(info.path), av.open(info.path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        if start_s > 0:
-            container.seek(int(first_s / info.time_base), stream=stream)
-        for decoded in _decode_all(container, stream, log):
-            assert decoded.pts is not None  # those without were left out
-            time_s = float(decoded.pts * info.time_base)
-            if last_s is not None and time_s >= last_s:
+    from_s = first_s if start_s > 0 else None
+    half_unit_s = float(info.time_base) / 2
+    with read_errors(info.path):
+        for decoded in _decode_from(info, log, from_s):
+            time_s = _time_s(decoded, info)
+            if last_s is not None and time_s >= last_s - half_unit_s:
                 return
-            if time_s < first_s - float(info.time_base) / 2:
+            if time_s < first_s - half_unit_s:
                 continue
-            log.last_frame_s = time_s
-            yield Frame(_upright_rgb(decoded, info), decoded.pts, info.time_base)
+            shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
+            log.read_until_s = time_s + shown_s
+            assert decoded.pts is not None  # _decode_all sees to it
+            picture = _upright_rgb(decoded, info)
+            yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
         log.reached_end = True
+
+
+def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
+    """Yield the frames from a keyframe at or before a time on, or all of them."""
+    with av.open(info.path) as container:
+        stream = container.streams[info.stream_index]
+        assert isinstance(stream, av.VideoStream)
+        stream.thread_type = "AUTO"
+        if from_s is None or seek(container, stream, from_s):
+            frames = _decode_all(container, stream, log)
+            first = next(frames, None)
+            if from_s is None or (first is not None and _time_s(first, info) <= from_s):
+                if first is not None:
+                    yield first
+                yield from frames
+                return
+    # Some formats cannot seek, or land behind the time: then only the long way is left.
+    log.damaged_packets, log.first_damage_s, log.retimed_frames = 0, None, 0
+    yield from _decode_from(info, log, None)
+
+
+def seek(container: av.container.InputContainer, stream: av.stream.Stream, time_s: float) -> bool:
+    """Go to a keyframe before a time; return whether the format can."""
+    assert stream.time_base is not None
+    try:
+        container.seek(int(time_s / stream.time_base), stream=stream)
+    except av.FFmpegError:
+        return False
+    return True
 
 
 def _decode_all(
     container: av.container.InputContainer, stream: av.VideoStream, log: ReadLog
 ) -> Iterator[av.VideoFrame]:
-    """Yield every frame that decodes and has a time."""
-    failures = 0
+    """Yield every frame that decodes, each with a time later than the one before."""
+    assert stream.time_base is not None
+    failures, last_pts = 0, None
+    step = max(round(1 / (stream.average_rate or Fraction(25)) / stream.time_base), 1)
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.InvalidDataError as error:
             failures += 1
             log.damaged_packets += 1
-            if log.first_damage_s is None and packet.pts is not None and packet.time_base:
-                log.first_damage_s = float(packet.pts * packet.time_base)
+            if log.first_damage_s is None and packet.pts is not None:
+                log.first_damage_s = float(packet.pts * stream.time_base)
             if failures > DAMAGE_LIMIT:
                 raise error
             continue
         failures = 0
-        yield from (frame for frame in frames if frame.pts is not None)
+        for frame in frames:
+            if frame.pts is None:
+                log.retimed_frames += 1
+                frame.pts = 0 if last_pts is None else last_pts + step
+            elif last_pts is not None and frame.pts <= last_pts:
+                log.retimed_frames += 1
+                frame.pts = last_pts + 1
+            last_pts = frame.pts
+            yield frame
+
+
+def _film_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """Return the first video stream that is no cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
+    raise VideoError(f"{path} has no video stream, only {kinds or 'nothing'}; give a video file")
+
+
+def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
+    """Return when the stream should end: by its index, or by the tag that Matroska files carry."""
+    assert stream.time_base is not None
+    if stream.duration:
+        return start_s + float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:  # there is no tag, or one in no format that we know
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
+    assert frame.pts is not None  # _decode_all sees to it
+    return float(frame.pts * info.time_base)
 
 
 def _matrix(frame: av.VideoFrame) -> int:
@@ -170,4 +241,4 @@ def _upright_rgb(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
     )
     picture = rgb.to_ndarray()
     quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture  # type: ignore[return-value]
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns))

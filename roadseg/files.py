@@ -1,0 +1,37 @@
+"""Files that are written all or not at all."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from roadseg.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name beside `path`; what is written there takes its place when the block ends well.
+
+    A reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: The file cannot be written; the old one is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with output_errors(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Translate the file system's errors of writing `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); check that its folder exists, "
+            "may be written to and has room"
+        ) from error
