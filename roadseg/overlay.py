@@ -12,6 +12,11 @@ from roadseg.errors import ConfigError
 
 Picture = NDArray[np.uint8]
 
+OUTLINE_LEVEL = 235
+"""Grey level of the line between two classes."""
+GROUND_LEVEL = 24
+"""Grey level of the legend's ground; everything else in it is letters or swatches."""
+
 
 def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
     """Return the ids of classes by name; no names mean all.
@@ -34,6 +39,8 @@ class Overlay:
         spec: Names and colours of the classes.
         shown: Ids to paint; the rest of the picture stays as it is.
         alpha: Share of the colour in a painted pixel, 0..1.
+        outline: Draw a light line where one class ends; dark neighbours, such as car on road, are
+            hard to tell apart without.
         legend: Write the shown classes in a corner.
         side_by_side: Put the untouched picture to the left of the painted one.
     """
@@ -44,12 +51,14 @@ class Overlay:
         *,
         shown: frozenset[int],
         alpha: float,
+        outline: bool = True,
         legend: bool = True,
         side_by_side: bool = False,
     ) -> None:
         self._spec = spec
         self._shown = sorted(shown)
         self._alpha = alpha
+        self._outline = outline
         self._legend = legend
         self._side_by_side = side_by_side
         self._legends: dict[tuple[int, int], Picture] = {}
@@ -60,6 +69,8 @@ class Overlay:
         Side by side, the result is twice as wide.
         """
         painted = self._blend(picture, class_map)
+        if self._outline:
+            self._add_outline(painted, class_map)
         if self._legend:
             self._add_legend(painted)
         if self._side_by_side:
@@ -87,24 +98,35 @@ class Overlay:
         table[self._shown] = 255
         return table
 
+    @cached_property
+    def _region_table(self) -> Picture:
+        """Map each shown class to itself and the rest to one id."""
+        table = np.full(256, 255, np.uint8)
+        table[self._shown] = self._shown
+        return table
+
+    def _add_outline(self, picture: Picture, class_map: NDArray[np.uint8]) -> None:
+        """Paint the pixels that differ from their left or upper neighbour, in place."""
+        regions = cv2.LUT(class_map, self._region_table)
+        edges = np.zeros_like(class_map)
+        edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
+        below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
+        cv2.bitwise_or(edges[1:], below, edges[1:])
+        cv2.copyTo(np.full_like(picture, OUTLINE_LEVEL), edges, picture)
+
     def _add_legend(self, picture: Picture) -> None:
         """Lay the legend over the top left corner, in place."""
         size = picture.shape[:2]
         if size not in self._legends:
             entries = [(self._spec.class_names[i], self._spec.palette[i]) for i in self._shown]
             self._legends[size] = render_legend(entries, size)
-        legend = self._legends[size]
-        height, width = legend.shape[:2]
         margin = _text_px(size[0]) // 2
-        corner = picture[margin : margin + height, margin : margin + width]
-        corner[:] = cv2.addWeighted(corner, 0.25, legend[: len(corner), : corner.shape[1]], 0.75, 0)
+        corner = picture[margin:, margin:]
+        legend = self._legends[size][: corner.shape[0], : corner.shape[1]]
+        corner = corner[: legend.shape[0], : legend.shape[1]]
         # Swatches and letters stay at full strength, the ground lets the road shine through.
-        solid = legend[: len(corner), : corner.shape[1]].max(axis=2) > _GROUND
-        corner[solid] = legend[: len(corner), : corner.shape[1]][solid]
-
-
-_GROUND = 24
-"""Grey level of the legend's ground; everything brighter is letters or swatches."""
+        ground = legend.max(axis=2) == GROUND_LEVEL
+        corner[:] = np.where(ground[..., None], corner // 4 + GROUND_LEVEL, legend)
 
 
 def _text_px(picture_height: int) -> int:
@@ -125,7 +147,7 @@ def render_legend(
     widest = max(box[2] for box in boxes)
     swatch = round(text_px * 1.4)
     shape = (row * len(entries) + 2 * pad, widest + swatch + 4 * pad, 3)
-    panel = np.full(shape, _GROUND, np.uint8)
+    panel = np.full(shape, GROUND_LEVEL, np.uint8)
     for i, (name, color) in enumerate(entries):
         top = pad + i * row
         middle = top + row // 2

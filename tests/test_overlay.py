@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from roadseg.config import ModelSpec
@@ -19,37 +19,37 @@ scenes = st.integers(0, 2**32 - 1).map(
 
 
 @given(scenes)
-@settings(deadline=None)
 def test_alpha_zero_changes_nothing(scene) -> None:
     picture, class_map = scene
-    drawn = Overlay(SPEC, shown=ALL, alpha=0, legend=False).draw(picture, class_map)
+    drawn = Overlay(SPEC, shown=ALL, alpha=0, outline=False, legend=False).draw(picture, class_map)
     np.testing.assert_array_equal(drawn, picture)
 
 
 @given(scenes)
-@settings(deadline=None)
 def test_alpha_one_shows_the_palette(scene) -> None:
     picture, class_map = scene
-    drawn = Overlay(SPEC, shown=ALL, alpha=1, legend=False).draw(picture, class_map)
+    drawn = Overlay(SPEC, shown=ALL, alpha=1, outline=False, legend=False).draw(picture, class_map)
     np.testing.assert_array_equal(drawn, np.array(SPEC.palette, np.uint8)[class_map])
 
 
 @given(scenes, st.floats(0, 1))
-@settings(deadline=None)
 def test_painted_pixels_are_the_weighted_mean(scene, alpha) -> None:
     picture, class_map = scene
-    drawn = Overlay(SPEC, shown=ALL, alpha=alpha, legend=False).draw(picture, class_map)
+    drawn = Overlay(SPEC, shown=ALL, alpha=alpha, outline=False, legend=False).draw(
+        picture, class_map
+    )
     colors = np.array(SPEC.palette, np.float64)[class_map]
     expected = (1 - alpha) * picture + alpha * colors
     assert np.abs(drawn - expected).max() <= 0.501  # rounding to whole levels
 
 
 @given(scenes)
-@settings(deadline=None)
 def test_classes_not_shown_keep_their_pixels(scene) -> None:
     picture, class_map = scene
     road = class_ids(("road",), SPEC)
-    drawn = Overlay(SPEC, shown=road, alpha=0.7, legend=False).draw(picture, class_map)
+    drawn = Overlay(SPEC, shown=road, alpha=0.7, outline=False, legend=False).draw(
+        picture, class_map
+    )
     others = class_map != SPEC.class_names.index("road")
     np.testing.assert_array_equal(drawn[others], picture[others])
 
@@ -80,6 +80,18 @@ def test_legend_shows_each_colour_once() -> None:
     panel = render_legend(list(zip(SPEC.class_names, SPEC.palette, strict=True)), (540, 960))
     for color in SPEC.palette:
         assert (panel == color).all(axis=2).sum() > 100
+
+
+@given(scenes)
+def test_outline_lies_where_a_shown_class_begins_and_nowhere_else(scene) -> None:
+    picture, class_map = scene
+    road = SPEC.class_names.index("road")
+    overlay = Overlay(SPEC, shown=frozenset({road}), alpha=0, outline=True, legend=False)
+    drawn = overlay.draw(picture // 2, class_map)  # halved, so that no pixel has the line's level
+    lined = (drawn == 235).all(axis=2)
+    member = np.pad(class_map == road, ((1, 0), (1, 0)), mode="edge")
+    here, above, left = member[1:, 1:], member[:-1, 1:], member[1:, :-1]
+    np.testing.assert_array_equal(lined, (here != above) | (here != left))
 
 
 def test_unknown_class_is_named() -> None:
