@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 from conftest import scene
 from hypothesis import given, settings
@@ -9,22 +10,28 @@ from roadseg.data.augment import augment
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_picture_and_target_move_alike(seed) -> None:
-    _, target = scene(seed)
-    as_picture = np.repeat((target * 20)[..., None], 3, axis=2)
-    picture, moved = augment(
-        as_picture, target, (64, 96), GEOMETRY_ONLY, np.random.default_rng(seed)
+    # Each pixel of a ramp says where it came from: the column is its level, its id the 22nd part.
+    columns = np.broadcast_to(np.arange(240), (96, 240)).astype(np.uint8)
+    ids = (columns // 22).astype(np.uint8)
+    picture, target = augment(
+        np.repeat(columns[..., None], 3, axis=2),
+        ids,
+        (64, 96),
+        GEOMETRY_ONLY,
+        np.random.default_rng(seed),
     )
-    inside = moved != 11
-    agreeing = np.abs(picture[..., 0].astype(int) - moved.astype(int) * 20) <= 1
-    # Along edges the picture is interpolated and the target is not.
-    assert agreeing[inside].mean() > 0.9
+    # The outermost pixels are mixed with the grey beyond the edge.
+    inside = cv2.erode((target != 11).astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0
+    came_from = picture[..., 0].astype(float)[inside]
+    first = target[inside] * 22.0
+    assert ((came_from >= first - 0.5) & (came_from <= first + 22)).all()  # half: by rounding
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_seed_gives_one_sample(seed) -> None:
     first, second = (
         augment(*scene(1), (64, 96), AugmentConfig(), np.random.default_rng(seed)) for _ in range(2)

@@ -18,13 +18,11 @@ from roadseg.cli import app
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def roadseg(
-    *args: object, cwd: Path, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "roadseg", *map(str, args)],
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", **(env or {})},
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "GITHUB_ACTIONS": ""},
         capture_output=True,
         text=True,
         timeout=100,
@@ -49,14 +47,14 @@ def test_help_is_quick_and_imports_neither_torch_nor_opencv(tmp_path) -> None:
         "finally: print(sorted({'torch', 'cv2', 'av', 'numpy', 'onnxruntime'} & set(sys.modules)))"
     )
     took_s = []
-    for _ in range(3):
+    for _ in range(5):
         since = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
         )
         took_s.append(time.perf_counter() - since)
     assert done.stdout.rstrip().endswith("[]")
-    assert min(took_s) < 0.7  # 0.2 s on a quiet machine; twice the aim leaves room for noise
+    assert min(took_s) < 0.33  # the least of several: other jobs may run on the machine
 
 
 def test_infer_says_what_it_did(tmp_path) -> None:
@@ -129,6 +127,7 @@ def test_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path, sent, code) ->
     masks = tmp_path / ".masks.part"
     while not (masks.is_dir() and any(masks.iterdir())):  # it is well under way
         assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
@@ -159,7 +158,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
 def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     table = roadseg("evaluate", "--data", streets, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
-    for word in ("mIoU", "pixel accuracy", "cross entropy", "road", "bicyclist"):
+    for word in ("mIoU", "pixel accuracy", "cross entropy", "Confusion", "road", "bicyclist"):
         assert word in table.stdout
     done = roadseg("evaluate", "--data", streets, "--json", "--page", "val.html", cwd=tmp_path)
     figures = json.loads(done.stdout)
