@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 from conftest import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,16 @@ def test_a_seed_gives_one_sample(seed) -> None:
     )
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_crop_of_the_whole_picture_is_the_picture_or_its_mirror_image(seed) -> None:
+    image, target = scene(seed)
+    still = AugmentConfig(scale=(1, 1), rotation_deg=0, aspect=0, color=0, camera=0)
+    picture, moved = augment(image, target, target.shape, still, np.random.default_rng(seed))
+    mirrored = (picture != image).any()
+    np.testing.assert_array_equal(picture, image[:, ::-1] if mirrored else image)
+    np.testing.assert_array_equal(moved, target[:, ::-1] if mirrored else target)
 
 
 def test_beyond_the_edge_is_grey_and_ignored() -> None:

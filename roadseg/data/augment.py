@@ -83,14 +83,15 @@ def _random_affine(
     )
     focus = _rare_pixel(target, rng) if rng.random() < config.rare_crop else None
     if focus is None:
-        focus = (rng.uniform(0, width), rng.uniform(0, height))
+        focus = (rng.uniform(0, width - 1), rng.uniform(0, height - 1))
     center = np.array(
         [
             _keep_inside(focus[0], width, crop_hw[1] / scale_x),
             _keep_inside(focus[1], height, crop_hw[0] / scale_y),
         ]
     )
-    shift = np.array([crop_hw[1] / 2, crop_hw[0] / 2]) - linear @ center
+    crop_center = np.array([(crop_hw[1] - 1) / 2, (crop_hw[0] - 1) / 2])
+    shift = crop_center - linear @ center
     return np.column_stack([linear, shift])
 
 
@@ -106,9 +107,10 @@ def _rare_pixel(target: Picture, rng: np.random.Generator) -> tuple[float, float
 
 def _keep_inside(center: float, side: float, window: float) -> float:
     """Move a window's centre so that the window stays within a side, or centre it if it cannot."""
+    last = side - 1  # coordinates are of pixels' centres, so a side goes from 0 to its last one
     if window >= side:
-        return side / 2
-    return min(max(center, window / 2), side - window / 2)
+        return last / 2
+    return min(max(center, (window - 1) / 2), last - (window - 1) / 2)
 
 
 def _color(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
