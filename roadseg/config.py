@@ -118,6 +118,8 @@ class TrainConfig:
     """Random changes to samples."""
     size_hw: tuple[int, int] = (384, 512)
     """Network input for validation, and the default of the exported model."""
+    holdout_sequence: str | None = None
+    """Sequence of the training split to leave out, measure on, and choose the best weights by."""
     eval_every: int = 2
     """Epochs between validations."""
     checkpoint_every_s: float = 180.0

@@ -11,7 +11,12 @@ from plotly.subplots import make_subplots
 from roadseg.classes import CLASS_NAMES, PALETTE
 from roadseg.metrics import Scores
 
-TRAIN_COLOR, VAL_COLOR = "#7f7f7f", "#d1495b"
+CURVES = {
+    "train": ("train (augmented crops, weighted loss)", "#7f7f7f"),
+    "val": ("val (averaged weights)", "#d1495b"),
+    "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
+}
+"""Name and colour of each split's curves."""
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
@@ -38,13 +43,16 @@ def curves_page(records: Sequence[dict[str, Any]], title: str) -> str:
         (1, 2, "miou", "miou", 100.0),
         (2, 1, "pixel_accuracy", "pixel_accuracy", 100.0),
     )
-    for row, column, train_key, val_key, factor in panels:
-        for split, key, color in (("train", train_key, TRAIN_COLOR), ("val", val_key, VAL_COLOR)):
+    for row, column, train_key, measured_key, factor in panels:
+        for split, (name, color) in CURVES.items():
+            key = train_key if split == "train" else measured_key
             chosen = [record for record in records if split in record]
+            if not chosen:
+                continue
             figure.add_scatter(
                 x=[record["epoch"] for record in chosen],
                 y=[record[split][key] * factor for record in chosen],
-                name=_curve_name(split),
+                name=name,
                 legendgroup=split,
                 showlegend=(row, column) == (1, 1),
                 line_color=color,
@@ -120,12 +128,6 @@ def _page(figure: go.Figure, title: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title></head><body>{body}</body></html>\n"
-    )
-
-
-def _curve_name(split: str) -> str:
-    return (
-        "train (augmented crops, weighted loss)" if split == "train" else "val (averaged weights)"
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ class TrainState:
     step: int = 0
     """Steps done."""
     best_miou: float = -math.inf
-    """Best validation mIoU of the average so far."""
+    """Best mIoU of the average so far, on the held-out sequence or else on val."""
     loss_sum: float = 0.0
     """Training losses of this epoch's steps, summed."""
     confusion: NDArray[np.int64] = field(
@@ -62,7 +62,7 @@ class TrainResult:
     """What a finished run has reached."""
 
     best_miou: float
-    """Best validation mIoU, 0..1."""
+    """Best mIoU, 0..1, on the held-out sequence or else on val."""
     model_path: Path
     """Model file with the best average weights."""
     log_path: Path
@@ -99,9 +99,12 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = _new_state(config, device)
     train_set = FolderDataset.open(config.data, "train")
-    val_set = FolderDataset.open(config.data, "val")
+    measured = {"val": FolderDataset.open(config.data, "val")}
+    if config.holdout_sequence is not None:
+        train_set, measured["holdout"] = train_set.hold_out(config.holdout_sequence)
     class_pixels = train_set.check()
-    state.data = {"train": class_pixels.tolist(), "val": val_set.check().tolist()}
+    state.data = {name: dataset.check().tolist() for name, dataset in measured.items()}
+    state.data["train"] = class_pixels.tolist()
     class_weights = torch.from_numpy(log_class_weights(class_pixels)).to(device)
     _open_run(config, state)
     per_epoch = steps_per_epoch(train_set, config.batch_size)
@@ -123,11 +126,12 @@ def train(
         if state.step % per_epoch == 0:
             epoch = state.step // per_epoch
             due = epoch % config.eval_every == 0 or state.step == total_steps
-            scores = (
-                evaluate(TorchBackend(state.average, config.spec), val_set, config.size_hw)
+            backend = TorchBackend(state.average, config.spec)
+            scores = {
+                name: evaluate(backend, dataset, config.size_hw)
+                for name, dataset in measured.items()
                 if due
-                else None
-            )
+            }
             on_log(_close_epoch(state, epoch, per_epoch, lr, scores, config))
         if state.step % per_epoch == 0 or time.monotonic() - saved_s > config.checkpoint_every_s:
             save_state(config.out / STATE_FILE, _pack(state, config))
@@ -242,27 +246,27 @@ def _close_epoch(
     epoch: int,
     per_epoch: int,
     lr: float,
-    val: Scores | None,
+    scores: Mapping[str, Scores],
     config: TrainConfig,
 ) -> dict[str, Any]:
     """Write the epoch's line and, if the average is the best so far, its model file."""
     crops = Scores(confusion=state.confusion)
+    summaries = {name: measured.summary() for name, measured in scores.items()}
     record: dict[str, Any] = {
         "epoch": epoch,
         "step": state.step,
         "lr": lr,
         "train": {**crops.summary(), "loss": state.loss_sum / per_epoch},
+        **summaries,
     }
-    if val is not None:
-        record["val"] = val.summary()
-        if val.miou > state.best_miou:
-            state.best_miou = val.miou
-            save_model(
-                config.out / MODEL_FILE, state.average, _trained_spec(config, state.step, val)
-            )
+    decisive = scores.get("val" if config.holdout_sequence is None else "holdout")
+    if decisive is not None and decisive.miou > state.best_miou:
+        state.best_miou = decisive.miou
+        spec = _trained_spec(config, state.step, summaries)
+        save_model(config.out / MODEL_FILE, state.average, spec)
     log = config.out / LOG_FILE
     _write(log, log.read_text() + json.dumps(record) + "\n")
-    if val is not None:
+    if scores:
         records = [json.loads(line) for line in log.read_text().splitlines()]
         page = curves_page(records, f"{config.arch}, seed {config.seed}")
         _write(config.out / PAGE_FILE, page)
@@ -271,10 +275,9 @@ def _close_epoch(
     return record
 
 
-def _trained_spec(config: TrainConfig, step: int, val: Scores) -> ModelSpec:
+def _trained_spec(config: TrainConfig, step: int, metrics: Mapping[str, Any]) -> ModelSpec:
     """Return the record of the trained model; paths and the like say nothing of it."""
-    training = {**_comparable(config), "step": step}
-    return replace(config.spec, training=training, metrics={"val": val.summary()})
+    return replace(config.spec, training={**_comparable(config), "step": step}, metrics=metrics)
 
 
 def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:

@@ -101,6 +101,32 @@ def test_run_leaves_log_curves_config_and_a_model_that_scores_as_logged(streets,
     assert str(tmp_path) not in spec.to_json()
 
 
+def test_held_out_sequence_is_not_trained_on_and_chooses_the_weights(tmp_path) -> None:
+    for sequence, seeds in (("drive1", range(4)), ("drive2", range(4, 6))):
+        for seed in seeds:
+            write_pair(tmp_path, "train", f"{sequence}_{seed:03d}", *scene(seed))
+    write_pair(tmp_path, "val", "drive1_900", *scene(9))
+    config = small(tmp_path, tmp_path / "run", epochs=3, holdout_sequence="drive2")
+    result = train(config)
+    records = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    assert result.best_miou == max(r["holdout"]["miou"] for r in records)
+    _, spec = load_model(result.model_path)
+    best = max(records, key=lambda r: r["holdout"]["miou"])
+    assert spec.metrics == {"val": best["val"], "holdout": best["holdout"]}
+    rest, held = FolderDataset.open(tmp_path, "train").hold_out("drive2")
+    assert [p.name for p in held.image_paths] == ["drive2_004.png", "drive2_005.png"]
+    assert not set(rest.image_paths) & set(held.image_paths) and len(rest) == 4
+    state = load_state(tmp_path / "run" / "last.pt")
+    assert state["data"]["train"] == rest.check().tolist()
+    assert "held-out sequence" in result.page_path.read_text()
+
+
+@pytest.mark.parametrize("sequence", ["drive9", ""])
+def test_sequence_that_cannot_be_held_out_is_named_with_the_known_ones(streets, sequence) -> None:
+    with pytest.raises(DatasetError, match=r"leaves 0 pictures .* 000 \(1\)"):
+        FolderDataset.open(streets, "train").hold_out(sequence)
+
+
 def test_other_settings_do_not_continue_a_run(streets, tmp_path) -> None:
     config = small(streets, tmp_path / "run", epochs=1)
     train(config)

@@ -62,6 +62,15 @@ def train(
     ema_decay: Annotated[
         float, typer.Option(help="Decay of the averaged weights.")
     ] = TrainConfig.ema_decay,
+    holdout_sequence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Leave this drive out of the training split, such as 0001TP, and choose the best "
+            "weights by it.",
+            show_default="none; the best weights are chosen by val",
+        ),
+    ] = TrainConfig.holdout_sequence,
     eval_every: Annotated[
         int, typer.Option(help="Epochs between validations.")
     ] = TrainConfig.eval_every,
@@ -87,6 +96,7 @@ def train(
         weight_decay=weight_decay,
         ema_decay=ema_decay,
         size_hw=parse_size(size),
+        holdout_sequence=holdout_sequence,
         eval_every=eval_every,
         workers=workers,
         seed=seed,
@@ -136,7 +146,7 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
         result = run(config, on_log)
     if not quiet:
         typer.echo(
-            f"best validation mIoU {result.best_miou:.1%}: {result.model_path}\n"
+            f"best mIoU {result.best_miou:.1%}: {result.model_path}\n"
             f"curves: {result.page_path}\n"
             f"next: roadseg export {result.model_path} --out mine.onnx"
         )
@@ -157,11 +167,12 @@ def _keep_freed_memory() -> None:
 
 
 def _epoch_line(record: dict[str, Any]) -> str:
-    train_part = f"epoch {record['epoch']:3d}  train loss {record['train']['loss']:.3f}"
-    if "val" not in record:
-        return train_part
-    val = record["val"]
-    return (
-        f"{train_part}  val mIoU {val['miou']:.1%}  accuracy {val['pixel_accuracy']:.1%}  "
-        f"cross entropy {val['cross_entropy']:.3f}"
-    )
+    parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
+    for split in ("val", "holdout"):
+        if split in record:
+            figures = record[split]
+            parts.append(
+                f"{split} mIoU {figures['miou']:.1%} accuracy {figures['pixel_accuracy']:.1%} "
+                f"cross entropy {figures['cross_entropy']:.3f}"
+            )
+    return "  ".join(parts)

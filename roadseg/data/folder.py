@@ -61,6 +61,29 @@ class FolderDataset:
             )
         return cls(split, image_paths, label_paths)
 
+    def hold_out(self, sequence: str) -> tuple[Self, Self]:
+        """Return the split without a sequence, and that sequence alone.
+
+        A sequence is one drive; its pictures' names begin alike up to the first underscore.
+
+        Raises:
+            DatasetError: There is no such sequence, or nothing else is left.
+        """
+        names = [path.stem.partition("_")[0] for path in self.image_paths]
+        held = [i for i, name in enumerate(names) if name == sequence]
+        rest = [i for i, name in enumerate(names) if name != sequence]
+        if not held or not rest:
+            known = ", ".join(f"{name} ({names.count(name)})" for name in sorted(set(names)))
+            raise DatasetError(
+                f"--holdout-sequence {sequence} leaves {len(held)} pictures to measure on and "
+                f"{len(rest)} to train on; {self.name} has the sequences {known}"
+            )
+        return self._subset(self.name, rest), self._subset(sequence, held)
+
+    def _subset(self, name: str, indices: list[int]) -> Self:
+        images = tuple(self.image_paths[i] for i in indices)
+        return type(self)(name, images, tuple(self.label_paths[i] for i in indices))
+
     def __len__(self) -> int:
         return len(self.image_paths)
 
