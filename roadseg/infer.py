@@ -68,7 +68,8 @@ def infer(
         on_frame: Called with the frames written and those expected, where the file tells.
 
     Raises:
-        VideoError: The film cannot be read or the output not written.
+        VideoError: The film cannot be read, or the output exists or cannot hold it.
+        OutputError: The output cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A class name is unknown.

@@ -14,7 +14,7 @@ from conftest import SAMPLE, WEIGHTS
 
 from roadseg.classes import PALETTE
 from roadseg.config import InferConfig
-from roadseg.errors import ConfigError, VideoError
+from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.infer import InferResult, infer
 
 ROAD, SKY = 3, 0
@@ -395,9 +395,17 @@ def test_masks_reach_a_folder_behind_a_link(tmp_path, quick) -> None:
     assert len(list((tmp_path / "real").glob("*.png"))) == 5
 
 
-@pytest.mark.parametrize("out", ["no/such/folder/o.mp4", "o.avi", "."])
-def test_output_that_cannot_be_written_is_refused(tmp_path, quick, out) -> None:
-    with pytest.raises(VideoError):
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("no/such/folder/o.mp4", r"o\.mp4 cannot be written \(No such file"),
+        ("o.avi", r"has the suffix '\.avi'"),
+        ("folder.mp4", "is a folder"),
+    ],
+)
+def test_output_that_cannot_be_written_is_refused(tmp_path, quick, out, said) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises((OutputError, VideoError), match=said):
         infer(replace(quick, out=tmp_path / out))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 
 from roadseg.errors import VideoError
+from roadseg.files import output_errors
 
 
 @contextlib.contextmanager
@@ -22,7 +23,7 @@ def read_errors(path: Path) -> Iterator[None]:
         raise VideoError(f"{path} may not be read; change its permissions") from error
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path} cannot be read as a video ({_reason(error)}); give an intact video file, "
+            f"{path} cannot be read as a video ({error.strerror}); give an intact video file, "
             "or repair this one with ffmpeg"
         ) from error
 
@@ -30,19 +31,13 @@ def read_errors(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Translate errors of writing `path`: the file system's, the encoder's, the format's."""
-    try:
-        yield
-    except OSError as error:
-        raise VideoError(
-            f"{path} cannot be written ({_reason(error)}); check that its folder exists, may be "
-            "written to and has room"
-        ) from error
-    except av.FFmpegError as error:
-        raise VideoError(
-            f"{path} cannot be written: FFmpeg refuses this film in this format "
-            f"({_reason(error)}); choose an --out that ends in .mkv"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    with output_errors(path):
+        try:
+            yield
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise VideoError(
+                f"{path} cannot be written: FFmpeg refuses this film in this format "
+                f"({error.strerror}); choose an --out that ends in .mkv"
+            ) from error
