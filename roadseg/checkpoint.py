@@ -39,6 +39,10 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
     """
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; give a .safetensors file that roadseg wrote")
+    if path.suffix == ".pt":
+        raise ModelFileError(
+            f"{path} is a training state, for going on; give the run's best.safetensors"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             record = (file.metadata() or {}).get("roadseg")

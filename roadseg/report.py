@@ -6,22 +6,35 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from roadseg.classes import CLASS_NAMES, PALETTE
 from roadseg.metrics import Scores
 
 CURVES = {
-    "train": ("train (augmented crops, weighted loss)", "#7f7f7f"),
+    "train": ("train (augmented crops, weighted loss)", "#333333"),
     "val": ("val (averaged weights)", "#d1495b"),
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
 """Name and colour of each split's curves."""
+PANELS = (
+    ("Loss", "loss", "cross_entropy", 1.0),
+    ("mIoU (%)", "miou", "miou", 100.0),
+    ("Pixel accuracy (%)", "pixel_accuracy", "pixel_accuracy", 100.0),
+)
+"""Title, key among the training figures, key among the measured ones, factor."""
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
-    "margin": {"l": 70, "r": 30, "t": 90, "b": 60},
+    "margin": {"l": 50, "r": 20, "t": 50, "b": 40},
+    "height": 430,
+    "legend": {"orientation": "h", "yanchor": "top", "y": -0.15, "x": 0},
 }
+STYLE = (
+    "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
+    "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
+    "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
+)
+"""Two figures in a row, one on a phone."""
 
 
 def curves_page(records: Sequence[dict[str, Any]], title: str) -> str:
@@ -31,108 +44,109 @@ def curves_page(records: Sequence[dict[str, Any]], title: str) -> str:
         records: Lines of the run's log, one an epoch.
         title: Heading.
     """
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        subplot_titles=("Loss", "mIoU (%)", "Pixel accuracy (%)", "IoU of each class on val (%)"),
-        horizontal_spacing=0.08,
-        vertical_spacing=0.14,
-    )
-    panels = (
-        (1, 1, "loss", "cross_entropy", 1.0),
-        (1, 2, "miou", "miou", 100.0),
-        (2, 1, "pixel_accuracy", "pixel_accuracy", 100.0),
-    )
-    for row, column, train_key, measured_key, factor in panels:
-        for split, (name, color) in CURVES.items():
-            key = train_key if split == "train" else measured_key
-            chosen = [record for record in records if split in record]
-            if not chosen:
-                continue
+    figures = [_curves(records, *panel) for panel in PANELS]
+    return _page([*figures, _class_curves(records)], title)
+
+
+def _curves(
+    records: Sequence[dict[str, Any]], title: str, train_key: str, measured_key: str, factor: float
+) -> go.Figure:
+    """Draw one figure of every split by epoch."""
+    figure = go.Figure()
+    for split, (name, color) in CURVES.items():
+        key = train_key if split == "train" else measured_key
+        chosen = [record for record in records if split in record]
+        if chosen:
             figure.add_scatter(
                 x=[record["epoch"] for record in chosen],
-                y=[record[split][key] * factor for record in chosen],
+                y=[_scaled(record[split][key], factor) for record in chosen],
                 name=name,
-                legendgroup=split,
-                showlegend=(row, column) == (1, 1),
                 line_color=color,
-                row=row,
-                col=column,
             )
+    return figure.update_layout(title=title, xaxis_title="epoch", **LAYOUT)
+
+
+def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
+    """Draw the IoU of each class on val by epoch."""
+    figure = go.Figure()
     measured = [record for record in records if "val" in record]
-    for name, rgb in zip(CLASS_NAMES, PALETTE, strict=True):
+    for name, color in zip(CLASS_NAMES, PALETTE, strict=True):
         if measured and name in measured[-1]["val"]["iou"]:
             figure.add_scatter(
                 x=[record["epoch"] for record in measured],
-                y=[_percent(record["val"]["iou"][name]) for record in measured],
+                y=[_scaled(record["val"]["iou"][name], 100) for record in measured],
                 name=name,
-                line_color=_css(rgb),
-                row=2,
-                col=2,
+                line_color=_css(color),
             )
-    figure.update_xaxes(title_text="epoch", row=2)
-    figure.update_layout(title=escape(title), height=860, **LAYOUT)
-    return _page(figure, title)
+    return figure.update_layout(title="IoU of each class on val (%)", xaxis_title="epoch", **LAYOUT)
 
 
 def evaluation_page(scores: Scores, title: str) -> str:
     """Return a measurement as HTML: IoU of each class and the confusion matrix."""
+    facts = (
+        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, "
+        f"cross entropy {scores.cross_entropy:.3f}"
+    )
+    return _page([_iou_bars(scores), _confusion(scores)], title, facts)
+
+
+def _iou_bars(scores: Scores) -> go.Figure:
     names = list(CLASS_NAMES[: len(scores.iou)])
     colors = [_css(color) for color in PALETTE[: len(names)]]
-    totals = scores.confusion.sum(axis=1, keepdims=True)
-    rates = 100 * scores.confusion / np.maximum(totals, 1)
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        subplot_titles=("IoU of each class (%)", "Confusion: share of the true class (%)"),
-        column_widths=[0.4, 0.6],
-        horizontal_spacing=0.14,
-    )
+    figure = go.Figure()
     figure.add_bar(
-        x=[_percent(iou) for iou in scores.iou],
+        x=[_scaled(iou, 100) for iou in scores.iou],
         y=names,
         orientation="h",
         marker={"color": colors, "line": {"color": "#444", "width": 1}},
         texttemplate="%{x:.1f}",
-        showlegend=False,
-        row=1,
-        col=1,
     )
+    figure.update_xaxes(range=[0, 105])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(title="IoU of each class (%)", **LAYOUT)
+
+
+def _confusion(scores: Scores) -> go.Figure:
+    names = list(CLASS_NAMES[: len(scores.iou)])
+    totals = scores.confusion.sum(axis=1, keepdims=True)
+    figure = go.Figure()
     figure.add_heatmap(
-        z=rates,
+        z=100 * scores.confusion / np.maximum(totals, 1),
         x=names,
         y=names,
         colorscale="Blues",
         zmin=0,
         zmax=100,
+        showscale=False,
         texttemplate="%{z:.0f}",
         hovertemplate="true %{y}<br>predicted %{x}<br>%{z:.2f} %<extra></extra>",
-        row=1,
-        col=2,
     )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(range=[0, 105], row=1, col=1)
-    figure.update_xaxes(title_text="predicted", row=1, col=2)
-    figure.update_yaxes(title_text="true", row=1, col=2)
-    facts = (
-        f"mIoU {scores.miou:.1%} &nbsp; pixel accuracy {scores.pixel_accuracy:.1%} &nbsp; "
-        f"cross entropy {scores.cross_entropy:.3f}"
-    )
-    figure.update_layout(title=f"{escape(title)}<br><sup>{facts}</sup>", height=620, **LAYOUT)
-    return _page(figure, title)
+    figure.update_xaxes(title_text="predicted", tickangle=-45, automargin=True)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(title="Confusion: % of each true class", **LAYOUT)
 
 
-def _page(figure: go.Figure, title: str) -> str:
-    body = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+def _page(figures: Sequence[go.Figure], title: str, facts: str = "") -> str:
+    """Lay figures out on a page of their own, with Plotly's script inside."""
+    parts = (
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=i == 0,
+            config={"displaylogo": False, "responsive": True},
+        )
+        for i, figure in enumerate(figures)
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title></head><body>{body}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><h1>{escape(title)}</h1><p>{escape(facts)}</p><main>{''.join(parts)}</main>"
+        "</body></html>\n"
     )
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None or share != share else 100 * share
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None or value != value else value * factor
 
 
 def _css(color: tuple[int, int, int]) -> str:

@@ -209,6 +209,8 @@ def _open_run(config: TrainConfig, state: TrainState) -> None:
         _unpack(load_state(state_path), state, config)
         _cut_log(config.out / LOG_FILE, state.step)
         return
+    if config.out.exists() and not config.out.is_dir():
+        raise ConfigError(f"--out {config.out} is a file; give a folder")
     with output_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")

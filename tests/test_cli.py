@@ -132,7 +132,32 @@ def test_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path, sent, code) ->
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert "Traceback" not in errors
+    assert ("stopped; nothing was written" in errors) == (sent is signal.SIGINT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> None:
+    sizes = ["--width", "6", "--crop", "32x32", "--size", "32x32", "--batch-size", "2"]
+    command = ["train", "--data", str(streets), "--out", "run", "--no-pretrained", *sizes]
+    errors = []
+    for epochs in (1, 2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "roadseg", *command, "--epochs", "5000", "--eval-every", "1000"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+        while not (tmp_path / "run" / "last.pt").exists() or len(log.read_text()) < 300 * epochs:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        errors.append(process.communicate(timeout=30)[1])
+        assert process.returncode == 130, errors
+    assert all("stopped; the same command goes on" in text for text in errors)
+    assert "going on where run stands" in errors[1] and "going on where" not in errors[0]
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [r["epoch"] for r in records] == list(range(1, len(records) + 1))
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:

@@ -186,7 +186,7 @@ def test_other_data_do_not_continue_a_run(streets, tmp_path) -> None:
 
 def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:
     (tmp_path / "run").write_text("precious")
-    with pytest.raises(OutputError, match="run cannot be written"):
+    with pytest.raises(ConfigError, match="run is a file; give a folder"):
         train(small(streets, tmp_path / "run"))
     assert (tmp_path / "run").read_text() == "precious"
 

@@ -60,7 +60,9 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
     suffixes = {suffix: key for key, (suffix, _, _) in BACKENDS.items()}
     if name == "auto":
         if path.suffix not in suffixes:
-            raise ModelFileError(f"{path} has no known suffix; give one of: {', '.join(suffixes)}")
+            raise ModelFileError(
+                f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
+            )
         name = suffixes[path.suffix]
     if name not in BACKENDS:
         raise BackendUnavailable(
@@ -68,7 +70,10 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
         )
     suffix, module_name, install = BACKENDS[name]
     if path.suffix != suffix:
-        raise ModelFileError(f"{path} is not for the {name} backend, which reads {suffix} files")
+        raise ModelFileError(
+            f"{path} is not for the {name} backend, which reads {suffix} files; "
+            "give one with --weights"
+        )
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; check --weights")
     try:

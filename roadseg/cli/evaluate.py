@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from roadseg.metrics import Scores
 
 
 def evaluate(
@@ -41,14 +44,16 @@ def evaluate(
 
     from roadseg.backends import open_backend
     from roadseg.cli.infer import default_weights
-    from roadseg.cli.tables import confusion_table, score_table
     from roadseg.data.folder import FolderDataset
+    from roadseg.errors import OutputError
     from roadseg.evaluate import evaluate as measure
     from roadseg.files import replacing
     from roadseg.imaging import parse_size
     from roadseg.report import evaluation_page
 
     size_hw = parse_size(size) if size else None
+    if page and not page.parent.is_dir():
+        raise OutputError(f"--page {page}: there is no folder {page.parent}; make it first")
     dataset = FolderDataset.open(data, split)
     path = weights or default_weights()
     console = Console(stderr=True)
@@ -58,12 +63,23 @@ def evaluate(
         scores = measure(
             model, dataset, size_hw, on_picture=lambda done: progress.update(task, completed=done)
         )
+    try:
+        if page:
+            with replacing(page) as temporary:
+                temporary.write_text(evaluation_page(scores, f"{path.name} on {split}"))
+    finally:  # whatever becomes of the page, the figures are not lost
+        _show(scores, f"{path.name} on {split}, {len(dataset)} pictures", as_json=as_json)
+
+
+def _show(scores: "Scores", title: str, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from roadseg.cli.tables import confusion_table, score_table
+
     if as_json:
         typer.echo(json.dumps({**scores.summary(), "confusion": scores.confusion.tolist()}))
-    else:
-        printed = Console()
-        printed.print(score_table(scores, f"{path.name} on {split}, {len(dataset)} pictures"))
-        printed.print(confusion_table(scores))
-    if page:
-        with replacing(page) as temporary:
-            temporary.write_text(evaluation_page(scores, title=f"{path.name} on {split}"))
+        return
+    console = Console()
+    console.print(title, highlight=False)
+    console.print(score_table(scores))
+    console.print(confusion_table(scores))

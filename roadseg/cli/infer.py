@@ -132,7 +132,11 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
             fps = done / elapsed_s if elapsed_s else 0.0
             progress.update(task, completed=done, total=total, fps=fps)
 
-        return label(config, on_frame)
+        try:
+            return label(config, on_frame)
+        except KeyboardInterrupt:
+            console.print("stopped; nothing was written", style="bold")
+            raise
 
 
 def _show(result: "InferResult") -> None:
@@ -148,9 +152,9 @@ def _show(result: "InferResult") -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(stage_table(result.stages, result.bottleneck))
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
     console.print(class_share_table(shares))
+    console.print(stage_table(result.stages, result.bottleneck))
 
 
 def _as_json(result: "InferResult") -> dict[str, object]:

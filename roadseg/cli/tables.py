@@ -38,9 +38,9 @@ def class_share_table(shares: Mapping[str, float]) -> Table:
     return table
 
 
-def score_table(scores: "Scores", title: str) -> Table:
+def score_table(scores: "Scores") -> Table:
     """Return the figures of a measurement, a row for each class."""
-    table = Table(title=title, title_justify="left", show_footer=True)
+    table = Table(show_footer=True)
     table.add_column("class", footer="mIoU\npixel accuracy\ncross entropy")
     figures = f"{scores.miou:.1%}\n{scores.pixel_accuracy:.1%}\n{scores.cross_entropy:.3f}"
     table.add_column("IoU", justify="right", footer=figures)

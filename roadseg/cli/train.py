@@ -80,7 +80,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = TrainConfig.seed,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
-    """Train a model; stop it at any time and run the same command again to go on."""
+    """Train a model; stop it when you like, and the same command goes on from its checkpoint."""
     from roadseg.imaging import parse_size
 
     config = TrainConfig(
@@ -118,19 +118,20 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
     from roadseg.cli.extras import require_train
 
     require_train()
+    from roadseg.train import STATE_FILE
     from roadseg.train import train as run
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps  loss {task.fields[loss]:.3f}"),
+        TextColumn("steps  {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True, quiet=quiet)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden) as progress:
-        task = progress.add_task(f"training {config.arch}", total=None, loss=float("nan"))
+        task = progress.add_task(f"training {config.arch}", total=None, loss="reading the data")
 
         def on_log(record: dict[str, Any]) -> None:
             if "epoch" in record:
@@ -140,10 +141,19 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
                     task,
                     completed=record["step"],
                     total=record["total_steps"],
-                    loss=record["loss"],
+                    loss=f"loss {record['loss']:.3f}",
                 )
 
-        result = run(config, on_log)
+        if (config.out / STATE_FILE).is_file():
+            console.print(f"going on where {config.out} stands")
+        try:
+            result = run(config, on_log)
+        except KeyboardInterrupt:
+            console.print(
+                f"stopped; the same command goes on from the last checkpoint in {config.out}: "
+                f"there is one an epoch, and one every {config.checkpoint_every_s / 60:.0f} minutes"
+            )
+            raise
     if not quiet:
         typer.echo(
             f"best mIoU {result.best_miou:.1%}: {result.model_path}\n"
