@@ -82,21 +82,11 @@ def infer(
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
     frames = 0
-    with mask_folder(config) as masks:
-        stages: list[Stage] = [partial(segment, config=config), partial(blend, config=config)]
-        names = ["decode", "segment", "overlay"]
-        if masks is not None:
-            stages.append(partial(save_masks, folder=masks))
-            names.append("masks")
-        stages.append(partial(encode, config=config, info=info))
-        names.append("encode")
-        source = decode(info, log, config.start_s, config.end_s)
-        pipeline = Pipeline(source, *stages, depth=QUEUE_DEPTH, names=names)
-        with pipeline:
-            for item in pipeline:
-                frames += 1
-                pixels += count_pixels(item)
-                on_frame(frames, total)
+    with mask_folder(config) as masks, build_pipeline(config, info, log, masks) as pipeline:
+        for item in pipeline:
+            frames += 1
+            pixels += count_pixels(item)
+            on_frame(frames, total)
     assert item is not None  # without a frame the encoder raises
     return InferResult(
         out=config.out,
@@ -110,6 +100,21 @@ def infer(
         bottleneck=pipeline.bottleneck.name,
         warnings=tuple(reading_faults(log, info, config)),
     )
+
+
+def build_pipeline(
+    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None
+) -> Pipeline:
+    """Put the stages in line: decode, segment, overlay, masks if there is a folder, encode."""
+    stages: dict[str, Stage] = {
+        "segment": partial(segment, config=config),
+        "overlay": partial(blend, config=config),
+    }
+    if masks is not None:
+        stages["masks"] = partial(save_masks, folder=masks)
+    stages["encode"] = partial(encode, config=config, info=info)
+    source = decode(info, log, config.start_s, config.end_s)
+    return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
 
 
 def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
