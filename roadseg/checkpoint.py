@@ -4,9 +4,7 @@ A model file (`.safetensors`) holds weights and the `ModelSpec`: what to share, 
 A training state (`.pt`) holds all that a run needs to go on as if it had never stopped.
 """
 
-import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -55,8 +53,13 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
         raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")
     spec = ModelSpec.from_json(record, path)
     network = build_model(spec.arch, num_classes=len(spec.class_names), width=spec.width)
-    with _state_dict_errors(path):
+    try:
         network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(
+            f"{path} does not fit its own record ({reason}); train again"
+        ) from error
     return network.eval(), spec
 
 
@@ -85,14 +88,3 @@ def load_state(path: Path) -> dict[str, Any]:
             f"{path} is no training state of this version; remove it to start afresh"
         )
     return state
-
-
-@contextlib.contextmanager
-def _state_dict_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(
-            f"{path} does not fit its own record ({reason}); train again"
-        ) from error

@@ -16,13 +16,18 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The file cannot be written; the old one is as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_path(path)
     with output_errors(path):
         try:
             yield temporary
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the name under which a file is written until it is whole; it keeps the suffix."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ class Overlay:
         self._outline = outline
         self._legend = legend
         self._side_by_side = side_by_side
-        self._legends: dict[tuple[int, int], Picture] = {}
+        self._legends: dict[tuple[int, int], tuple[Picture, NDArray[np.bool_]]] = {}
 
     def draw(self, picture: Picture, class_map: NDArray[np.uint8]) -> Picture:
         """Return a painted copy of a picture (H, W, 3) RGB, given its class map (H, W).
@@ -119,14 +119,14 @@ class Overlay:
         size = picture.shape[:2]
         if size not in self._legends:
             entries = [(self._spec.class_names[i], self._spec.palette[i]) for i in self._shown]
-            self._legends[size] = render_legend(entries, size)
+            legend = render_legend(entries, size)
+            self._legends[size] = legend, legend.max(axis=2, keepdims=True) == GROUND_LEVEL
+        legend, ground = self._legends[size]
         margin = _text_px(size[0]) // 2
-        corner = picture[margin:, margin:]
-        legend = self._legends[size][: corner.shape[0], : corner.shape[1]]
-        corner = corner[: legend.shape[0], : legend.shape[1]]
+        corner = picture[margin : margin + legend.shape[0], margin : margin + legend.shape[1]]
+        inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts the legend
         # Swatches and letters stay at full strength, the ground lets the road shine through.
-        ground = legend.max(axis=2) == GROUND_LEVEL
-        corner[:] = np.where(ground[..., None], corner // 4 + GROUND_LEVEL, legend)
+        corner[:] = np.where(ground[inside], corner // 4 + GROUND_LEVEL, legend[inside])
 
 
 def _text_px(picture_height: int) -> int:

@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
+from roadseg.files import replacing, temporary_path
 from roadseg.frame import Frame
 from roadseg.video.errors import read_errors, write_errors
 from roadseg.video.source import VideoInfo, seek
@@ -30,7 +31,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Find out early whether `path` can be written.
 
     Raises:
-        VideoError: Its suffix is none of ours, it exists, or its folder takes no files.
+        VideoError: Its suffix is none of ours, or it exists.
+        OutputError: Its folder takes no files.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise VideoError(
@@ -44,11 +46,6 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     with write_errors(path):
         temporary.touch()
         temporary.unlink()
-
-
-def temporary_path(path: Path) -> Path:
-    """Return the name under which a file is written until it is whole."""
-    return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
 class VideoWriter:
@@ -73,8 +70,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, write_errors(self._path):
             options = {"movflags": "+faststart"} if self._path.suffix.lower() != ".mkv" else {}
-            temporary = temporary_path(self._path)
-            stack.callback(temporary.unlink, missing_ok=True)
+            temporary = stack.enter_context(replacing(self._path))
             self._container = stack.enter_context(av.open(temporary, "w", options=options))
             self._sound = Sound(self._source, self._container, self._start_s, self._end_s)
             stack.enter_context(self._sound)
@@ -87,16 +83,19 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with write_errors(self._path), self._exits:  # which removes the temporary file
+        with write_errors(self._path):
             if kind is None:
-                self._finish()
-                temporary_path(self._path).replace(self._path)
+                with self._exits:  # closes the file, then gives it its name
+                    self._finish()
+            else:
+                self._exits.__exit__(kind, error, traceback)  # closes the file and removes it
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time.
 
         Raises:
-            VideoError: The file cannot be written.
+            VideoError: FFmpeg refuses the film in this format.
+            OutputError: The file cannot be written.
         """
         with write_errors(self._path):
             if self._stream is None:
@@ -138,7 +137,6 @@ class VideoWriter:
             )
         self._container.mux(self._stream.encode(None))
         self._sound.copy_until(float("inf"))
-        self._container.close()
 
 
 class Sound:

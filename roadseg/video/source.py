@@ -92,7 +92,7 @@ def probe(path: Path) -> VideoInfo:
             stream_index=stream.index,
             size_hw=(first.width, first.height) if lies else (first.height, first.width),
             pixel_aspect=1 / aspect if lies else aspect,
-            fps=stream.average_rate or stream.guessed_rate or Fraction(25),
+            fps=_frame_rate(stream),
             time_base=stream.time_base,
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
@@ -173,7 +173,7 @@ def _decode_all(
     """Yield every frame that decodes, each with a time later than the one before."""
     assert stream.time_base is not None
     failures, last_pts = 0, None
-    step = max(round(1 / (stream.average_rate or Fraction(25)) / stream.time_base), 1)
+    step = max(round(1 / _frame_rate(stream) / stream.time_base), 1)
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -204,6 +204,11 @@ def _film_stream(container: av.container.InputContainer, path: Path) -> av.Video
             return stream
     kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
     raise VideoError(f"{path} has no video stream, only {kinds or 'nothing'}; give a video file")
+
+
+def _frame_rate(stream: av.VideoStream) -> Fraction:
+    """Return frames a second as the file tells or FFmpeg guesses, or a usual rate."""
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
