@@ -19,7 +19,7 @@ from roadseg.errors import ModelFileError
 from roadseg.files import replacing
 from roadseg.models import build_model
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 def save_model(path: Path, network: nn.Module, spec: ModelSpec) -> None:
@@ -52,7 +52,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
     if record is None:
         raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")
     spec = ModelSpec.from_json(record, path)
-    network = build_model(spec.arch, num_classes=len(spec.class_names), width=spec.width)
+    network = build_model(spec)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -35,8 +35,11 @@ CLASSES: tuple[SegClass, ...] = (
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 PALETTE: tuple[tuple[int, int, int], ...] = tuple(c.color for c in CLASSES)
 
-IGNORE_INDEX = CLASS_NAMES.index("unlabelled")
-"""Target id that neither the loss nor a metric counts."""
+UNLABELLED = "unlabelled"
+"""Name of what is not counted."""
 
-NUM_CLASSES = IGNORE_INDEX
+NUM_CLASSES = CLASS_NAMES.index(UNLABELLED)
 """Classes that a model predicts: all but unlabelled."""
+
+IGNORE_INDEX = 255
+"""Id in a target of pixels that neither the loss nor a metric counts, whatever its files say."""

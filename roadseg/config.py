@@ -2,17 +2,37 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
 from roadseg.errors import ConfigError, ModelFileError
 
+T = TypeVar("T")
+
 MODEL_FORMAT = 1
-DEFAULT_WIDTHS = {"unet": 64, "unet-lite": 48}
-"""Channels of the finest level: the paper's for `unet`, the slim decoder's for `unet-lite`."""
+SIDE_MULTIPLE = 32
+"""Sides of the network's input are multiples of this, its coarsest stride."""
+WIDTHS = {("unet", 1): 64, ("unet-lite", 4): 48, ("unet-lite", 2): 48, ("deeplabv3plus", 4): 128}
+"""Usual width, by architecture and output stride.
+
+The paper's for `unet`, half of the paper's for `deeplabv3plus`. The first stride listed with an
+architecture is its usual one.
+"""
+
+
+def choose(table: Mapping[str, T], name: str, flag: str) -> T:
+    """Return what a table holds under the name that a user gave behind a flag.
+
+    Raises:
+        ConfigError: There is no such name; the known ones are listed.
+    """
+    if name not in table:
+        raise ConfigError(f"{flag} is {name!r}; use one of: {', '.join(table)}")
+    return table[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +42,11 @@ class ModelSpec:
     arch: str
     """Name of the architecture."""
     width: int
-    """Channels of the decoder's finest level."""
+    """Channels of the decoder's finest level, of stride 4 in `unet-lite`."""
+    encoder: str = "lite0"
+    """Variant of EfficientNet-Lite, where the architecture has such an encoder."""
+    output_stride: int = 4
+    """Pixels of the input along a side for one of the logits."""
     size_hw: tuple[int, int] = (384, 512)
     """Network input, height and width, that the model was trained and measured for."""
     class_names: tuple[str, ...] = CLASS_NAMES[:NUM_CLASSES]
@@ -35,6 +59,11 @@ class ModelSpec:
     """What it reached, each figure named by split and metric."""
     format: int = MODEL_FORMAT
     """Version of this record."""
+
+    @property
+    def num_classes(self) -> int:
+        """Channels of the logits."""
+        return len(self.class_names)
 
     def to_json(self) -> str:
         """Return the record as one JSON object."""
@@ -82,6 +111,17 @@ class AugmentConfig:
     """Strength of brightness, contrast, saturation, hue and gamma."""
     camera: float = 0.3
     """Share of samples given blur, noise or JPEG traces, as cheap cameras do."""
+    weather: float = 0.0
+    """Share of samples given cast shadow, haze, or drops on the windscreen."""
+    mix: float = 0.0
+    """Share of samples on which classes of another one are pasted, rare ones first."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return settings that change nothing but where a crop lies."""
+        return cls(
+            scale=(1.0, 1.0), rotation_deg=0, aspect=0, flip=False, rare_crop=0, color=0, camera=0
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +136,10 @@ class TrainConfig:
     """Architecture."""
     width: int | None = None
     """Channels of the decoder's finest level; None takes the architecture's usual one."""
+    encoder: str = "lite0"
+    """Variant of EfficientNet-Lite, where the architecture has such an encoder."""
+    output_stride: int | None = None
+    """Pixels along a side for one of the logits; None takes the architecture's usual stride."""
     pretrained: bool = True
     """Start the encoder from ImageNet."""
     epochs: int = 60
@@ -114,14 +158,32 @@ class TrainConfig:
     """Share of all steps during which the learning rate rises."""
     ema_decay: float = 0.998
     """Decay a step of the exponential moving average of the weights."""
+    loss: str = "cross-entropy"
+    """Loss, a key of `roadseg.losses.LOSSES`."""
+    class_weights: str = "log"
+    """How rare classes weigh in it, a key of `roadseg.losses.CLASS_WEIGHTS`."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to samples."""
     size_hw: tuple[int, int] = (384, 512)
     """Network input for validation, and the default of the exported model."""
+    accumulate: int = 1
+    """Parts in which a step is computed, one after the other, to save memory."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None leaves it as it is."""
+    amp: bool | None = None
+    """Compute in bfloat16 where that is safe; None does so on a GPU that has it."""
+    deterministic: bool = False
+    """Ask PyTorch for deterministic algorithms; a CPU's are so anyway."""
+    patience: int | None = None
+    """Validations without a better mIoU after which to stop; None goes to the last epoch."""
     holdout_sequence: str | None = None
     """Sequence of the training split to leave out, measure on, and choose the best weights by."""
     eval_every: int = 2
     """Epochs between validations."""
+    pictures: int = 4
+    """Validation pictures whose labels the report shows."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers that get the figures too, keys of `roadseg.tracking.TRACKERS`."""
     checkpoint_every_s: float = 180.0
     """Seconds between checkpoints within an epoch."""
     workers: int = 0
@@ -131,32 +193,107 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        for name in ("epochs", "batch_size", "eval_every"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, name)}; it must be at least 1")
-        if self.width is not None and self.width < 1:
-            raise ConfigError(f"--width is {self.width}; it must be at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"--lr is {self.lr}; it must be above 0, such as --lr 2e-3")
-        for name in ("workers", "seed", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, name)}; it must be 0 or more")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(
-                f"--ema-decay is {self.ema_decay}; it must be from 0 to below 1, such as 0.998"
+        at_least_one = ("epochs", "batch_size", "accumulate", "eval_every", "width", "patience")
+        for name in (*at_least_one, "output_stride"):
+            self._demand(name, lambda value: value >= 1, "at least 1")
+        for name in ("lr", "encoder_lr_factor", "clip_norm"):
+            self._demand(name, lambda value: value > 0 and math.isfinite(value), "above 0")
+        for name in ("workers", "seed", "weight_decay", "warmup", "pictures"):
+            self._demand(name, lambda value: value >= 0, "0 or more")
+        self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
+        for name in ("crop_hw", "size_hw"):
+            self._demand(
+                name,
+                lambda sides: min(sides) > 0 and not any(side % SIDE_MULTIPLE for side in sides),
+                f"height and width, multiples of {SIDE_MULTIPLE}",
             )
+        self._demand(
+            "accumulate",
+            lambda parts: self.batch_size % parts == 0,
+            f"a divisor of --batch-size, which is {self.batch_size}",
+        )
+
+    def _demand(self, name: str, fits: Callable[[Any], bool], need: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not fits(value):
+            flag = name.removesuffix("_hw").replace("_", "-")
+            raise ConfigError(f"--{flag} is {value}; it must be {need}")
 
     @property
     def spec(self) -> ModelSpec:
         """The record of the model that this run trains."""
-        width = self.width or DEFAULT_WIDTHS.get(self.arch, 0)
-        return ModelSpec(arch=self.arch, width=width, size_hw=self.size_hw)
+        usual = {stride: width for (arch, stride), width in WIDTHS.items() if arch == self.arch}
+        stride = self.output_stride or next(iter(usual), 0)
+        return ModelSpec(
+            arch=self.arch,
+            width=self.width or usual.get(stride, 0),
+            encoder=self.encoder,
+            output_stride=stride,
+            size_hw=self.size_hw,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as JSON values."""
         return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build settings from JSON or TOML values; what is left out keeps its default.
+
+        Raises:
+            ConfigError: A name is unknown, or a value of another type or not fit; it is named.
+        """
+        return _from_dict(cls, values)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read settings from a `.toml` file, or from a `.json` file such as a run's config.json.
+
+    Raises:
+        ConfigError: The file is missing, or is neither.
+    """
+    readers: dict[str, Callable[[str], dict[str, Any]]] = {
+        ".toml": tomllib.loads,
+        ".json": json.loads,
+    }
+    if path.suffix not in readers:
+        raise ConfigError(f"--config {path} must end in .toml or .json")
+    try:
+        values = readers[path.suffix](path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path} cannot be read ({error}); correct it") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path} holds no settings by name; see a run's config.json")
+    return values
+
+
+def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass of settings from JSON or TOML values."""
+    hints = get_type_hints(cls)
+    if unknown := sorted(set(values) - set(hints)):
+        raise ConfigError(f"{unknown[0]!r} is no setting; the settings are: {', '.join(hints)}")
+    return cls(**{name: _converted(name, value, hints[name]) for name, value in values.items()})
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    """Return a JSON value as the type that a setting is declared with."""
+    arguments = get_args(hint)
+    if type(None) in arguments:
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return None if value is None else _converted(name, value, inner)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        inner = arguments[0]
+        if arguments[-1] is Ellipsis or len(value) == len(arguments):
+            return tuple(_converted(name, item, inner) for item in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
+        return _from_dict(hint, value)
+    if type(value) is hint:
+        return value
+    raise ConfigError(f"{name} is {value!r}; it must be {getattr(hint, '__name__', hint)}")
 
 
 @dataclass(frozen=True, kw_only=True)

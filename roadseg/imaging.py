@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.config import SIDE_MULTIPLE
 from roadseg.errors import ConfigError
 
-SIDE_MULTIPLE = 32
-"""Sides of a network input are multiples of the encoder's stride."""
 PADDING_VALUE = 127
 """Grey that the networks see as zero."""
 MAX_PADDED_SHARE = 0.02

@@ -1,36 +1,148 @@
-"""Losses and class weights for training."""
+"""Losses and class weights for training.
+
+A loss takes logits (N, C, H, W) float32, a target (N, H, W) int64 in which `IGNORE_INDEX` is not
+counted, and class weights (C,) float32, and returns a scalar; a batch without a labelled pixel has
+loss 0. `LOSSES` and `CLASS_WEIGHTS` name them for users.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from roadseg.classes import IGNORE_INDEX
 
-
-def log_class_weights(
-    pixels_per_class: NDArray[np.int64], softness: float = 1.1
-) -> NDArray[np.float32]:
-    """Return class weights 1 / ln(softness + frequency) with mean 1, as (C,) float32.
-
-    The form is ENet's (Paszke et al., arXiv 1606.02147, section 5.2, with softness 1.02); a larger
-    softness favours rare classes less.
-    """
-    frequency = pixels_per_class / max(int(pixels_per_class.sum()), 1)
-    weights = 1 / np.log(softness + frequency)
-    return np.asarray(weights / weights.mean(), np.float32)
+HARD_SHARE = 0.25
+"""Share of pixels, the worst ones, that online hard example mining learns from."""
+LOVASZ_PIXELS = 2**17
+"""Pixels of a batch, drawn at random, on which the Lovász loss is computed: it sorts them."""
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
-    """Return the cross entropy, averaged over labelled pixels by the weights of their classes.
-
-    A batch without a labelled pixel has loss 0.
-
-    Args:
-        logits: (N, C, H, W) float32.
-        target: (N, H, W) int64; `IGNORE_INDEX` is not counted.
-        class_weights: (C,) float32.
-    """
+def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the cross entropy, averaged over labelled pixels by the weights of their classes."""
     if bool((target == IGNORE_INDEX).all()):
         return logits.sum() * 0  # the mean of nothing would be NaN
     return F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE_INDEX)
+
+
+def hard_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the cross entropy of the hardest labelled pixels alone.
+
+    Online hard example mining (Shrivastava et al., arXiv 1604.03540) as segmentation uses it: a
+    fixed share of the pixels, those with the largest loss.
+    """
+    losses = F.cross_entropy(
+        logits, target, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )  # (N, H, W)
+    labelled = target != IGNORE_INDEX
+    kept = int(labelled.sum() * HARD_SHARE)
+    if kept == 0:
+        return cross_entropy(logits, target, class_weights)
+    hardest = losses.detach().masked_fill(~labelled, -1).flatten().topk(kept, sorted=False).indices
+    weights = class_weights[target.flatten()[hardest]]
+    return losses.flatten()[hardest].sum() / weights.sum()
+
+
+def cross_entropy_and_dice(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the cross entropy plus 1 - soft Dice, averaged over the classes of the batch.
+
+    Dice is that of V-Net (Milletari et al., arXiv 1606.04797, equation 1) with the sums over the
+    batch, so that each class has the same say however few its pixels are.
+    """
+    labelled = (target != IGNORE_INDEX)[:, None]  # (N, 1, H, W)
+    probabilities = logits.softmax(dim=1) * labelled  # (N, C, H, W)
+    safe = target.masked_fill(target == IGNORE_INDEX, 0)[:, None]  # (N, 1, H, W)
+    num_classes = logits.shape[1]
+    true = probabilities.gather(1, safe).flatten()
+    hits = logits.new_zeros(num_classes).index_add(0, safe.flatten(), true)
+    pixels = torch.bincount(target.flatten(), minlength=num_classes + 1)[:num_classes]
+    squares = probabilities.square().sum(dim=(0, 2, 3))  # (C,)
+    present = pixels > 0
+    dice = 2 * hits / (squares + pixels).clamp(min=1)
+    loss = cross_entropy(logits, target, class_weights)
+    return loss + (1 - dice[present]).mean() if bool(present.any()) else loss
+
+
+def cross_entropy_and_lovasz(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the cross entropy plus the Lovász-Softmax loss over the classes of the batch.
+
+    Berman, Triki and Blaschko, arXiv 1705.08790, equations 8 and 9 and algorithm 1: a convex
+    stand-in for 1 - IoU. It is taken over a random part of the pixels.
+    """
+    loss = cross_entropy(logits, target, class_weights)
+    chosen = (target.flatten() != IGNORE_INDEX).nonzero().squeeze(1)
+    if not chosen.numel():
+        return loss
+    chosen = chosen[torch.randint(chosen.numel(), (LOVASZ_PIXELS,), device=chosen.device)]
+    ids = target.flatten()[chosen]  # (P,)
+    pixels = logits.permute(0, 2, 3, 1).flatten(0, 2)[chosen]  # (P, C)
+    present = torch.unique(ids)
+    true = ids[:, None] == present  # (P, present)
+    errors = (true.float() - pixels.softmax(dim=1)[:, present]).abs()  # (P, present)
+    errors, order = errors.sort(dim=0, descending=True)
+    true = true.gather(0, order)
+    total = true.sum(dim=0)
+    missed = total - true.cumsum(dim=0)
+    jaccard = 1 - missed / (total + (~true).cumsum(dim=0))  # (P, present), of the first p errors
+    steps = torch.diff(jaccard, dim=0, prepend=jaccard.new_zeros(1, len(present)))
+    lovasz: Tensor = (errors * steps).sum(dim=0).mean()
+    return loss + lovasz
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "cross-entropy": cross_entropy,
+    "ohem": hard_cross_entropy,
+    "dice": cross_entropy_and_dice,
+    "lovasz": cross_entropy_and_lovasz,
+}
+
+
+def log_class_weights(
+    pixels: NDArray[np.int64], shared_pixels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return class weights 1 / ln(1.1 + frequency) with mean 1, as (C,) float32.
+
+    The form is ENet's (Paszke et al., arXiv 1606.02147, section 5.2) with 1.1 for its 1.02, which
+    favours rare classes less.
+
+    Args:
+        pixels: (C,) of each class in the split.
+        shared_pixels: (C,) labelled pixels of the pictures that contain the class.
+    """
+    del shared_pixels
+    frequency = pixels / max(int(pixels.sum()), 1)
+    weights = 1 / np.log(1.1 + frequency)
+    return np.asarray(weights / weights.mean(), np.float32)
+
+
+def median_class_weights(
+    pixels: NDArray[np.int64], shared_pixels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return median frequency / frequency with mean 1, as (C,) float32; arguments as above.
+
+    The frequency of a class is taken over the pictures that contain it (Eigen and Fergus, arXiv
+    1411.4734, section 6.3.2; SegNet, arXiv 1511.00561, section 4). A class without pixels weighs 0.
+    """
+    present = pixels > 0
+    frequency = pixels[present] / shared_pixels[present]
+    weights = np.zeros(len(pixels))
+    weights[present] = np.median(frequency) / frequency
+    return np.asarray(weights / weights[present].mean(), np.float32)
+
+
+def equal_class_weights(
+    pixels: NDArray[np.int64], shared_pixels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return 1 for every class, as (C,) float32; arguments as above."""
+    del shared_pixels
+    return np.ones(len(pixels), np.float32)
+
+
+CLASS_WEIGHTS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]] = {
+    "log": log_class_weights,
+    "median": median_class_weights,
+    "none": equal_class_weights,
+}

@@ -1,21 +1,25 @@
-"""The confusion matrix and the figures derived from it.
+"""The confusion matrix, boundaries and calibration, and the figures derived from them.
 
-Pixels whose target is `IGNORE_INDEX` count nowhere. A class that neither the target nor the
-prediction contains has no IoU (NaN) and does not enter the mean.
+Pixels whose target is no class id (`IGNORE_INDEX`) count nowhere. A class that neither the target
+nor the prediction contains has no figure (NaN) and does not enter a mean.
 """
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES
+BOUNDARY_TOLERANCE = 0.0075
+"""Distance at which boundaries still match, as a share of the picture's diagonal."""
+CALIBRATION_BINS = 15
+"""Bins of confidence, as in Guo et al."""
 
 
 def confusion_matrix(
-    target: NDArray[np.uint8], class_map: NDArray[np.uint8], num_classes: int = NUM_CLASSES
+    target: NDArray[np.uint8], class_map: NDArray[np.uint8], num_classes: int
 ) -> NDArray[np.int64]:
     """Count pixels by (target, prediction).
 
@@ -33,58 +37,185 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes)
 
 
-def cross_entropy(target: NDArray[np.uint8], logits: NDArray[np.float32]) -> tuple[float, int]:
-    """Return the unweighted cross entropy summed over labelled pixels, in nats, and their number.
+def boundary_f1(
+    target: NDArray[np.uint8], class_map: NDArray[np.uint8], num_classes: int
+) -> NDArray[np.float64]:
+    """Return how well the outlines of each class match, (C,) 0..1, NaN where a class is absent.
+
+    The F1 of precision and recall of boundary pixels within `BOUNDARY_TOLERANCE` of the diagonal
+    (Csurka, Larlus and Perronnin, BMVC 2013, section 2.2). An edge against unlabelled pixels is no
+    boundary, and what is predicted there does not count.
 
     Args:
-        target: (H, W) ids; ids from C up are ignored.
-        logits: (C, H, W).
+        target: (H, W) ids; ids from `num_classes` up are ignored.
+        class_map: (H, W) predicted ids.
+        num_classes: Number of classes.
     """
-    labelled = target < logits.shape[0]
-    scores = logits[:, labelled]  # (C, pixels)
-    peak = scores.max(axis=0)
-    log_sum = peak + np.log(np.exp(scores - peak).sum(axis=0))
-    true_score = np.take_along_axis(scores, target[labelled][None].astype(np.intp), axis=0)[0]
-    return float((log_sum - true_score).sum(dtype=np.float64)), int(labelled.sum())
+    void = target >= num_classes
+    reach = round(BOUNDARY_TOLERANCE * math.hypot(*target.shape))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    scores = np.full(num_classes, np.nan)
+    for class_id in range(num_classes):
+        true = _boundary(target == class_id, void)
+        found = _boundary((class_map == class_id) & ~void, void)
+        if true.any() or found.any():
+            matched_found = int(found[cv2.dilate(true, disc) > 0].sum())
+            matched_true = int(true[cv2.dilate(found, disc) > 0].sum())
+            scores[class_id] = _f1(matched_found, int(found.sum()), matched_true, int(true.sum()))
+    return scores
+
+
+def _boundary(member: NDArray[np.bool_], void: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the pixels of a class (H, W) that touch another one, as 0 or 1."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inside = cv2.erode((member | void).astype(np.uint8), cross)
+    return np.asarray(member & ~inside.astype(bool), np.uint8)
+
+
+def _f1(matched_found: int, found: int, matched_true: int, true: int) -> float:
+    precision = matched_found / found if found else 0.0
+    recall = matched_true / true if true else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """Cross entropy and calibration, summed over labelled pixels."""
+
+    log_loss_sum: float = 0.0
+    """Minus the logarithm of the true class's probability, in nats."""
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS, np.int64))
+    """Pixels by bin of confidence."""
+    confidence_sum: NDArray[np.float64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS))
+    """Probability of the chosen class, by bin."""
+    hits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS, np.int64))
+    """Pixels that are right, by bin."""
+
+    @classmethod
+    def of(cls, target: NDArray[np.uint8], logits: NDArray[np.float32]) -> "Confidence":
+        """Measure one picture.
+
+        Args:
+            target: (H, W) ids; ids from C up are ignored.
+            logits: (C, H, W).
+        """
+        labelled = target < logits.shape[0]
+        true = target[labelled].astype(np.intp)  # (pixels,)
+        scores = logits[:, labelled]  # (C, pixels)
+        peak = scores.max(axis=0)
+        total = np.exp(scores - peak).sum(axis=0)
+        true_score = np.take_along_axis(scores, true[None], axis=0)[0]
+        confidence = 1 / total
+        bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+        return cls(
+            log_loss_sum=float((peak + np.log(total) - true_score).sum(dtype=np.float64)),
+            pixels=np.bincount(bins, minlength=CALIBRATION_BINS),
+            confidence_sum=np.bincount(bins, confidence, CALIBRATION_BINS).astype(np.float64),
+            hits=np.bincount(bins[true_score == peak], minlength=CALIBRATION_BINS),
+        )
+
+    def __add__(self, other: "Confidence") -> "Confidence":
+        return Confidence(
+            log_loss_sum=self.log_loss_sum + other.log_loss_sum,
+            pixels=self.pixels + other.pixels,
+            confidence_sum=self.confidence_sum + other.confidence_sum,
+            hits=self.hits + other.hits,
+        )
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean over labelled pixels, in nats, without class weights."""
+        total = int(self.pixels.sum())
+        return self.log_loss_sum / total if total else float("nan")
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error, 0..1: mean distance of confidence and accuracy of the bins.
+
+        Guo et al., arXiv 1706.04599, equation 3.
+        """
+        total = int(self.pixels.sum())
+        gaps = np.abs(self.hits - self.confidence_sum).sum()
+        return float(gaps / total) if total else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a confusion matrix and a loss say about a model."""
+    """The figures of a model on some pictures."""
 
+    class_names: tuple[str, ...]
+    """Names by id, C of them."""
     confusion: NDArray[np.int64]
     """(C, C); rows are the target."""
-    cross_entropy: float = float("nan")
-    """Mean over labelled pixels, in nats, without class weights."""
-    iou: NDArray[np.float64] = field(init=False)
-    """(C,) intersection over union of each class, 0..1, NaN where a class does not occur."""
+    confidence: Confidence = field(default_factory=Confidence)
+    """What the probabilities are worth."""
+    boundary_f1: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(C,) mean over the pictures that have the class, or empty if not measured."""
 
-    def __post_init__(self) -> None:
-        hits = np.diag(self.confusion).astype(np.float64)
-        union = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - hits
-        with np.errstate(invalid="ignore"):
-            object.__setattr__(self, "iou", hits / union)
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(C,) intersection over union of each class, 0..1, NaN where a class does not occur."""
+        found, true = self.confusion.sum(axis=0), self.confusion.sum(axis=1)
+        return _ratio(self._hits, found + true - self._hits)
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """(C,) share of what is predicted as a class that is of it; NaN where it never is."""
+        return _ratio(self._hits, self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """(C,) share of a class that is found; NaN where there is nothing to find."""
+        return _ratio(self._hits, self.confusion.sum(axis=1))
 
     @property
     def miou(self) -> float:
         """Mean IoU over the classes that occur, 0..1."""
-        occurring = self.iou[~np.isnan(self.iou)]
-        return float(occurring.mean()) if occurring.size else float("nan")
+        return _mean(self.iou)
+
+    @property
+    def mean_boundary_f1(self) -> float:
+        """Mean boundary F1 over the classes that occur, 0..1."""
+        return _mean(self.boundary_f1)
 
     @property
     def pixel_accuracy(self) -> float:
         """Share of labelled pixels that are right, 0..1."""
         total = self.confusion.sum()
-        return float(np.diag(self.confusion).sum() / total) if total else float("nan")
+        return float(self._hits.sum() / total) if total else float("nan")
+
+    @property
+    def _hits(self) -> NDArray[np.int64]:
+        return np.diag(self.confusion)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON values; what is not a number is null."""
-        return {
+        figures = {
             "miou": _finite(self.miou),
             "pixel_accuracy": _finite(self.pixel_accuracy),
-            "cross_entropy": _finite(self.cross_entropy),
-            "iou": {n: _finite(v) for n, v in zip(CLASS_NAMES, self.iou, strict=False)},
+            "cross_entropy": _finite(self.confidence.cross_entropy),
+            "iou": self._by_class(self.iou),
+            "precision": self._by_class(self.precision),
+            "recall": self._by_class(self.recall),
         }
+        if self.boundary_f1.size:
+            figures["mean_boundary_f1"] = _finite(self.mean_boundary_f1)
+            figures["boundary_f1"] = self._by_class(self.boundary_f1)
+            figures["calibration_error"] = _finite(self.confidence.calibration_error)
+        return figures
+
+    def _by_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        return {name: _finite(v) for name, v in zip(self.class_names, values, strict=True)}
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(part / whole, np.float64)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    occurring = values[~np.isnan(values)]
+    return float(occurring.mean()) if occurring.size else float("nan")
 
 
 def _finite(value: float) -> float | None:

@@ -1,14 +1,17 @@
 """Plotly pages as pure functions of recorded data; each is one file that needs no network."""
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import cv2
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
-from roadseg.classes import CLASS_NAMES, PALETTE
-from roadseg.metrics import Scores
+from roadseg.classes import CLASSES
+from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
 
 CURVES = {
     "train": ("train (augmented crops, weighted loss)", "#333333"),
@@ -16,6 +19,9 @@ CURVES = {
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
 """Name and colour of each split's curves."""
+COLORS = {c.name: "rgb({}, {}, {})".format(*c.color) for c in CLASSES}
+"""Colours of CamVid's classes; Plotly chooses those of other data."""
+JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PANELS = (
     ("Loss", "loss", "cross_entropy", 1.0),
     ("mIoU (%)", "miou", "miou", 100.0),
@@ -31,21 +37,26 @@ LAYOUT = {
 }
 STYLE = (
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
+    "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
     "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
     "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
 )
 """Two figures in a row, one on a phone."""
 
 
-def curves_page(records: Sequence[dict[str, Any]], title: str) -> str:
+def curves_page(
+    records: Sequence[dict[str, Any]], title: str, pictures: Mapping[str, bytes] | None = None
+) -> str:
     """Return the learning curves of a run as HTML.
 
     Args:
         records: Lines of the run's log, one an epoch.
         title: Heading.
+        pictures: JPEG files by caption, as `compare_pictures` makes them.
     """
     figures = [_curves(records, *panel) for panel in PANELS]
-    return _page([*figures, _class_curves(records)], title)
+    shown = _pictures(pictures or {}, "Picture, label and prediction of the best weights")
+    return _page([*figures, _class_curves(records)], title, below=shown)
 
 
 def _curves(
@@ -70,44 +81,130 @@ def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
     """Draw the IoU of each class on val by epoch."""
     figure = go.Figure()
     measured = [record for record in records if "val" in record]
-    for name, color in zip(CLASS_NAMES, PALETTE, strict=True):
-        if measured and name in measured[-1]["val"]["iou"]:
-            figure.add_scatter(
-                x=[record["epoch"] for record in measured],
-                y=[_scaled(record["val"]["iou"][name], 100) for record in measured],
-                name=name,
-                line_color=_css(color),
-            )
+    for name in measured[-1]["val"]["iou"] if measured else ():
+        figure.add_scatter(
+            x=[record["epoch"] for record in measured],
+            y=[_scaled(record["val"]["iou"][name], 100) for record in measured],
+            name=name,
+            line_color=COLORS.get(name),
+        )
     return figure.update_layout(title="IoU of each class on val (%)", xaxis_title="epoch", **LAYOUT)
 
 
-def evaluation_page(scores: Scores, title: str) -> str:
-    """Return a measurement as HTML: IoU of each class and the confusion matrix."""
-    facts = (
-        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, "
-        f"cross entropy {scores.cross_entropy:.3f}"
+def evaluation_page(
+    measured: Mapping[str, Scores], title: str, worst: Mapping[str, bytes] | None = None
+) -> str:
+    """Return one measurement, or several on the same pictures side by side, as HTML.
+
+    Args:
+        measured: Scores by the name of the model.
+        title: Heading.
+        worst: JPEG files of the worst pictures by caption.
+    """
+    figures = [
+        _class_bars({name: 100 * s.iou for name, s in measured.items()}, measured, "IoU (%)"),
+        _class_bars(
+            {name: 100 * s.boundary_f1 for name, s in measured.items()}, measured, "Boundary F1 (%)"
+        ),
+        *(_precision_recall(scores, name) for name, scores in measured.items()),
+        *(_confusion(scores, name) for name, scores in measured.items()),
+        _reliability(measured),
+    ]
+    facts = "; ".join(f"{name}: {headline(scores)}" for name, scores in measured.items())
+    below = _pictures(worst or {}, "Worst pictures: picture, label, prediction")
+    return _page(figures, title, facts, below)
+
+
+def headline(scores: Scores) -> str:
+    """Return the figures of a measurement in a sentence."""
+    return (
+        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, boundary F1 "
+        f"{scores.mean_boundary_f1:.1%} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, cross "
+        f"entropy {scores.confidence.cross_entropy:.3f}, calibration error "
+        f"{scores.confidence.calibration_error:.1%}"
     )
-    return _page([_iou_bars(scores), _confusion(scores)], title, facts)
 
 
-def _iou_bars(scores: Scores) -> go.Figure:
-    names = list(CLASS_NAMES[: len(scores.iou)])
-    colors = [_css(color) for color in PALETTE[: len(names)]]
+def data_page(
+    title: str,
+    shares: Mapping[str, Mapping[str, float]],
+    faults: Sequence[str],
+    examples: Mapping[str, bytes],
+) -> str:
+    """Return what is in a data set as HTML.
+
+    Args:
+        title: Heading.
+        shares: Share of each class in the labelled pixels, by split and class.
+        faults: What is wrong, a sentence each.
+        examples: JPEG files of picture and label by caption.
+    """
     figure = go.Figure()
-    figure.add_bar(
-        x=[_scaled(iou, 100) for iou in scores.iou],
-        y=names,
-        orientation="h",
-        marker={"color": colors, "line": {"color": "#444", "width": 1}},
-        texttemplate="%{x:.1f}",
+    for split, of_class in shares.items():
+        figure.add_bar(
+            x=[100 * share for share in of_class.values()],
+            y=list(of_class),
+            name=split,
+            orientation="h",
+            texttemplate="%{x:.2f}",
+        )
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(title="Share of the labelled pixels (%)", **LAYOUT)
+    listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
+    below = f"<h2>Faults</h2><ul>{listed or '<li>none</li>'}</ul>" + _pictures(
+        examples, "Examples: picture and label"
     )
+    return _page([figure], title, below=below)
+
+
+def _class_bars(
+    values: Mapping[str, NDArray[np.float64]], measured: Mapping[str, Scores], title: str
+) -> go.Figure:
+    """Draw a figure of each class, a bar for each model; a single model's bars have its colours."""
+    figure = go.Figure()
+    for name, of_class in values.items():
+        names = measured[name].class_names
+        colors = [COLORS.get(n, "#888") for n in names] if len(values) == 1 else None
+        figure.add_bar(
+            x=[_scaled(value, 1) for value in of_class],
+            y=list(names),
+            name=name,
+            orientation="h",
+            marker={"color": colors, "line": {"color": "#444", "width": 1}},
+            texttemplate="%{x:.1f}",
+        )
     figure.update_xaxes(range=[0, 105])
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(title="IoU of each class (%)", **LAYOUT)
+    return figure.update_layout(title=f"{title} of each class", **LAYOUT)
 
 
-def _confusion(scores: Scores) -> go.Figure:
-    names = list(CLASS_NAMES[: len(scores.iou)])
+def _precision_recall(scores: Scores, name: str) -> go.Figure:
+    """Draw each class as a point: what is found of it, and what of that is right."""
+    figure = go.Figure()
+    for class_name, recall, precision in zip(
+        scores.class_names, scores.recall, scores.precision, strict=True
+    ):
+        figure.add_scatter(
+            x=[_scaled(recall, 100)],
+            y=[_scaled(precision, 100)],
+            mode="markers+text",
+            text=class_name,
+            textposition="top center",
+            name=class_name,
+            showlegend=False,
+            marker={
+                "size": 11,
+                "color": COLORS.get(class_name, "#888"),
+                "line": {"color": "#444", "width": 1},
+            },
+        )
+    figure.update_xaxes(title_text="recall (%)", range=[0, 105])
+    figure.update_yaxes(title_text="precision (%)", range=[0, 110])
+    return figure.update_layout(title=f"Precision and recall: {name}", **LAYOUT)
+
+
+def _confusion(scores: Scores, name: str) -> go.Figure:
+    names = list(scores.class_names)
     totals = scores.confusion.sum(axis=1, keepdims=True)
     figure = go.Figure()
     figure.add_heatmap(
@@ -123,10 +220,68 @@ def _confusion(scores: Scores) -> go.Figure:
     )
     figure.update_xaxes(title_text="predicted", tickangle=-45, automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(title="Confusion: % of each true class", **LAYOUT)
+    return figure.update_layout(title=f"Confusion, % of each true class: {name}", **LAYOUT)
 
 
-def _page(figures: Sequence[go.Figure], title: str, facts: str = "") -> str:
+def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
+    """Draw accuracy against confidence, bin by bin; a calibrated model follows the diagonal."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="calibrated",
+        line={"color": "#aaa", "dash": "dot"},
+    )
+    for name, scores in measured.items():
+        seen = scores.confidence.pixels > 0
+        pixels = scores.confidence.pixels[seen]
+        figure.add_scatter(
+            x=100 * scores.confidence.confidence_sum[seen] / pixels,
+            y=100 * scores.confidence.hits[seen] / pixels,
+            customdata=100 * pixels / pixels.sum(),
+            mode="lines+markers",
+            name=name,
+            hovertemplate="confidence %{x:.1f} %<br>right %{y:.1f} %<br>%{customdata:.2f} % of "
+            "pixels<extra></extra>",
+        )
+    figure.update_xaxes(title_text="confidence (%)", range=[0, 102])
+    figure.update_yaxes(title_text="right (%)", range=[0, 102])
+    return figure.update_layout(title="Calibration", **LAYOUT)
+
+
+def compare_pictures(
+    picture: NDArray[np.uint8],
+    class_maps: Sequence[NDArray[np.uint8]],
+    palette: Sequence[tuple[int, int, int]],
+) -> bytes:
+    """Return a picture and class maps of it side by side as a JPEG.
+
+    Args:
+        picture: (H, W, 3) RGB.
+        class_maps: (H, W) ids each; an id without a colour is black.
+        palette: RGB colours by id.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    panels = np.hstack([picture, *(table[class_map] for class_map in class_maps)])
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(panels, cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
+    return data.tobytes()
+
+
+def _pictures(pictures: Mapping[str, bytes], heading: str) -> str:
+    """Return pictures with their captions as HTML, or nothing if there are none."""
+    if not pictures:
+        return ""
+    shown = (
+        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,'
+        f'{b64encode(data).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for caption, data in pictures.items()
+    )
+    return f"<h2>{escape(heading)}</h2>{''.join(shown)}"
+
+
+def _page(figures: Sequence[go.Figure], title: str, facts: str = "", below: str = "") -> str:
     """Lay figures out on a page of their own, with Plotly's script inside."""
     parts = (
         figure.to_html(
@@ -141,13 +296,9 @@ def _page(figures: Sequence[go.Figure], title: str, facts: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{escape(title)}</h1><p>{escape(facts)}</p><main>{''.join(parts)}</main>"
-        "</body></html>\n"
+        f"{below}</body></html>\n"
     )
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
-
-
-def _css(color: tuple[int, int, int]) -> str:
-    return "rgb({}, {}, {})".format(*color)

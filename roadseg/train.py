@@ -1,85 +1,116 @@
 """Train a model on a labelled data set; stop and resume anywhere with the identical result."""
 
 import json
-import math
 import time
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.checkpoint import load_state, save_model, save_state
-from roadseg.classes import NUM_CLASSES
-from roadseg.config import ModelSpec, TrainConfig
-from roadseg.data.folder import FolderDataset
+from roadseg.config import ModelSpec, TrainConfig, choose
+from roadseg.data.folder import ClassCounts, FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
 from roadseg.errors import ConfigError
-from roadseg.evaluate import evaluate
+from roadseg.evaluate import answer, evaluate
 from roadseg.files import output_errors, replacing
-from roadseg.losses import log_class_weights, weighted_cross_entropy
-from roadseg.metrics import Scores, confusion_matrix
-from roadseg.models import build_model, enlarge, normalise
-from roadseg.report import curves_page
+from roadseg.losses import CLASS_WEIGHTS, LOSSES
+from roadseg.metrics import Scores
+from roadseg.models import build_model
+from roadseg.optimise import TrainState, learning_rate, new_state, train_step
+from roadseg.report import compare_pictures, curves_page
+from roadseg.tracking import TRACKERS, open_trackers
 
 STATE_FILE = "last.pt"
 MODEL_FILE = "best.safetensors"
 LOG_FILE = "metrics.jsonl"
 PAGE_FILE = "curves.html"
 CONFIG_FILE = "config.json"
+PICTURE_FOLDER = "pictures"
+
+NOT_OF_THE_RESULT = ("data", "out", "workers", "checkpoint_every_s", "pictures", "trackers")
+"""Settings on which the trained weights do not depend."""
 
 
-@dataclass(kw_only=True)
-class TrainState:
-    """All that changes while training."""
+@dataclass(frozen=True, kw_only=True)
+class TrainData:
+    """The splits of a run."""
 
-    network: nn.Module
-    average: nn.Module
-    """Exponential moving average of the network: what is evaluated and kept."""
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    """Steps done."""
-    best_miou: float = -math.inf
-    """Best mIoU of the average so far, on the held-out sequence or else on val."""
-    loss_sum: float = 0.0
-    """Training losses of this epoch's steps, summed."""
-    confusion: NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
-    )
-    """Confusion on this epoch's training crops."""
-    data: dict[str, list[int]] = field(default_factory=dict)
+    train: FolderDataset
+    """To learn from."""
+    measured: Mapping[str, FolderDataset]
+    """To measure on: "val", and "holdout" if a sequence is held out."""
+    counts: ClassCounts
+    """Of the training split."""
+    pixels: Mapping[str, list[int]]
     """Pixels of each class in each split, by which the data are known again."""
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> "TrainData":
+        """Read all labels once and count.
+
+        Raises:
+            DatasetError: Data are missing or inconsistent.
+        """
+        train = FolderDataset.open(config.data, "train")
+        measured = {"val": FolderDataset.open(config.data, "val")}
+        if config.holdout_sequence is not None:
+            train, measured["holdout"] = train.hold_out(config.holdout_sequence)
+        counts = train.check()
+        pixels = {name: dataset.check().pixels.tolist() for name, dataset in measured.items()}
+        pixels["train"] = counts.pixels.tolist()
+        return cls(train=train, measured=measured, counts=counts, pixels=pixels)
+
+    def spec(self, config: TrainConfig) -> ModelSpec:
+        """Return the record of the model to train, with the classes of the data."""
+        classes = self.train.meaning.classes
+        return replace(
+            config.spec,
+            class_names=tuple(c.name for c in classes),
+            palette=tuple(c.color for c in classes),
+        )
+
+    def class_weights(self, config: TrainConfig) -> torch.Tensor:
+        """Return the weights of the classes in the loss, (C,) float32."""
+        weigh = choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
+        return torch.from_numpy(weigh(self.counts.pixels, self.counts.shared_pixels))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a finished run has reached."""
+    """What a run has reached."""
 
     best_miou: float
     """Best mIoU, 0..1, on the held-out sequence or else on val."""
+    epochs: int
+    """Epochs done: all, or fewer if the run stopped early."""
     model_path: Path
     """Model file with the best average weights."""
     log_path: Path
     """JSON lines, one an epoch."""
     page_path: Path
-    """Learning curves as a page."""
+    """Learning curves and sample pictures as a page."""
 
 
-def learning_rate(step: int, total_steps: int, *, peak: float, warmup: float) -> float:
-    """Return the rate at a step: up from a 25th of the peak along a cosine, then down to nothing.
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a dry run found out."""
 
-    The shape is one cycle of Smith and Topin (arXiv 1708.07120) as PyTorch's OneCycleLR draws it.
-    """
-    warm_steps = warmup * total_steps
-    if step < warm_steps:
-        return peak * (1 + 24 * _half_cosine(step / warm_steps)) / 25
-    return peak * (1 - _half_cosine((step - warm_steps) / max(total_steps - warm_steps, 1)))
+    data: TrainData
+    """The splits, all of them readable."""
+    parameters: int
+    """Weights of the network."""
+    steps: int
+    """Steps that the run would take."""
+    step_s: float
+    """Seconds of one step, measured on the second."""
+    loss: float
+    """Loss of that step."""
 
 
 def train(
@@ -94,112 +125,111 @@ def train(
     Raises:
         DatasetError: The data are missing or inconsistent.
         ConfigError: The folder holds a run with other settings or data, or the loss is not finite.
+        BackendUnavailable: A tracker or the encoder's weights are not installed.
         OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = _new_state(config, device)
-    train_set = FolderDataset.open(config.data, "train")
-    measured = {"val": FolderDataset.open(config.data, "val")}
-    if config.holdout_sequence is not None:
-        train_set, measured["holdout"] = train_set.hold_out(config.holdout_sequence)
-    class_pixels = train_set.check()
-    state.data = {name: dataset.check().tolist() for name, dataset in measured.items()}
-    state.data["train"] = class_pixels.tolist()
-    class_weights = torch.from_numpy(log_class_weights(class_pixels)).to(device)
-    _open_run(config, state)
-    per_epoch = steps_per_epoch(train_set, config.batch_size)
+    device = _device()
+    _check_names(config)
+    data = TrainData.open(config)
+    state = new_state(data.spec(config), config, device)
+    state.data = dict(data.pixels)
+    class_weights = data.class_weights(config).to(device)
+    per_epoch = steps_per_epoch(data.train, config.batch_size)
     total_steps = config.epochs * per_epoch
+    _open_run(config, state)
     saved_s = time.monotonic()
-    for frames, target in batches(
-        train_set,
-        crop_hw=config.crop_hw,
-        augmentation=config.augment,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        first_step=state.step,
-        seed=config.seed,
-        workers=config.workers,
-    ):
-        lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
-        loss = train_step(state, frames.to(device), target.to(device), class_weights, lr, config)
-        on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
-        if state.step % per_epoch == 0:
-            epoch = state.step // per_epoch
-            due = epoch % config.eval_every == 0 or state.step == total_steps
-            backend = TorchBackend(state.average, config.spec)
-            scores = {
-                name: evaluate(backend, dataset, config.size_hw)
-                for name, dataset in measured.items()
-                if due
-            }
-            on_log(_close_epoch(state, epoch, per_epoch, lr, scores, config))
-        if state.step % per_epoch == 0 or time.monotonic() - saved_s > config.checkpoint_every_s:
-            save_state(config.out / STATE_FILE, _pack(state, config))
-            saved_s = time.monotonic()
+    with _determinism(config), open_trackers(config, state.step) as track:
+        for frames, target in _batches(config, data, state.step):
+            if config.patience is not None and state.stale >= config.patience:
+                break
+            lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
+            loss = train_step(
+                state, frames.to(device), target.to(device), class_weights, lr, config
+            )
+            on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
+            closes = state.step % per_epoch == 0
+            if closes:
+                record = _close_epoch(state, data, state.step // per_epoch, lr, config)
+                track(record)
+                on_log(record)
+            if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
+                save_state(config.out / STATE_FILE, _pack(state, config))
+                saved_s = time.monotonic()
     return TrainResult(
         best_miou=state.best_miou,
+        epochs=state.step // per_epoch,
         model_path=config.out / MODEL_FILE,
         log_path=config.out / LOG_FILE,
         page_path=config.out / PAGE_FILE,
     )
 
 
-def train_step(
-    state: TrainState,
-    frames: Tensor,
-    target: Tensor,
-    class_weights: Tensor,
-    lr: float,
-    config: TrainConfig,
-) -> float:
-    """Take one step and return its loss.
-
-    Args:
-        state: Changed in place.
-        frames: (N, H, W, 3) uint8 RGB.
-        target: (N, H, W) int64.
-        class_weights: (C,) float32.
-        lr: Learning rate of new layers.
-        config: Settings of the run.
+def rehearse(config: TrainConfig) -> Rehearsal:
+    """Check all data and take two steps, without writing anything.
 
     Raises:
-        ConfigError: The loss is not finite; the weights are left as they were.
+        DatasetError, ConfigError, BackendUnavailable: As `train`.
     """
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
-    network = state.network.train()
-    torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
-    images = normalise(frames).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
-    logits = enlarge(network(images), target.shape[1:])  # (N, C, H, W)
-    loss = weighted_cross_entropy(logits, target, class_weights)
-    if not torch.isfinite(loss):
-        raise ConfigError(
-            f"the loss is {loss.item()} at step {state.step}; it must be finite; start anew with "
-            f"an --lr below {config.lr} and another --out, this run's last checkpoint is kept"
+    device = _device()
+    _check_names(config)
+    data = TrainData.open(config)
+    state = new_state(data.spec(config), config, device)
+    class_weights = data.class_weights(config).to(device)
+    for frames, target in _batches(config, data, 0):
+        started_s = time.perf_counter()
+        loss = train_step(
+            state, frames.to(device), target.to(device), class_weights, config.lr / 25, config
         )
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    _update_average(state.average, network, config.ema_decay, state.step)
-    state.step += 1
-    state.loss_sum += loss.item()
-    predicted = logits.detach().argmax(dim=1)  # (N, H, W)
-    state.confusion += confusion_matrix(
-        target.cpu().numpy().astype(np.uint8), predicted.cpu().numpy().astype(np.uint8)
+        step_s = time.perf_counter() - started_s
+        if state.step == 2:
+            break
+    return Rehearsal(
+        data=data,
+        parameters=sum(parameter.numel() for parameter in state.network.parameters()),
+        steps=config.epochs * steps_per_epoch(data.train, config.batch_size),
+        step_s=step_s,
+        loss=loss,
     )
-    return loss.item()
 
 
-def _new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the state before the first step."""
-    torch.manual_seed(config.seed)
-    spec = config.spec
-    network = build_model(
-        spec.arch, num_classes=NUM_CLASSES, width=spec.width, pretrained=config.pretrained
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _check_names(config: TrainConfig) -> None:
+    """Raise `ConfigError` for a name that nothing has, before any data are read."""
+    choose(LOSSES, config.loss, "--loss")
+    choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
+    for name in config.trackers:
+        choose(TRACKERS, name, "--tracker")
+    build_model(config.spec, pretrained=config.pretrained)
+
+
+def _batches(
+    config: TrainConfig, data: TrainData, first_step: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return batches(
+        data.train,
+        crop_hw=config.crop_hw,
+        augmentation=config.augment,
+        rare=data.counts.rare,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        first_step=first_step,
+        seed=config.seed,
+        workers=config.workers,
     )
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = deepcopy(network).eval().requires_grad_(False)
-    return TrainState(network=network, average=average, optimizer=_optimizer(network, config))
+
+
+@contextmanager
+def _determinism(config: TrainConfig) -> Iterator[None]:
+    """Ask PyTorch for deterministic algorithms while the block runs, if that is wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(config.deterministic or before, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _open_run(config: TrainConfig, state: TrainState) -> None:
@@ -217,69 +247,77 @@ def _open_run(config: TrainConfig, state: TrainState) -> None:
     _write(config.out / LOG_FILE, "")
 
 
-def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        gentle = config.pretrained and name.startswith("encoder.")
-        factor = config.encoder_lr_factor if gentle else 1.0
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((factor, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        {"params": parameters, "lr_factor": factor, "weight_decay": decay}
-        for (factor, decay), parameters in groups.items()
-    )
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average one step towards the network, buffers of batch norms included.
-
-    Early on the average follows faster, so that it does not drag the random start along.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    old, new = average.state_dict(), network.state_dict()
-    floats = [name for name, tensor in new.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([old[n] for n in floats], [new[n] for n in floats], 1 - decay)
-
-
 def _close_epoch(
-    state: TrainState,
-    epoch: int,
-    per_epoch: int,
-    lr: float,
-    scores: Mapping[str, Scores],
-    config: TrainConfig,
+    state: TrainState, data: TrainData, epoch: int, lr: float, config: TrainConfig
 ) -> dict[str, Any]:
-    """Write the epoch's line and, if the average is the best so far, its model file."""
-    crops = Scores(confusion=state.confusion)
-    summaries = {name: measured.summary() for name, measured in scores.items()}
+    """Measure if it is due, write the epoch's line and, if the average is the best, its model."""
+    per_epoch = state.step // epoch
+    spec = data.spec(config)
+    crops = Scores(class_names=spec.class_names, confusion=state.confusion)
     record: dict[str, Any] = {
         "epoch": epoch,
         "step": state.step,
         "lr": lr,
         "train": {**crops.summary(), "loss": state.loss_sum / per_epoch},
-        **summaries,
     }
-    decisive = scores.get("val" if config.holdout_sequence is None else "holdout")
-    if decisive is not None and decisive.miou > state.best_miou:
-        state.best_miou = decisive.miou
-        spec = _trained_spec(config, state.step, summaries)
-        save_model(config.out / MODEL_FILE, state.average, spec)
+    measured = epoch % config.eval_every == 0 or epoch == config.epochs
+    if measured:
+        backend = TorchBackend(state.average, spec)
+        for name, dataset in data.measured.items():
+            record[name] = evaluate(backend, dataset, config.size_hw).scores.summary()
+        _keep_best(state, data, backend, record, config)
     log = config.out / LOG_FILE
     _write(log, log.read_text() + json.dumps(record) + "\n")
-    if scores:
-        records = [json.loads(line) for line in log.read_text().splitlines()]
-        page = curves_page(records, f"{config.arch}, seed {config.seed}")
-        _write(config.out / PAGE_FILE, page)
+    if measured:
+        _write(config.out / PAGE_FILE, page_of_run(config.out))
     state.loss_sum = 0.0
     state.confusion = np.zeros_like(state.confusion)
     return record
 
 
-def _trained_spec(config: TrainConfig, step: int, metrics: Mapping[str, Any]) -> ModelSpec:
-    """Return the record of the trained model; paths and the like say nothing of it."""
-    return replace(config.spec, training={**_comparable(config), "step": step}, metrics=metrics)
+def _keep_best(
+    state: TrainState,
+    data: TrainData,
+    backend: TorchBackend,
+    record: Mapping[str, Any],
+    config: TrainConfig,
+) -> None:
+    """Write the model file and the sample pictures if no validation was better."""
+    decisive = "val" if config.holdout_sequence is None else "holdout"
+    if record[decisive]["miou"] <= state.best_miou:
+        state.stale += 1
+        return
+    state.best_miou, state.stale = record[decisive]["miou"], 0
+    spec = replace(
+        backend.spec,
+        training={**_comparable(config), "step": state.step},
+        metrics={name: record[name] for name in data.measured},
+    )
+    save_model(config.out / MODEL_FILE, state.average, spec)
+    folder, dataset = config.out / PICTURE_FOLDER, data.measured[decisive]
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+    for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
+        picture, target = dataset[int(index)]
+        class_map, _ = answer(backend, picture, config.size_hw)
+        path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
+        with replacing(path) as temporary:
+            temporary.write_bytes(compare_pictures(picture, [target, class_map], spec.palette))
+
+
+def page_of_run(folder: Path) -> str:
+    """Return the page of the run in a folder: curves and sample pictures.
+
+    Raises:
+        ConfigError: The folder holds no run.
+    """
+    try:
+        settings = json.loads((folder / CONFIG_FILE).read_text())
+        records = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} holds no run ({error}); give a run's folder") from error
+    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.jpg"))}
+    return curves_page(records, f"{settings['arch']}, seed {settings['seed']}", pictures)
 
 
 def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:
@@ -288,6 +326,7 @@ def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:
         "data": state.data,
         "step": state.step,
         "best_miou": state.best_miou,
+        "stale": state.stale,
         "loss_sum": state.loss_sum,
         "confusion": torch.from_numpy(state.confusion),
         "network": state.network.state_dict(),
@@ -314,6 +353,7 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
     state.optimizer.load_state_dict(saved["optimizer"])
     state.step = saved["step"]
     state.best_miou = saved["best_miou"]
+    state.stale = saved["stale"]
     state.loss_sum = saved["loss_sum"]
     state.confusion = saved["confusion"].numpy()
 
@@ -321,7 +361,7 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
 def _comparable(config: TrainConfig) -> dict[str, Any]:
     """Return the settings on which the result depends."""
     settings = config.to_dict()
-    for name in ("data", "out", "workers", "checkpoint_every_s"):
+    for name in NOT_OF_THE_RESULT:
         del settings[name]
     return settings
 
@@ -335,8 +375,3 @@ def _cut_log(path: Path, step: int) -> None:
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def _half_cosine(fraction: float) -> float:
-    """Return 0 at 0, 1 at 1, along half a cosine."""
-    return (1 - math.cos(math.pi * fraction)) / 2

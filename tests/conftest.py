@@ -2,14 +2,17 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from typer.main import get_command
 
-from roadseg.classes import IGNORE_INDEX
+from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
+from roadseg.cli import app
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
@@ -37,10 +40,25 @@ def no_thread_outlives_its_test() -> Iterator[None]:
     assert not ours, f"still alive: {ours}"
 
 
+def leaf_commands() -> dict[tuple[str, ...], Any]:
+    """The commands by their names, those of groups with the group's before them."""
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(command: Any, names: tuple[str, ...]) -> None:
+        if hasattr(command, "commands"):
+            for name, inner in command.commands.items():
+                walk(inner, (*names, name))
+        else:
+            found[names] = command
+
+    walk(get_command(app), ())
+    return found
+
+
 def write_pair(root: Path, split: str, name: str, image: np.ndarray, target: np.ndarray) -> None:
     for folder, picture in (
         (split, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)),
-        (f"{split}annot", target),
+        (f"{split}annot", file_ids(target)),
     ):
         (root / folder).mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode(".png", picture)
@@ -59,7 +77,12 @@ def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np
     target[-6:, -6:] = IGNORE_INDEX
     colors = rng.integers(0, 256, (12, 3)) // 8 + np.linspace(0, 220, 12)[:, None].astype(int)
     noise = rng.integers(0, 12, (height, width, 3))
-    return (colors[target] + noise).clip(0, 255).astype(np.uint8), target
+    return (colors[file_ids(target)] + noise).clip(0, 255).astype(np.uint8), target
+
+
+def file_ids(target: np.ndarray) -> np.ndarray:
+    """The ids that CamVid's label files have for a target."""
+    return np.where(target == IGNORE_INDEX, NUM_CLASSES, target).astype(target.dtype)
 
 
 @pytest.fixture(scope="session")

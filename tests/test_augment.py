@@ -5,10 +5,13 @@ from conftest import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadseg.classes import IGNORE_INDEX
 from roadseg.config import AugmentConfig
-from roadseg.data.augment import augment
+from roadseg.data.augment import augment, paste_classes
 
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0)
+EVERYTHING = AugmentConfig(camera=1.0, weather=1.0, mix=1.0)
+RARE = (9, 10)
 
 
 @settings(max_examples=40)
@@ -22,10 +25,13 @@ def test_picture_and_target_move_alike(seed) -> None:
         ids,
         (64, 96),
         GEOMETRY_ONLY,
+        RARE,
         np.random.default_rng(seed),
     )
     # The outermost pixels are mixed with the grey beyond the edge.
-    inside = cv2.erode((target != 11).astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0
+    inside = (
+        cv2.erode((target != IGNORE_INDEX).astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0
+    )
     came_from = picture[..., 0].astype(float)[inside]
     first = target[inside] * 22.0
     assert ((came_from >= first - 0.5) & (came_from <= first + 22)).all()  # half: by rounding
@@ -35,7 +41,8 @@ def test_picture_and_target_move_alike(seed) -> None:
 @settings(max_examples=20)
 def test_a_seed_gives_one_sample(seed) -> None:
     first, second = (
-        augment(*scene(1), (64, 96), AugmentConfig(), np.random.default_rng(seed)) for _ in range(2)
+        augment(*scene(1), (64, 96), EVERYTHING, RARE, np.random.default_rng(seed))
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
@@ -45,7 +52,7 @@ def test_a_seed_gives_one_sample(seed) -> None:
 def test_crop_of_the_whole_picture_is_the_picture_or_its_mirror_image(seed) -> None:
     image, target = scene(seed)
     still = AugmentConfig(scale=(1, 1), rotation_deg=0, aspect=0, color=0, camera=0)
-    picture, moved = augment(image, target, target.shape, still, np.random.default_rng(seed))
+    picture, moved = augment(image, target, target.shape, still, RARE, np.random.default_rng(seed))
     mirrored = (picture != image).any()
     np.testing.assert_array_equal(picture, image[:, ::-1] if mirrored else image)
     np.testing.assert_array_equal(moved, target[:, ::-1] if mirrored else target)
@@ -53,9 +60,9 @@ def test_crop_of_the_whole_picture_is_the_picture_or_its_mirror_image(seed) -> N
 
 def test_beyond_the_edge_is_grey_and_ignored() -> None:
     shrunk = AugmentConfig(scale=(0.4, 0.4), rotation_deg=0, aspect=0, rare_crop=0)
-    picture, target = augment(*scene(2), (96, 128), shrunk, np.random.default_rng(0))
-    assert (picture[0, 0] == 127).all() and target[0, 0] == 11
-    assert (target[40:50, 50:60] != 11).any()
+    picture, target = augment(*scene(2), (96, 128), shrunk, RARE, np.random.default_rng(0))
+    assert (picture[0, 0] == 127).all() and target[0, 0] == IGNORE_INDEX
+    assert (target[40:50, 50:60] != IGNORE_INDEX).any()
 
 
 def test_rare_crops_contain_the_rare_class() -> None:
@@ -63,5 +70,29 @@ def test_rare_crops_contain_the_rare_class() -> None:
     target[10:13, 100:103] = 9  # a pedestrian far off
     config = AugmentConfig(scale=(1.5, 1.5), rare_crop=1.0)
     for seed in range(10):
-        _, crop = augment(image, target, (64, 64), config, np.random.default_rng(seed))
+        _, crop = augment(image, target, (64, 64), config, RARE, np.random.default_rng(seed))
         assert (crop == 9).any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pasted_classes_bring_their_pixels_along(seed) -> None:
+    below, above = scene(1), scene(2)
+    above[1][10:13, 100:103] = 9
+    picture, target = paste_classes(below, above, RARE, np.random.default_rng(seed))
+    pasted = (picture != below[0]).any(axis=2)
+    np.testing.assert_array_equal(picture[pasted], above[0][pasted])
+    np.testing.assert_array_equal(target[pasted], above[1][pasted])
+    np.testing.assert_array_equal(
+        target[~pasted & (above[1] != 9)], below[1][~pasted & (above[1] != 9)]
+    )
+    assert (target[above[1] == 9] == 9).all()  # a rare class always comes along
+    assert IGNORE_INDEX not in above[1][pasted]
+
+
+def test_no_augmentation_leaves_colours_alone() -> None:
+    image, target = scene(3)
+    picture, moved = augment(
+        image, target, target.shape, AugmentConfig.none(), RARE, np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(picture, image)
+    np.testing.assert_array_equal(moved, target)

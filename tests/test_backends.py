@@ -150,8 +150,8 @@ def test_unwritable_export_is_refused(tmp_path) -> None:
 
 def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None:
     model = tmp_path / "tiny.safetensors"
-    spec = ModelSpec(arch="unet", width=4, size_hw=(32, 64))
-    save_model(model, build_model("unet", num_classes=11, width=4), spec)
+    spec = ModelSpec(arch="unet", width=4, size_hw=(32, 64), output_stride=1)
+    save_model(model, build_model(spec), spec)
     export_onnx(model, tmp_path / "fine.onnx")
     monkeypatch.setattr("roadseg.export.LEAST_AGREEMENT", 1.1)
     with pytest.raises(ExportError, match="agrees with PyTorch on"):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CHECKPOINT, SAMPLE
-from typer.main import get_command
-
-from roadseg.cli import app
-
-COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, leaf_commands
 
 
 def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -29,14 +25,13 @@ def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_an_example_that_parses(command, tmp_path) -> None:
-    done = roadseg(command, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("names", leaf_commands(), ids=" ".join)
+def test_every_command_has_help_and_an_example_that_parses(names, tmp_path) -> None:
+    done = roadseg(*names, "--help", cwd=tmp_path)
     assert done.returncode == 0
-    example = re.search(rf"Example: roadseg {command} (.+)", done.stdout)
+    example = re.search(rf"Example: roadseg {' '.join(names)} (.+)", done.stdout)
     assert example
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    commands[command].make_context(command, example[1].split())
+    leaf_commands()[names].make_context(names[-1], example[1].split())
 
 
 def test_help_is_quick_and_imports_neither_torch_nor_opencv(tmp_path) -> None:
@@ -97,6 +92,18 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["train", "--data", ".", "--epochs", "0"], "--epochs is 0"),
         (["train", "--data", ".", "--arch", "resnet"], "--arch is 'resnet'"),
         (["train", "--data", ".", "--arch", "unet", "--pretrained"], "--no-pretrained"),
+        (
+            ["train", "--data", ".", "--loss", "focal"],
+            "--loss is 'focal'; use one of: cross-entropy",
+        ),
+        (["train", "--data", ".", "--tracker", "wandb"], "--tracker is 'wandb'"),
+        (["train"], "there is no --data"),
+        (["train", "--data", ".", "--config", "none.toml"], "none.toml cannot be read"),
+        (["train", "--data", ".", "--augment", "mix"], "--augment is 'mix'"),
+        (["train", "--data", ".", "--augment", "fog=1"], "'fog' is no setting"),
+        (["train", "--data", ".", "--accumulate", "3"], "a divisor of --batch-size"),
+        (["data", "check", "nowhere"], "nowhere has none of the folders"),
+        (["data", "camvid", "new", "--url", "ftp://x"], "give an https address"),
         (["export", "none.safetensors"], "none.safetensors does not exist"),
     ],
 )
@@ -196,6 +203,58 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     other = json.loads(on_checkpoint.stdout)
     assert other["miou"] == pytest.approx(figures["miou"], abs=0.01)
     assert other["cross_entropy"] == pytest.approx(figures["cross_entropy"], rel=0.01)
+
+
+def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
+    both = ["evaluate", "--data", streets, "--against", CHECKPOINT, "--worst", "1"]
+    table = roadseg(*both, "--page", "both.html", cwd=tmp_path)
+    assert table.returncode == 0, table.stderr
+    for word in (WEIGHTS.name, CHECKPOINT.name, "change", "calibration error", "lowest mIoU of"):
+        assert word in table.stdout
+    page = (tmp_path / "both.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 and f"against {CHECKPOINT.name}" in page
+    done = roadseg(*both, "--json", cwd=tmp_path)
+    figures = json.loads(done.stdout)
+    assert set(figures) == {WEIGHTS.name, CHECKPOINT.name}
+    assert all(len(found["worst"]) == 1 for found in figures.values())
+
+
+def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
+    done = roadseg("data", "check", streets, "--page", "data.html", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "road" in done.stdout and "128x96 (6)" in done.stdout
+    assert "data:image/jpeg" in (tmp_path / "data.html").read_text()
+    shutil.copytree(streets, tmp_path / "bad")
+    (tmp_path / "bad" / "train" / "002.png").write_bytes(b"")
+    done = roadseg("data", "check", "bad", cwd=tmp_path)
+    assert done.returncode == 1 and "002.png cannot be read" in done.stdout
+    assert "1 faults in bad" in done.stderr
+
+
+def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        f'data = "{streets}"\nwidth = 12\npretrained = false\nepochs = 9\nbatch_size = 2\n'
+        'crop_hw = [64, 64]\nsize_hw = [96, 128]\nloss = "dice"\n[augment]\nmix = 0.25\n'
+    )
+    flags = ["--epochs", "1", "--augment", "color=0.1", "--crop", "32x64", "--out", "run"]
+    done = roadseg("train", "--config", "recipe.toml", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (settings["epochs"], settings["loss"], settings["crop_hw"]) == (1, "dice", [64, 32])
+    assert (settings["augment"]["mix"], settings["augment"]["color"]) == (0.25, 0.1)
+    again = roadseg("train", "--config", "run/config.json", "--out", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("run", "again")]
+    assert logs[0] == logs[1]
+
+
+def test_dry_run_tells_what_would_be_done(streets, tmp_path) -> None:
+    small = ["--width", "12", "--no-pretrained", "--batch-size", "2", "--crop", "64x64"]
+    done = roadseg("train", "--data", streets, "--dry-run", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("bicyclist", "train 6, val 2", "180 steps", "nothing was written"):
+        assert word in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_train_export_and_infer_go_hand_in_hand(streets, tmp_path) -> None:

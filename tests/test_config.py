@@ -97,5 +97,5 @@ def test_classes_are_those_of_camvid_in_order() -> None:
         "bicyclist",
         "unlabelled",
     )
-    assert IGNORE_INDEX == NUM_CLASSES == 11
+    assert NUM_CLASSES == 11 and IGNORE_INDEX == 255
     assert len(set(PALETTE)) == len(CLASSES)

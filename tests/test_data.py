@@ -1,9 +1,14 @@
+import shutil
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from conftest import scene, write_pair
 
 from roadseg.config import AugmentConfig
 from roadseg.data.folder import FolderDataset
+from roadseg.data.labels import LabelMeaning
 from roadseg.data.loader import batches, steps_per_epoch
 from roadseg.errors import DatasetError
 
@@ -44,7 +49,7 @@ def test_id_outside_the_classes_is_named(tmp_path) -> None:
     ("label", "said"),
     [
         (np.full((96, 128), 3, np.uint16), r"1 channel\(s\) of uint16"),
-        (np.full((96, 128, 3), 3, np.uint8), r"3 channel\(s\) of uint8"),
+        (np.full((96, 128, 4), 3, np.uint8), r"4 channel\(s\) of uint8"),
     ],
 )
 def test_label_that_is_no_map_of_ids_is_named(tmp_path, label, said) -> None:
@@ -83,7 +88,8 @@ def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:
             for frames, _ in batches(
                 dataset,
                 crop_hw=(64, 64),
-                augmentation=AugmentConfig(),
+                augmentation=AugmentConfig(mix=0.5, weather=0.5),
+                rare=(8,),
                 batch_size=2,
                 epochs=2,
                 first_step=first_step,
@@ -105,7 +111,8 @@ def test_split_smaller_than_a_batch_still_fills_it(streets) -> None:
         for frames, _ in batches(
             dataset,
             crop_hw=(32, 32),
-            augmentation=AugmentConfig(),
+            augmentation=AugmentConfig(mix=0.5, weather=0.5),
+            rare=(8,),
             batch_size=5,
             epochs=1,
             first_step=0,
@@ -114,3 +121,83 @@ def test_split_smaller_than_a_batch_still_fills_it(streets) -> None:
         )
     ]
     assert shapes == [(5, 32, 32, 3)]
+
+
+def write_classes(root: Path, text: str) -> None:
+    (root / "classes.csv").write_text(text)
+
+
+def test_class_file_gives_names_order_colours_and_what_is_not_counted(tmp_path) -> None:
+    label = np.array([[7, 9, 9, 200], [0, 7, 8, 200]], np.uint8)
+    write_pair(tmp_path, "train", "a", np.zeros((2, 4, 3), np.uint8), label)
+    write_classes(
+        tmp_path,
+        "name,id,color\nroad,7,#804080\ncar,9,#400080\ncar,8,#000001\nunlabelled,200,\nroad,0,\n",
+    )
+    dataset = FolderDataset.open(tmp_path, "train")
+    assert [(c.name, c.color) for c in dataset.meaning.classes] == [
+        ("road", (128, 64, 128)),
+        ("car", (64, 0, 128)),
+    ]
+    np.testing.assert_array_equal(dataset[0][1], [[0, 1, 1, 255], [0, 0, 1, 255]])
+    assert dataset.check().pixels.tolist() == [3, 3]
+
+
+def test_camvids_own_colours_become_the_eleven_classes(tmp_path) -> None:
+    # Columns: Sky, Wall, LaneMkgsDriv, Truck_Bus, TrafficLight, Animal, by label_colors.txt.
+    colors = [(128, 128, 128), (64, 192, 0), (128, 0, 192), (192, 128, 192), (0, 64, 64)]
+    label = np.array([[*colors, (64, 128, 64)]], np.uint8)
+    write_pair(tmp_path, "train", "a", np.zeros((1, 6, 3), np.uint8), label[..., ::-1])
+    dataset = FolderDataset.open(tmp_path, "train")
+    np.testing.assert_array_equal(dataset[0][1], [[0, 1, 3, 8, 6, 255]])
+
+
+def test_all_thirty_two_colours_of_camvid_are_known() -> None:
+    assert len(LabelMeaning.camvid().colors) == 32
+    assert set(LabelMeaning.camvid().colors.values()) == {*range(11), 255}
+
+
+def test_colour_without_a_meaning_is_named(tmp_path) -> None:
+    label = np.zeros((2, 2, 3), np.uint8)
+    label[1, 0] = (3, 2, 1)  # BGR
+    write_pair(tmp_path, "train", "a", np.zeros((2, 2, 3), np.uint8), label)
+    with pytest.raises(DatasetError, match=r"a\.png has the colour \[1, 2, 3\] at row 1, column 0"):
+        FolderDataset.open(tmp_path, "train").check()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names 0 classes"),
+        ("name,id,color\nroad,0,#804080\n", "names 1 classes"),
+        ("name,id,color\nroad,red,#804080\n", r"line 2 has the id 'red'"),
+        ("name,id,color\nroad,0,#804080\ncar,1,blue\n", r"line 3 has the colour 'blue'"),
+        ("id,color\n0,#804080\n", r"line 2 has no name"),
+        ("name,id,color\nroad,999,\n", r"the id '999'"),
+    ],
+)
+def test_bad_class_file_is_refused_with_the_line(streets, tmp_path, text, said) -> None:
+    shutil.copytree(streets, tmp_path / "data")
+    write_classes(tmp_path / "data", text)
+    with pytest.raises(DatasetError, match=said):
+        FolderDataset.open(tmp_path / "data", "train")
+
+
+def test_jpeg_pictures_have_png_labels(tmp_path) -> None:
+    write_pair(tmp_path, "train", "a", *scene(0))
+    picture = cv2.imread(str(tmp_path / "train" / "a.png"))
+    (tmp_path / "train" / "a.png").unlink()
+    cv2.imwrite(str(tmp_path / "train" / "a.JPG"), picture)
+    dataset = FolderDataset.open(tmp_path, "train")
+    assert len(dataset) == 1 and dataset[0][0].shape == (96, 128, 3)
+
+
+def test_counts_tell_frequency_presence_and_rarity(tmp_path) -> None:
+    for name, label in (("a", [[0, 0, 0, 1]]), ("b", [[0] * 98 + [2, 255]])):
+        target = np.array(label, np.uint8)
+        write_pair(tmp_path, "train", name, np.zeros((*target.shape, 3), np.uint8), target)
+    counts = FolderDataset.open(tmp_path, "train").check()
+    assert counts.pixels[:3].tolist() == [101, 1, 1]
+    assert counts.pictures[:3].tolist() == [2, 1, 1]
+    assert counts.shared_pixels[:3].tolist() == [4 + 99, 4, 99]
+    assert counts.rare == tuple(range(1, 11))

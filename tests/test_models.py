@@ -1,15 +1,37 @@
+from typing import Any
+
 import pytest
 import torch
 
+from roadseg.config import ModelSpec
 from roadseg.errors import ConfigError
 from roadseg.models import Segmenter, build_model, enlarge, normalise
-from roadseg.models.efficientnet_lite import EfficientNetLite0, SameConv2d, imagenet_state
+from roadseg.models.efficientnet_lite import (
+    VARIANTS,
+    EfficientNetLite,
+    SameConv2d,
+    imagenet_state,
+)
 
 
-@pytest.mark.parametrize("arch", ["unet", "unet-lite"])
+def build(arch: str, width: int, classes: int = 11, **changes: Any) -> torch.nn.Module:
+    names = tuple(map(str, range(classes)))
+    return build_model(ModelSpec(arch=arch, width=width, class_names=names, **changes))
+
+
+MODELS = [
+    ("unet", {"output_stride": 1}),
+    ("unet-lite", {}),
+    ("unet-lite", {"output_stride": 2}),
+    ("unet-lite", {"encoder": "lite2"}),
+    ("deeplabv3plus", {}),
+]
+
+
+@pytest.mark.parametrize(("arch", "changes"), MODELS)
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (50, 71), (33, 47)])
-def test_any_size_comes_back_at_full_size(arch, size) -> None:
-    network = build_model(arch, num_classes=11, width=6).eval()
+def test_any_size_comes_back_at_full_size(arch, changes, size) -> None:
+    network = build(arch, 6, **changes).eval()
     frames = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
     with torch.inference_mode():
         class_map, logits = Segmenter(network)(frames)
@@ -19,7 +41,7 @@ def test_any_size_comes_back_at_full_size(arch, size) -> None:
 
 
 def test_unet_has_the_parameters_of_the_paper() -> None:
-    network = build_model("unet", num_classes=2, width=64)
+    network = build("unet", 64, classes=2)
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     ups = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
     assert len(convolutions) + len(ups) == 23  # "In total the network has 23 convolutional layers."
@@ -29,27 +51,27 @@ def test_unet_has_the_parameters_of_the_paper() -> None:
 def test_unet_sees_as_far_as_the_papers() -> None:
     # Figure 1: a tile of 388 pixels is computed from 572, so 92 are seen on each side of a block of
     # 16; the pooling grid rounds that up to 94. NaN spreads wherever a pixel is seen from.
-    network = build_model("unet", num_classes=1, width=1).eval()
+    network = build("unet", 1, classes=1).eval()
     image = torch.ones(1, 3, 32, 384)
     image[..., 128:144] = torch.nan
     reached = network(image)[0, 0].isnan().any(dim=0).nonzero().squeeze()
     assert (reached.min(), reached.max()) == (128 - 94, 143 + 94)
 
 
-def test_imagenet_weights_fill_the_encoder_exactly() -> None:
-    encoder = EfficientNetLite0(pretrained=True)
-    state = imagenet_state()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_imagenet_weights_fill_the_encoder_exactly(variant) -> None:
+    encoder = EfficientNetLite(variant, pretrained=True)
+    state = imagenet_state(variant)
     assert state.keys() == encoder.state_dict().keys()
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, state[name]), name
 
 
 def test_encoder_gives_features_of_every_stride() -> None:
-    encoder = EfficientNetLite0(pretrained=False).eval()
+    encoder = EfficientNetLite("lite0", pretrained=False).eval()
     features = encoder(torch.zeros(1, 3, 64, 96))
     assert [tuple(f.shape[1:]) for f in features] == [
-        (channels, 64 // 2**i, 96 // 2**i)
-        for i, channels in enumerate(EfficientNetLite0.channels, start=1)
+        (channels, 64 // 2**i, 96 // 2**i) for i, channels in enumerate(encoder.channels, start=1)
     ]
 
 
@@ -68,7 +90,7 @@ def test_same_padding_samples_where_tensorflow_does(kernel, side) -> None:
 
 def test_training_and_evaluation_clamp_alike() -> None:
     torch.manual_seed(0)
-    encoder = EfficientNetLite0(pretrained=False)
+    encoder = EfficientNetLite("lite0", pretrained=False)
     x = torch.linspace(-10, 10, 50)
     trained = encoder._act.train()(x.clone())
     assert torch.equal(trained, encoder._act.eval()(x))
@@ -88,9 +110,33 @@ def test_enlarged_logits_keep_their_centres() -> None:
 
 def test_pretrained_unet_is_refused() -> None:
     with pytest.raises(ConfigError, match="no-pretrained"):
-        build_model("unet", num_classes=11, width=8, pretrained=True)
+        build_model(ModelSpec(arch="unet", width=8), pretrained=True)
 
 
 def test_unknown_architecture_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unet, unet-lite"):
-        build_model("resnet", num_classes=11, width=8)
+    with pytest.raises(ConfigError, match="unet, unet-lite, deeplabv3plus"):
+        build("resnet", 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"encoder": "b7"}, "lite0, lite1, lite2"), ({"output_stride": 8}, "has 2 and 4")],
+)
+def test_unknown_part_of_a_model_is_refused_with_the_known_ones(changes, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build("unet-lite", 8, **changes)
+
+
+@pytest.mark.parametrize(("arch", "changes"), MODELS)
+def test_logits_have_the_stated_stride(arch, changes) -> None:
+    logits = build(arch, 6, **changes).eval()(torch.zeros(1, 3, 64, 96))
+    assert 64 // logits.shape[2] == changes.get("output_stride", 4)
+
+
+def test_dilated_encoder_has_the_weights_of_the_strided_one_and_finer_features() -> None:
+    strided = EfficientNetLite("lite0", pretrained=True).eval()
+    dilated = EfficientNetLite("lite0", pretrained=True, output_stride=16).eval()
+    x = torch.rand(1, 3, 128, 160) * 2 - 1
+    for coarse, fine in zip(strided(x)[:-1], dilated(x)[:-1], strict=True):
+        assert torch.equal(coarse, fine)  # up to stride 16 they are the same network
+    assert dilated(x)[-1].shape[2:] == (8, 10) and strided(x)[-1].shape[2:] == (4, 5)

@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from typer.main import get_command
-
-from roadseg.cli import app
+from conftest import ROOT, leaf_commands
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -43,8 +40,7 @@ def test_help_texts_are_those_of_the_program(tmp_path) -> None:
         if language == "text" and text.startswith("$ roadseg "):
             command, _, output = text.partition("\n")
             shown[command.removeprefix("$ ")] = output
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert set(shown) == {f"roadseg {name} --help" for name in commands}
+    assert set(shown) == {f"roadseg {' '.join(names)} --help" for names in leaf_commands()}
     for command, output in shown.items():
         printed = run(shlex.split(command)[1:], tmp_path).stdout
         assert _tight(printed) == _tight(output), f"the README's help of {command} is out of date"
@@ -72,9 +68,8 @@ def test_lines_that_label_run_as_written(line, desk) -> None:
 def test_lines_that_measure_run_as_written(line, desk, streets) -> None:
     if not (desk / "CamVid").exists():
         shutil.copytree(streets, desk / "CamVid")
-    weights = re.search(r"--weights (\S+)", line)
-    if weights:
-        path = desk / weights[1]
+    for name in re.findall(r"--(?:weights|against) (\S+)", line):
+        path = desk / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "weights" / f"unet-lite{path.suffix}", path)
     done = run(shlex.split(line), desk)
@@ -83,9 +78,9 @@ def test_lines_that_measure_run_as_written(line, desk, streets) -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if not line.startswith(("infer", "eval"))])
 def test_lines_that_take_hours_parse(line) -> None:
-    command, *arguments = shlex.split(line)
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    commands[command].make_context(command, arguments)
+    words = tuple(shlex.split(line))
+    (names,) = (names for names in leaf_commands() if words[: len(names)] == names)
+    leaf_commands()[names].make_context(names[-1], list(words[len(names) :]))
 
 
 @pytest.mark.parametrize("folder", ["weights", "samples"])

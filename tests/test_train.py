@@ -17,9 +17,10 @@ from roadseg.config import AugmentConfig, TrainConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
-from roadseg.losses import log_class_weights, weighted_cross_entropy
+from roadseg.losses import LOSSES
 from roadseg.metrics import confusion_matrix
-from roadseg.train import _new_state, learning_rate, train, train_step
+from roadseg.optimise import TrainState, learning_rate, new_state, train_step
+from roadseg.train import rehearse, train
 
 GENTLE = AugmentConfig(scale=(0.9, 1.1), rotation_deg=0, color=0, camera=0)
 
@@ -41,10 +42,14 @@ def small(data: Path, out: Path, **changes: Any) -> TrainConfig:
     return replace(config, **changes)
 
 
+def begin(config: TrainConfig) -> TrainState:
+    return new_state(config.spec, config, torch.device("cpu"))
+
+
 @pytest.mark.parametrize(("arch", "width"), [("unet", 8), ("unet-lite", 24)])
 def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width) -> None:
     config = small(tmp_path, tmp_path / "run", arch=arch, width=width)
-    state = _new_state(config, torch.device("cpu"))
+    state = begin(config)
     for module in state.network.modules():
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0
@@ -95,7 +100,9 @@ def test_run_leaves_log_curves_config_and_a_model_that_scores_as_logged(streets,
     page = result.page_path.read_text()
     assert "plotly" in page and "src=" not in page.split("<body>")[0]
     network, spec = load_model(result.model_path)
-    scores = evaluate(TorchBackend(network, spec), FolderDataset.open(streets, "val"), (96, 128))
+    scores = evaluate(
+        TorchBackend(network, spec), FolderDataset.open(streets, "val"), (96, 128)
+    ).scores
     assert scores.miou == pytest.approx(result.best_miou)
     assert spec.metrics["val"]["miou"] == pytest.approx(result.best_miou)
     assert str(tmp_path) not in spec.to_json()
@@ -117,7 +124,7 @@ def test_held_out_sequence_is_not_trained_on_and_chooses_the_weights(tmp_path) -
     assert [p.name for p in held.image_paths] == ["drive2_004.png", "drive2_005.png"]
     assert not set(rest.image_paths) & set(held.image_paths) and len(rest) == 4
     state = load_state(tmp_path / "run" / "last.pt")
-    assert state["data"]["train"] == rest.check().tolist()
+    assert state["data"]["train"] == rest.check().pixels.tolist()
     assert "held-out sequence" in result.page_path.read_text()
 
 
@@ -139,9 +146,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets,
 
     def poison(record: dict[str, Any]) -> None:
         if record.get("step") == 1 and "epoch" not in record:
-            monkey.setattr(
-                "roadseg.train.weighted_cross_entropy", lambda *_: torch.tensor(torch.nan)
-            )
+            monkey.setitem(LOSSES, "cross-entropy", lambda logits, *_: logits.sum() * torch.nan)
 
     with pytest.MonkeyPatch.context() as monkey, pytest.raises(ConfigError, match=r"step 1.*--lr"):
         train(config, poison)
@@ -191,14 +196,6 @@ def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:
     assert (tmp_path / "run").read_text() == "precious"
 
 
-def test_batch_without_a_labelled_pixel_does_not_end_the_run() -> None:
-    logits = torch.randn(1, 11, 4, 4, requires_grad=True)
-    nothing = torch.full((1, 4, 4), 11)
-    loss = weighted_cross_entropy(logits, nothing, torch.ones(11))
-    loss.backward()
-    assert loss == 0 and logits.grad is not None and not logits.grad.any()
-
-
 def test_pickle_is_never_run(tmp_path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
@@ -221,7 +218,7 @@ def test_model_file_that_is_not_ours_is_refused(tmp_path, content) -> None:
 
 def test_model_file_with_other_weights_is_refused(tmp_path) -> None:
     config = small(tmp_path, tmp_path / "run")
-    network = _new_state(replace(config, width=6), torch.device("cpu")).network
+    network = begin(replace(config, width=6)).network
     save_model(tmp_path / "model.safetensors", network, config.spec)
     with pytest.raises(ModelFileError, match="does not fit"):
         load_model(tmp_path / "model.safetensors")
@@ -249,26 +246,90 @@ def test_schedule_is_that_of_pytorch() -> None:
         schedule.step()
 
 
-def test_rare_classes_weigh_more_and_the_mean_is_one() -> None:
-    weights = log_class_weights(np.array([900, 90, 10]))
-    assert weights[0] < weights[1] < weights[2]
-    assert weights.mean() == pytest.approx(1)
-
-
-def test_ignored_pixels_do_not_enter_the_loss() -> None:
-    logits = torch.randn(1, 11, 4, 4)
-    target = torch.full((1, 4, 4), 3)
-    half = target.clone()
-    half[:, 2:] = 11
-    weights = torch.ones(11)
-    expected = weighted_cross_entropy(logits[:, :, :2], target[:, :2], weights)
-    torch.testing.assert_close(weighted_cross_entropy(logits, half, weights), expected)
-
-
 def test_confusion_of_training_is_that_of_its_crops(tmp_path) -> None:
     config = small(tmp_path, tmp_path / "run")
-    state = _new_state(config, torch.device("cpu"))
+    state = begin(config)
     image, target = scene(0, 64, 64)
     frames = torch.from_numpy(image[None])
     train_step(state, frames, torch.from_numpy(target[None]).long(), torch.ones(11), 1e-3, config)
-    assert state.confusion.sum() == confusion_matrix(target, np.zeros_like(target)).sum()
+    assert state.confusion.sum() == confusion_matrix(target, np.zeros_like(target), 11).sum()
+
+
+def test_parts_of_a_step_sum_to_the_whole_step(tmp_path) -> None:
+    # The pictures are equal, so batch normalisation sees the same in each part; dropout does not.
+    whole = begin(small(tmp_path, tmp_path / "a", arch="unet", width=4))
+    parts = begin(small(tmp_path, tmp_path / "b", arch="unet", width=4, accumulate=2, batch_size=4))
+    image, target = scene(0, 64, 64)
+    frames = torch.from_numpy(np.stack([image] * 4))
+    targets = torch.from_numpy(np.stack([target] * 4)).long()
+    weights = torch.ones(11)
+    first = train_step(whole, frames, targets, weights, 1e-3, small(tmp_path, tmp_path))
+    second = train_step(
+        parts, frames, targets, weights, 1e-3, small(tmp_path, tmp_path, accumulate=2, batch_size=4)
+    )
+    assert second == pytest.approx(first, rel=1e-2)
+    assert parts.confusion.sum() == whole.confusion.sum()
+
+
+def test_clipped_gradient_has_at_most_the_norm(tmp_path) -> None:
+    config = small(tmp_path, tmp_path / "run", clip_norm=1e-3)
+    state = begin(config)
+    image, target = scene(0, 64, 64)
+    frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
+    train_step(state, frames, truth, torch.ones(11), 1e-3, config)
+    gradients = [p.grad.flatten() for p in state.network.parameters() if p.grad is not None]
+    assert torch.cat(gradients).norm() <= 1.01e-3
+
+
+def test_bfloat16_on_request_learns_alike(tmp_path) -> None:
+    image, target = scene(0, 64, 64)
+    frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
+    losses = []
+    for amp in (False, True):
+        config = small(tmp_path, tmp_path / "run", amp=amp)
+        losses.append(train_step(begin(config), frames, truth, torch.ones(11), 1e-3, config))
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_run_stops_when_nothing_gets_better_and_stays_stopped(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=8, lr=1e-12, ema_decay=0.0, patience=2)
+    first = train(config)
+    records = [json.loads(line) for line in first.log_path.read_text().splitlines()]
+    assert first.epochs == len(records) < 8
+    best = max(range(len(records)), key=lambda i: records[i]["val"]["miou"])
+    assert len(records) == best + 1 + 2
+    again = train(config)
+    assert again == first
+
+
+def test_dry_run_checks_the_data_and_writes_nothing(streets, tmp_path) -> None:
+    found = rehearse(small(streets, tmp_path / "run"))
+    assert found.steps == 4 and found.step_s > 0 and found.loss > 0
+    assert found.data.counts.pixels.sum() > 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_of_other_data_go_into_the_model(tmp_path) -> None:
+    for split in ("train", "val"):
+        for seed in range(3):
+            image, target = scene(seed)
+            write_pair(tmp_path, split, f"{seed}", image, np.where(target == 8, 9, target))
+    (tmp_path / "classes.csv").write_text(
+        "name,id,color\nair,0,#0000ff\nhouse,1,#ff0000\nway,3,#777777\n"
+        "machine,9,#00ff00\nunlabelled,11,\n"
+    )
+    result = train(small(tmp_path, tmp_path / "run", epochs=1))
+    _, spec = load_model(result.model_path)
+    assert spec.class_names == ("air", "house", "way", "machine")
+    assert spec.palette[0] == (0, 0, 255)
+    records = result.log_path.read_text().splitlines()
+    assert set(json.loads(records[-1])["val"]["iou"]) == set(spec.class_names)
+
+
+def test_page_shows_pictures_of_the_best_weights(streets, tmp_path) -> None:
+    result = train(small(streets, tmp_path / "run", epochs=1, pictures=2))
+    assert sorted(p.name for p in (tmp_path / "run" / "pictures").iterdir()) == [
+        "006.jpg",
+        "007.jpg",
+    ]
+    assert result.page_path.read_text().count("data:image/jpeg;base64,") == 2

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from roadseg import __version__
+from roadseg.cli.data import app as data_app
 from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command(epilog="Example: roadseg infer drive.mp4 --out overlay.mp4 --side-by-side")(infer)
 app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epochs 60")(train)
 app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
+app.add_typer(data_app, name="data")
 app.command(epilog="Example: roadseg export runs/first/best.safetensors --out mine.onnx")(export)
 
 

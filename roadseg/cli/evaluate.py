@@ -1,25 +1,30 @@
 """`roadseg evaluate`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from roadseg.metrics import Scores
+    from rich.console import Console
+
+    from roadseg.data.folder import FolderDataset
+    from roadseg.evaluate import Evaluation
 
 
 def evaluate(
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Data in the SegNet layout: val/, valannot/.")
-    ],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Labelled data: val/, valannot/.")],
     weights: Annotated[
         Path | None,
         typer.Option(
             help="Exported model (.onnx) or model file from training (.safetensors).",
             show_default="the model that comes along",
         ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Second model to measure and to set beside the first.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     backend: Annotated[str, typer.Option(help="Runtime: auto, onnxruntime, torch.")] = "auto",
@@ -30,23 +35,20 @@ def evaluate(
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page with figures.")
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
     ] = None,
+    worst: Annotated[int, typer.Option(help="Pictures with the lowest mIoU to show.")] = 6,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as JSON on standard output.")
     ] = False,
 ) -> None:
-    """Measure a model: mIoU, the IoU of each class, accuracy, cross entropy, confusion."""
-    from contextlib import closing
-
+    """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
     from rich.console import Console
-    from rich.progress import Progress
 
-    from roadseg.backends import open_backend
     from roadseg.cli.infer import default_weights
     from roadseg.data.folder import FolderDataset
     from roadseg.errors import OutputError
-    from roadseg.evaluate import evaluate as measure
     from roadseg.files import replacing
     from roadseg.imaging import parse_size
     from roadseg.report import evaluation_page
@@ -55,31 +57,81 @@ def evaluate(
     if page and not page.parent.is_dir():
         raise OutputError(f"--page {page}: there is no folder {page.parent}; make it first")
     dataset = FolderDataset.open(data, split)
-    path = weights or default_weights()
-    console = Console(stderr=True)
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with closing(open_backend(path, backend)) as model, progress:
-        task = progress.add_task(f"measuring on {split}", total=len(dataset))
-        scores = measure(
-            model, dataset, size_hw, on_picture=lambda done: progress.update(task, completed=done)
-        )
+    measured: dict[str, Evaluation] = {}
+    pictures: dict[str, bytes] = {}
+    for path in (weights or default_weights(), against):
+        if path is not None:
+            name = str(path) if path.name in measured else path.name
+            measured[name], shown = _measure(path, backend, dataset, size_hw, worst if page else 0)
+            pictures.update((f"{name}: {caption}", data) for caption, data in shown.items())
     try:
         if page:
+            scores = {name: evaluation.scores for name, evaluation in measured.items()}
+            title = f"{' against '.join(measured)} on {split}"
             with replacing(page) as temporary:
-                temporary.write_text(evaluation_page(scores, f"{path.name} on {split}"))
+                temporary.write_text(evaluation_page(scores, title, pictures))
     finally:  # whatever becomes of the page, the figures are not lost
-        _show(scores, f"{path.name} on {split}, {len(dataset)} pictures", as_json=as_json)
+        if as_json:
+            typer.echo(json.dumps(_figures(measured, worst)))
+        else:
+            _show(measured, f"{split}, {len(dataset)} pictures", worst, Console())
 
 
-def _show(scores: "Scores", title: str, *, as_json: bool) -> None:
-    from rich.console import Console
+def _measure(
+    path: Path,
+    backend: str,
+    dataset: "FolderDataset",
+    size_hw: tuple[int, int] | None,
+    pictures: int,
+) -> tuple["Evaluation", dict[str, bytes]]:
+    """Measure one model and draw its worst pictures."""
+    from contextlib import closing
 
-    from roadseg.cli.tables import confusion_table, score_table
+    from rich.progress import Progress
 
-    if as_json:
-        typer.echo(json.dumps({**scores.summary(), "confusion": scores.confusion.tolist()}))
-        return
-    console = Console()
-    console.print(title, highlight=False)
-    console.print(score_table(scores))
-    console.print(confusion_table(scores))
+    from roadseg.backends import open_backend
+    from roadseg.cli.tables import quiet_elsewhere
+    from roadseg.evaluate import answer
+    from roadseg.evaluate import evaluate as measure
+    from roadseg.report import compare_pictures
+
+    with closing(open_backend(path, backend)) as model, Progress(**quiet_elsewhere()) as progress:
+        task = progress.add_task(f"measuring {path.name}", total=len(dataset))
+        evaluation = measure(
+            model, dataset, size_hw, on_picture=lambda done: progress.update(task, completed=done)
+        )
+        drawn = {}
+        for found in evaluation.worst(pictures):
+            picture, target = dataset[found.index]
+            class_map, _ = answer(model, picture, size_hw)
+            caption = f"{found.name}, mIoU {found.miou:.1%}"
+            drawn[caption] = compare_pictures(picture, [target, class_map], model.spec.palette)
+    return evaluation, drawn
+
+
+def _figures(measured: Mapping[str, "Evaluation"], worst: int) -> dict[str, object]:
+    """Return what --json prints: one model's figures, or those of each by its name."""
+    figures = {
+        name: {
+            **evaluation.scores.summary(),
+            "confusion": evaluation.scores.confusion.tolist(),
+            "worst": {found.name: found.miou for found in evaluation.worst(worst)},
+        }
+        for name, evaluation in measured.items()
+    }
+    return next(iter(figures.values())) if len(figures) == 1 else dict(figures)
+
+
+def _show(measured: Mapping[str, "Evaluation"], title: str, worst: int, console: "Console") -> None:
+    from roadseg.cli.tables import comparison_table, confusion_table, percent, score_table
+
+    console.print(f"{' against '.join(measured)} on {title}", highlight=False)
+    if len(measured) == 1:
+        (only,) = measured.values()
+        console.print(score_table(only.scores))
+        console.print(confusion_table(only.scores))
+    else:
+        console.print(comparison_table({name: found.scores for name, found in measured.items()}))
+    for name, evaluation in measured.items():
+        found = (f"{p.name} ({percent(p.miou)})" for p in evaluation.worst(worst))
+        console.print(f"lowest mIoU of {name}: {', '.join(found)}", highlight=False)

@@ -1,17 +1,22 @@
 """Tables that commands print."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from roadseg.classes import CLASS_NAMES, PALETTE
+from roadseg.classes import CLASS_NAMES, PALETTE, SegClass
 
 if TYPE_CHECKING:
+    from roadseg.data.folder import ClassCounts
     from roadseg.metrics import Scores
     from roadseg.stages import StageStats
+
+
+TOTALS = "mIoU\npixel accuracy\nboundary F1\ncalibration error\ncross entropy (nats)"
 
 
 def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
@@ -39,13 +44,57 @@ def class_share_table(shares: Mapping[str, float]) -> Table:
 
 
 def score_table(scores: "Scores") -> Table:
-    """Return the figures of a measurement, a row for each class."""
-    table = Table(show_footer=True)
-    table.add_column("class", footer="mIoU\npixel accuracy\ncross entropy")
-    figures = f"{scores.miou:.1%}\n{scores.pixel_accuracy:.1%}\n{scores.cross_entropy:.3f}"
-    table.add_column("IoU", justify="right", footer=figures)
-    for name, iou in zip(CLASS_NAMES, scores.iou, strict=False):
-        table.add_row(swatch(name), "absent" if iou != iou else f"{iou:.1%}")
+    """Return the figures of a model, a row for each class."""
+    table = Table(title="%", title_justify="left", show_footer=True)
+    table.add_column("class", footer=TOTALS)
+    table.add_column("IoU", justify="right", footer=_totals(scores))
+    for heading in ("precision", "recall", "boundary F1"):
+        table.add_column(heading, justify="right")
+    columns = (scores.iou, scores.precision, scores.recall, scores.boundary_f1)
+    for name, *values in zip(scores.class_names, *columns, strict=True):
+        table.add_row(swatch(name), *map(percent, values))
+    return table
+
+
+def comparison_table(measured: Mapping[str, "Scores"]) -> Table:
+    """Return the IoU of two models side by side, a row for each class."""
+    table = Table(title="IoU, %", title_justify="left", show_footer=True)
+    table.add_column("class", footer=TOTALS)
+    for name, scores in measured.items():
+        table.add_column(name, justify="right", footer=_totals(scores), overflow="fold")
+    first, second = measured.values()
+    footer = f"{100 * (second.miou - first.miou):+.1f}"
+    table.add_column("change", justify="right", footer=footer)
+    for name, before, after in zip(first.class_names, first.iou, second.iou, strict=True):
+        change = "" if before != before or after != after else f"{100 * (after - before):+.1f}"
+        table.add_row(swatch(name), percent(before), percent(after), change)
+    return table
+
+
+def _totals(scores: "Scores") -> str:
+    cross_entropy = scores.confidence.cross_entropy
+    shares = (
+        scores.miou,
+        scores.pixel_accuracy,
+        scores.mean_boundary_f1,
+        scores.confidence.calibration_error,
+    )
+    return "\n".join([*map(percent, shares), f"{cross_entropy:.3f}"])
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage, or that there is none."""
+    return "absent" if value != value else f"{100 * value:.1f}"
+
+
+def class_count_table(title: str, classes: Sequence[SegClass], counts: "ClassCounts") -> Table:
+    """Return how often each class occurs in a split."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for heading in ("% of pixels", "pictures"):
+        table.add_column(heading, justify="right")
+    for segment, share, pictures in zip(classes, counts.shares, counts.pictures, strict=True):
+        table.add_row(swatch(segment.name), f"{100 * share:.2f}", str(pictures))
     return table
 
 
@@ -54,7 +103,7 @@ def confusion_table(scores: "Scores") -> Table:
     title = "Confusion (% of each true class)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("true")
-    names = CLASS_NAMES[: len(scores.iou)]
+    names = scores.class_names
     for name in names:
         table.add_column(name[:4], justify="right")
     for name, row in zip(names, scores.confusion, strict=True):
@@ -62,6 +111,12 @@ def confusion_table(scores: "Scores") -> Table:
         cells = ("." if share < 1 else f"{share:.0f}" for share in shares)
         table.add_row(name, *cells)
     return table
+
+
+def quiet_elsewhere() -> dict[str, Any]:
+    """Return settings of a progress display that shows on a terminal alone and leaves no trace."""
+    console = Console(stderr=True)
+    return {"console": console, "transient": True, "disable": not console.is_terminal}
 
 
 def swatch(name: str) -> Text:

@@ -3,12 +3,17 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roadseg.config import TrainConfig
+from roadseg.config import AugmentConfig, TrainConfig, read_settings
+from roadseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TRAINING_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
@@ -16,97 +21,257 @@ TRAINING_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(2**28),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+NO_AUGMENTATION = "none"
+
+
+def _option(group: str, help_text: str, default: str | bool = True, **more: Any) -> Any:
+    """Describe an option whose default is the configuration's."""
+    return typer.Option(help=help_text, show_default=default, rich_help_panel=group, **more)
+
+
+def _setting(group: str, name: str, help_text: str, **more: Any) -> Any:
+    """Describe an option that is a setting of `TrainConfig`, with the default it has there."""
+    return _option(group, help_text, str(getattr(TrainConfig, name)), **more)
 
 
 def train(
     data: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Data in the SegNet layout: train/, trainannot/, val/, valannot/."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Folder of the run; an unfinished run found there is resumed."
-        ),
-    ] = Path("runs/train"),
-    arch: Annotated[
-        str,
-        typer.Option(help="Architecture: unet (the paper's) or unet-lite (pretrained encoder)."),
-    ] = TrainConfig.arch,
-    width: Annotated[
-        int | None,
-        typer.Option(help="Channels of the finest level.", show_default="unet 64, unet-lite 48"),
-    ] = TrainConfig.width,
-    pretrained: Annotated[
-        bool | None,
-        typer.Option(
-            "--pretrained/--no-pretrained",
-            help="Start the encoder from ImageNet.",
-            show_default="pretrained where the architecture can be",
+        Path | None,
+        _option(
+            "Run",
+            "Labelled data: train/, trainannot/, val/, valannot/.",
+            "required, here or in --config",
+            metavar="DIR",
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = TrainConfig.epochs,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = TrainConfig.batch_size,
-    crop: Annotated[
-        str, typer.Option(metavar="WxH", help="Training crops; sides are multiples of 32.")
-    ] = "448x320",
+    out: Annotated[
+        Path | None,
+        _option(
+            "Run",
+            "Folder of the run; an unfinished run found there is resumed.",
+            "runs/train",
+            metavar="DIR",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option(
+            "Run",
+            "Settings as .toml or .json, such as a run's config.json; a flag overrides it.",
+            metavar="FILE",
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        _setting("Model", "arch", "Architecture: unet (the paper's), unet-lite, deeplabv3plus."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        _setting("Model", "encoder", "Encoder of the last two: lite0, lite1, lite2."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        _option("Model", "Channels of the decoder's finest level.", "the architecture's usual"),
+    ] = None,
+    output_stride: Annotated[
+        int | None,
+        _option("Model", "Finest level of unet-lite: 4 or 2.", "the architecture's usual"),
+    ] = None,
+    pretrained: Annotated[
+        bool | None,
+        _option(
+            "Model",
+            "Start the encoder from ImageNet.",
+            "pretrained where the architecture can be",
+        ),
+    ] = None,
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Network input for validation and by default.")
-    ] = "512x384",
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = TrainConfig.lr,
-    weight_decay: Annotated[
-        float, typer.Option(help="Weight decay of AdamW.")
-    ] = TrainConfig.weight_decay,
-    ema_decay: Annotated[
-        float, typer.Option(help="Decay of the averaged weights.")
-    ] = TrainConfig.ema_decay,
+        str | None,
+        _option("Model", "Network input for validation and by default.", "512x384", metavar="WxH"),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        _option("Data", "Training crops; sides are multiples of 32.", "448x320", metavar="WxH"),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        _option(
+            "Data",
+            "Change one strength of augmentation (of "
+            + ", ".join(AugmentConfig.__dataclass_fields__)
+            + f"), or switch all off with {NO_AUGMENTATION!r}; may be repeated.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     holdout_sequence: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Leave this drive out of the training split, such as 0001TP, and choose the best "
+        _option(
+            "Data",
+            "Leave this drive out of the training split, such as 0001TP, and choose the best "
             "weights by it.",
-            show_default="none; the best weights are chosen by val",
+            "none; the best weights are chosen by val",
+            metavar="NAME",
         ),
-    ] = TrainConfig.holdout_sequence,
-    eval_every: Annotated[
-        int, typer.Option(help="Epochs between validations.")
-    ] = TrainConfig.eval_every,
+    ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes that prepare samples; 2 or more suit a GPU.")
-    ] = TrainConfig.workers,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = TrainConfig.seed,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+        int | None,
+        _setting("Data", "workers", "Processes that prepare samples; 2 or more suit a GPU."),
+    ] = None,
+    epochs: Annotated[
+        int | None, _setting("Optimisation", "epochs", "Passes over the data.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _setting("Optimisation", "batch_size", "Samples a step.")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        _setting(
+            "Optimisation", "accumulate", "Compute a step in this many parts, to save memory."
+        ),
+    ] = None,
+    lr: Annotated[float | None, _setting("Optimisation", "lr", "Peak learning rate.")] = None,
+    encoder_lr_factor: Annotated[
+        float | None,
+        _setting(
+            "Optimisation", "encoder_lr_factor", "A pretrained encoder's rate, relative to it."
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, _setting("Optimisation", "weight_decay", "Weight decay of AdamW.")
+    ] = None,
+    clip_norm: Annotated[
+        float | None,
+        _option("Optimisation", "Largest norm of the gradient.", "no limit"),
+    ] = None,
+    ema_decay: Annotated[
+        float | None, _setting("Optimisation", "ema_decay", "Decay of the averaged weights.")
+    ] = None,
+    loss: Annotated[
+        str | None,
+        _setting("Optimisation", "loss", "Loss: cross-entropy, or it with ohem, dice, lovasz."),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        _setting(
+            "Optimisation", "class_weights", "Weights of classes by frequency: log, median, none."
+        ),
+    ] = None,
+    amp: Annotated[
+        bool | None,
+        _option(
+            "Optimisation", "Compute in bfloat16 where that is safe.", "amp on a GPU that has it"
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        _option(
+            "Optimisation",
+            "Ask for deterministic algorithms; a CPU's are anyway.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, _setting("Optimisation", "seed", "Seed of everything random.")
+    ] = None,
+    eval_every: Annotated[
+        int | None, _setting("Measuring", "eval_every", "Epochs between validations.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        _option(
+            "Measuring",
+            "Stop after this many validations without a better mIoU.",
+            "never before the last epoch",
+        ),
+    ] = None,
+    pictures: Annotated[
+        int | None,
+        _setting("Measuring", "pictures", "Validation pictures whose labels the page shows."),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        _option(
+            "Measuring",
+            "Also log to neptune, tensorboard or mlflow; may be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check the data and take one step, without writing anything.",
+            rich_help_panel="Run",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run"),
+    ] = False,
 ) -> None:
     """Train a model; stop it when you like, and the same command goes on from its checkpoint."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    for name in ("config", "dry_run", "quiet"):
+        given.pop(name, None)
+    settings = TrainConfig.from_dict(_merged(read_settings(config) if config else {}, given))
+    _run(settings, dry_run=dry_run, quiet=quiet)
+
+
+def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the file with those of the flags put over them."""
     from roadseg.imaging import parse_size
 
-    config = TrainConfig(
-        data=data,
-        out=out,
-        arch=arch,
-        width=width,
-        pretrained=arch != "unet" if pretrained is None else pretrained,
-        epochs=epochs,
-        batch_size=batch_size,
-        crop_hw=parse_size(crop, "--crop"),
-        lr=lr,
-        weight_decay=weight_decay,
-        ema_decay=ema_decay,
-        size_hw=parse_size(size),
-        holdout_sequence=holdout_sequence,
-        eval_every=eval_every,
-        workers=workers,
-        seed=seed,
-    )
-    _run(config, quiet=quiet)
+    settings = {"out": "runs/train", **file}
+    for flag, name in (("crop", "crop_hw"), ("size", "size_hw")):
+        if flag in flags:
+            settings[name] = parse_size(flags.pop(flag), f"--{flag}")
+    if "augment" in flags:
+        settings["augment"] = _strengths(settings.get("augment", {}), flags.pop("augment"))
+    if "tracker" in flags:
+        settings["trackers"] = flags.pop("tracker")
+    settings.update((name, str(v) if isinstance(v, Path) else v) for name, v in flags.items())
+    if "data" not in settings:
+        raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
+    settings.setdefault("pretrained", settings.get("arch") != "unet")
+    return settings
 
 
-def _run(config: TrainConfig, *, quiet: bool) -> None:
+def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
+    """Return strengths of augmentation: the file's, then what each --augment changes."""
+    from dataclasses import asdict
+
+    strengths = dict(file)
+    for text in flags:
+        if text == NO_AUGMENTATION:
+            strengths = asdict(AugmentConfig.none())
+            continue
+        name, _, value = text.partition("=")
+        try:
+            numbers = [float(part) for part in value.split(",")]
+        except ValueError as error:
+            raise ConfigError(
+                f"--augment is {text!r}; give NAME=NUMBER, such as --augment mix=0.5, "
+                f"or --augment {NO_AUGMENTATION}"
+            ) from error
+        strengths[name] = (
+            numbers if name == "scale" else bool(numbers[0]) if name == "flip" else numbers[0]
+        )
+    return strengths
+
+
+def _run(config: TrainConfig, *, dry_run: bool, quiet: bool) -> None:
     _keep_freed_memory()
     from rich.console import Console
+
+    from roadseg.cli.extras import require_train
+
+    require_train()
+    if dry_run:
+        _rehearse(config)
+    else:
+        _train(config, Console(stderr=True, quiet=quiet))
+
+
+def _train(config: TrainConfig, console: "Console") -> None:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -115,9 +280,6 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
         TimeRemainingColumn,
     )
 
-    from roadseg.cli.extras import require_train
-
-    require_train()
     from roadseg.train import STATE_FILE
     from roadseg.train import train as run
 
@@ -128,8 +290,7 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
         TextColumn("steps  {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True, quiet=quiet)
-    hidden = quiet or not console.is_terminal
+    hidden = console.quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(f"training {config.arch}", total=None, loss="reading the data")
 
@@ -154,12 +315,38 @@ def _run(config: TrainConfig, *, quiet: bool) -> None:
                 f"there is one an epoch, and one every {config.checkpoint_every_s / 60:.0f} minutes"
             )
             raise
-    if not quiet:
+    if result.epochs < config.epochs:
+        console.print(
+            f"stopped after epoch {result.epochs}: {config.patience} validations without a better "
+            "mIoU"
+        )
+    if not console.quiet:
         typer.echo(
             f"best mIoU {result.best_miou:.1%}: {result.model_path}\n"
             f"curves: {result.page_path}\n"
             f"next: roadseg export {result.model_path} --out mine.onnx"
         )
+
+
+def _rehearse(config: TrainConfig) -> None:
+    """Say what a dry run finds."""
+    from rich.console import Console
+
+    from roadseg.cli.tables import class_count_table
+    from roadseg.train import rehearse
+
+    found = rehearse(config)
+    train_set = found.data.train
+    Console().print(class_count_table("train", train_set.meaning.classes, found.data.counts))
+    sizes = {"train": train_set, **found.data.measured}
+    typer.echo(
+        f"pictures: {', '.join(f'{name} {len(dataset)}' for name, dataset in sizes.items())}\n"
+        f"{config.arch}: {found.parameters / 1e6:.2f} million parameters; loss of the second step "
+        f"{found.loss:.3f}\n"
+        f"{found.steps} steps of {found.step_s:.2f} s: about "
+        f"{found.steps * found.step_s / 60:.0f} minutes, validations apart\n"
+        "nothing was written"
+    )
 
 
 def _keep_freed_memory() -> None:

@@ -3,21 +3,20 @@
 Every change draws from the generator it is given, so a sample is a pure function of its seed.
 """
 
+from collections.abc import Sequence
 from math import cos, exp, log, radians, sin
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASS_NAMES, IGNORE_INDEX
+from roadseg.classes import IGNORE_INDEX
 from roadseg.config import AugmentConfig
 from roadseg.imaging import PADDING_VALUE
 
-RARE_CLASSES = tuple(
-    CLASS_NAMES.index(name) for name in ("pole", "sign", "fence", "pedestrian", "bicyclist")
-)
-
 Picture = NDArray[np.uint8]
+Sample = tuple[Picture, Picture]
+"""A picture (H, W, 3) RGB and its target (H, W)."""
 
 
 def augment(
@@ -25,8 +24,9 @@ def augment(
     target: Picture,
     crop_hw: tuple[int, int],
     config: AugmentConfig,
+    rare: Sequence[int],
     rng: np.random.Generator,
-) -> tuple[Picture, Picture]:
+) -> Sample:
     """Return a random crop of a sample, changed as `config` says.
 
     Args:
@@ -34,6 +34,7 @@ def augment(
         target: (H, W) ids.
         crop_hw: Height and width of the crop.
         config: Strengths.
+        rare: Ids of the classes around which crops are laid.
         rng: Source of all randomness.
 
     Returns:
@@ -42,9 +43,11 @@ def augment(
     """
     if config.color:
         picture = _color(picture, config.color, rng)
+    if rng.random() < config.weather:
+        picture = _weather(picture, rng)
     if rng.random() < config.camera:
         picture = _camera(picture, rng)
-    matrix = _random_affine(target, crop_hw, config, rng)
+    matrix = _random_affine(target, crop_hw, config, rare, rng)
     size_wh = crop_hw[::-1]
     picture = cv2.warpAffine(  # type: ignore[assignment]
         picture,
@@ -65,8 +68,27 @@ def augment(
     return picture, target
 
 
+def paste_classes(
+    below: Sample, above: Sample, rare: Sequence[int], rng: np.random.Generator
+) -> Sample:
+    """Paste some classes of one sample on another of the same size.
+
+    ClassMix (Olsson et al., arXiv 2007.07936) with labels for its predictions: half of the classes
+    present are pasted, drawn at random, and every rare one.
+    """
+    present = np.setdiff1d(np.unique(above[1]), IGNORE_INDEX)
+    chosen = rng.permutation(present)[: len(present) // 2]
+    pasted = np.isin(above[1], [*chosen, *rare])
+    picture = np.where(pasted[..., None], above[0], below[0])
+    return picture, np.where(pasted, above[1], below[1])
+
+
 def _random_affine(
-    target: Picture, crop_hw: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+    target: Picture,
+    crop_hw: tuple[int, int],
+    config: AugmentConfig,
+    rare: Sequence[int],
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return the 2x3 matrix that takes picture coordinates to the crop's."""
     height, width = target.shape
@@ -81,7 +103,7 @@ def _random_affine(
             [mirror * scale_x * sin(angle), scale_y * cos(angle)],
         ]
     )
-    focus = _rare_pixel(target, rng) if rng.random() < config.rare_crop else None
+    focus = _rare_pixel(target, rare, rng) if rng.random() < config.rare_crop else None
     if focus is None:
         focus = (rng.uniform(0, width - 1), rng.uniform(0, height - 1))
     center = np.array(
@@ -95,9 +117,11 @@ def _random_affine(
     return np.column_stack([linear, shift])
 
 
-def _rare_pixel(target: Picture, rng: np.random.Generator) -> tuple[float, float] | None:
+def _rare_pixel(
+    target: Picture, rare: Sequence[int], rng: np.random.Generator
+) -> tuple[float, float] | None:
     """Return (x, y) of a random pixel of a random rare class present, or None."""
-    present = [c for c in RARE_CLASSES if (target == c).any()]
+    present = [c for c in rare if (target == c).any()]
     if not present:
         return None
     rows, columns = np.nonzero(target == rng.choice(present))
@@ -143,3 +167,46 @@ def _camera(picture: Picture, rng: np.random.Generator) -> Picture:
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 70))]
     _, data = cv2.imencode(".jpg", picture, quality)  # channel order is kept by the round trip
     return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+
+
+def _weather(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Add one trace of sun or rain: a cast shadow, haze, or drops on the windscreen."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return _shadow(picture, rng)
+    if kind == 1:
+        return _haze(picture, rng)
+    return _drops(picture, rng)
+
+
+def _shadow(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Darken a polygon with a soft edge, as the shadow of a house or a tree does."""
+    height, width = picture.shape[:2]
+    corners = rng.uniform(-0.2, 1.2, (4, 2)) * (width, height)
+    mask = np.zeros((height, width), np.float32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners.astype(np.int32)), 1.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(1, 8))  # type: ignore[assignment]
+    light = 1 - mask[..., None] * rng.uniform(0.3, 0.7)
+    return (picture * light).astype(np.uint8)
+
+
+def _haze(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Fade the picture to grey, more so towards its upper part, where things are far."""
+    rows = np.linspace(1, 0, picture.shape[0]) ** rng.uniform(0.5, 2)
+    density = (rng.uniform(0.2, 0.6) * rows)[:, None, None]
+    return (picture * (1 - density) + rng.uniform(150, 230) * density).astype(np.uint8)
+
+
+def _drops(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Blur and shift what is behind some ellipses, as drops on glass do."""
+    height, width = picture.shape[:2]
+    behind = cv2.GaussianBlur(np.roll(picture, rng.integers(-9, 10, 2), (0, 1)), (0, 0), 4)
+    mask = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(10, 60)):
+        center = (int(rng.integers(width)), int(rng.integers(height)))
+        axes = (int(rng.integers(2, 10)), int(rng.integers(2, 14)))
+        cv2.ellipse(mask, center, axes, 0, 0, 360, 1.0, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), 1)[..., None]  # type: ignore[assignment]
+    return (
+        (picture * (1 - mask) + behind * mask * rng.uniform(0.8, 1.2)).clip(0, 255).astype(np.uint8)
+    )

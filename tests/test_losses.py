@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roadseg.classes import IGNORE_INDEX
+from roadseg.losses import (
+    CLASS_WEIGHTS,
+    LOSSES,
+    cross_entropy,
+    cross_entropy_and_dice,
+    cross_entropy_and_lovasz,
+    hard_cross_entropy,
+)
+
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def perfect(target: torch.Tensor) -> torch.Tensor:
+    known = target.masked_fill(target == IGNORE_INDEX, 0)
+    return torch.nn.functional.one_hot(known, 5).permute(0, 3, 1, 2).float() * 60
+
+
+@every_loss
+def test_right_answer_costs_nothing_and_a_wrong_one_does(loss) -> None:
+    target = torch.randint(0, 5, (2, 6, 7))
+    target[0, 0] = IGNORE_INDEX
+    assert loss(perfect(target), target, torch.ones(5)) == pytest.approx(0, abs=1e-5)
+    assert loss(perfect((target + 1) % 5), target, torch.ones(5)) > 1
+
+
+@every_loss
+def test_unlabelled_pixels_do_not_enter(loss) -> None:
+    logits = torch.randn(1, 5, 6, 7)
+    target = torch.randint(0, 5, (1, 6, 7))
+    target[:, 3:] = IGNORE_INDEX
+    changed = logits.clone()
+    changed[:, :, 3:] = torch.randn(1, 5, 3, 7) * 9
+    torch.manual_seed(1)
+    first = loss(logits, target, torch.ones(5))
+    torch.manual_seed(1)
+    torch.testing.assert_close(loss(changed, target, torch.ones(5)), first)
+
+
+@every_loss
+def test_batch_without_a_labelled_pixel_costs_nothing(loss) -> None:
+    logits = torch.randn(1, 5, 4, 4, requires_grad=True)
+    value = loss(logits, torch.full((1, 4, 4), IGNORE_INDEX), torch.ones(5))
+    value.backward()
+    assert value == 0 and logits.grad is not None and not logits.grad.any()
+
+
+@every_loss
+def test_a_step_down_the_gradient_lowers_the_loss(loss) -> None:
+    logits = torch.randn(2, 5, 8, 8, requires_grad=True)
+    target = torch.randint(0, 5, (2, 8, 8))
+    torch.manual_seed(0)
+    before = loss(logits, target, torch.ones(5))
+    before.backward()
+    torch.manual_seed(0)
+    assert loss(logits.detach() - logits.grad, target, torch.ones(5)) < before
+
+
+def test_hard_examples_are_the_quarter_with_the_largest_loss() -> None:
+    logits = torch.randn(1, 5, 8, 8)
+    target = torch.randint(0, 5, (1, 8, 8))
+    each = torch.nn.functional.cross_entropy(logits, target, reduction="none").flatten()
+    expected = each.sort(descending=True).values[:16].mean()
+    torch.testing.assert_close(hard_cross_entropy(logits, target, torch.ones(5)), expected)
+
+
+def test_dice_of_certain_answers_is_that_of_sets() -> None:
+    target = torch.tensor([[[0, 0, 0, 1], [1, 1, 0, 0]]])
+    answer = torch.tensor([[[0, 0, 1, 1], [1, 0, 0, 0]]])
+    logits = torch.nn.functional.one_hot(answer, 5).permute(0, 3, 1, 2).float() * 60
+    dice = [2 * 4 / (5 + 5), 2 * 2 / (3 + 3)]
+    expected = 1 - sum(dice) / 2
+    extra = cross_entropy_and_dice(logits, target, torch.ones(5)) - cross_entropy(
+        logits, target, torch.ones(5)
+    )
+    assert extra == pytest.approx(expected, abs=1e-4)
+
+
+def test_lovasz_of_certain_answers_is_one_minus_iou() -> None:
+    # At the corners of the cube the Lovász extension equals the set function (equation 7).
+    target = torch.tensor([[[0, 0, 0, 1], [1, 1, 0, 0]]]).repeat(1, 40, 40)
+    answer = torch.tensor([[[0, 0, 1, 1], [1, 0, 0, 0]]]).repeat(1, 40, 40)
+    logits = torch.nn.functional.one_hot(answer, 5).permute(0, 3, 1, 2).float() * 60
+    extra = cross_entropy_and_lovasz(logits, target, torch.ones(5)) - cross_entropy(
+        logits, target, torch.ones(5)
+    )
+    expected = 1 - (4 / 6 + 2 / 4) / 2
+    assert extra == pytest.approx(expected, abs=0.01)  # it draws its pixels at random
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=12).filter(any))
+def test_rarer_classes_never_weigh_less(pixels) -> None:
+    counts = np.array(pixels)
+    shared = np.full(len(pixels), max(counts.sum(), 1))
+    order = np.argsort(counts)
+    for name, weigh in CLASS_WEIGHTS.items():
+        weights = weigh(counts, shared)
+        assert weights.dtype == np.float32 and np.isfinite(weights).all()
+        present = weights[order][counts[order] > 0]
+        assert (np.diff(present) <= 1e-5 * abs(present[:-1])).all(), name
+
+
+def test_median_frequency_is_over_the_pictures_with_the_class() -> None:
+    weights = CLASS_WEIGHTS["median"](np.array([60, 30, 10, 0]), np.array([100, 100, 20, 0]))
+    frequency = np.array([0.6, 0.3, 0.5])
+    expected = 0.5 / frequency
+    np.testing.assert_allclose(weights[:3], expected / expected.mean(), rtol=1e-6)
+    assert weights[3] == 0
