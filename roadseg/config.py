@@ -16,7 +16,7 @@ T = TypeVar("T")
 MODEL_FORMAT = 1
 SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
-WIDTHS = {("unet", 1): 64, ("unet-lite", 4): 48, ("unet-lite", 2): 48, ("deeplabv3plus", 4): 128}
+WIDTHS = {("unet", 1): 64, ("unet-lite", 2): 48, ("unet-lite", 4): 48, ("deeplabv3plus", 4): 128}
 """Usual width, by architecture and output stride.
 
 The paper's for `unet`, half of the paper's for `deeplabv3plus`. The first stride listed with an
@@ -111,16 +111,24 @@ class AugmentConfig:
     """Strength of brightness, contrast, saturation, hue and gamma."""
     camera: float = 0.3
     """Share of samples given blur, noise or JPEG traces, as cheap cameras do."""
-    weather: float = 0.0
+    weather: float = 0.2
     """Share of samples given cast shadow, haze, or drops on the windscreen."""
-    mix: float = 0.0
+    mix: float = 0.3
     """Share of samples on which classes of another one are pasted, rare ones first."""
 
     @classmethod
     def none(cls) -> Self:
         """Return settings that change nothing but where a crop lies."""
         return cls(
-            scale=(1.0, 1.0), rotation_deg=0, aspect=0, flip=False, rare_crop=0, color=0, camera=0
+            scale=(1.0, 1.0),
+            rotation_deg=0,
+            aspect=0,
+            flip=False,
+            rare_crop=0,
+            color=0,
+            camera=0,
+            weather=0,
+            mix=0,
         )
 
 
@@ -158,7 +166,7 @@ class TrainConfig:
     """Share of all steps during which the learning rate rises."""
     ema_decay: float = 0.998
     """Decay a step of the exponential moving average of the weights."""
-    loss: str = "cross-entropy"
+    loss: str = "dice"
     """Loss, a key of `roadseg.losses.LOSSES`."""
     class_weights: str = "log"
     """How rare classes weigh in it, a key of `roadseg.losses.CLASS_WEIGHTS`."""
@@ -233,8 +241,10 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings as JSON values."""
-        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+        """Return all settings as JSON values, the architecture's usual ones written out."""
+        usual = {"width": self.spec.width, "output_stride": self.spec.output_stride}
+        values = {**asdict(self), **usual}
+        return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

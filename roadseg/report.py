@@ -59,6 +59,42 @@ def curves_page(
     return _page([*figures, _class_curves(records)], title, below=shown)
 
 
+def experiments_page(experiments: Sequence[Mapping[str, Any]]) -> str:
+    """Return the curves of several runs in the same figures as HTML.
+
+    Args:
+        experiments: Each with its "name", "command", "finding" and "log".
+    """
+    figures = [
+        _compared(experiments, split, title)
+        for split, title in (
+            ("val", "mIoU on val (%)"),
+            ("holdout", "mIoU on the held-out sequence (%)"),
+        )
+    ]
+    listed = "".join(
+        f"<li><b>{escape(e['name'])}</b>: {escape(e['finding'])}<br>"
+        f"<code>{escape(e['command'])}</code></li>"
+        for e in experiments
+    )
+    return _page(figures, "Experiments", below=f"<ul>{listed}</ul>")
+
+
+def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> go.Figure:
+    """Draw the mIoU of every run on one split by epoch."""
+    figure = go.Figure()
+    for experiment in experiments:
+        measured = [record for record in experiment["log"] if split in record]
+        if measured:
+            figure.add_scatter(
+                x=[record["epoch"] for record in measured],
+                y=[_scaled(record[split]["miou"], 100) for record in measured],
+                name=experiment["name"],
+                mode="lines+markers",
+            )
+    return figure.update_layout(title=title, xaxis_title="epoch", **LAYOUT)
+
+
 def _curves(
     records: Sequence[dict[str, Any]], title: str, train_key: str, measured_key: str, factor: float
 ) -> go.Figure:

@@ -75,7 +75,7 @@ def train(
     ] = None,
     output_stride: Annotated[
         int | None,
-        _option("Model", "Finest level of unet-lite: 4 or 2.", "the architecture's usual"),
+        _option("Model", "Stride of the logits of unet-lite: 2 or 4.", "the architecture's usual"),
     ] = None,
     pretrained: Annotated[
         bool | None,
@@ -148,7 +148,7 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        _setting("Optimisation", "loss", "Loss: cross-entropy, or it with ohem, dice, lovasz."),
+        _setting("Optimisation", "loss", "Loss: cross-entropy alone, or with ohem, dice, lovasz."),
     ] = None,
     class_weights: Annotated[
         str | None,

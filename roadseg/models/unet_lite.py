@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from roadseg.errors import ConfigError
 from roadseg.models.efficientnet_lite import EfficientNetLite
 
-REFINE_CHANNELS = 24
+REFINE_CHANNELS = 16
 """Channels at stride 2, where each costs as much as four at stride 4."""
 
 

@@ -1,0 +1,138 @@
+"""Keep training experiments as JSON, and draw them: a table for the README, a page of curves.
+
+    python benchmarks/experiments.py add dice runs/dice --finding "Faster on val, equal held out."
+    python benchmarks/experiments.py table
+    python benchmarks/experiments.py page experiments.html
+
+A record holds the command, the settings, the log and the finding; table and page are pure functions
+of the records in `benchmarks/experiments/`.
+"""
+
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from roadseg.config import TrainConfig
+from roadseg.files import replacing
+from roadseg.report import experiments_page
+
+FOLDER = Path(__file__).parent / "experiments"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def add(
+    name: str,
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    finding: Annotated[str, typer.Option(help="One line: what was learnt.")],
+) -> None:
+    """Keep a run's settings and log under a name."""
+    settings = TrainConfig.from_dict(json.loads((run / "config.json").read_text())).to_dict()
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for path in ("data", "out"):
+        del settings[path]
+    record = {
+        "name": name,
+        "command": command(name, settings),
+        "finding": finding,
+        "epochs_done": records[-1]["epoch"],
+        "settings": settings,
+        "machine": f"{platform.machine()}, {platform.system()}, CPU",
+        "log": records,
+    }
+    _write(record)
+
+
+@app.command()
+def table() -> None:
+    """Write the table of all records into the README, and their commands by today's defaults."""
+    for record in records():
+        _write({**record, "command": command(record["name"], record["settings"])})
+    before, rest = README.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
+
+
+def _write(record: dict[str, Any]) -> None:
+    with replacing(FOLDER / f"{record['name']}.json") as temporary:
+        temporary.write_text(json.dumps(record) + "\n")
+
+
+@app.command()
+def page(out: Path) -> None:
+    """Write a page that compares the curves of all records."""
+    with replacing(out) as temporary:
+        temporary.write_text(experiments_page(records()))
+
+
+def records() -> list[dict[str, Any]]:
+    """Return the records by name."""
+    return [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+
+
+def command(name: str, settings: dict[str, Any]) -> str:
+    """Return the command line that has these settings."""
+    usual = _usual(settings)
+    parts = ["roadseg train --data CamVid", f"--out runs/{name}"]
+    for key, value in settings.items():
+        if key == "augment":
+            changed = {k: v for k, v in value.items() if v != usual[key][k]}
+            parts += [f"--augment {k}={_text(v)}" for k, v in changed.items()]
+        elif value != usual[key]:
+            parts.append(_flag(key, value))
+    return " ".join(parts)
+
+
+def _flag(key: str, value: Any) -> str:
+    flag = "--" + key.removesuffix("_hw").replace("_", "-")
+    if isinstance(value, bool):
+        return flag if value else flag.replace("--", "--no-", 1)
+    return f"{flag} {'x'.join(map(str, value[::-1])) if key.endswith('_hw') else value}"
+
+
+def _usual(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the command has without flags, for this architecture."""
+    paths = {"data": Path("CamVid"), "out": Path("runs")}
+    arch = TrainConfig(**paths, arch=settings["arch"])
+    strided = replace(arch, output_stride=settings["output_stride"])
+    return {
+        **TrainConfig(**paths).to_dict(),
+        "output_stride": arch.spec.output_stride,
+        "width": strided.spec.width,
+        "pretrained": settings["arch"] != "unet",
+    }
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table: what they reached at their last validation."""
+    lines = [
+        "| experiment | epochs | val mIoU (%) | held-out mIoU (%) | finding |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for record in found:
+        last = [entry for entry in record["log"] if "val" in entry][-1]
+        held = last.get("holdout")
+        planned = record["settings"]["epochs"]
+        cells = (
+            record["name"],
+            str(planned) if last["epoch"] == planned else f"{last['epoch']} of {planned}",
+            f"{100 * last['val']['miou']:.1f}",
+            f"{record['settings']['holdout_sequence']}: {100 * held['miou']:.1f}" if held else "",
+            record["finding"],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,60 @@
+"""The recorded experiments, and what the README says of them."""
+
+import importlib.util
+import json
+import shlex
+from typing import Any
+
+import pytest
+from conftest import ROOT, leaf_commands
+
+from roadseg.config import TrainConfig
+
+spec = importlib.util.spec_from_file_location("experiments", ROOT / "benchmarks" / "experiments.py")
+experiments: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(experiments)
+RECORDS = experiments.records()
+
+
+def test_the_readmes_table_is_that_of_the_records() -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.split(experiments.BEGIN)[1].split(experiments.END)[0]
+    assert shown == experiments.markdown(RECORDS)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record["name"])
+def test_the_command_of_a_record_parses_and_has_its_settings(record) -> None:
+    assert record["command"] == experiments.command(record["name"], record["settings"])
+    words = shlex.split(record["command"])
+    leaf_commands()["train",].make_context("train", words[2:])
+    TrainConfig.from_dict({**record["settings"], "data": "d", "out": "o"})
+
+
+def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    config = TrainConfig.from_dict(
+        {
+            "data": "x",
+            "out": "y",
+            "epochs": 2,
+            "crop_hw": [64, 96],
+            "augment": {"mix": 0.5, "scale": [1.0, 1.5]},
+            "pretrained": False,
+            "holdout_sequence": "0001TP",
+        }
+    )
+    (run / "config.json").write_text(json.dumps(config.to_dict()))
+    entry = {"epoch": 1, "val": {"miou": 0.5}, "holdout": {"miou": 0.25}}
+    (run / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+    monkeypatch.setattr(experiments, "FOLDER", tmp_path)
+    experiments.add("mine", run, finding="It <works>.")
+    (record,) = experiments.records()
+    assert record["command"] == (
+        "roadseg train --data CamVid --out runs/mine --no-pretrained --epochs 2 --crop 96x64 "
+        "--augment scale=1.0,1.5 --augment mix=0.5 --holdout-sequence 0001TP"
+    )
+    assert "| mine | 1 of 2 | 50.0 | 0001TP: 25.0 | It <works>. |" in experiments.markdown([record])
+    experiments.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "It &lt;works&gt;." in page and '"mine"' in page
