@@ -215,28 +215,23 @@ def _class_bars(
 
 
 def _precision_recall(scores: Scores, name: str) -> go.Figure:
-    """Draw each class as a point: what is found of it, and what of that is right."""
+    """Draw what is found of each class, and what of that is right."""
     figure = go.Figure()
-    for class_name, recall, precision in zip(
-        scores.class_names, scores.recall, scores.precision, strict=True
+    for what, of_class, color in (
+        ("precision", scores.precision, "#2a78b5"),
+        ("recall", scores.recall, "#d1495b"),
     ):
-        figure.add_scatter(
-            x=[_scaled(recall, 100)],
-            y=[_scaled(precision, 100)],
-            mode="markers+text",
-            text=class_name,
-            textposition="top center",
-            name=class_name,
-            showlegend=False,
-            marker={
-                "size": 11,
-                "color": COLORS.get(class_name, "#888"),
-                "line": {"color": "#444", "width": 1},
-            },
+        figure.add_bar(
+            x=[_scaled(value, 100) for value in of_class],
+            y=list(scores.class_names),
+            name=what,
+            orientation="h",
+            marker_color=color,
+            texttemplate="%{x:.1f}",
         )
-    figure.update_xaxes(title_text="recall (%)", range=[0, 105])
-    figure.update_yaxes(title_text="precision (%)", range=[0, 110])
-    return figure.update_layout(title=f"Precision and recall: {name}", **LAYOUT)
+    figure.update_xaxes(range=[0, 105])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(title=f"Precision and recall (%)<br><sup>{name}</sup>", **LAYOUT)
 
 
 def _confusion(scores: Scores, name: str) -> go.Figure:
@@ -256,7 +251,9 @@ def _confusion(scores: Scores, name: str) -> go.Figure:
     )
     figure.update_xaxes(title_text="predicted", tickangle=-45, automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(title=f"Confusion, % of each true class: {name}", **LAYOUT)
+    return figure.update_layout(
+        title=f"Confusion, % of each true class<br><sup>{name}</sup>", **LAYOUT
+    )
 
 
 def _reliability(measured: Mapping[str, Scores]) -> go.Figure:

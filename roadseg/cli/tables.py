@@ -45,7 +45,7 @@ def class_share_table(shares: Mapping[str, float]) -> Table:
 
 def score_table(scores: "Scores") -> Table:
     """Return the figures of a model, a row for each class."""
-    table = Table(title="%", title_justify="left", show_footer=True)
+    table = Table(title="In %, but for the cross entropy", title_justify="left", show_footer=True)
     table.add_column("class", footer=TOTALS)
     table.add_column("IoU", justify="right", footer=_totals(scores))
     for heading in ("precision", "recall", "boundary F1"):
