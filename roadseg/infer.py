@@ -19,6 +19,7 @@ from roadseg.files import output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, class_ids
+from roadseg.picture import BITS
 from roadseg.stages import Pipeline, Stage, StageStats
 from roadseg.video.sink import VideoWriter, check_output
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
@@ -121,10 +122,10 @@ def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[Segment
     """Stage: add the class map to every frame."""
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
         for frame in frames:
-            frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
+            frame_hw = frame.picture.size_hw
             network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
             placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
-            class_maps = backend.segment(placement.place(frame.picture)[None])
+            class_maps = backend.segment(placement.pad(frame.rgb(placement.content_hw))[None])
             yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
 
 
@@ -243,6 +244,19 @@ def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterat
             f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
+    if log.resized_frames:
+        height, width = info.size_hw
+        yield (
+            f"{config.source} changes its size; {log.resized_frames} frames were brought to "
+            f"{width}x{height}"
+        )
+    if log.interlaced_frames:
+        yield (
+            f"{config.source} is interlaced; its frames were labelled as they are, two fields in "
+            "one picture; deinterlace it first for better labels"
+        )
+    if info.bits > BITS:
+        yield f"{config.source} has {info.bits} bits a sample; the output has {BITS}"
     if not log.reached_end or info.end_s is None or log.read_until_s is None:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:

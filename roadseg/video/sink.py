@@ -8,13 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
-from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
 from roadseg.files import replacing, temporary_path
 from roadseg.frame import Frame
+from roadseg.picture import PIXEL_FORMAT, Picture
 from roadseg.video.errors import read_errors, write_errors
 from roadseg.video.source import VideoInfo, seek
 
@@ -24,7 +22,6 @@ CRF = 20
 PRESET = "veryfast"
 FAR_START_S = 1.0
 """A film whose clock starts later than this is moved to zero: recorders start anywhere."""
-TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -101,15 +98,7 @@ class VideoWriter:
             if self._stream is None:
                 self._stream = self._open_stream(frame)
                 self._sound.open_streams()
-            picture = _even(frame.picture)
-            rgb = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            encoded = rgb.reformat(
-                format="yuv420p",
-                interpolation=TO_YUV,
-                dst_colorspace=self._source.matrix,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-            )
+            encoded = _even(frame.picture).frame
             encoded.pts, encoded.time_base = frame.pts - self._offset, frame.time_base
             self._sound.copy_until(frame.time_s)
             self._container.mux(self._stream.encode(encoded))
@@ -118,15 +107,16 @@ class VideoWriter:
         if self._start_s > 0 or frame.time_s > FAR_START_S:
             self._offset = frame.pts  # a cut begins at zero, and so does its sound
             self._sound.begin_at(frame.time_s)
-        height, width = _even(frame.picture).shape[:2]
+        picture = _even(frame.picture)
         stream = self._container.add_stream(
             "libx264", rate=self._source.fps, options={"crf": str(CRF), "preset": PRESET}
         )
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.height, stream.width = picture.size_hw
+        stream.pix_fmt = PIXEL_FORMAT
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
         context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = self._source.matrix, ColorRange.MPEG
+        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
         context.color_primaries, context.color_trc = self._source.primaries, self._source.transfer
         return stream
 
@@ -250,9 +240,7 @@ def _start_s(packet: "av.Packet[Any]") -> float:
     return float(packet.dts * packet.time_base)
 
 
-def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat the last row or column where a side is odd: halved chroma needs even sides."""
-    height, width = picture.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return picture
-    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _even(picture: Picture) -> Picture:
+    """Repeat the last row or column where a side is odd: encoders of halved chroma want it so."""
+    height, width = picture.size_hw
+    return picture.padded((height + height % 2, width + width % 2))

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
-from numpy.typing import NDArray
+from av.video.reformatter import ColorRange
 
 from roadseg.errors import VideoError
 from roadseg.frame import Frame
+from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors
 
-BT709, BT470BG, SMPTE170M = 1, 5, 6
-"""Codes of colour matrices in ITU-T H.273; the last two are both BT.601."""
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
-TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-"""Conversion without FFmpeg's usual bias: with less, a film comes back one level darker."""
+UPRIGHT = (1, 0, 0, 1)
+"""Orientation, as `Picture.turned` takes it, of a film that is to be shown as it is."""
 DAMAGE_LIMIT = 100
 """Packets in a row that may fail to decode before a film counts as unreadable."""
 
@@ -33,9 +31,11 @@ class VideoInfo:
     stream_index: int
     """Which of the file's streams is the film; a cover picture is none."""
     size_hw: tuple[int, int]
-    """Height and width in pixels as shown, after rotation."""
+    """Height and width in pixels as shown, once upright."""
+    orientation: tuple[int, int, int, int]
+    """How to turn its pictures upright, as `Picture.turned` takes it."""
     pixel_aspect: Fraction
-    """Width of a pixel over its height, after rotation."""
+    """Width of a pixel over its height, once upright."""
     fps: Fraction
     """Average frame rate."""
     time_base: Fraction
@@ -46,12 +46,14 @@ class VideoInfo:
     """Time at which the last frame should end, where the file tells."""
     frame_count: int | None
     """Frames, where the file tells."""
-    matrix: int
-    """Colour matrix, tagged or taken for granted, as a code of H.273."""
+    space: ColorSpace
+    """Matrix and range of its colours, tagged or taken for granted."""
     primaries: int
     """Colour primaries as tagged, as a code of H.273."""
     transfer: int
     """Transfer characteristics as tagged, as a code of H.273."""
+    bits: int
+    """Bits a sample."""
 
 
 @dataclass
@@ -64,6 +66,10 @@ class ReadLog:
     """Time of the first of them, where known."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
+    resized_frames: int = 0
+    """Frames of another size than the first, brought to its size."""
+    interlaced_frames: int = 0
+    """Frames of two fields, taken half a frame's time apart."""
     read_until_s: float | None = None
     """Time at which the last frame read ends."""
     reached_end: bool = False
@@ -85,28 +91,31 @@ def probe(path: Path) -> VideoInfo:
             raise VideoError(f"{path} holds no frame that decodes; give an intact video file")
         assert stream.time_base is not None and first.pts is not None
         start_s = float(first.pts * stream.time_base)
-        aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)
-        lies = first.rotation % 180 != 0
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        orientation = _orientation(first)
+        lies = orientation[0] == 0
         return VideoInfo(
             path=path,
             stream_index=stream.index,
             size_hw=(first.width, first.height) if lies else (first.height, first.width),
+            orientation=orientation,
             pixel_aspect=1 / aspect if lies else aspect,
             fps=_frame_rate(stream),
             time_base=stream.time_base,
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
-            matrix=_matrix(first),
+            space=_color_space(first),
             primaries=int(first.color_primaries),
             transfer=int(first.color_trc),
+            bits=max(component.bits for component in first.format.components),
         )
 
 
 def decode(
     info: VideoInfo, log: ReadLog, start_s: float = 0.0, end_s: float | None = None
 ) -> Iterator[Frame]:
-    """Yield the frames of a film, upright, in RGB, each later than the one before.
+    """Yield the frames of a film, upright, each later than the one before.
 
     A packet that does not decode is left out and counted in `log`. A frame without a time, or with
     one that does not increase, is put right behind the one before it and counted too.
@@ -133,7 +142,7 @@ def decode(
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
             assert decoded.pts is not None  # _decode_all sees to it
-            picture = _upright_rgb(decoded, info)
+            picture = _upright_picture(decoded, info, log)
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
         log.reached_end = True
 
@@ -229,21 +238,28 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def _matrix(frame: av.VideoFrame) -> int:
-    if frame.colorspace in (BT709, BT470BG, SMPTE170M):
-        return int(frame.colorspace)
-    return BT709 if frame.height >= HD_HEIGHT else SMPTE170M
+def _color_space(frame: av.VideoFrame) -> ColorSpace:
+    """Return the space that a frame is tagged with, or the one that players take for granted."""
+    usual = BT709 if frame.height >= HD_HEIGHT else BT601
+    matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
+    is_grey = len(frame.format.components) == 1
+    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return ColorSpace(matrix, is_full or (is_grey and not frame.color_range))
 
 
-def _upright_rgb(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
-    full = frame.color_range == ColorRange.JPEG
-    rgb = frame.reformat(
-        format="rgb24",
-        interpolation=TO_RGB,
-        src_colorspace=info.matrix,
-        src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-    )
-    picture = rgb.to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarter_turns))
+def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return UPRIGHT
+    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
+    a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
+    return (a, b, c, d) if abs(a * d - b * c) == 1 else UPRIGHT  # a tilt is left alone
+
+
+def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
+    """Return a frame as a picture of the film's size and colour space."""
+    size_hw = info.size_hw if info.orientation[0] else info.size_hw[::-1]
+    log.interlaced_frames += frame.interlaced_frame
+    log.resized_frames += (frame.height, frame.width) != size_hw
+    return Picture.convert(frame, info.space, size_hw).turned(info.orientation)
