@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,10 +185,20 @@ class InferConfig:
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
+    codec: str | None = None
+    """Codec of the film; None goes by its suffix."""
+    crf: int | None = None
+    """Quality of the film; None takes the codec's default, limited to about the source's size."""
+    preset: str | None = None
+    """Trade of encoding time for size; None takes the codec's default."""
     start_s: float = 0.0
     """Seconds to leave out at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
+    strict: bool = False
+    """Stop at the first damage in the film."""
+    resume: bool = False
+    """Go on from where an unfinished run with the same settings stopped."""
     overwrite: bool = False
     """Replace output that exists."""
 
@@ -206,3 +216,8 @@ class InferConfig:
             )
         if self.out.exists() and self.source.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
+
+    def to_record(self) -> dict[str, str]:
+        """Return all that the frames of the output depend on, by name, as text."""
+        apart = ("out", "masks", "strict", "resume", "overwrite")
+        return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}

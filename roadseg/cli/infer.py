@@ -19,7 +19,10 @@ def infer(
     source: Annotated[Path, typer.Argument(metavar="VIDEO", help="Film to label.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Film to write.", show_default="VIDEO.overlay.mp4 in the current folder"),
+        typer.Option(
+            help="Film to write: .mp4, .mov, .mkv or .webm.",
+            show_default="VIDEO.overlay.mp4 in the current folder; .mkv if VIDEO is one",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
@@ -57,6 +60,24 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="Codec: h264, hevc, vp9, av1.", show_default="h264; in a .webm vp9"),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality, less is better.",
+            show_default="by the codec, at most about 1.5 times the film's bit rate",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="The encoder's trade of time for size: ultrafast..veryslow, or a number.",
+            show_default="a quick one",
+        ),
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", help="Where to begin.")
     ] = InferConfig.start_s,
@@ -64,6 +85,15 @@ def infer(
         float | None,
         typer.Option(metavar="SECONDS", help="Where to stop.", show_default="the end"),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first damage in the film.")
+    ] = InferConfig.strict,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from where an unfinished run with the same settings stopped."
+        ),
+    ] = InferConfig.resume,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output that exists.")
     ] = InferConfig.overwrite,
@@ -79,7 +109,7 @@ def infer(
 
     config = InferConfig(
         source=source,
-        out=out or Path(f"{source.stem}.overlay.mp4"),
+        out=out or Path(f"{source.stem}.overlay{usual_suffix(source)}"),
         weights=weights or default_weights(),
         backend=backend,
         size_hw=parse_size(size) if size else None,
@@ -89,8 +119,13 @@ def infer(
         legend=legend,
         side_by_side=side_by_side,
         masks=masks,
+        codec=codec,
+        crf=crf,
+        preset=preset,
         start_s=start,
         end_s=end,
+        strict=strict,
+        resume=resume,
         overwrite=overwrite,
     )
     result = _run(config, quiet=quiet or as_json)
@@ -113,6 +148,7 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
     )
 
     from roadseg.infer import infer as label
+    from roadseg.video.part import part_path
 
     columns = (
         TextColumn("{task.description}"),
@@ -134,8 +170,15 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except KeyboardInterrupt:
-            console.print("stopped; nothing was written", style="bold")
+        except BaseException:  # Ctrl-C and a full disk alike
+            part = part_path(config.out)
+            if part.exists():
+                console.print(
+                    f"stopped; what was labelled so far is in {part}, and --resume goes on from "
+                    "there",
+                    style="bold",
+                    soft_wrap=True,
+                )
             raise
 
 
@@ -163,6 +206,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
     return {
         "out": str(result.out),
         "frames": result.frames,
+        "kept_frames": result.kept_frames,
         "wall_s": round(result.wall_s, 3),
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
@@ -171,6 +215,11 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "class_shares": result.class_shares,
         "warnings": list(result.warnings),
     }
+
+
+def usual_suffix(source: Path) -> str:
+    """Return the suffix of an output that can hold what the source holds."""
+    return ".mkv" if source.suffix.lower() == ".mkv" else ".mp4"
 
 
 def default_weights() -> Path:

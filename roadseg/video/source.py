@@ -18,8 +18,6 @@ HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
 UPRIGHT = (1, 0, 0, 1)
 """Orientation, as `Picture.turned` takes it, of a film that is to be shown as it is."""
-DAMAGE_LIMIT = 100
-"""Packets in a row that may fail to decode before a film counts as unreadable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +52,22 @@ class VideoInfo:
     """Transfer characteristics as tagged, as a code of H.273."""
     bits: int
     """Bits a sample."""
+    bit_rate: int | None
+    """Bits a second of the pictures, where the file tells."""
 
 
 @dataclass
 class ReadLog:
     """What was found while reading."""
 
+    first_pts: int | None = None
+    """Time of the first frame of the film or cut."""
     damaged_packets: int = 0
     """Packets that did not decode."""
+    damaged_frames: int = 0
+    """Frames that the decoder patched up."""
     first_damage_s: float | None = None
-    """Time of the first of them, where known."""
+    """Time of the first of either, where known."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
     resized_frames: int = 0
@@ -74,6 +78,11 @@ class ReadLog:
     """Time at which the last frame read ends."""
     reached_end: bool = False
     """Whether the file was read to its end."""
+
+    def note_damage(self, time_s: float | None) -> None:
+        """Keep the time of the first damage."""
+        if self.first_damage_s is None:
+            self.first_damage_s = time_s
 
 
 def probe(path: Path) -> VideoInfo:
@@ -109,11 +118,16 @@ def probe(path: Path) -> VideoInfo:
             primaries=int(first.color_primaries),
             transfer=int(first.color_trc),
             bits=max(component.bits for component in first.format.components),
+            bit_rate=stream.codec_context.bit_rate or container.bit_rate or None,
         )
 
 
 def decode(
-    info: VideoInfo, log: ReadLog, start_s: float = 0.0, end_s: float | None = None
+    info: VideoInfo,
+    log: ReadLog,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    skip: int = 0,
 ) -> Iterator[Frame]:
     """Yield the frames of a film, upright, each later than the one before.
 
@@ -125,9 +139,10 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
+        skip: Frames to leave out after that; they are decoded, so that the count is exact.
 
     Raises:
-        VideoError: The film cannot be opened, or nothing decodes any more.
+        VideoError: The film cannot be opened.
     """
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
@@ -142,6 +157,11 @@ def decode(
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
             assert decoded.pts is not None  # _decode_all sees to it
+            if log.first_pts is None:
+                log.first_pts = decoded.pts
+            if skip > 0:
+                skip -= 1
+                continue
             picture = _upright_picture(decoded, info, log)
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
         log.reached_end = True
@@ -162,7 +182,8 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
                 yield from frames
                 return
     # Some formats cannot seek, or land behind the time: then only the long way is left.
-    log.damaged_packets, log.first_damage_s, log.retimed_frames = 0, None, 0
+    log.damaged_packets, log.damaged_frames, log.first_damage_s = 0, 0, None
+    log.retimed_frames = 0
     yield from _decode_from(info, log, None)
 
 
@@ -181,29 +202,41 @@ def _decode_all(
 ) -> Iterator[av.VideoFrame]:
     """Yield every frame that decodes, each with a time later than the one before."""
     assert stream.time_base is not None
-    failures, last_pts = 0, None
+    last_pts = None
     step = max(round(1 / _frame_rate(stream) / stream.time_base), 1)
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.InvalidDataError as error:
-            failures += 1
-            log.damaged_packets += 1
-            if log.first_damage_s is None and packet.pts is not None:
-                log.first_damage_s = float(packet.pts * stream.time_base)
-            if failures > DAMAGE_LIMIT:
-                raise error
-            continue
-        failures = 0
-        for frame in frames:
-            if frame.pts is None:
-                log.retimed_frames += 1
-                frame.pts = 0 if last_pts is None else last_pts + step
-            elif last_pts is not None and frame.pts <= last_pts:
-                log.retimed_frames += 1
-                frame.pts = last_pts + 1
-            last_pts = frame.pts
-            yield frame
+    for frame in _decode_intact(container.demux(stream), log):
+        if frame.pts is None:
+            log.retimed_frames += 1
+            frame.pts = 0 if last_pts is None else last_pts + step
+        elif last_pts is not None and frame.pts <= last_pts:
+            log.retimed_frames += 1
+            frame.pts = last_pts + 1
+        last_pts = frame.pts
+        if frame.is_corrupt:
+            log.damaged_frames += 1
+            log.note_damage(float(frame.pts * stream.time_base))
+        yield frame
+
+
+def _decode_intact(
+    packets: Iterator["av.Packet[av.VideoStream]"], log: ReadLog
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of the packets that decode; where the file itself breaks off, it ends."""
+    time_s = None
+    try:
+        for packet in packets:
+            if packet.pts is not None and packet.time_base is not None:
+                time_s = float(packet.pts * packet.time_base)
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                log.damaged_packets += 1
+                log.note_damage(time_s)
+                continue
+            yield from frames
+    except av.InvalidDataError:
+        log.damaged_packets += 1
+        log.note_damage(time_s)
 
 
 def _film_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
