@@ -1,7 +1,11 @@
 """Nothing is lost: what an unfinished run wrote plays, and another run goes on from it."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import cv2
@@ -82,6 +86,43 @@ def test_part_torn_at_any_byte_plays_and_goes_on(long, tmp_path, share) -> None:
             assert next(container.decode(video=0)).width == 64
     result = infer(replace(long, resume=True))
     assert (result.kept_frames > 0) == (share > 0.1)
+    assert_same_film(long, whole)
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from roadseg.backends import BACKENDS
+from roadseg.config import InferConfig
+from roadseg.infer import infer
+
+sys.path.insert(0, sys.argv[1])
+BACKENDS["brightness"] = (".json", "brightness_backend", "")
+source, out, weights, masks = map(Path, sys.argv[2:])
+infer(InferConfig(source=source, out=out, weights=weights, masks=masks, crf=10, outline=False,
+    legend=False, resume=True))
+"""
+
+
+@pytest.mark.parametrize("killed_at", [30_000, 70_000, 110_000])
+def test_killed_run_leaves_a_part_that_plays_and_goes_on(long, tmp_path, killed_at) -> None:
+    Film(times=tuple(range(400)), sounds=1).write(long.source)
+    whole = replace(long, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+    infer(whole)
+    files = (long.source, long.out, long.weights, long.masks)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(Path(__file__).parent), *map(str, files)]
+    )
+    part, deadline = part_path(long.out), time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size >= killed_at):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    with av.open(part) as container:
+        assert next(container.decode(video=0)).width == 64
+    result = infer(replace(long, resume=True))
+    assert result.frames == 400 and 0 < result.kept_frames < 400
     assert_same_film(long, whole)
 
 

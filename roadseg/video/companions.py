@@ -89,7 +89,7 @@ def copy_stream(
     except ValueError as error:
         raise VideoError(
             f"{source_name} has {name} {kind}, which {target.format.name} cannot hold; "
-            "choose an --out that ends in .mov or .mkv"
+            "choose an --out that ends in .mkv"
         ) from error
     copy.metadata.update(_lasting(stream.metadata))
     copy.disposition = stream.disposition

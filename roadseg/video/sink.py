@@ -235,7 +235,7 @@ class VideoWriter:
                 film.mux(packet)
 
     def _chapters(self, tags: Tags) -> "list[Chapter]":
-        first_s = self._source.start_s + self._start_s
+        first_s = self._source.start_s + self._start_s if self._start_s > 0 else -inf
         last_s = inf if self._end_s is None else self._source.start_s + self._end_s
         return shifted_chapters(
             tags.chapters, first_s, last_s, float(self._offset * self._source.time_base)
