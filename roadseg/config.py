@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -163,8 +164,8 @@ class TrainConfig:
 class InferConfig:
     """Settings of one inference run."""
 
-    source: Path
-    """Film to label."""
+    source: Path | str
+    """Film to label: a file, a folder or pattern of images, or as text an address."""
     out: Path
     """Film to write."""
     weights: Path
@@ -185,6 +186,8 @@ class InferConfig:
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
+    image_fps: Fraction = Fraction(25)
+    """Images a second, where the source is a series of images."""
     codec: str | None = None
     """Codec of the film; None goes by its suffix."""
     crf: int | None = None
@@ -206,6 +209,8 @@ class InferConfig:
         """Check each value, naming the flag at fault."""
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        if self.image_fps <= 0:
+            raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")
         if not (math.isfinite(self.start_s) and self.start_s >= 0):
             raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
         if self.end_s is not None and not math.isfinite(self.end_s):
@@ -214,7 +219,8 @@ class InferConfig:
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        if self.out.exists() and self.source.exists() and self.out.samefile(self.source):
+        is_path = isinstance(self.source, Path) and self.source.exists()
+        if is_path and self.out.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
 
     def to_record(self) -> dict[str, str]:

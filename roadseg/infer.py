@@ -80,7 +80,7 @@ def infer(
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
-    info = probe(config.source)
+    info = probe(config.source, config.image_fps)
     check_output(config.out, encoding(config), overwrite=config.overwrite)
     kept = frames_to_keep(config) if config.resume else 0
     total = expected_frames(info, config)
@@ -132,8 +132,11 @@ def frames_to_keep(config: InferConfig) -> int:
 
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what two runs must have in common for one to go on from the other."""
-    state = config.source.stat()
-    return {**config.to_record(), "source's size and date": f"{state.st_size} {state.st_mtime_ns}"}
+    record = config.to_record()
+    if isinstance(config.source, Path) and config.source.exists():
+        state = config.source.stat()
+        record["source's size and date"] = f"{state.st_size} {state.st_mtime_ns}"
+    return record
 
 
 def build_pipeline(
@@ -153,17 +156,17 @@ def build_pipeline(
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
 
 
-def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path) -> Iterator[Frame]:
+def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> Iterator[Frame]:
     """Yield frames until the log has damage in it.
 
     Raises:
         VideoError: It has.
     """
     for frame in frames:
-        if log.damaged_packets or log.damaged_frames:
+        if log.damaged:
             break
         yield frame
-    if log.damaged_packets or log.damaged_frames:
+    if log.damaged:
         raise VideoError(
             f"{path} is damaged{_at(log.first_damage_s)}; --strict wants an intact film; repair it "
             "with ffmpeg, or leave out --strict"
@@ -322,6 +325,13 @@ def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterat
             f"{log.damaged_frames} of its frames were patched up, the first"
             f"{_at(log.first_damage_s)}"
         )
+    if log.unreadable:
+        yield (
+            f"{len(log.unreadable)} of the images of {config.source} cannot be read, the first "
+            f"is {log.unreadable[0].name}; they were left out"
+        )
+    if not info.images and not info.reopens:
+        yield f"{config.source} is live; its sound was not copied"
     if log.retimed_frames:
         yield (
             f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "

@@ -92,6 +92,9 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
+        (["infer", SAMPLE, "a/drive.mp4"], "two films would be written to drive.overlay.mp4"),
+        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 films; give a folder"),
+        (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["evaluate", "--data", "nowhere"], "nowhere has no folder val/"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere has no folder train/"),
@@ -183,6 +186,33 @@ def test_full_disk_is_one_line_and_leaves_what_it_took(tmp_path) -> None:
     assert "Traceback" not in done.stderr
     with av.open(tmp_path / "drive.overlay.part.mp4") as part:
         assert next(part.decode(video=0)).width == 960
+
+
+def test_several_films_go_into_a_folder_and_a_bad_one_does_not_stop_them(tmp_path) -> None:
+    (tmp_path / "bad.mp4").write_text("no film")
+    (tmp_path / "other.mp4").write_bytes(SAMPLE.read_bytes())
+    films = (SAMPLE, "bad.mp4", "other.mp4")
+    quick = ("--end", "0.2", "--size", "96x64", "--out", "labelled", "--masks", "masks")
+    done = roadseg("infer", *films, *quick, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bad.mp4 cannot be read as a video" in done.stderr
+    assert "1 of 3 films were not labelled" in done.stderr and "Traceback" not in done.stderr
+    assert [summary["frames"] for summary in json.loads(done.stdout)] == [5, 5]
+    names = sorted(path.name for path in (tmp_path / "labelled").iterdir())
+    assert names == ["drive.overlay.mp4", "other.overlay.mp4"]
+    assert len(list((tmp_path / "masks" / "other").iterdir())) == 5
+
+
+def test_film_comes_from_standard_input(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "roadseg", "infer", "-", "--end", "0.2", "--size", "96x64"],
+        cwd=tmp_path,
+        input=SAMPLE.read_bytes(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["stdin.overlay.mp4"]
 
 
 def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:

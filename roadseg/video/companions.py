@@ -11,7 +11,7 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
-from roadseg.video.source import VideoInfo, seek
+from roadseg.video.source import VideoInfo, open_input, seek
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -42,7 +42,9 @@ def read_tags(info: VideoInfo) -> Tags:
     Raises:
         VideoError: It cannot be read.
     """
-    with read_errors(info.path), av.open(info.path) as container:
+    if not info.reopens:
+        return Tags()
+    with read_errors(info.path), open_input(info.path) as container:
         return Tags(
             film=_lasting(container.metadata),
             pictures=_lasting(container.streams[info.stream_index].metadata),
@@ -120,13 +122,15 @@ class Companions:
         self._last_s = float("inf") if end_s is None else source.start_s + end_s
         self._pending: av.Packet[Any] | None = None
         self._offset_s = 0.0
+        self._container: av.container.InputContainer | None = None
         self._streams: dict[int, av.stream.Stream] = {}
         self._filters: dict[int, BitStreamFilterContext] = {}
         self._packets: Iterator[av.Packet[Any]] = iter(())
 
     def __enter__(self) -> Self:
-        with read_errors(self._source.path):
-            self._container = av.open(self._source.path)
+        if self._source.reopens:
+            with read_errors(self._source.path):
+                self._container = open_input(self._source.path)
         return self
 
     def __exit__(
@@ -135,7 +139,8 @@ class Companions:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
 
     def begin_at(self, time_s: float) -> None:
         """Leave out what begins before a time, and let that time be zero."""
@@ -147,6 +152,8 @@ class Companions:
         Raises:
             VideoError: The target's format cannot hold them.
         """
+        if self._container is None:
+            return
         inputs = [s for kind in KINDS for s in self._container.streams if s.type == kind]
         for stream in inputs:
             self._streams[stream.index] = copy_stream(stream, self._target, self._source.path)
@@ -154,7 +161,7 @@ class Companions:
             if _is_broadcast_aac(stream) and self._target.format.name in ("mp4", "mov"):
                 self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
         if inputs:
-            self._packets = self._demux(inputs)
+            self._packets = self._demux(self._container, inputs)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that start before a time, so that all lie side by side in the file."""
@@ -167,18 +174,20 @@ class Companions:
             if self._first_s <= start_s < self._last_s:
                 self._mux(packet)
 
-    def _demux(self, inputs: list[av.stream.Stream]) -> Iterator["av.Packet[Any]"]:
+    def _demux(
+        self, container: av.container.InputContainer, inputs: list[av.stream.Stream]
+    ) -> Iterator["av.Packet[Any]"]:
         """Yield the packets from the beginning of the cut on, and perhaps some before it."""
-        if self._seek_s is not None and seek(self._container, inputs[0], self._seek_s):
-            packets = _timed(self._container.demux(inputs))
+        if self._seek_s is not None and seek(container, inputs[0], self._seek_s):
+            packets = _timed(container.demux(inputs))
             first = next(packets, None)
             if first is not None and _start_s(first) <= self._seek_s:
                 yield first
                 yield from packets
                 return
         if self._seek_s is not None:  # the format cannot seek, or went too far
-            self._container.seek(0)
-        yield from _timed(self._container.demux(inputs))
+            container.seek(0)
+        yield from _timed(container.demux(inputs))
 
     def _next(self) -> "av.Packet[Any] | None":
         with read_errors(self._source.path):

@@ -1,9 +1,13 @@
-"""Read a film: what it is, and its frames one by one with their timestamps."""
+"""Read a film: what it is, and its frames one by one with their timestamps.
+
+A film is a file, an address on the network, or a series of images.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,21 +17,26 @@ from roadseg.errors import VideoError
 from roadseg.frame import Frame
 from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors
+from roadseg.video.images import find_images, is_series, read_images
 
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
-UPRIGHT = (1, 0, 0, 1)
-"""Orientation, as `Picture.turned` takes it, of a film that is to be shown as it is."""
+USUAL_FPS = Fraction(25)
+"""Frame rate of a film that tells none, and of images."""
+NETWORK_TIMEOUT_S = 10.0
+"""Seconds of silence after which an address on the network counts as dead."""
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
+"""Beginnings of addresses that cannot be read from the same place twice."""
+QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+"""Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What a film says about itself."""
 
-    path: Path
-    """Where it lies."""
-    stream_index: int
-    """Which of the file's streams is the film; a cover picture is none."""
+    path: Path | str
+    """Where it lies: a file, folder or pattern, or as text its address."""
     size_hw: tuple[int, int]
     """Height and width in pixels as shown, once upright."""
     orientation: tuple[int, int, int, int]
@@ -52,8 +61,19 @@ class VideoInfo:
     """Transfer characteristics as tagged, as a code of H.273."""
     bits: int
     """Bits a sample."""
-    bit_rate: int | None
+    stream_index: int = 0
+    """Which of the file's streams is the film; a cover picture is none."""
+    bit_rate: int | None = None
     """Bits a second of the pictures, where the file tells."""
+    images: tuple[Path, ...] = ()
+    """The files, where it is a series of images."""
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it is a container that can be read anew, for its sound and tags."""
+        scheme = str(self.path).partition("://")[0]
+        is_live = isinstance(self.path, str) and scheme in LIVE_SCHEMES
+        return not self.images and not is_live
 
 
 @dataclass
@@ -68,6 +88,8 @@ class ReadLog:
     """Frames that the decoder patched up."""
     first_damage_s: float | None = None
     """Time of the first of either, where known."""
+    unreadable: list[Path] = field(default_factory=list)
+    """Images that were left out."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
     resized_frames: int = 0
@@ -79,47 +101,87 @@ class ReadLog:
     reached_end: bool = False
     """Whether the file was read to its end."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether anything was damaged."""
+        return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
+
     def note_damage(self, time_s: float | None) -> None:
         """Keep the time of the first damage."""
         if self.first_damage_s is None:
             self.first_damage_s = time_s
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
     """Open a film far enough to know it.
 
+    Args:
+        source: File, folder or pattern of images, or as text an address.
+        image_fps: Images a second, where it is a series of them.
+
     Raises:
-        VideoError: There is no such file, it is no video, or nothing in it decodes.
+        VideoError: There is no such film, it is none, or nothing in it decodes.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); give a video file")
-    with read_errors(path), av.open(path) as container:
-        stream = _film_stream(container, path)
+    if isinstance(source, Path):
+        if is_series(source):
+            return _probe_images(source, image_fps)
+        if source.is_file() and source.stat().st_size == 0:
+            raise VideoError(f"{source} is empty (0 bytes); give a video file")
+    with read_errors(source), open_input(source) as container:
+        stream = _film_stream(container, source)
         first = next(_decode_all(container, stream, ReadLog()), None)
         if first is None:
-            raise VideoError(f"{path} holds no frame that decodes; give an intact video file")
+            raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
         assert stream.time_base is not None and first.pts is not None
         start_s = float(first.pts * stream.time_base)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        orientation = _orientation(first)
-        lies = orientation[0] == 0
         return VideoInfo(
-            path=path,
+            path=source,
             stream_index=stream.index,
-            size_hw=(first.width, first.height) if lies else (first.height, first.width),
-            orientation=orientation,
-            pixel_aspect=1 / aspect if lies else aspect,
             fps=_frame_rate(stream),
             time_base=stream.time_base,
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
-            space=_color_space(first),
-            primaries=int(first.color_primaries),
-            transfer=int(first.color_trc),
-            bits=max(component.bits for component in first.format.components),
             bit_rate=stream.codec_context.bit_rate or container.bit_rate or None,
+            **_look(first, stream.sample_aspect_ratio or Fraction(1)),
         )
+
+
+def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
+    paths = find_images(source)
+    first = next(read_images(paths, fps, []), None)
+    if first is None:
+        raise VideoError(f"{source} holds no image that can be read; give intact files")
+    return VideoInfo(
+        path=source,
+        images=paths,
+        fps=fps,
+        time_base=1 / fps,
+        start_s=0.0,
+        end_s=float(len(paths) / fps),
+        frame_count=len(paths),
+        **_look(first, Fraction(1)),
+    )
+
+
+def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
+    """Return what a film's first frame tells of all of them, as fields of `VideoInfo`."""
+    orientation = _orientation(frame)
+    lies = orientation[0] == 0
+    return {
+        "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
+        "orientation": orientation,
+        "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
+        "space": _color_space(frame),
+        "primaries": int(frame.color_primaries),
+        "transfer": int(frame.color_trc),
+        "bits": max(component.bits for component in frame.format.components),
+    }
+
+
+def open_input(source: Path | str) -> av.container.InputContainer:
+    """Open a file, or an address that is given up when it is silent for too long."""
+    return av.open(source, timeout=NETWORK_TIMEOUT_S if isinstance(source, str) else None)
 
 
 def decode(
@@ -169,7 +231,10 @@ def decode(
 
 def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
-    with av.open(info.path) as container:
+    if info.images:
+        yield from read_images(info.images, info.fps, log.unreadable)
+        return
+    with open_input(info.path) as container:
         stream = container.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         stream.thread_type = "AUTO"
@@ -239,7 +304,7 @@ def _decode_intact(
         log.note_damage(time_s)
 
 
-def _film_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def _film_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
     """Return the first video stream that is no cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -250,7 +315,7 @@ def _film_stream(container: av.container.InputContainer, path: Path) -> av.Video
 
 def _frame_rate(stream: av.VideoStream) -> Fraction:
     """Return frames a second as the file tells or FFmpeg guesses, or a usual rate."""
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
+    return stream.average_rate or stream.guessed_rate or USUAL_FPS
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
@@ -282,12 +347,15 @@ def _color_space(frame: av.VideoFrame) -> ColorSpace:
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV trips over side data that it does not know, such as a photo's Exif
+        return QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if side_data is None:
-        return UPRIGHT
+        return QUARTER_TURNS[0]
     matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
     a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
-    return (a, b, c, d) if abs(a * d - b * c) == 1 else UPRIGHT  # a tilt is left alone
+    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is left alone
 
 
 def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
