@@ -4,7 +4,8 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -310,8 +311,8 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
 class InferConfig:
     """Settings of one inference run."""
 
-    source: Path
-    """Film to label."""
+    source: Path | str
+    """Film to label: a file, a folder or pattern of images, or as text an address."""
     out: Path
     """Film to write."""
     weights: Path
@@ -332,10 +333,22 @@ class InferConfig:
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
+    image_fps: Fraction = Fraction(25)
+    """Images a second, where the source is a series of images."""
+    codec: str | None = None
+    """Codec of the film; None goes by its suffix."""
+    crf: int | None = None
+    """Quality of the film; None takes the codec's default, limited to about the source's size."""
+    preset: str | None = None
+    """Trade of encoding time for size; None takes the codec's default."""
     start_s: float = 0.0
     """Seconds to leave out at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
+    strict: bool = False
+    """Stop at the first damage in the film."""
+    resume: bool = False
+    """Go on from where an unfinished run with the same settings stopped."""
     overwrite: bool = False
     """Replace output that exists."""
 
@@ -343,6 +356,8 @@ class InferConfig:
         """Check each value, naming the flag at fault."""
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        if self.image_fps <= 0:
+            raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")
         if not (math.isfinite(self.start_s) and self.start_s >= 0):
             raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
         if self.end_s is not None and not math.isfinite(self.end_s):
@@ -351,5 +366,11 @@ class InferConfig:
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        if self.out.exists() and self.source.exists() and self.out.samefile(self.source):
+        is_path = isinstance(self.source, Path) and self.source.exists()
+        if is_path and self.out.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
+
+    def to_record(self) -> dict[str, str]:
+        """Return all that the frames of the output depend on, by name, as text."""
+        apart = ("out", "masks", "strict", "resume", "overwrite")
+        return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}

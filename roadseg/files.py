@@ -25,6 +25,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Raises:
+        OutputError: There is a file of that name, or the place may not be written to.
+    """
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def temporary_path(path: Path) -> Path:
     """Return the name under which a file is written until it is whole; it keeps the suffix."""
     return path.with_name(f".{path.stem}.part{path.suffix}")

@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.config import ModelSpec
+from roadseg.picture import Picture
 
 
 @dataclass(frozen=True)
 class Frame:
     """One picture of a film."""
 
-    picture: NDArray[np.uint8]
-    """(H, W, 3) RGB."""
+    picture: Picture
+    """What it shows, upright."""
     pts: int
     """Presentation time, in units of `time_base`."""
     time_base: Fraction
@@ -26,6 +27,10 @@ class Frame:
     def time_s(self) -> float:
         """Presentation time in seconds."""
         return float(self.pts * self.time_base)
+
+    def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) RGB, at its own size or the one wanted."""
+        return self.picture.rgb(size_hw)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from roadseg.files import output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, class_ids
+from roadseg.picture import BITS
 from roadseg.stages import Pipeline, Stage, StageStats
+from roadseg.video.encoding import Encoding
+from roadseg.video.part import check_settings, count_frames, part_path
 from roadseg.video.sink import VideoWriter, check_output
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
@@ -39,6 +42,8 @@ class InferResult:
     """The film written."""
     frames: int
     """Frames in it."""
+    kept_frames: int
+    """Frames of them that an unfinished run had written; the figures below are without them."""
     wall_s: float
     """Seconds the whole run took."""
     network_hw: tuple[int, int]
@@ -55,7 +60,7 @@ class InferResult:
     @property
     def fps(self) -> float:
         """Frames a second, start-up included."""
-        return self.frames / self.wall_s
+        return (self.frames - self.kept_frames) / self.wall_s
 
 
 def infer(
@@ -75,14 +80,18 @@ def infer(
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
-    info = probe(config.source)
-    check_output(config.out, overwrite=config.overwrite)
+    info = probe(config.source, config.image_fps)
+    check_output(config.out, encoding(config), overwrite=config.overwrite)
+    kept = frames_to_keep(config) if config.resume else 0
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
-    frames = 0
-    with mask_folder(config) as masks, build_pipeline(config, info, log, masks) as pipeline:
+    frames = kept
+    with (
+        mask_folder(config, kept) as masks,
+        build_pipeline(config, info, log, masks, kept) as pipeline,
+    ):
         for item in pipeline:
             frames += 1
             pixels += count_pixels(item)
@@ -91,6 +100,7 @@ def infer(
     return InferResult(
         out=config.out,
         frames=frames,
+        kept_frames=kept,
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
         class_shares={
@@ -102,8 +112,35 @@ def infer(
     )
 
 
+def encoding(config: InferConfig) -> Encoding:
+    """Return how the film is to be encoded."""
+    return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
+
+
+def frames_to_keep(config: InferConfig) -> int:
+    """Return how many frames of an unfinished run can be kept.
+
+    Raises:
+        ConfigError: The unfinished run was told something else.
+        VideoError: There is no record of what it was told.
+    """
+    kept = count_frames(config.out)
+    if kept:
+        check_settings(config.out, settings_record(config))
+    return kept
+
+
+def settings_record(config: InferConfig) -> dict[str, str]:
+    """Return what two runs must have in common for one to go on from the other."""
+    record = config.to_record()
+    if isinstance(config.source, Path) and config.source.exists():
+        state = config.source.stat()
+        record["source's size and date"] = f"{state.st_size} {state.st_mtime_ns}"
+    return record
+
+
 def build_pipeline(
-    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None
+    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None, kept: int = 0
 ) -> Pipeline:
     """Put the stages in line: decode, segment, overlay, masks if there is a folder, encode."""
     stages: dict[str, Stage] = {
@@ -111,20 +148,39 @@ def build_pipeline(
         "overlay": partial(blend, config=config),
     }
     if masks is not None:
-        stages["masks"] = partial(save_masks, folder=masks)
-    stages["encode"] = partial(encode, config=config, info=info)
-    source = decode(info, log, config.start_s, config.end_s)
+        stages["masks"] = partial(save_masks, folder=masks, first=kept)
+    stages["encode"] = partial(encode, config=config, info=info, log=log, resume=kept > 0)
+    source = decode(info, log, config.start_s, config.end_s, kept)
+    if config.strict:
+        source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
+def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> Iterator[Frame]:
+    """Yield frames until the log has damage in it.
+
+    Raises:
+        VideoError: It has.
+    """
+    for frame in frames:
+        if log.damaged:
+            break
+        yield frame
+    if log.damaged:
+        raise VideoError(
+            f"{path} is damaged{_at(log.first_damage_s)}; --strict wants an intact film; repair it "
+            "with ffmpeg, or leave out --strict"
+        )
 
 
 def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
     """Stage: add the class map to every frame."""
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
         for frame in frames:
-            frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
+            frame_hw = frame.picture.size_hw
             network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
             placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
-            class_maps = backend.segment(placement.place(frame.picture)[None])
+            class_maps = backend.segment(placement.pad(frame.rgb(placement.content_hw))[None])
             yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
 
 
@@ -152,9 +208,11 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 
-def save_masks(items: Iterator[SegmentedFrame], *, folder: Path) -> Iterator[SegmentedFrame]:
-    """Stage: write every class map as a PNG of ids."""
-    for number, item in enumerate(items):
+def save_masks(
+    items: Iterator[SegmentedFrame], *, folder: Path, first: int
+) -> Iterator[SegmentedFrame]:
+    """Stage: write every class map as a PNG of ids, numbered from the first on."""
+    for number, item in enumerate(items, first):
         _, data = cv2.imencode(".png", item.class_map)
         path = folder / MASK_NAME.format(number)
         with output_errors(path):
@@ -163,21 +221,43 @@ def save_masks(items: Iterator[SegmentedFrame], *, folder: Path) -> Iterator[Seg
 
 
 def encode(
-    items: Iterator[SegmentedFrame], *, config: InferConfig, info: VideoInfo
+    items: Iterator[SegmentedFrame],
+    *,
+    config: InferConfig,
+    info: VideoInfo,
+    log: ReadLog,
+    resume: bool,
 ) -> Iterator[SegmentedFrame]:
     """Stage: write every picture to the film."""
-    with VideoWriter(config.out, info, config.start_s, config.end_s) as writer:
+    with VideoWriter(
+        config.out,
+        info,
+        log,
+        encoding(config),
+        start_s=config.start_s,
+        end_s=config.end_s,
+        record=settings_record(config),
+        resume=resume,
+    ) as writer:
         for item in items:
             writer.write(item.frame)
             yield item
 
 
 @contextlib.contextmanager
-def mask_folder(config: InferConfig) -> Iterator[Path | None]:
+def mask_folder(config: InferConfig, kept: int) -> Iterator[Path | None]:
     """Give a folder for class maps that takes its name when the block ends without an error.
 
+    Where a part of the film stays for another run, so do its class maps.
+
+    Args:
+        config: Settings.
+        kept: Frames of an unfinished run that are kept.
+
     Raises:
-        VideoError: The folder exists and holds files, and `overwrite` is off, or cannot be made.
+        VideoError: The folder exists and holds files, and `overwrite` is off; or the class maps of
+            the unfinished run are not there.
+        OutputError: It cannot be made.
     """
     if config.masks is None:
         yield None
@@ -190,15 +270,22 @@ def mask_folder(config: InferConfig) -> Iterator[Path | None]:
             f"--masks {config.masks} holds files; choose another folder or add --overwrite"
         )
     temporary = target.with_name(f".{target.name}.part")
+    if kept and not (temporary / MASK_NAME.format(kept - 1)).is_file():
+        raise VideoError(
+            f"the unfinished run left no class maps for --masks {config.masks}; leave out --masks, "
+            "or leave out --resume to begin anew"
+        )
     with output_errors(config.masks):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        if not kept:
+            shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(exist_ok=True)
     try:
         yield temporary
         with output_errors(config.masks):
             _move_masks(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if not part_path(config.out).exists():
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move_masks(source: Path, target: Path) -> None:
@@ -232,17 +319,37 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
 
 def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterator[str]:
     """Yield a sentence for each fault found in the input."""
-    if log.damaged_packets:
-        where = "" if log.first_damage_s is None else f", the first at {log.first_damage_s:.2f} s"
+    if log.damaged_packets or log.damaged_frames:
         yield (
-            f"{config.source} is damaged: {log.damaged_packets} of its packets did not "
-            f"decode{where}"
+            f"{config.source} is damaged: {log.damaged_packets} of its packets did not decode and "
+            f"{log.damaged_frames} of its frames were patched up, the first"
+            f"{_at(log.first_damage_s)}"
         )
+    if log.unreadable:
+        yield (
+            f"{len(log.unreadable)} of the images of {config.source} cannot be read, the first "
+            f"is {log.unreadable[0].name}; they were left out"
+        )
+    if not info.images and not info.reopens:
+        yield f"{config.source} is live; its sound was not copied"
     if log.retimed_frames:
         yield (
             f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
+    if log.resized_frames:
+        height, width = info.size_hw
+        yield (
+            f"{config.source} changes its size; {log.resized_frames} frames were brought to "
+            f"{width}x{height}"
+        )
+    if log.interlaced_frames:
+        yield (
+            f"{config.source} is interlaced; its frames were labelled as they are, two fields in "
+            "one picture; deinterlace it first for better labels"
+        )
+    if info.bits > BITS:
+        yield f"{config.source} has {info.bits} bits a sample; the output has {BITS}"
     if not log.reached_end or info.end_s is None or log.read_until_s is None:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:
@@ -250,3 +357,7 @@ def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterat
             f"{config.source} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
             f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
         )
+
+
+def _at(time_s: float | None) -> str:
+    return " at an unknown time" if time_s is None else f" at {time_s:.2f} s"

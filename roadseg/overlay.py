@@ -1,7 +1,12 @@
-"""Draw class maps over pictures: colour, legend, side by side."""
+"""Draw class maps over pictures: colour, outline, legend, side by side.
+
+Everything is drawn on the planes of Y, U and V, in the picture's own colour space. A sample of
+colour, which four pixels share, goes by the class of the top left one.
+"""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -9,13 +14,16 @@ from numpy.typing import NDArray
 
 from roadseg.config import ModelSpec
 from roadseg.errors import ConfigError
-
-Picture = NDArray[np.uint8]
+from roadseg.picture import ColorSpace, Picture, Plane
 
 OUTLINE_LEVEL = 235
-"""Grey level of the line between two classes."""
-GROUND_LEVEL = 24
+"""Grey level of the line between two classes; the line keeps a tint of what it lies on."""
+GROUND_LEVEL = 32
 """Grey level of the legend's ground; everything else in it is letters or swatches."""
+GROUND_OPACITY = 0.75
+"""How much of the road the legend's ground hides."""
+PLANE_STEPS = (1, 2, 2)
+"""Pixels a sample, along either side: Y has them all, U and V every second."""
 
 
 def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
@@ -61,72 +69,119 @@ class Overlay:
         self._outline = outline
         self._legend = legend
         self._side_by_side = side_by_side
-        self._legends: dict[tuple[int, int], tuple[Picture, NDArray[np.bool_]]] = {}
 
     def draw(self, picture: Picture, class_map: NDArray[np.uint8]) -> Picture:
-        """Return a painted copy of a picture (H, W, 3) RGB, given its class map (H, W).
+        """Return a painted copy of a picture, given its class map (H, W).
 
         Side by side, the result is twice as wide.
         """
-        painted = self._blend(picture, class_map)
+        height, width = picture.size_hw
+        left = width + width % 2 if self._side_by_side else 0  # even, as two pixels share a colour
+        canvas = Picture.empty((height, left + width), picture.space)
+        parts = [p[:, left // s :] for p, s in zip(canvas.planes, PLANE_STEPS, strict=True)]
+        self._blend(picture, class_map, parts)
         if self._outline:
-            self._add_outline(painted, class_map)
+            self._add_outline(parts[0], class_map, picture.space)
         if self._legend:
-            self._add_legend(painted)
+            self._add_legend(parts, picture.space)
         if self._side_by_side:
-            painted = cv2.hconcat([picture, painted])  # type: ignore[assignment]
-        return painted
+            original = picture.padded((height, left))
+            for target, plane in zip(canvas.planes, original.planes, strict=True):
+                target[:, : plane.shape[1]] = plane
+        return canvas
 
-    def _blend(self, picture: Picture, class_map: NDArray[np.uint8]) -> Picture:
-        colors = cv2.LUT(cv2.merge([class_map] * 3), self._color_table)
-        blended = cv2.addWeighted(picture, 1 - self._alpha, colors, self._alpha, 0)
-        if len(self._shown) == len(self._spec.class_names):
-            return blended  # type: ignore[return-value]
-        painted = picture.copy()
-        cv2.copyTo(blended, cv2.LUT(class_map, self._shown_table), painted)
-        return painted
+    def _blend(
+        self, picture: Picture, class_map: NDArray[np.uint8], targets: Sequence[Plane]
+    ) -> None:
+        """Mix the colours of the classes into the picture."""
+        half_map = np.ascontiguousarray(class_map[::2, ::2])
+        tables = color_tables(self._spec.palette, picture.space)
+        maps = (class_map, half_map, half_map)
+        for plane, ids, table, target in zip(picture.planes, maps, tables, targets, strict=True):
+            colors = cv2.LUT(ids, table)
+            cv2.addWeighted(plane, 1 - self._alpha, colors, self._alpha, 0, dst=target)
+            if len(self._shown) < len(self._spec.class_names):
+                cv2.copyTo(plane, cv2.LUT(ids, self._hidden_table), target)
 
     @cached_property
-    def _color_table(self) -> Picture:
-        table = np.zeros((1, 256, 3), np.uint8)
-        table[0, : len(self._spec.palette)] = self._spec.palette
+    def _hidden_table(self) -> NDArray[np.uint8]:
+        """Map each class that is not shown to 255 and the rest to 0."""
+        table = np.full(256, 255, np.uint8)
+        table[self._shown] = 0
         return table
 
     @cached_property
-    def _shown_table(self) -> Picture:
-        table = np.zeros(256, np.uint8)
-        table[self._shown] = 255
-        return table
-
-    @cached_property
-    def _region_table(self) -> Picture:
+    def _region_table(self) -> NDArray[np.uint8]:
         """Map each shown class to itself and the rest to one id."""
         table = np.full(256, 255, np.uint8)
         table[self._shown] = self._shown
         return table
 
-    def _add_outline(self, picture: Picture, class_map: NDArray[np.uint8]) -> None:
-        """Paint the pixels that differ from their left or upper neighbour, in place."""
+    def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
+        """Lighten the pixels that differ from their left or upper neighbour, in place."""
         regions = cv2.LUT(class_map, self._region_table)
         edges = np.zeros_like(class_map)
         edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
         below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
         cv2.bitwise_or(edges[1:], below, edges[1:])
-        cv2.copyTo(np.full_like(picture, OUTLINE_LEVEL), edges, picture)
+        level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
+        cv2.copyTo(np.full_like(luma, level), edges, luma)
 
-    def _add_legend(self, picture: Picture) -> None:
+    def _add_legend(self, planes: Sequence[Plane], space: ColorSpace) -> None:
         """Lay the legend over the top left corner, in place."""
-        size = picture.shape[:2]
-        if size not in self._legends:
-            entries = [(self._spec.class_names[i], self._spec.palette[i]) for i in self._shown]
-            legend = render_legend(entries, size)
-            self._legends[size] = legend, legend.max(axis=2, keepdims=True) == GROUND_LEVEL
-        legend, ground = self._legends[size]
-        margin = _text_px(size[0]) // 2
-        corner = picture[margin : margin + legend.shape[0], margin : margin + legend.shape[1]]
-        inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts the legend
-        # Swatches and letters stay at full strength, the ground lets the road shine through.
-        corner[:] = np.where(ground[inside], corner // 4 + GROUND_LEVEL, legend[inside])
+        height, width = planes[0].shape
+        entries = tuple((self._spec.class_names[i], self._spec.palette[i]) for i in self._shown)
+        margin = _text_px(height) // 4 * 2
+        for plane, layer, step in zip(
+            planes, legend_layers(entries, (height, width), space), PLANE_STEPS, strict=True
+        ):
+            start = margin // step
+            rows, columns = layer.kept.shape
+            corner = plane[start : start + rows, start : start + columns]
+            inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts it
+            corner[:] = np.rint(corner * layer.kept[inside] + layer.added[inside])
+
+
+@cache
+def color_tables(
+    palette: tuple[tuple[int, int, int], ...], space: ColorSpace
+) -> tuple[Plane, Plane, Plane]:
+    """Return tables (256,) from class id to Y, to U and to V."""
+    tables = np.zeros((3, 256), np.uint8)
+    tables[:, : len(palette)] = space.yuv(np.array(palette, np.uint8)).T
+    y, u, v = tables
+    return y, u, v
+
+
+class Layer(NamedTuple):
+    """What is laid over a plane: the plane times `kept`, plus `added`."""
+
+    kept: NDArray[np.float32]
+    added: NDArray[np.float32]
+
+
+@cache
+def legend_layers(
+    entries: tuple[tuple[str, tuple[int, int, int]], ...],
+    size_hw: tuple[int, int],
+    space: ColorSpace,
+) -> tuple[Layer, ...]:
+    """Return the legend for a picture of a size, for Y, U and V.
+
+    Swatches and letters are opaque, the ground lets the road shine through.
+    """
+    panel = render_legend(entries, size_hw)
+    ground = panel.max(axis=2) == GROUND_LEVEL
+    opacity = np.full(ground.shape, 1, np.float32)
+    opacity[ground] = GROUND_OPACITY
+    half = opacity.shape[1] // 2, opacity.shape[0] // 2
+    half_opacity = np.asarray(cv2.resize(opacity, half, interpolation=cv2.INTER_AREA), np.float32)
+    planes = Picture.from_rgb(panel, space).planes
+    opacities = (opacity, half_opacity, half_opacity)
+    return tuple(
+        Layer(1 - o, np.multiply(o, p, dtype=np.float32))
+        for o, p in zip(opacities, planes, strict=True)
+    )
 
 
 def _text_px(picture_height: int) -> int:
@@ -136,8 +191,11 @@ def _text_px(picture_height: int) -> int:
 
 def render_legend(
     entries: Sequence[tuple[str, tuple[int, int, int]]], size_hw: tuple[int, int]
-) -> Picture:
-    """Return a panel (h, w, 3) RGB with a swatch and a name for each entry, fit for a picture."""
+) -> NDArray[np.uint8]:
+    """Return a panel (h, w, 3) RGB with a swatch and a name for each entry, fit for a picture.
+
+    Its sides are even.
+    """
     text_px = _text_px(size_hw[0])
     pad, row = text_px // 2, round(text_px * 1.5)
     font = cv2.FontFace("sans")
@@ -146,8 +204,8 @@ def render_legend(
     ]  # (x, y, width, height) each
     widest = max(box[2] for box in boxes)
     swatch = round(text_px * 1.4)
-    shape = (row * len(entries) + 2 * pad, widest + swatch + 4 * pad, 3)
-    panel = np.full(shape, GROUND_LEVEL, np.uint8)
+    height, width = row * len(entries) + 2 * pad, widest + swatch + 4 * pad
+    panel = np.full((height + height % 2, width + width % 2, 3), GROUND_LEVEL, np.uint8)
     for i, (name, color) in enumerate(entries):
         top = pad + i * row
         middle = top + row // 2

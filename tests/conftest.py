@@ -11,8 +11,10 @@ import torch
 from hypothesis import settings
 from typer.main import get_command
 
+from roadseg.backends import BACKENDS
 from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
 from roadseg.cli import app
+from roadseg.config import InferConfig, ModelSpec
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
@@ -93,3 +95,20 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in seeds:
             write_pair(root, split, f"{seed:03d}", *scene(seed))
     return root
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferConfig:
+    """Settings to label a film without a network and with nothing drawn on it."""
+    monkeypatch.setitem(BACKENDS, "brightness", (".json", "brightness_backend", ""))
+    weights = tmp_path / "model" / "brightness.json"
+    weights.parent.mkdir()
+    weights.write_text(ModelSpec(arch="brightness", width=1).to_json())
+    return InferConfig(
+        source=tmp_path / "film.mp4",
+        out=tmp_path / "out.mp4",
+        weights=weights,
+        alpha=0,
+        outline=False,
+        legend=False,
+    )

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import pytest
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS, leaf_commands
 
@@ -86,6 +87,9 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
+        (["infer", SAMPLE, "a/drive.mp4"], "two films would be written to drive.overlay.mp4"),
+        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 films; give a folder"),
+        (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["evaluate", "--data", "nowhere"], "nowhere has no folder val/"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere has no folder train/"),
@@ -122,7 +126,7 @@ def test_wrong_usage_is_exit_code_2(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path, sent, code) -> None:
+def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, sent, code) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "roadseg", "infer", str(SAMPLE), "--masks", "masks"],
         cwd=tmp_path,
@@ -139,8 +143,10 @@ def test_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path, sent, code) ->
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert ("stopped; nothing was written" in errors) == (sent is signal.SIGINT)
-    assert list(tmp_path.iterdir()) == []
+    assert "drive.overlay.part.mp4, and --resume goes on" in errors
+    assert not (tmp_path / "drive.overlay.mp4").exists()
+    with av.open(tmp_path / "drive.overlay.part.mp4") as part:
+        assert len(list(part.decode(video=0))) >= 1
 
 
 def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> None:
@@ -167,13 +173,13 @@ def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> N
     assert [r["epoch"] for r in records] == list(range(1, len(records) + 1))
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
+def test_full_disk_is_one_line_and_leaves_what_it_took(tmp_path) -> None:
     # A limit on the size of files stands in for the disk: the kernel refuses the rest.
     done = subprocess.run(
         [
             "bash",
             "-c",
-            'ulimit -f 64; exec "$0" -m roadseg infer "$1" --size 96x64',
+            'ulimit -f 256; exec "$0" -m roadseg infer "$1" --size 96x64',
             sys.executable,
             SAMPLE,
         ],
@@ -184,7 +190,36 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
     )
     assert done.returncode == 1
     assert "drive.overlay.mp4 cannot be written (File too large)" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in done.stderr
+    with av.open(tmp_path / "drive.overlay.part.mp4") as part:
+        assert next(part.decode(video=0)).width == 960
+
+
+def test_several_films_go_into_a_folder_and_a_bad_one_does_not_stop_them(tmp_path) -> None:
+    (tmp_path / "bad.mp4").write_text("no film")
+    (tmp_path / "other.mp4").write_bytes(SAMPLE.read_bytes())
+    films = (SAMPLE, "bad.mp4", "other.mp4")
+    quick = ("--end", "0.2", "--size", "96x64", "--out", "labelled", "--masks", "masks")
+    done = roadseg("infer", *films, *quick, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bad.mp4 cannot be read as a video" in done.stderr
+    assert "1 of 3 films were not labelled" in done.stderr and "Traceback" not in done.stderr
+    assert [summary["frames"] for summary in json.loads(done.stdout)] == [5, 5]
+    names = sorted(path.name for path in (tmp_path / "labelled").iterdir())
+    assert names == ["drive.overlay.mp4", "other.overlay.mp4"]
+    assert len(list((tmp_path / "masks" / "other").iterdir())) == 5
+
+
+def test_film_comes_from_standard_input(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "roadseg", "infer", "-", "--end", "0.2", "--size", "96x64"],
+        cwd=tmp_path,
+        input=SAMPLE.read_bytes(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["stdin.overlay.mp4"]
 
 
 def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:

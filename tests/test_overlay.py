@@ -6,74 +6,118 @@ from hypothesis import strategies as st
 from roadseg.config import ModelSpec
 from roadseg.errors import ConfigError
 from roadseg.overlay import Overlay, class_ids, render_legend
+from roadseg.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 ALL = class_ids((), SPEC)
 
-scenes = st.integers(0, 2**32 - 1).map(
-    lambda seed: (
-        np.random.default_rng(seed).integers(0, 256, (24, 30, 3), np.uint8),
-        np.random.default_rng(seed + 1).integers(0, 11, (24, 30), np.uint8),
-    )
-)
+SPACES = (ColorSpace(1, False), ColorSpace(6, False), ColorSpace(6, True), ColorSpace(9, False))
 
 
-@given(scenes)
+def random_picture(size_hw: tuple[int, int], space: ColorSpace, seed: int) -> Picture:
+    rng = np.random.default_rng(seed)
+    picture = Picture.empty(size_hw, space)
+    for plane in picture.planes:
+        plane[:] = rng.integers(0, 256, plane.shape, np.uint8)
+    return picture
+
+
+@st.composite
+def scenes(draw) -> tuple[Picture, np.ndarray]:
+    """A picture of any size and space, and a class map."""
+    size = draw(st.tuples(st.integers(2, 31), st.integers(2, 31)))
+    seed = draw(st.integers(0, 2**32 - 1))
+    class_map = np.random.default_rng(seed).integers(0, 11, size, np.uint8)
+    return random_picture(size, draw(st.sampled_from(SPACES)), seed), class_map
+
+
+def maps_of_planes(class_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The class that each sample of Y, U and V goes by."""
+    return class_map, class_map[::2, ::2], class_map[::2, ::2]
+
+
+def assert_same(one: Picture, other: Picture) -> None:
+    assert one.space == other.space
+    for a, b in zip(one.planes, other.planes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@given(scenes())
 def test_alpha_zero_changes_nothing(scene) -> None:
     picture, class_map = scene
     drawn = Overlay(SPEC, shown=ALL, alpha=0, outline=False, legend=False).draw(picture, class_map)
-    np.testing.assert_array_equal(drawn, picture)
+    assert_same(drawn, picture)
 
 
-@given(scenes)
-def test_alpha_one_shows_the_palette(scene) -> None:
-    picture, class_map = scene
+@pytest.mark.parametrize("space", SPACES)
+def test_alpha_one_shows_the_palette(space) -> None:
+    class_map = np.repeat(np.arange(11, dtype=np.uint8), 4)[None].repeat(8, axis=0)
+    picture = random_picture((8, 44), space, 0)
     drawn = Overlay(SPEC, shown=ALL, alpha=1, outline=False, legend=False).draw(picture, class_map)
-    np.testing.assert_array_equal(drawn, np.array(SPEC.palette, np.uint8)[class_map])
+    difference = drawn.rgb()[4, 1::4].astype(int) - np.array(SPEC.palette)
+    assert np.abs(difference).max() <= 2  # YUV has fewer colours than RGB
 
 
-@given(scenes, st.floats(0, 1))
-def test_painted_pixels_are_the_weighted_mean(scene, alpha) -> None:
+@given(scenes(), st.floats(0, 1))
+def test_painted_samples_are_the_weighted_mean(scene, alpha) -> None:
     picture, class_map = scene
     drawn = Overlay(SPEC, shown=ALL, alpha=alpha, outline=False, legend=False).draw(
         picture, class_map
     )
-    colors = np.array(SPEC.palette, np.float64)[class_map]
-    expected = (1 - alpha) * picture + alpha * colors
-    assert np.abs(drawn - expected).max() <= 0.501  # rounding to whole levels
+    palette = picture.space.yuv(np.array(SPEC.palette, np.uint8)).astype(np.float64)
+    for i, ids in enumerate(maps_of_planes(class_map)):
+        expected = (1 - alpha) * picture.planes[i] + alpha * palette[ids, i]
+        assert np.abs(drawn.planes[i] - expected).max() <= 0.501  # rounding to whole levels
 
 
-@given(scenes)
-def test_classes_not_shown_keep_their_pixels(scene) -> None:
+@given(scenes())
+def test_classes_not_shown_keep_their_samples_to_the_bit(scene) -> None:
     picture, class_map = scene
     road = class_ids(("road",), SPEC)
     drawn = Overlay(SPEC, shown=road, alpha=0.7, outline=False, legend=False).draw(
         picture, class_map
     )
-    others = class_map != SPEC.class_names.index("road")
-    np.testing.assert_array_equal(drawn[others], picture[others])
+    for i, ids in enumerate(maps_of_planes(class_map)):
+        others = ids != SPEC.class_names.index("road")
+        np.testing.assert_array_equal(drawn.planes[i][others], picture.planes[i][others])
 
 
-def test_input_picture_is_left_alone() -> None:
-    picture = np.full((200, 300, 3), 90, np.uint8)
-    Overlay(SPEC, shown=ALL, alpha=0.5).draw(picture, np.zeros((200, 300), np.uint8))
-    assert (picture == 90).all()
+@given(scenes())
+def test_input_picture_is_left_alone(scene) -> None:
+    picture, class_map = scene
+    before = [plane.copy() for plane in picture.planes]
+    Overlay(SPEC, shown=ALL, alpha=0.5, side_by_side=True).draw(picture, class_map)
+    for plane, was in zip(picture.planes, before, strict=True):
+        np.testing.assert_array_equal(plane, was)
 
 
-def test_side_by_side_has_the_untouched_picture_on_the_left() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
-    overlay = Overlay(SPEC, shown=ALL, alpha=0.5, side_by_side=True)
-    drawn = overlay.draw(picture, np.zeros((64, 80), np.uint8))
-    assert drawn.shape == (64, 160, 3)
-    np.testing.assert_array_equal(drawn[:, :80], picture)
+@given(scenes())
+def test_side_by_side_has_the_untouched_picture_on_the_left(scene) -> None:
+    picture, class_map = scene
+    height, width = picture.size_hw
+    drawn = Overlay(SPEC, shown=ALL, alpha=0.5, side_by_side=True).draw(picture, class_map)
+    alone = Overlay(SPEC, shown=ALL, alpha=0.5).draw(picture, class_map)
+    assert drawn.size_hw == (height, width + width % 2 + width)
+    for plane, left, right in zip(drawn.planes, picture.planes, alone.planes, strict=True):
+        np.testing.assert_array_equal(plane[:, : left.shape[1]], left)
+        np.testing.assert_array_equal(plane[:, -right.shape[1] :], right)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (90, 160), (540, 960), (2160, 3840)])
+@pytest.mark.parametrize("size", [(16, 16), (91, 161), (540, 960), (2160, 3840)])
 def test_legend_fits_any_picture(size) -> None:
-    picture = np.full((*size, 3), 90, np.uint8)
+    picture = random_picture(size, SPACES[0], 0)
     drawn = Overlay(SPEC, shown=ALL, alpha=0.0).draw(picture, np.zeros(size, np.uint8))
-    assert drawn.shape == picture.shape
-    assert (drawn != picture).any()
+    assert drawn.size_hw == size
+    assert (drawn.planes[0] != picture.planes[0]).any()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_legend_in_the_film_has_the_colours_of_the_classes(space) -> None:
+    picture = random_picture((540, 960), space, 0)
+    drawn = Overlay(SPEC, shown=ALL, alpha=0.0).draw(picture, np.zeros((540, 960), np.uint8)).rgb()
+    for color in SPEC.palette:
+        near = np.abs(drawn.astype(int) - color).max(axis=2) <= 2
+        assert near.sum() > 100
 
 
 def test_legend_shows_each_colour_once() -> None:
@@ -82,13 +126,13 @@ def test_legend_shows_each_colour_once() -> None:
         assert (panel == color).all(axis=2).sum() > 100
 
 
-@given(scenes)
+@given(scenes())
 def test_outline_lies_where_a_shown_class_begins_and_nowhere_else(scene) -> None:
     picture, class_map = scene
+    picture.planes[0][:] //= 2  # so that no pixel has the line's level
     road = SPEC.class_names.index("road")
     overlay = Overlay(SPEC, shown=frozenset({road}), alpha=0, outline=True, legend=False)
-    drawn = overlay.draw(picture // 2, class_map)  # halved, so that no pixel has the line's level
-    lined = (drawn == 235).all(axis=2)
+    lined = overlay.draw(picture, class_map).planes[0] >= 215
     member = np.pad(class_map == road, ((1, 0), (1, 0)), mode="edge")
     here, above, left = member[1:, 1:], member[:-1, 1:], member[1:, :-1]
     np.testing.assert_array_equal(lined, (here != above) | (here != left))

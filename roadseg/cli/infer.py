@@ -1,12 +1,22 @@
 """`roadseg infer`."""
 
+import contextlib
 import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from roadseg.config import InferConfig
+from roadseg.errors import ConfigError, RoadsegError
+from roadseg.files import make_folder
+from roadseg.video.encoding import FORMATS
 
 if TYPE_CHECKING:
     from roadseg.infer import InferResult
@@ -16,10 +26,21 @@ LEAST_SHOWN_SHARE = 0.0005
 
 
 def infer(
-    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="Film to label.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO",
+            help="Films to label: files, addresses (https, rtsp), folders of images, patterns such "
+            "as 'drive/*.png' in quotes, or - for standard input.",
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Film to write.", show_default="VIDEO.overlay.mp4 in the current folder"),
+        typer.Option(
+            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "films.",
+            show_default="VIDEO.overlay.mp4 in the current folder; .mkv if VIDEO is one",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
@@ -57,6 +78,27 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
     ] = None,
+    fps: Annotated[
+        str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
+    ] = str(InferConfig.image_fps),
+    codec: Annotated[
+        str | None,
+        typer.Option(help="Codec: h264, hevc, vp9, av1.", show_default="h264; in a .webm vp9"),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality, less is better.",
+            show_default="by the codec, at most about 1.5 times the film's bit rate",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="The encoder's trade of time for size: ultrafast..veryslow, or a number.",
+            show_default="a quick one",
+        ),
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", help="Where to begin.")
     ] = InferConfig.start_s,
@@ -64,6 +106,15 @@ def infer(
         float | None,
         typer.Option(metavar="SECONDS", help="Where to stop.", show_default="the end"),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first damage in the film.")
+    ] = InferConfig.strict,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from where an unfinished run with the same settings stopped."
+        ),
+    ] = InferConfig.resume,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output that exists.")
     ] = InferConfig.overwrite,
@@ -77,32 +128,129 @@ def infer(
     """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
     from roadseg.imaging import parse_size
 
-    config = InferConfig(
-        source=source,
-        out=out or Path(f"{source.stem}.overlay.mp4"),
-        weights=weights or default_weights(),
-        backend=backend,
-        size_hw=parse_size(size) if size else None,
-        alpha=alpha,
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
-        outline=outline,
-        legend=legend,
-        side_by_side=side_by_side,
-        masks=masks,
-        start_s=start,
-        end_s=end,
-        overwrite=overwrite,
-    )
-    result = _run(config, quiet=quiet or as_json)
+    settings = {
+        "weights": weights or default_weights(),
+        "backend": backend,
+        "size_hw": parse_size(size) if size else None,
+        "alpha": alpha,
+        "classes": tuple(name.strip() for name in classes.split(",")) if classes else (),
+        "outline": outline,
+        "legend": legend,
+        "side_by_side": side_by_side,
+        "image_fps": parse_rate(fps),
+        "codec": codec,
+        "crf": crf,
+        "preset": preset,
+        "start_s": start,
+        "end_s": end,
+        "strict": strict,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    with received(sources) as films:
+        jobs = plan(films, out, masks, settings)
+        results, failed = _run_all(jobs, silent=quiet or as_json)
     if as_json:
-        typer.echo(json.dumps(_as_json(result), indent=2))
-    elif not quiet:
-        _show(result)
-    for warning in result.warnings:
-        typer.echo(f"roadseg: warning: {warning}", err=True)
+        summaries = [_as_json(result) for result in results]
+        typer.echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
+    if failed:
+        typer.echo(f"roadseg: {failed} of {len(jobs)} films were not labelled", err=True)
+        raise typer.Exit(1)
 
 
-def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
+@contextlib.contextmanager
+def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
+    """Give films as `InferConfig` takes them; what comes on standard input is put into a file.
+
+    Most formats can only be read by jumping about, and their sound is read beside the pictures.
+    """
+    with contextlib.ExitStack() as stack:
+        films: list[Path | str] = []
+        for source in sources:
+            if source == "-":
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                with (folder / "stdin").open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+                films.append(folder / "stdin")
+            else:
+                films.append(source if "://" in source else Path(source))
+        yield films
+
+
+def plan(
+    films: Sequence[Path | str],
+    out: Path | None,
+    masks: Path | None,
+    settings: Mapping[str, Any],
+) -> list[InferConfig]:
+    """Return the settings for each film: where there are several, `out` and `masks` are folders.
+
+    Raises:
+        ConfigError: A setting cannot be used, or two films would get the same name.
+        OutputError: The folder for several films cannot be made.
+    """
+    if len(films) == 1:
+        name = out or overlay_name(films[0])
+        return [InferConfig(source=films[0], out=name, masks=masks, **settings)]
+    folder = out or Path()
+    if folder.suffix.lower() in FORMATS:
+        raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
+    make_folder(folder)
+    jobs: list[InferConfig] = []
+    for film in films:
+        name = folder / overlay_name(film)
+        of_film = masks / name.stem.removesuffix(".overlay") if masks else None
+        if any(name == job.out for job in jobs):
+            raise ConfigError(f"two films would be written to {name}; label them one by one")
+        jobs.append(InferConfig(source=film, out=name, masks=of_film, **settings))
+    if masks:
+        make_folder(masks)
+    return jobs
+
+
+def overlay_name(film: Path | str) -> Path:
+    """Return the name of a film's overlay; an .mkv stays one, as it can hold what it held."""
+    path = Path(urlsplit(film).path) if isinstance(film, str) else film
+    if any(w in path.name for w in "*?[") and not path.exists():
+        path = path.parent  # the images of a folder
+    suffix = ".mkv" if path.suffix.lower() == ".mkv" else ".mp4"
+    return Path(f"{path.stem or path.resolve().stem or 'film'}.overlay{suffix}")
+
+
+def parse_rate(text: str) -> Fraction:
+    """Return a frame rate as users write it.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"--fps is {text!r}; give a number, such as 25 or 30000/1001") from error
+
+
+def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferResult"], int]:
+    """Label one film after the other; of several, a bad one does not stop the rest."""
+    results, failed = [], 0
+    for number, job in enumerate(jobs, 1):
+        place = f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
+        try:
+            result = _run(job, place, quiet=silent)
+        except RoadsegError as error:
+            if len(jobs) == 1:
+                raise
+            typer.echo(f"roadseg: {error}", err=True)
+            failed += 1
+            continue
+        results.append(result)
+        if not silent:
+            _show(result)
+        for warning in result.warnings:
+            typer.echo(f"roadseg: warning: {warning}", err=True)
+    return results, failed
+
+
+def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -113,6 +261,7 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
     )
 
     from roadseg.infer import infer as label
+    from roadseg.video.part import part_path
 
     columns = (
         TextColumn("{task.description}"),
@@ -125,7 +274,7 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(config.source.name, total=None, fps=0.0)
+        task = progress.add_task(f"{Path(config.source).name}{place}", total=None, fps=0.0)
 
         def on_frame(done: int, total: int | None) -> None:
             elapsed_s = progress.tasks[task].elapsed or 0
@@ -134,8 +283,15 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except KeyboardInterrupt:
-            console.print("stopped; nothing was written", style="bold")
+        except BaseException:  # Ctrl-C and a full disk alike
+            part = part_path(config.out)
+            if part.exists():
+                console.print(
+                    f"stopped; what was labelled so far is in {part}, and --resume goes on from "
+                    "there",
+                    style="bold",
+                    soft_wrap=True,
+                )
             raise
 
 
@@ -163,6 +319,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
     return {
         "out": str(result.out),
         "frames": result.frames,
+        "kept_frames": result.kept_frames,
         "wall_s": round(result.wall_s, 3),
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},

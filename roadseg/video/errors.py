@@ -11,7 +11,7 @@ from roadseg.files import output_errors
 
 
 @contextlib.contextmanager
-def read_errors(path: Path) -> Iterator[None]:
+def read_errors(path: Path | str) -> Iterator[None]:
     """Translate errors of reading `path`."""
     try:
         yield
@@ -21,6 +21,10 @@ def read_errors(path: Path) -> Iterator[None]:
         raise VideoError(f"{path} is a folder; give a video file") from error
     except PermissionError as error:
         raise VideoError(f"{path} may not be read; change its permissions") from error
+    except av.error.ExitError as error:
+        raise VideoError(
+            f"{path} sent nothing for too long; check the address and the network"
+        ) from error
     except av.FFmpegError as error:
         raise VideoError(
             f"{path} cannot be read as a video ({error.strerror}); give an intact video file, "

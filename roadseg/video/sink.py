@@ -1,43 +1,59 @@
-"""Write a film: H.264 that plays everywhere, the frames' own timestamps, the source's sound."""
+"""Write a film: at the frames' own times, with all that its source has besides pictures.
+
+While it is written, the film has another name (`part_path`) and a form that plays wherever it is
+cut off; it is brought to its last form and takes its name when it is whole.
+"""
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
 from fractions import Fraction
+from math import floor, inf
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
-from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
 from roadseg.files import replacing, temporary_path
 from roadseg.frame import Frame
-from roadseg.video.errors import read_errors, write_errors
-from roadseg.video.source import VideoInfo, seek
+from roadseg.picture import PIXEL_FORMAT, Picture
+from roadseg.video.companions import (
+    KINDS,
+    Companions,
+    Tags,
+    copy_stream,
+    read_tags,
+    shifted_chapters,
+)
+from roadseg.video.encoding import FRAGMENTED, SILENCE, Encoding
+from roadseg.video.errors import write_errors
+from roadseg.video.part import note_settings, part_path, remove_part, whole_gops, with_dts
+from roadseg.video.source import ReadLog, VideoInfo
 
-SUFFIXES = (".mp4", ".mov", ".mkv")
-CRF = 20
-"""Constant quality of x264: 0 is lossless, 51 is worst; around 20 the eye sees no loss."""
-PRESET = "veryfast"
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
 FAR_START_S = 1.0
 """A film whose clock starts later than this is moved to zero: recorders start anywhere."""
-TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+"""What makes MP4 play wherever it is cut off."""
+INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags"}
+"""What makes MP4 play while it loads, and keep tags of any name."""
+TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled"}
+"""What keeps Matroska from moving a film whose sound begins a little before it."""
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
     """Find out early whether `path` can be written.
 
     Raises:
         VideoError: Its suffix is none of ours, or it exists.
+        ConfigError: It cannot be encoded so.
         OutputError: Its folder takes no files.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise VideoError(
-            f"{path} has the suffix {path.suffix!r}; use one of: {', '.join(SUFFIXES)}"
-        )
+    encoding.codec_for(path)
     if path.is_dir():
         raise VideoError(f"{path} is a folder; give a file name")
     if path.exists() and not overwrite:
@@ -53,27 +69,49 @@ class VideoWriter:
 
     Args:
         path: File to write.
-        source: Film that the frames and the sound come from.
+        source: Film that the frames and all else come from.
+        log: Where the source's reader notes the time of its first frame.
+        encoding: Codec and quality.
         start_s: Time in the source at which the frames begin, counted from its first frame.
         end_s: Time at which they end; None is the source's end.
+        record: What to note beside the part, for a run that goes on from it.
+        resume: Keep what an unfinished run left; the frames that come go behind it.
     """
 
     def __init__(
-        self, path: Path, source: VideoInfo, start_s: float = 0.0, end_s: float | None = None
+        self,
+        path: Path,
+        source: VideoInfo,
+        log: ReadLog,
+        encoding: Encoding,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        record: Mapping[str, str] | None = None,
+        resume: bool = False,
     ) -> None:
         self._path = path
         self._source = source
+        self._log = log
+        self._encoding = encoding
+        self._codec = encoding.codec_for(path)
+        self._is_mp4 = path.suffix.lower() in FRAGMENTED
         self._start_s, self._end_s = start_s, end_s
+        self._part = part_path(path)
+        self._record = record
+        self._resume = resume
         self._offset = 0
         self._stream: av.VideoStream | None = None
+        self._last_dts: Fraction | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, write_errors(self._path):
-            options = {"movflags": "+faststart"} if self._path.suffix.lower() != ".mkv" else {}
-            temporary = stack.enter_context(replacing(self._path))
-            self._container = stack.enter_context(av.open(temporary, "w", options=options))
-            self._sound = Sound(self._source, self._container, self._start_s, self._end_s)
-            stack.enter_context(self._sound)
+            options = {"flush_packets": "1", **(IN_PIECES if self._is_mp4 else TIMES_AS_THEY_ARE)}
+            name = temporary_path(self._part) if self._resume else self._part
+            self._container = stack.enter_context(av.open(name, "w", container_options=options))
+            self._companions = stack.enter_context(
+                Companions(self._source, self._container, self._start_s, self._end_s)
+            )
             self._exits = stack.pop_all()
         return self
 
@@ -83,12 +121,18 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with write_errors(self._path):
-            if kind is None:
-                with self._exits:  # closes the file, then gives it its name
+        if kind is None:
+            with write_errors(self._path):
+                with self._exits:
                     self._finish()
-            else:
-                self._exits.__exit__(kind, error, traceback)  # closes the file and removes it
+                self._publish()
+            return
+        # What ended the run is what counts: a full disk refuses the last pictures too.
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            if self._stream is not None:
+                self._mux(self._stream.encode(None))
+        if self._resume:
+            temporary_path(self._part).unlink(missing_ok=True)
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time.
@@ -98,161 +142,107 @@ class VideoWriter:
             OutputError: The file cannot be written.
         """
         with write_errors(self._path):
-            if self._stream is None:
-                self._stream = self._open_stream(frame)
-                self._sound.open_streams()
-            picture = _even(frame.picture)
-            rgb = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            encoded = rgb.reformat(
-                format="yuv420p",
-                interpolation=TO_YUV,
-                dst_colorspace=self._source.matrix,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-            )
+            self._stream = self._stream or self._begin(frame)
+            encoded = _even(frame.picture).frame
             encoded.pts, encoded.time_base = frame.pts - self._offset, frame.time_base
-            self._sound.copy_until(frame.time_s)
-            self._container.mux(self._stream.encode(encoded))
+            self._companions.copy_until(frame.time_s)
+            self._mux(self._stream.encode(encoded))
 
-    def _open_stream(self, frame: Frame) -> av.VideoStream:
-        if self._start_s > 0 or frame.time_s > FAR_START_S:
-            self._offset = frame.pts  # a cut begins at zero, and so does its sound
-            self._sound.begin_at(frame.time_s)
-        height, width = _even(frame.picture).shape[:2]
+    def _begin(self, frame: Frame) -> av.VideoStream:
+        """Add all streams to the file, and what an unfinished run wrote."""
+        first_pts = frame.pts if self._log.first_pts is None else self._log.first_pts
+        first_s = float(first_pts * frame.time_base)
+        if self._start_s > 0 or first_s > FAR_START_S:
+            self._offset = first_pts  # a cut begins at zero, and so does its sound
+            self._companions.begin_at(first_s)
+        stream = self._add_stream(frame)
+        self._companions.open_streams()
+        if self._record is not None:
+            note_settings(self._path, self._record)
+        if self._resume:
+            for packet in whole_gops(self._part):
+                assert packet.pts is not None and packet.time_base is not None
+                packet.stream = stream
+                offset_s = self._offset * frame.time_base
+                self._companions.copy_until(float(packet.pts * packet.time_base + offset_s))
+                self._mux([packet])
+            temporary_path(self._part).replace(self._part)  # what follows goes there too
+        return stream
+
+    def _add_stream(self, frame: Frame) -> av.VideoStream:
+        picture = _even(frame.picture)
+        height, width = picture.size_hw
+        scale = height * width / (self._source.size_hw[0] * self._source.size_hw[1])
+        bit_rate = self._source.bit_rate and self._source.bit_rate * scale
+        fps = self._source.fps
+        os.environ |= SILENCE
         stream = self._container.add_stream(
-            "libx264", rate=self._source.fps, options={"crf": str(CRF), "preset": PRESET}
+            self._codec.encoder,
+            rate=fps,
+            options=self._encoding.options(self._codec, fps, height * width, bit_rate),
         )
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
         context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = self._source.matrix, ColorRange.MPEG
+        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
         context.color_primaries, context.color_trc = self._source.primaries, self._source.transfer
         return stream
+
+    def _mux(self, packets: "list[av.Packet[Any]]") -> None:
+        """Write packets of the video stream, those of two encoders' joint in order."""
+        for packet in packets:
+            assert packet.dts is not None and packet.time_base is not None
+            dts = packet.dts * packet.time_base
+            if self._last_dts is not None and dts <= self._last_dts:
+                packet.dts = floor(self._last_dts / packet.time_base) + 1
+                dts = packet.dts * packet.time_base
+            self._last_dts = dts
+            self._container.mux(packet)
 
     def _finish(self) -> None:
         if self._stream is None:
             raise VideoError(
                 f"{self._source.path} has no frame between --start and --end; choose other times"
             )
-        self._container.mux(self._stream.encode(None))
-        self._sound.copy_until(float("inf"))
+        self._mux(self._stream.encode(None))
+        self._companions.copy_until(float("inf"))
+
+    def _publish(self) -> None:
+        """Bring the part to its last form and name."""
+        with replacing(self._path) as temporary:
+            self._remux(temporary)
+        remove_part(self._path)
+
+    def _remux(self, target: Path) -> None:
+        tags = read_tags(self._source)
+        options = INDEX_IN_FRONT if self._is_mp4 else TIMES_AS_THEY_ARE
+        with av.open(self._part) as part, av.open(target, "w", container_options=options) as film:
+            film.metadata.update(tags.film)
+            film.set_chapters(self._chapters(tags))
+            streams = {
+                stream.index: copy_stream(stream, film, self._path)
+                for stream in part.streams
+                if stream.type in ("video", *KINDS)
+            }
+            pictures = streams[part.streams.video[0].index]
+            pictures.metadata.update(tags.pictures)
+            if self._is_mp4 and self._codec.mp4_tag:
+                pictures.codec_context.codec_tag = self._codec.mp4_tag
+            for packet in with_dts(part.demux([part.streams[index] for index in streams])):
+                packet.stream = streams[packet.stream.index]
+                film.mux(packet)
+
+    def _chapters(self, tags: Tags) -> "list[Chapter]":
+        first_s = self._source.start_s + self._start_s if self._start_s > 0 else -inf
+        last_s = inf if self._end_s is None else self._source.start_s + self._end_s
+        return shifted_chapters(
+            tags.chapters, first_s, last_s, float(self._offset * self._source.time_base)
+        )
 
 
-class Sound:
-    """The audio streams of a source, copied packet by packet into another file.
-
-    Args:
-        source: Film whose sound is copied.
-        target: File to copy it into.
-        start_s: Where a cut begins, counted from the film's first frame.
-        end_s: Where it ends; None is the source's end.
-    """
-
-    def __init__(
-        self,
-        source: VideoInfo,
-        target: av.container.OutputContainer,
-        start_s: float,
-        end_s: float | None,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._seek_s = source.start_s + start_s if start_s > 0 else None
-        self._first_s = float("-inf")
-        self._last_s = float("inf") if end_s is None else source.start_s + end_s
-        self._pending: av.Packet[Any] | None = None
-        self._offset_s = 0.0
-        self._streams: dict[int, av.AudioStream] = {}
-        self._packets: Iterator[av.Packet[Any]] = iter(())
-
-    def __enter__(self) -> Self:
-        with read_errors(self._source.path):
-            self._container = av.open(self._source.path)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._container.close()
-
-    def begin_at(self, time_s: float) -> None:
-        """Leave out what sounds before a time, and let that time be zero."""
-        self._first_s = self._offset_s = time_s
-
-    def open_streams(self) -> None:
-        """Add the source's audio streams to the target, before its first packet is written.
-
-        Raises:
-            VideoError: The target's format cannot hold them.
-        """
-        inputs = list(self._container.streams.audio)
-        for stream in inputs:
-            try:
-                self._streams[stream.index] = self._target.add_stream_from_template(stream)
-            except ValueError as error:
-                raise VideoError(
-                    f"{self._source.path} has {stream.codec_context.name} sound, which "
-                    f"{self._target.format.name} cannot hold; choose an --out that ends in "
-                    ".mov or .mkv"
-                ) from error
-        if inputs:
-            self._packets = self._demux(inputs)
-
-    def copy_until(self, time_s: float) -> None:
-        """Copy the packets that start before a time, so that sound and picture lie side by side."""
-        while (packet := self._pending or self._next()) is not None:
-            start_s = _start_s(packet)
-            if start_s > time_s:
-                self._pending = packet
-                return
-            self._pending = None
-            if self._first_s <= start_s < self._last_s:
-                self._mux(packet)
-
-    def _demux(self, inputs: list[av.AudioStream]) -> Iterator["av.Packet[Any]"]:
-        """Yield the packets from the beginning of the cut on, and perhaps some before it."""
-        if self._seek_s is not None and seek(self._container, inputs[0], self._seek_s):
-            packets = _timed(self._container.demux(inputs))
-            first = next(packets, None)
-            if first is not None and _start_s(first) <= self._seek_s:
-                yield first
-                yield from packets
-                return
-        if self._seek_s is not None:  # the format cannot seek, or went too far
-            self._container.seek(0)
-        yield from _timed(self._container.demux(inputs))
-
-    def _next(self) -> "av.Packet[Any] | None":
-        with read_errors(self._source.path):
-            return next(self._packets, None)
-
-    def _mux(self, packet: "av.Packet[Any]") -> None:
-        if self._offset_s:
-            assert packet.time_base is not None and packet.dts is not None
-            units = int(Fraction(self._offset_s) / packet.time_base)
-            packet.dts -= units
-            packet.pts = packet.dts if packet.pts is None else packet.pts - units
-        packet.stream = self._streams[packet.stream.index]
-        self._target.mux(packet)
-
-
-def _timed(packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
-    """Leave out packets without a time: the empty one at a stream's end is such."""
-    return (packet for packet in packets if packet.dts is not None)
-
-
-def _start_s(packet: "av.Packet[Any]") -> float:
-    assert packet.dts is not None and packet.time_base is not None
-    return float(packet.dts * packet.time_base)
-
-
-def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat the last row or column where a side is odd: halved chroma needs even sides."""
-    height, width = picture.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return picture
-    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _even(picture: Picture) -> Picture:
+    """Repeat the last row or column where a side is odd: encoders of halved chroma want it so."""
+    height, width = picture.size_hw
+    return picture.padded((height + height % 2, width + width % 2))

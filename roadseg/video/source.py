@@ -1,41 +1,48 @@
-"""Read a film: what it is, and its frames one by one with their timestamps."""
+"""Read a film: what it is, and its frames one by one with their timestamps.
+
+A film is a file, an address on the network, or a series of images.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation
-from numpy.typing import NDArray
+from av.video.reformatter import ColorRange
 
 from roadseg.errors import VideoError
 from roadseg.frame import Frame
+from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors
+from roadseg.video.images import find_images, is_series, read_images
 
-BT709, BT470BG, SMPTE170M = 1, 5, 6
-"""Codes of colour matrices in ITU-T H.273; the last two are both BT.601."""
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
-TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-"""Conversion without FFmpeg's usual bias: with less, a film comes back one level darker."""
-DAMAGE_LIMIT = 100
-"""Packets in a row that may fail to decode before a film counts as unreadable."""
+USUAL_FPS = Fraction(25)
+"""Frame rate of a film that tells none, and of images."""
+NETWORK_TIMEOUT_S = 10.0
+"""Seconds of silence after which an address on the network counts as dead."""
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
+"""Beginnings of addresses that cannot be read from the same place twice."""
+QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+"""Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What a film says about itself."""
 
-    path: Path
-    """Where it lies."""
-    stream_index: int
-    """Which of the file's streams is the film; a cover picture is none."""
+    path: Path | str
+    """Where it lies: a file, folder or pattern, or as text its address."""
     size_hw: tuple[int, int]
-    """Height and width in pixels as shown, after rotation."""
+    """Height and width in pixels as shown, once upright."""
+    orientation: tuple[int, int, int, int]
+    """How to turn its pictures upright, as `Picture.turned` takes it."""
     pixel_aspect: Fraction
-    """Width of a pixel over its height, after rotation."""
+    """Width of a pixel over its height, once upright."""
     fps: Fraction
     """Average frame rate."""
     time_base: Fraction
@@ -46,67 +53,145 @@ class VideoInfo:
     """Time at which the last frame should end, where the file tells."""
     frame_count: int | None
     """Frames, where the file tells."""
-    matrix: int
-    """Colour matrix, tagged or taken for granted, as a code of H.273."""
+    space: ColorSpace
+    """Matrix and range of its colours, tagged or taken for granted."""
     primaries: int
     """Colour primaries as tagged, as a code of H.273."""
     transfer: int
     """Transfer characteristics as tagged, as a code of H.273."""
+    bits: int
+    """Bits a sample."""
+    stream_index: int = 0
+    """Which of the file's streams is the film; a cover picture is none."""
+    bit_rate: int | None = None
+    """Bits a second of the pictures, where the file tells."""
+    images: tuple[Path, ...] = ()
+    """The files, where it is a series of images."""
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it is a container that can be read anew, for its sound and tags."""
+        scheme = str(self.path).partition("://")[0]
+        is_live = isinstance(self.path, str) and scheme in LIVE_SCHEMES
+        return not self.images and not is_live
 
 
 @dataclass
 class ReadLog:
     """What was found while reading."""
 
+    first_pts: int | None = None
+    """Time of the first frame of the film or cut."""
     damaged_packets: int = 0
     """Packets that did not decode."""
+    damaged_frames: int = 0
+    """Frames that the decoder patched up."""
     first_damage_s: float | None = None
-    """Time of the first of them, where known."""
+    """Time of the first of either, where known."""
+    unreadable: list[Path] = field(default_factory=list)
+    """Images that were left out."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
+    resized_frames: int = 0
+    """Frames of another size than the first, brought to its size."""
+    interlaced_frames: int = 0
+    """Frames of two fields, taken half a frame's time apart."""
     read_until_s: float | None = None
     """Time at which the last frame read ends."""
     reached_end: bool = False
     """Whether the file was read to its end."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether anything was damaged."""
+        return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
 
-def probe(path: Path) -> VideoInfo:
+    def note_damage(self, time_s: float | None) -> None:
+        """Keep the time of the first damage."""
+        if self.first_damage_s is None:
+            self.first_damage_s = time_s
+
+
+def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
     """Open a film far enough to know it.
 
+    Args:
+        source: File, folder or pattern of images, or as text an address.
+        image_fps: Images a second, where it is a series of them.
+
     Raises:
-        VideoError: There is no such file, it is no video, or nothing in it decodes.
+        VideoError: There is no such film, it is none, or nothing in it decodes.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); give a video file")
-    with read_errors(path), av.open(path) as container:
-        stream = _film_stream(container, path)
+    if isinstance(source, Path):
+        if is_series(source):
+            return _probe_images(source, image_fps)
+        if source.is_file() and source.stat().st_size == 0:
+            raise VideoError(f"{source} is empty (0 bytes); give a video file")
+    with read_errors(source), open_input(source) as container:
+        stream = _film_stream(container, source)
         first = next(_decode_all(container, stream, ReadLog()), None)
         if first is None:
-            raise VideoError(f"{path} holds no frame that decodes; give an intact video file")
+            raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
         assert stream.time_base is not None and first.pts is not None
         start_s = float(first.pts * stream.time_base)
-        aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)
-        lies = first.rotation % 180 != 0
         return VideoInfo(
-            path=path,
+            path=source,
             stream_index=stream.index,
-            size_hw=(first.width, first.height) if lies else (first.height, first.width),
-            pixel_aspect=1 / aspect if lies else aspect,
             fps=_frame_rate(stream),
             time_base=stream.time_base,
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
-            matrix=_matrix(first),
-            primaries=int(first.color_primaries),
-            transfer=int(first.color_trc),
+            bit_rate=stream.codec_context.bit_rate or container.bit_rate or None,
+            **_look(first, stream.sample_aspect_ratio or Fraction(1)),
         )
 
 
+def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
+    paths = find_images(source)
+    first = next(read_images(paths, fps, []), None)
+    if first is None:
+        raise VideoError(f"{source} holds no image that can be read; give intact files")
+    return VideoInfo(
+        path=source,
+        images=paths,
+        fps=fps,
+        time_base=1 / fps,
+        start_s=0.0,
+        end_s=float(len(paths) / fps),
+        frame_count=len(paths),
+        **_look(first, Fraction(1)),
+    )
+
+
+def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
+    """Return what a film's first frame tells of all of them, as fields of `VideoInfo`."""
+    orientation = _orientation(frame)
+    lies = orientation[0] == 0
+    return {
+        "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
+        "orientation": orientation,
+        "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
+        "space": _color_space(frame),
+        "primaries": int(frame.color_primaries),
+        "transfer": int(frame.color_trc),
+        "bits": max(component.bits for component in frame.format.components),
+    }
+
+
+def open_input(source: Path | str) -> av.container.InputContainer:
+    """Open a file, or an address that is given up when it is silent for too long."""
+    return av.open(source, timeout=NETWORK_TIMEOUT_S if isinstance(source, str) else None)
+
+
 def decode(
-    info: VideoInfo, log: ReadLog, start_s: float = 0.0, end_s: float | None = None
+    info: VideoInfo,
+    log: ReadLog,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    skip: int = 0,
 ) -> Iterator[Frame]:
-    """Yield the frames of a film, upright, in RGB, each later than the one before.
+    """Yield the frames of a film, upright, each later than the one before.
 
     A packet that does not decode is left out and counted in `log`. A frame without a time, or with
     one that does not increase, is put right behind the one before it and counted too.
@@ -116,9 +201,10 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
+        skip: Frames to leave out after that; they are decoded, so that the count is exact.
 
     Raises:
-        VideoError: The film cannot be opened, or nothing decodes any more.
+        VideoError: The film cannot be opened.
     """
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
@@ -133,14 +219,22 @@ def decode(
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
             assert decoded.pts is not None  # _decode_all sees to it
-            picture = _upright_rgb(decoded, info)
+            if log.first_pts is None:
+                log.first_pts = decoded.pts
+            if skip > 0:
+                skip -= 1
+                continue
+            picture = _upright_picture(decoded, info, log)
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
         log.reached_end = True
 
 
 def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
-    with av.open(info.path) as container:
+    if info.images:
+        yield from read_images(info.images, info.fps, log.unreadable)
+        return
+    with open_input(info.path) as container:
         stream = container.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         stream.thread_type = "AUTO"
@@ -153,7 +247,8 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
                 yield from frames
                 return
     # Some formats cannot seek, or land behind the time: then only the long way is left.
-    log.damaged_packets, log.first_damage_s, log.retimed_frames = 0, None, 0
+    log.damaged_packets, log.damaged_frames, log.first_damage_s = 0, 0, None
+    log.retimed_frames = 0
     yield from _decode_from(info, log, None)
 
 
@@ -172,32 +267,44 @@ def _decode_all(
 ) -> Iterator[av.VideoFrame]:
     """Yield every frame that decodes, each with a time later than the one before."""
     assert stream.time_base is not None
-    failures, last_pts = 0, None
+    last_pts = None
     step = max(round(1 / _frame_rate(stream) / stream.time_base), 1)
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.InvalidDataError as error:
-            failures += 1
-            log.damaged_packets += 1
-            if log.first_damage_s is None and packet.pts is not None:
-                log.first_damage_s = float(packet.pts * stream.time_base)
-            if failures > DAMAGE_LIMIT:
-                raise error
-            continue
-        failures = 0
-        for frame in frames:
-            if frame.pts is None:
-                log.retimed_frames += 1
-                frame.pts = 0 if last_pts is None else last_pts + step
-            elif last_pts is not None and frame.pts <= last_pts:
-                log.retimed_frames += 1
-                frame.pts = last_pts + 1
-            last_pts = frame.pts
-            yield frame
+    for frame in _decode_intact(container.demux(stream), log):
+        if frame.pts is None:
+            log.retimed_frames += 1
+            frame.pts = 0 if last_pts is None else last_pts + step
+        elif last_pts is not None and frame.pts <= last_pts:
+            log.retimed_frames += 1
+            frame.pts = last_pts + 1
+        last_pts = frame.pts
+        if frame.is_corrupt:
+            log.damaged_frames += 1
+            log.note_damage(float(frame.pts * stream.time_base))
+        yield frame
 
 
-def _film_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def _decode_intact(
+    packets: Iterator["av.Packet[av.VideoStream]"], log: ReadLog
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of the packets that decode; where the file itself breaks off, it ends."""
+    time_s = None
+    try:
+        for packet in packets:
+            if packet.pts is not None and packet.time_base is not None:
+                time_s = float(packet.pts * packet.time_base)
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                log.damaged_packets += 1
+                log.note_damage(time_s)
+                continue
+            yield from frames
+    except av.InvalidDataError:
+        log.damaged_packets += 1
+        log.note_damage(time_s)
+
+
+def _film_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
     """Return the first video stream that is no cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -208,7 +315,7 @@ def _film_stream(container: av.container.InputContainer, path: Path) -> av.Video
 
 def _frame_rate(stream: av.VideoStream) -> Fraction:
     """Return frames a second as the file tells or FFmpeg guesses, or a usual rate."""
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
+    return stream.average_rate or stream.guessed_rate or USUAL_FPS
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
@@ -229,21 +336,31 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def _matrix(frame: av.VideoFrame) -> int:
-    if frame.colorspace in (BT709, BT470BG, SMPTE170M):
-        return int(frame.colorspace)
-    return BT709 if frame.height >= HD_HEIGHT else SMPTE170M
+def _color_space(frame: av.VideoFrame) -> ColorSpace:
+    """Return the space that a frame is tagged with, or the one that players take for granted."""
+    usual = BT709 if frame.height >= HD_HEIGHT else BT601
+    matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
+    is_grey = len(frame.format.components) == 1
+    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return ColorSpace(matrix, is_full or (is_grey and not frame.color_range))
 
 
-def _upright_rgb(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
-    full = frame.color_range == ColorRange.JPEG
-    rgb = frame.reformat(
-        format="rgb24",
-        interpolation=TO_RGB,
-        src_colorspace=info.matrix,
-        src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-    )
-    picture = rgb.to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, quarter_turns))
+def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings."""
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV trips over side data that it does not know, such as a photo's Exif
+        return QUARTER_TURNS[round(frame.rotation / 90) % 4]
+    if side_data is None:
+        return QUARTER_TURNS[0]
+    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
+    a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
+    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is left alone
+
+
+def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
+    """Return a frame as a picture of the film's size and colour space."""
+    size_hw = info.size_hw if info.orientation[0] else info.size_hw[::-1]
+    log.interlaced_frames += frame.interlaced_frame
+    log.resized_frames += (frame.height, frame.width) != size_hw
+    return Picture.convert(frame, info.space, size_hw).turned(info.orientation)

@@ -1,0 +1,183 @@
+"""A picture as decoders give it and encoders take it: planes of 8-bit YUV 4:2:0.
+
+A picture is never turned into full-size RGB on its way from one film to the other, so what nothing
+is painted over keeps its values to the bit. Its numbers mean a colour only together with its
+`ColorSpace`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation
+from numpy.typing import NDArray
+
+BT709, FCC, BT470BG, BT601, SMPTE240M, BT2020 = 1, 4, 5, 6, 7, 9
+"""Codes of colour matrices in ITU-T H.273."""
+LUMA_WEIGHTS = {
+    BT709: (0.2126, 0.0722),
+    FCC: (0.30, 0.11),
+    BT470BG: (0.299, 0.114),
+    BT601: (0.299, 0.114),
+    SMPTE240M: (0.212, 0.087),
+    BT2020: (0.2627, 0.0593),
+}
+"""Weights of red and of blue in Y, by matrix (H.273, table 4)."""
+PIXEL_FORMAT = "yuv420p"
+BITS = 8
+"""Bits a sample."""
+TO_RGB = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Conversion without FFmpeg's usual bias: with less, a film comes back two levels darker."""
+TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+
+Plane = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ColorSpace:
+    """What the numbers of a picture mean."""
+
+    matrix: int = BT709
+    """How Y, U and V are made of RGB: a key of `LUMA_WEIGHTS`."""
+    full_range: bool = False
+    """Whether black and white are 0 and 255, not 16 and 235."""
+
+    @property
+    def color_range(self) -> ColorRange:
+        """The range as FFmpeg calls it."""
+        return ColorRange.JPEG if self.full_range else ColorRange.MPEG
+
+    def yuv(self, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return colours (N, 3) RGB as (N, 3) YUV (H.273, section 8.3, rounded to 8 bits)."""
+        red_weight, blue_weight = LUMA_WEIGHTS[self.matrix]
+        red, green, blue = (colors.T / 255.0).astype(np.float64)
+        luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
+        chroma_u = (blue - luma) / (2 * (1 - blue_weight))
+        chroma_v = (red - luma) / (2 * (1 - red_weight))
+        floor, luma_span, chroma_span = (0, 255, 255) if self.full_range else (16, 219, 224)
+        planes = (
+            floor + luma_span * luma,
+            128 + chroma_span * chroma_u,
+            128 + chroma_span * chroma_v,
+        )
+        return np.stack(planes, axis=1).round().clip(0, 255).astype(np.uint8)
+
+
+class Picture:
+    """One picture; sides may be odd, and then chroma has half of them, rounded up.
+
+    Args:
+        frame: Picture in 8-bit 4:2:0 whose matrix and range are tagged; it is not written to.
+    """
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self.frame = frame
+
+    @classmethod
+    def empty(cls, size_hw: tuple[int, int], space: ColorSpace) -> Self:
+        """Return a new picture whose planes are to be filled."""
+        frame = av.VideoFrame(size_hw[1], size_hw[0], PIXEL_FORMAT)
+        frame.colorspace, frame.color_range = space.matrix, space.color_range
+        return cls(frame)
+
+    @classmethod
+    def convert(
+        cls, frame: av.VideoFrame, space: ColorSpace, size_hw: tuple[int, int] | None = None
+    ) -> Self:
+        """Return a picture of a frame in any format; one in 8-bit 4:2:0 is taken as it is.
+
+        Args:
+            frame: Frame whose numbers mean what `space` says; its tags do not count.
+            space: Space of the frame and of the picture; for RGB, of the picture.
+            size_hw: Height and width wanted; None keeps the frame's.
+        """
+        height, width = size_hw or (frame.height, frame.width)
+        is_rgb = frame.format.is_rgb or frame.format.has_palette
+        frame.colorspace, frame.color_range = space.matrix, space.color_range
+        converted = frame.reformat(
+            width,
+            height,
+            PIXEL_FORMAT,
+            interpolation=TO_YUV,
+            src_color_range=ColorRange.JPEG if is_rgb else space.color_range,
+            dst_color_range=space.color_range,
+            threads=1,
+        )
+        converted.colorspace, converted.color_range = space.matrix, space.color_range
+        return cls(converted)
+
+    @classmethod
+    def from_rgb(cls, rgb: NDArray[np.uint8], space: ColorSpace | None = None) -> Self:
+        """Return a picture of (H, W, 3) RGB."""
+        return cls.convert(av.VideoFrame.from_ndarray(rgb, "rgb24"), space or ColorSpace())
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frame.height, self.frame.width
+
+    @property
+    def space(self) -> ColorSpace:
+        """What the numbers mean."""
+        return ColorSpace(self.frame.colorspace, self.frame.color_range == ColorRange.JPEG)
+
+    @cached_property
+    def planes(self) -> tuple[Plane, Plane, Plane]:
+        """Views of Y (H, W), U and V (H/2, W/2)."""
+        y, u, v = map(_view, self.frame.planes)
+        return y, u, v
+
+    def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) RGB.
+
+        Args:
+            size_hw: Height and width wanted; None keeps the picture's.
+        """
+        height, width = size_hw or self.size_hw
+        converted = self.frame.reformat(
+            width,
+            height,
+            "rgb24",
+            interpolation=TO_RGB,
+            src_color_range=self.frame.color_range,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return np.asarray(converted.to_ndarray(), np.uint8)
+
+    def turned(self, matrix: tuple[int, int, int, int]) -> "Picture":
+        """Return the picture turned or mirrored, or itself where there is nothing to do.
+
+        Args:
+            matrix: (a, b, c, d), each -1, 0 or 1: a pixel right of another comes to lie at (a, b)
+                from it, one below at (c, d); x to the right, y down.
+        """
+        if matrix == (1, 0, 0, 1):
+            return self
+        a, b, c, d = matrix
+        height, width = self.size_hw
+        turned = Picture.empty((height, width) if a else (width, height), self.space)
+        step_x, step_y = a + c, b + d
+        for source, target in zip(self.planes, turned.planes, strict=True):
+            target[:] = (source if a else source.T)[::step_y, ::step_x]
+        return turned
+
+    def padded(self, size_hw: tuple[int, int]) -> "Picture":
+        """Return the picture enlarged to the right and below by repeating its edge."""
+        if size_hw == self.size_hw:
+            return self
+        padded = Picture.empty(size_hw, self.space)
+        for source, target in zip(self.planes, padded.planes, strict=True):
+            below, right = (t - s for t, s in zip(target.shape, source.shape, strict=True))
+            cv2.copyMakeBorder(source, 0, below, 0, right, cv2.BORDER_REPLICATE, dst=target)
+        return padded
+
+
+def _view(plane: av.video.plane.VideoPlane) -> Plane:
+    """Return a plane as an array; a negative line size means that rows lie from below up."""
+    rows: Plane = np.frombuffer(memoryview(plane), np.uint8)
+    rows = rows.reshape(plane.height, abs(plane.line_size))
+    return rows[:: -1 if plane.line_size < 0 else 1, : plane.width]

@@ -1,0 +1,76 @@
+"""A folder of images, or those that a pattern finds, as a film."""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from roadseg.errors import VideoError
+from roadseg.video.errors import read_errors
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Files of a folder that count as images."""
+WILDCARDS = "*?["
+"""What tells a pattern from a name."""
+
+
+def is_series(source: Path) -> bool:
+    """Return whether a path is a folder or a pattern, not one file."""
+    return source.is_dir() or (not source.exists() and any(w in str(source) for w in WILDCARDS))
+
+
+def find_images(source: Path) -> tuple[Path, ...]:
+    """Return the images of a folder or pattern in natural order: 2.png before 10.png.
+
+    Raises:
+        VideoError: There is none.
+    """
+    if source.is_dir():
+        found = [path for path in source.iterdir() if path.suffix.lower() in SUFFIXES]
+        wanted = f"files that end in {', '.join(SUFFIXES)}"
+    else:
+        found = list(Path(source.anchor or ".").glob(str(source.relative_to(source.anchor))))
+        wanted = "a pattern that finds images, in quotes"
+    if not found:
+        raise VideoError(f"{source} finds no image; give a folder of {wanted}, or a film")
+    return tuple(sorted(found, key=_natural))
+
+
+def read_image(path: Path) -> av.VideoFrame:
+    """Return an image file's frame.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
+    with read_errors(path), path.open("rb") as file, av.open(file, "r") as container:
+        for frame in container.decode(video=0):
+            return frame
+    raise VideoError(f"{path} holds no image; give an intact file")
+
+
+def read_images(
+    paths: tuple[Path, ...], fps: Fraction, unreadable: list[Path]
+) -> Iterator[av.VideoFrame]:
+    """Yield the images that can be read, each with its place in the series as its time.
+
+    Args:
+        paths: Files.
+        fps: Images a second.
+        unreadable: Is given the files that cannot be read.
+    """
+    for number, path in enumerate(paths):
+        try:
+            frame = read_image(path)
+        except VideoError:
+            unreadable.append(path)
+            continue
+        frame.pts, frame.time_base = number, 1 / fps
+        yield frame
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Return a key by which numbers in a name count as numbers."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

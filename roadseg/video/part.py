@@ -1,0 +1,115 @@
+"""The part of a film that an unfinished run leaves: it plays, and another run goes on from it."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from roadseg.errors import ConfigError, VideoError
+from roadseg.files import output_errors
+
+UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+"""Filters that undo what files do to the packets of an encoder, by codec."""
+
+
+def part_path(path: Path) -> Path:
+    """Return the name under which a film is written until it is whole."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def settings_path(path: Path) -> Path:
+    """Return the name of the record of a part's settings."""
+    return part_path(path).with_suffix(".json")
+
+
+def note_settings(path: Path, settings: Mapping[str, str]) -> None:
+    """Record what the film at `path` is begun with.
+
+    Raises:
+        OutputError: The record cannot be written.
+    """
+    with output_errors(path):
+        settings_path(path).write_text(json.dumps(dict(settings), indent=2) + "\n")
+
+
+def check_settings(path: Path, settings: Mapping[str, str]) -> None:
+    """See that a part was begun with the settings it is to be finished with.
+
+    Raises:
+        ConfigError: It was not.
+        VideoError: There is no record of them.
+    """
+    part, record = part_path(path), settings_path(path)
+    try:
+        begun_with = json.loads(record.read_text())
+    except (OSError, ValueError) as error:
+        raise VideoError(
+            f"{part} has no readable record of its settings, {record.name}; "
+            "leave out --resume to begin anew"
+        ) from error
+    changed = [name for name in settings if begun_with.get(name) != settings[name]]
+    if changed:
+        raise ConfigError(
+            f"{part} was begun with other settings ({', '.join(changed)}); give the same, "
+            "or leave out --resume to begin anew"
+        )
+
+
+def remove_part(path: Path) -> None:
+    """Remove what a finished film does not need any more."""
+    part_path(path).unlink(missing_ok=True)
+    settings_path(path).unlink(missing_ok=True)
+
+
+def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
+    """Yield packets that all have a time to decode them at, and none without any time.
+
+    Matroska stores none, and FFmpeg finds none for the first packets of a film with B-frames.
+    """
+    waiting: dict[int, list[av.Packet[Any]]] = {}
+    for packet in packets:
+        early = waiting.setdefault(packet.stream.index, [])
+        if packet.dts is None and packet.pts is not None:
+            early.append(packet)
+        elif packet.dts is not None:
+            yield from _count_up_to(packet.dts, early)
+            early.clear()
+            yield packet
+    for early in waiting.values():
+        times = [packet.pts for packet in early if packet.pts is not None]
+        yield from _count_up_to(min(times, default=0), early)
+
+
+def _count_up_to(dts: int, packets: "list[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
+    for steps, packet in enumerate(packets, -len(packets)):
+        packet.dts = dts + steps
+        yield packet
+
+
+def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
+    """Yield the video packets before the last keyframe, as an encoder gives them.
+
+    What follows may be cut off.
+    """
+    pending: list[av.Packet[Any]] = []
+    # A torn end, or a beginning that holds nothing yet, only ends what there is.
+    with contextlib.suppress(av.FFmpegError), av.open(part) as container:
+        stream = container.streams.video[0]
+        unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
+        for packet in with_dts(container.demux(stream)):
+            if packet.is_corrupt:
+                return
+            if packet.is_keyframe:
+                yield from pending
+                pending = []
+            pending += unpack.filter(packet)
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames of an unfinished film can be kept."""
+    part = part_path(path)
+    return sum(1 for _ in whole_gops(part)) if part.exists() else 0

@@ -1,0 +1,166 @@
+"""Nothing is lost: what an unfinished run wrote plays, and another run goes on from it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from films import Film, frame_times, packets, pictures
+
+from roadseg.config import InferConfig
+from roadseg.errors import ConfigError, VideoError
+from roadseg.infer import infer
+from roadseg.video.part import part_path, settings_path
+
+LONG = Film(times=tuple(t for t in range(130) if t % 7), sounds=1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(frame: int, config: InferConfig) -> None:
+    def stop(done: int, _total: int | None) -> None:
+        if done == frame:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        infer(config, stop)
+
+
+@pytest.fixture
+def long(plain, tmp_path) -> InferConfig:
+    config = replace(plain, alpha=0.5, masks=tmp_path / "masks", crf=10)
+    LONG.write(config.source)
+    return config
+
+
+def masks(config: InferConfig) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(config.masks.iterdir()):
+        yield path.name, path.read_bytes()
+
+
+def assert_same_film(one: InferConfig, other: InferConfig) -> None:
+    assert frame_times(one.out) == frame_times(other.out)
+    assert packets(one.out, "audio") == packets(other.out, "audio")
+    assert list(masks(one)) == list(masks(other))
+    for a, b in zip(pictures(one.out), pictures(other.out), strict=True):
+        assert cv2.PSNR(a, b) > 33  # the encoder began anew in between
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_resumed_film_is_the_uninterrupted_one(long, tmp_path, suffix) -> None:
+    if suffix == ".webm":
+        Film(times=LONG.times).write(long.source)  # it cannot hold the sound
+    whole = replace(long, out=tmp_path / f"whole{suffix}", masks=tmp_path / "whole")
+    infer(whole)
+    torn = replace(long, out=tmp_path / f"torn{suffix}", resume=True)
+    interrupt_at(70, torn)
+    interrupt_at(100, torn)
+    result = infer(torn)
+    assert result.frames == len(LONG.times) and 60 <= result.kept_frames <= 100
+    if suffix == ".webm":
+        assert frame_times(torn.out) == frame_times(whole.out)
+        assert list(masks(torn)) == list(masks(whole))
+    else:
+        assert_same_film(torn, whole)
+    assert not part_path(torn.out).exists() and not settings_path(torn.out).exists()
+    assert not [path for path in tmp_path.iterdir() if "part" in path.name]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
+def test_part_torn_at_any_byte_plays_and_goes_on(long, tmp_path, share) -> None:
+    whole = replace(long, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+    infer(whole)
+    interrupt_at(105, long)
+    part = part_path(long.out)
+    part.write_bytes(part.read_bytes()[: int(part.stat().st_size * share)])
+    if share > 0.1:
+        with av.open(part) as container:
+            assert next(container.decode(video=0)).width == 64
+    result = infer(replace(long, resume=True))
+    assert (result.kept_frames > 0) == (share > 0.1)
+    assert_same_film(long, whole)
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from roadseg.backends import BACKENDS
+from roadseg.config import InferConfig
+from roadseg.infer import infer
+
+sys.path.insert(0, sys.argv[1])
+BACKENDS["brightness"] = (".json", "brightness_backend", "")
+source, out, weights, masks = map(Path, sys.argv[2:])
+infer(InferConfig(source=source, out=out, weights=weights, masks=masks, crf=10, outline=False,
+    legend=False, resume=True))
+"""
+
+
+@pytest.mark.parametrize("killed_at", [30_000, 70_000, 110_000])
+def test_killed_run_leaves_a_part_that_plays_and_goes_on(long, tmp_path, killed_at) -> None:
+    Film(times=tuple(range(400)), sounds=1).write(long.source)
+    whole = replace(long, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+    infer(whole)
+    files = (long.source, long.out, long.weights, long.masks)
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(Path(__file__).parent), *map(str, files)]
+    )
+    part, deadline = part_path(long.out), time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size >= killed_at):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    with av.open(part) as container:
+        assert next(container.decode(video=0)).width == 64
+    result = infer(replace(long, resume=True))
+    assert result.frames == 400 and 0 < result.kept_frames < 400
+    assert_same_film(long, whole)
+
+
+def test_cut_is_resumed_where_it_stood(long, tmp_path) -> None:
+    cut = replace(long, start_s=3.0, end_s=12.0)
+    whole = replace(cut, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+    infer(whole)
+    interrupt_at(60, cut)
+    assert infer(replace(cut, resume=True)).kept_frames > 20
+    assert_same_film(cut, whole)
+
+
+def test_other_settings_do_not_go_on(long) -> None:
+    interrupt_at(50, long)
+    with pytest.raises(ConfigError, match=r"other settings \(alpha\).*--resume"):
+        infer(replace(long, resume=True, alpha=0.7))
+    LONG.write(long.source)
+    with pytest.raises(ConfigError, match="source's size and date"):
+        infer(replace(long, resume=True))
+    settings_path(long.out).unlink()
+    with pytest.raises(VideoError, match="no readable record"):
+        infer(replace(long, resume=True))
+    assert part_path(long.out).exists()
+
+
+def test_masks_that_the_unfinished_run_did_not_write_are_missed(long) -> None:
+    interrupt_at(50, replace(long, masks=None))
+    with pytest.raises(VideoError, match="no class maps"):
+        infer(replace(long, resume=True))
+
+
+def test_without_a_part_resuming_is_beginning(long) -> None:
+    result = infer(replace(long, resume=True))
+    assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
+
+
+def test_without_resume_the_film_is_begun_anew(long) -> None:
+    interrupt_at(50, long)
+    result = infer(replace(long, alpha=0.3))
+    assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
+    assert np.abs(np.diff([float(t) for t in frame_times(long.out)])).max() < 0.3

@@ -1,0 +1,136 @@
+"""Where films come from besides files: series of images, the network."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from films import Film, frame_times, packets, pictures, scene
+
+from roadseg.errors import VideoError
+from roadseg.infer import infer
+from roadseg.video import source as video_source
+
+
+def write_images(folder: Path, count: int, suffix: str = ".png") -> Path:
+    folder.mkdir()
+    for number in range(count):
+        path = folder / f"shot {number}%d{suffix}"
+        cv2.imwrite(str(path), scene(number, (48, 64))[..., ::-1])
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+def test_images_come_in_natural_order_at_the_rate_asked_for(plain, tmp_path, suffix) -> None:
+    folder = write_images(tmp_path / "shots", 12, suffix)
+    (folder / "notes.txt").write_text("not an image")
+    result = infer(replace(plain, source=folder, image_fps=Fraction(30000, 1001), crf=4))
+    assert (result.frames, result.warnings) == (12, ())
+    assert frame_times(plain.out) == [i * Fraction(1001, 30000) for i in range(12)]
+    for number, picture in enumerate(pictures(plain.out)):
+        assert cv2.PSNR(picture, scene(number, (48, 64))) > 27  # colour has half the sides
+
+
+EXIF = {
+    number: b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, number]) + bytes(6)
+    for number in (1, 3, 6, 8)
+}
+"""Photos' headers by the orientation they tell."""
+
+
+@pytest.mark.parametrize(("number", "clockwise"), [(1, 0), (6, 1), (3, 2), (8, 3)])
+def test_photos_come_out_upright(plain, tmp_path, number, clockwise) -> None:
+    (tmp_path / "shots").mkdir()
+    picture = scene(0, (48, 64))
+    data = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+    header = b"\xff\xe1" + (len(EXIF[number]) + 2).to_bytes(2, "big") + EXIF[number]
+    (tmp_path / "shots" / "1.jpg").write_bytes(data[:2] + header + data[2:])
+    infer(replace(plain, source=tmp_path / "shots", crf=4))
+    expected = np.ascontiguousarray(np.rot90(picture, -clockwise))
+    assert cv2.PSNR(pictures(plain.out)[0], expected) > 27
+
+
+def test_images_of_a_pattern_and_a_cut(plain, tmp_path) -> None:
+    folder = write_images(tmp_path / "shots", 20)
+    pattern = folder / "shot 1*.png"  # 1, 10, 11, ... 19
+    assert infer(replace(plain, source=pattern)).frames == 11
+    cut = replace(plain, source=folder, start_s=0.2, end_s=0.6, overwrite=True)
+    assert infer(cut).frames == 10
+    assert frame_times(plain.out) == [Fraction(i, 25) for i in range(10)]
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(plain, tmp_path) -> None:
+    folder = write_images(tmp_path / "shots", 6)
+    (folder / "shot 2%d.png").write_bytes(b"no image")
+    (folder / "shot 4%d.png").write_bytes(b"")
+    result = infer(replace(plain, source=folder))
+    assert frame_times(plain.out) == [Fraction(i, 25) for i in (0, 1, 3, 5)]
+    assert any("2 of the images" in w and "shot 2%d.png" in w for w in result.warnings)
+    with pytest.raises(VideoError, match="--strict"):
+        infer(replace(plain, source=folder, strict=True, overwrite=True))
+
+
+def test_images_of_other_sizes_are_brought_to_the_firsts(plain, tmp_path) -> None:
+    folder = write_images(tmp_path / "shots", 2)
+    cv2.imwrite(str(folder / "z.png"), np.zeros((30, 50, 3), np.uint8))
+    result = infer(replace(plain, source=folder))
+    assert result.frames == 3
+    assert any("1 frames were brought to 64x48" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("name", ["empty", "empty/*.png", "*.nothing"])
+def test_no_image_at_all_is_said(plain, tmp_path, name) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match="finds no image"):
+        infer(replace(plain, source=tmp_path / name))
+
+
+def test_folder_without_an_intact_image_is_said(plain, tmp_path) -> None:
+    (tmp_path / "shots").mkdir()
+    (tmp_path / "shots" / "a.png").write_bytes(b"no image")
+    with pytest.raises(VideoError, match="no image that can be read"):
+        infer(replace(plain, source=tmp_path / "shots"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a web server on a folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_film_from_the_network_has_its_sound(plain) -> None:
+    Film(sounds=1, times=tuple(range(20))).write(plain.source)
+    with served(plain.source.parent) as address:
+        infer(replace(plain, source=f"{address}/film.mp4"))
+        with pytest.raises(VideoError, match=r"none\.mp4 cannot be read as a video"):
+            infer(replace(plain, source=f"{address}/none.mp4", out=plain.out.with_name("n.mp4")))
+    assert frame_times(plain.out) == frame_times(plain.source)
+    assert packets(plain.out, "audio") == packets(plain.source, "audio")
+
+
+def test_address_that_stays_silent_is_given_up(plain, monkeypatch) -> None:
+    monkeypatch.setattr(video_source, "NETWORK_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/film.mp4"
+        with pytest.raises(VideoError, match="sent nothing for too long"):
+            infer(replace(plain, source=address))
