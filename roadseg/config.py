@@ -159,20 +159,29 @@ class TrainConfig:
         return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, kw_only=True)
-class InferConfig:
-    """Settings of one inference run."""
+def default_weights() -> Path:
+    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
+    package = Path(__file__).parent
+    installed = package / "weights" / "unet-lite.onnx"
+    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"
 
-    source: Path
-    """Film to label."""
-    out: Path
-    """Film to write."""
-    weights: Path
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model labels, on what, and at which size."""
+
+    weights: Path = field(default_factory=default_weights)
     """Model file."""
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the film's aspect ratio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayConfig:
+    """How class maps are painted over pictures."""
+
     alpha: float = 0.5
     """Share of the colour in a painted pixel."""
     classes: tuple[str, ...] = ()
@@ -181,6 +190,21 @@ class InferConfig:
     """Draw a light line where one class ends."""
     legend: bool = True
     """Write the painted classes in a corner."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferConfig(ModelConfig, OverlayConfig):
+    """Settings of one inference run."""
+
+    source: Path
+    """Film to label."""
+    out: Path
+    """Film to write."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
@@ -194,8 +218,7 @@ class InferConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        if not 0 <= self.alpha <= 1:
-            raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        super().__post_init__()
         if not (math.isfinite(self.start_s) and self.start_s >= 0):
             raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
         if self.end_s is not None and not math.isfinite(self.end_s):

@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from roadseg.backends import open_backend
-from roadseg.config import InferConfig, ModelSpec
+from roadseg.backends import Backend, open_backend
+from roadseg.config import InferConfig, ModelConfig, ModelSpec
 from roadseg.errors import VideoError
 from roadseg.files import output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
-from roadseg.overlay import Overlay, class_ids
+from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats
 from roadseg.video.sink import VideoWriter, check_output
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
@@ -93,12 +93,10 @@ def infer(
         frames=frames,
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
-        class_shares={
-            n: float(pixels[i] / pixels.sum()) for i, n in enumerate(item.spec.class_names)
-        },
+        class_shares=_shares(pixels, item.spec),
         stages=tuple(pipeline.stats),
         bottleneck=pipeline.bottleneck.name,
-        warnings=tuple(reading_faults(log, info, config)),
+        warnings=tuple(reading_faults(log, info)),
     )
 
 
@@ -117,19 +115,24 @@ def build_pipeline(
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
 
 
-def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+def segment(frames: Iterator[Frame], *, config: ModelConfig) -> Iterator[SegmentedFrame]:
     """Stage: add the class map to every frame."""
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
         for frame in frames:
-            frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
-            network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
-            placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
-            class_maps = backend.segment(placement.place(frame.picture)[None])
-            yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
+            yield segment_frame(frame, backend, config)
+
+
+def segment_frame(frame: Frame, backend: Backend, config: ModelConfig) -> SegmentedFrame:
+    """Bring a frame to the network's size, label it and bring the labels back."""
+    frame_hw = (frame.picture.shape[0], frame.picture.shape[1])
+    network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
+    placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
+    class_maps = backend.segment(placement.place(frame.picture)[None])
+    return SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
 
 
 def input_size(
-    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: InferConfig
+    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: ModelConfig
 ) -> tuple[int, int]:
     """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
     shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
@@ -140,14 +143,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     """Stage: paint the class map over every picture."""
     overlay: Overlay | None = None
     for item in items:
-        overlay = overlay or Overlay(
-            item.spec,
-            shown=class_ids(config.classes, item.spec),
-            alpha=config.alpha,
-            outline=config.outline,
-            legend=config.legend,
-            side_by_side=config.side_by_side,
-        )
+        overlay = overlay or overlay_for(item.spec, config, side_by_side=config.side_by_side)
         painted = overlay.draw(item.frame.picture, item.class_map)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
@@ -218,6 +214,16 @@ def count_pixels(item: SegmentedFrame) -> np.ndarray:
     return counts.ravel().astype(np.int64)
 
 
+def class_shares(item: SegmentedFrame) -> dict[str, float]:
+    """Return the share of each class in a frame."""
+    return _shares(count_pixels(item), item.spec)
+
+
+def _shares(pixels: np.ndarray, spec: ModelSpec) -> dict[str, float]:
+    total = pixels.sum()
+    return {name: float(pixels[i] / total) for i, name in enumerate(spec.class_names)}
+
+
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     """Return about how many frames a run will write, as far as the file tells."""
     whole = info.frame_count
@@ -230,23 +236,22 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     return max(last - first, 0)
 
 
-def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterator[str]:
+def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
     """Yield a sentence for each fault found in the input."""
     if log.damaged_packets:
         where = "" if log.first_damage_s is None else f", the first at {log.first_damage_s:.2f} s"
         yield (
-            f"{config.source} is damaged: {log.damaged_packets} of its packets did not "
-            f"decode{where}"
+            f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode{where}"
         )
     if log.retimed_frames:
         yield (
-            f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "
+            f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
     if not log.reached_end or info.end_s is None or log.read_until_s is None:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:
         yield (
-            f"{config.source} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
+            f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
             f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
         )

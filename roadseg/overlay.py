@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.config import ModelSpec
+from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError
 
 Picture = NDArray[np.uint8]
@@ -127,6 +127,22 @@ class Overlay:
         inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts the legend
         # Swatches and letters stay at full strength, the ground lets the road shine through.
         corner[:] = np.where(ground[inside], corner // 4 + GROUND_LEVEL, legend[inside])
+
+
+def overlay_for(spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False) -> Overlay:
+    """Return the overlay that a user asked for.
+
+    Raises:
+        ConfigError: The model does not know a class.
+    """
+    return Overlay(
+        spec,
+        shown=class_ids(config.classes, spec),
+        alpha=config.alpha,
+        outline=config.outline,
+        legend=config.legend,
+        side_by_side=side_by_side,
+    )
 
 
 def _text_px(picture_height: int) -> int:

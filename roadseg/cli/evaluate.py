@@ -43,7 +43,7 @@ def evaluate(
     from rich.progress import Progress
 
     from roadseg.backends import open_backend
-    from roadseg.cli.infer import default_weights
+    from roadseg.config import default_weights
     from roadseg.data.folder import FolderDataset
     from roadseg.errors import OutputError
     from roadseg.evaluate import evaluate as measure

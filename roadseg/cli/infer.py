@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roadseg.config import InferConfig
+from roadseg.config import InferConfig, default_weights
 
 if TYPE_CHECKING:
     from roadseg.infer import InferResult
@@ -171,10 +171,3 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "class_shares": result.class_shares,
         "warnings": list(result.warnings),
     }
-
-
-def default_weights() -> Path:
-    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
-    package = Path(__file__).parent.parent
-    installed = package / "weights" / "unet-lite.onnx"
-    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"
