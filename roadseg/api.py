@@ -39,7 +39,7 @@ class Result:
     @property
     def picture(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
-        return self.item.frame.picture
+        return self.item.picture
 
     @property
     def class_map(self) -> NDArray[np.uint8]:

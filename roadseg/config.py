@@ -229,3 +229,29 @@ class InferConfig(ModelConfig, OverlayConfig):
             )
         if self.out.exists() and self.source.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveConfig(ModelConfig, OverlayConfig):
+    """Settings of one live run."""
+
+    source: str
+    """Camera, address of a stream, or film."""
+    as_camera: bool = False
+    """Play a film at its own rate and drop what comes too late."""
+    out: Path | None = None
+    """Film to record to; None records nothing."""
+    segment_s: float | None = None
+    """Length of the films recorded; None records one."""
+    overwrite: bool = False
+    """Replace a recording that exists."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        super().__post_init__()
+        if self.segment_s is not None and not self.segment_s > 0:
+            raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
+        if self.segment_s is not None and self.out is None:
+            raise ConfigError("--segment is given without --out; name the film to record to")
+        if self.out is not None and self.out.resolve() == Path(self.source).resolve():
+            raise ConfigError(f"--out is the input, {self.source}; choose another name")

@@ -29,6 +29,10 @@ class OutputError(RoadsegError):
     """A file that cannot be written."""
 
 
+class ServerError(RoadsegError):
+    """An address at which no page can be served."""
+
+
 class ModelFileError(RoadsegError):
     """A file that should hold a model and does not, or not one of ours."""
 

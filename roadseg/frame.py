@@ -10,6 +10,16 @@ from roadseg.config import ModelSpec
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """When a frame of a live source came in."""
+
+    number: int
+    """Frames that came before it."""
+    time_s: float
+    """Reading of `time.monotonic`."""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture of a film."""
 
@@ -21,6 +31,8 @@ class Frame:
     """Seconds a unit."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height."""
+    arrival: Arrival | None = None
+    """When it came in, if its source is live."""
 
     @property
     def time_s(self) -> float:
@@ -37,3 +49,8 @@ class SegmentedFrame:
     """(H, W) ids, at the frame's size."""
     spec: ModelSpec
     """The model's classes and palette."""
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The frame's pixels, (H, W, 3) RGB."""
+        return self.frame.picture

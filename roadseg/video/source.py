@@ -97,7 +97,7 @@ def probe(path: Path) -> VideoInfo:
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
-            matrix=_matrix(first),
+            matrix=color_matrix(first),
             primaries=int(first.color_primaries),
             transfer=int(first.color_trc),
         )
@@ -133,7 +133,7 @@ def decode(
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
             assert decoded.pts is not None  # _decode_all sees to it
-            picture = _upright_rgb(decoded, info)
+            picture = upright_rgb(decoded, info.matrix)
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
         log.reached_end = True
 
@@ -229,18 +229,20 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def _matrix(frame: av.VideoFrame) -> int:
+def color_matrix(frame: av.VideoFrame) -> int:
+    """Return a frame's colour matrix, tagged or taken for granted, as a code of H.273."""
     if frame.colorspace in (BT709, BT470BG, SMPTE170M):
         return int(frame.colorspace)
     return BT709 if frame.height >= HD_HEIGHT else SMPTE170M
 
 
-def _upright_rgb(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
+def upright_rgb(frame: av.VideoFrame, matrix: int) -> NDArray[np.uint8]:
+    """Return a decoded frame as (H, W, 3) RGB, turned as it is to be shown."""
     full = frame.color_range == ColorRange.JPEG
     rgb = frame.reformat(
         format="rgb24",
         interpolation=TO_RGB,
-        src_colorspace=info.matrix,
+        src_colorspace=matrix,
         src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
     )
