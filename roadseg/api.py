@@ -76,6 +76,7 @@ class Result:
         *,
         alpha: float = OverlayConfig.alpha,
         classes: tuple[str, ...] = OverlayConfig.classes,
+        only: tuple[str, ...] = OverlayConfig.only,
         outline: bool = OverlayConfig.outline,
         legend: bool = OverlayConfig.legend,
     ) -> NDArray[np.uint8]:
@@ -84,13 +85,16 @@ class Result:
         Args:
             alpha: Share of the colour in a painted pixel, 0..1.
             classes: Names of the classes to paint; none means all.
+            only: Names of the classes to paint while the rest turns to dark grey.
             outline: Draw a light line where one class ends.
             legend: Write the painted classes in a corner.
 
         Raises:
             ConfigError: The model does not know a class, or `alpha` is out of its range.
         """
-        config = OverlayConfig(alpha=alpha, classes=classes, outline=outline, legend=legend)
+        config = OverlayConfig(
+            alpha=alpha, classes=classes, only=only, outline=outline, legend=legend
+        )
         return overlay_for(self.item.spec, config).draw(self.picture, self.class_map)
 
 
@@ -100,6 +104,7 @@ def stream(
     weights: Path | str | None = None,
     backend: str = ModelConfig.backend,
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
+    palette: str = ModelConfig.palette,
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Iterator[Result]:
@@ -114,6 +119,7 @@ def stream(
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
+        palette: Colours of the classes: camvid or colorblind.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
 
@@ -122,7 +128,7 @@ def stream(
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
     """
-    config = _model_config(weights, backend, size_hw)
+    config = _model_config(weights, backend, size_hw, palette)
     info, log = probe(Path(source)), ReadLog()
     frames = decode(info, log, start_s, end_s)
     names = ["decode", "segment"]
@@ -139,6 +145,7 @@ def segment(
     weights: Path | str | None = None,
     backend: str = ModelConfig.backend,
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
+    palette: str = ModelConfig.palette,
 ) -> Result:
     """Label one picture. The model stays in memory for the next call.
 
@@ -147,13 +154,14 @@ def segment(
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
+        palette: Colours of the classes: camvid or colorblind.
 
     Raises:
         PictureError: The array is no picture, or the file cannot be read as one.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
     """
-    config = _model_config(weights, backend, size_hw)
+    config = _model_config(weights, backend, size_hw, palette)
     picture = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
     frame = Frame(picture, 0, Fraction(1))
     with _model_in_use:
@@ -161,10 +169,10 @@ def segment(
 
 
 def _model_config(
-    weights: Path | str | None, backend: str, size_hw: tuple[int, int] | None
+    weights: Path | str | None, backend: str, size_hw: tuple[int, int] | None, palette: str
 ) -> ModelConfig:
     path = default_weights() if weights is None else Path(weights)
-    return ModelConfig(weights=path, backend=backend, size_hw=size_hw)
+    return ModelConfig(weights=path, backend=backend, size_hw=size_hw, palette=palette)
 
 
 @lru_cache(maxsize=1)

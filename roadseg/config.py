@@ -3,11 +3,11 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
+from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
 
 MODEL_FORMAT = 1
@@ -39,6 +39,12 @@ class ModelSpec:
     def to_json(self) -> str:
         """Return the record as one JSON object."""
         return json.dumps(asdict(self), allow_nan=False)
+
+    def recolored(self, palette: str) -> Self:
+        """Return the record with the colours of a palette; classes unknown to it keep theirs."""
+        colors = zip(self.class_names, self.palette, strict=True)
+        by_name = PALETTES[palette]
+        return replace(self, palette=tuple(by_name.get(name, own) for name, own in colors))
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Self:
@@ -168,7 +174,7 @@ def default_weights() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which model labels, on what, and at which size."""
+    """Which model labels, on what, at which size, and in which colours."""
 
     weights: Path = field(default_factory=default_weights)
     """Model file."""
@@ -176,6 +182,15 @@ class ModelConfig:
     """Runtime, or "auto" to go by the model file."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the film's aspect ratio."""
+    palette: str = "camvid"
+    """Colours of the classes, a key of `PALETTES`."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if self.palette not in PALETTES:
+            raise ConfigError(
+                f"--palette is {self.palette!r}; it must be one of: {', '.join(PALETTES)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +201,8 @@ class OverlayConfig:
     """Share of the colour in a painted pixel."""
     classes: tuple[str, ...] = ()
     """Names of the classes to paint; none means all."""
+    only: tuple[str, ...] = ()
+    """Names of the classes to paint while the rest of the picture turns to dark grey."""
     outline: bool = True
     """Draw a light line where one class ends."""
     legend: bool = True
@@ -195,6 +212,11 @@ class OverlayConfig:
         """Check each value, naming the flag at fault."""
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        if self.classes and self.only:
+            raise ConfigError(
+                "--classes and --only are both given; --only darkens what it does not name, "
+                "--classes leaves it as it is; choose one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +240,8 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        super().__post_init__()
+        ModelConfig.__post_init__(self)
+        OverlayConfig.__post_init__(self)
         if not (math.isfinite(self.start_s) and self.start_s >= 0):
             raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
         if self.end_s is not None and not math.isfinite(self.end_s):
@@ -248,7 +271,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        super().__post_init__()
+        ModelConfig.__post_init__(self)
+        OverlayConfig.__post_init__(self)
         if self.segment_s is not None and not self.segment_s > 0:
             raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
         if self.segment_s is not None and self.out is None:

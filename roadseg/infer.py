@@ -128,7 +128,8 @@ def segment_frame(frame: Frame, backend: Backend, config: ModelConfig) -> Segmen
     network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
     placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
     class_maps = backend.segment(placement.place(frame.picture)[None])
-    return SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
+    spec = backend.spec.recolored(config.palette)
+    return SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
 
 
 def input_size(

@@ -16,10 +16,12 @@ OUTLINE_LEVEL = 235
 """Grey level of the line between two classes."""
 GROUND_LEVEL = 24
 """Grey level of the legend's ground; everything else in it is letters or swatches."""
+DIMMED = 0.35
+"""Brightness of what is dimmed."""
 
 
-def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
-    """Return the ids of classes by name; no names mean all.
+def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
+    """Return the ids of classes by name as users write them behind a flag; no names mean all.
 
     Raises:
         ConfigError: The model does not know a name.
@@ -27,7 +29,7 @@ def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
     unknown = [name for name in names if name not in spec.class_names]
     if unknown:
         raise ConfigError(
-            f"--classes names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
+            f"{flag} names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
         )
     return frozenset(map(spec.class_names.index, names or spec.class_names))
 
@@ -43,6 +45,7 @@ class Overlay:
             hard to tell apart without.
         legend: Write the shown classes in a corner.
         side_by_side: Put the untouched picture to the left of the painted one.
+        dim: Turn what is not painted to dark grey.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class Overlay:
         outline: bool = True,
         legend: bool = True,
         side_by_side: bool = False,
+        dim: bool = False,
     ) -> None:
         self._spec = spec
+        self._dim = dim
         self._shown = sorted(shown)
         self._alpha = alpha
         self._outline = outline
@@ -82,7 +87,7 @@ class Overlay:
         blended = cv2.addWeighted(picture, 1 - self._alpha, colors, self._alpha, 0)
         if len(self._shown) == len(self._spec.class_names):
             return blended  # type: ignore[return-value]
-        painted = picture.copy()
+        painted = _dimmed(picture) if self._dim else picture.copy()
         cv2.copyTo(blended, cv2.LUT(class_map, self._shown_table), painted)
         return painted
 
@@ -135,14 +140,21 @@ def overlay_for(spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = 
     Raises:
         ConfigError: The model does not know a class.
     """
+    shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
     return Overlay(
         spec,
-        shown=class_ids(config.classes, spec),
+        shown=shown,
         alpha=config.alpha,
         outline=config.outline,
         legend=config.legend,
         side_by_side=side_by_side,
+        dim=bool(config.only),
     )
+
+
+def _dimmed(picture: Picture) -> Picture:
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return cv2.merge([cv2.convertScaleAbs(grey, alpha=DIMMED)] * 3)  # type: ignore[return-value]
 
 
 def _text_px(picture_height: int) -> int:

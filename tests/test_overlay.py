@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.config import ModelSpec
+from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError
-from roadseg.overlay import Overlay, class_ids, render_legend
+from roadseg.overlay import Overlay, class_ids, overlay_for, render_legend
 
 SPEC = ModelSpec(arch="unet", width=4)
 ALL = class_ids((), SPEC)
@@ -97,3 +97,23 @@ def test_outline_lies_where_a_shown_class_begins_and_nowhere_else(scene) -> None
 def test_unknown_class_is_named() -> None:
     with pytest.raises(ConfigError, match=r"cat.*knows sky"):
         class_ids(("road", "cat"), SPEC)
+
+
+@given(scenes)
+def test_only_turns_the_rest_to_dark_grey(scene) -> None:
+    picture, class_map = scene
+    config = OverlayConfig(only=("road",), alpha=0.7, outline=False, legend=False)
+    drawn = overlay_for(SPEC, config).draw(picture, class_map)
+    road = class_map == SPEC.class_names.index("road")
+    painted = Overlay(SPEC, shown=ALL, alpha=0.7, outline=False, legend=False)
+    np.testing.assert_array_equal(drawn[road], painted.draw(picture, class_map)[road])
+    grey = picture[~road] @ (0.299, 0.587, 0.114)  # luma of BT.601
+    assert (drawn[~road] == drawn[~road][:, :1]).all()
+    assert np.abs(drawn[~road][:, 0] - 0.35 * grey).max() <= 1
+
+
+def test_only_and_classes_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="--classes and --only"):
+        OverlayConfig(only=("road",), classes=("car",))
+    with pytest.raises(ConfigError, match="--only names cat"):
+        overlay_for(SPEC, OverlayConfig(only=("cat",)))

@@ -6,6 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.cli.options import (
+    Alpha,
+    AsJson,
+    Backend,
+    Classes,
+    Legend,
+    Only,
+    Outline,
+    Palette,
+    Quiet,
+    Size,
+    Weights,
+    class_names,
+)
 from roadseg.config import InferConfig, default_weights
 
 if TYPE_CHECKING:
@@ -21,35 +35,15 @@ def infer(
         Path | None,
         typer.Option(help="Film to write.", show_default="VIDEO.overlay.mp4 in the current folder"),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="Runtime: auto, onnxruntime, torch.")
-    ] = InferConfig.backend,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH",
-            help="Network input; sides are multiples of 32.",
-            show_default="by the film's aspect ratio",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option(help="Share of the colour in the overlay, 0..1.")
-    ] = InferConfig.alpha,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
-        ),
-    ] = None,
-    outline: Annotated[
-        bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
-    ] = InferConfig.outline,
-    legend: Annotated[
-        bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
-    ] = InferConfig.legend,
+    weights: Weights = None,
+    backend: Backend = InferConfig.backend,
+    size: Size = None,
+    alpha: Alpha = InferConfig.alpha,
+    classes: Classes = None,
+    only: Only = None,
+    palette: Palette = InferConfig.palette,
+    outline: Outline = InferConfig.outline,
+    legend: Legend = InferConfig.legend,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Put the original to the left.")
     ] = InferConfig.side_by_side,
@@ -67,12 +61,8 @@ def infer(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output that exists.")
     ] = InferConfig.overwrite,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
-    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
     from roadseg.imaging import parse_size
@@ -84,7 +74,9 @@ def infer(
         backend=backend,
         size_hw=parse_size(size) if size else None,
         alpha=alpha,
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else (),
+        classes=class_names(classes),
+        only=class_names(only),
+        palette=palette,
         outline=outline,
         legend=legend,
         side_by_side=side_by_side,
@@ -97,7 +89,7 @@ def infer(
     if as_json:
         typer.echo(json.dumps(_as_json(result), indent=2))
     elif not quiet:
-        _show(result)
+        _show(result, palette)
     for warning in result.warnings:
         typer.echo(f"roadseg: warning: {warning}", err=True)
 
@@ -139,7 +131,7 @@ def _run(config: InferConfig, *, quiet: bool) -> "InferResult":
             raise
 
 
-def _show(result: "InferResult") -> None:
+def _show(result: "InferResult", palette: str) -> None:
     from rich.console import Console
 
     from roadseg.cli.tables import class_share_table, stage_table
@@ -153,7 +145,7 @@ def _show(result: "InferResult") -> None:
         soft_wrap=True,
     )
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
-    console.print(class_share_table(shares))
+    console.print(class_share_table(shares, palette))
     console.print(stage_table(result.stages, result.bottleneck))
 
 

@@ -24,6 +24,15 @@ Classes = Annotated[
         metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
     ),
 ]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Classes to paint while all else turns to dark grey, such as pedestrian,bicyclist.",
+        show_default="none",
+    ),
+]
+Palette = Annotated[str, typer.Option(help="Colours of the classes: camvid, colorblind.")]
 Outline = Annotated[
     bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
 ]
