@@ -19,10 +19,11 @@ from roadseg.backends import Backend, open_backend
 from roadseg.config import ModelConfig, OverlayConfig, default_weights
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
-from roadseg.infer import QUEUE_DEPTH, class_shares, reading_faults, segment_frame
+from roadseg.infer import QUEUE_DEPTH, reading_faults, segment_frame
 from roadseg.infer import segment as segment_stage
 from roadseg.overlay import overlay_for
 from roadseg.stages import Pipeline
+from roadseg.stats import count_pixels, shares_of
 from roadseg.video.source import ReadLog, decode, probe
 
 _model_in_use = Lock()
@@ -54,7 +55,7 @@ class Result:
     @property
     def class_shares(self) -> dict[str, float]:
         """Share of each class in the picture."""
-        return class_shares(self.item)
+        return shares_of(count_pixels(self.item), self.item.spec)
 
     @property
     def pts(self) -> int:

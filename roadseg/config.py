@@ -231,6 +231,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
+    stats: Path | None = None
+    """File for what is in every frame, JSON lines or CSV by its suffix."""
     start_s: float = 0.0
     """Seconds to leave out at the beginning."""
     end_s: float | None = None

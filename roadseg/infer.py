@@ -15,11 +15,12 @@ import numpy as np
 from roadseg.backends import Backend, open_backend
 from roadseg.config import InferConfig, ModelConfig, ModelSpec
 from roadseg.errors import VideoError
-from roadseg.files import output_errors
+from roadseg.files import check_new, output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats
+from roadseg.stats import STATS_SUFFIXES, count_pixels, save_stats, shares_of
 from roadseg.video.sink import VideoWriter, check_output
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
@@ -77,6 +78,8 @@ def infer(
     started_s = time.perf_counter()
     info = probe(config.source)
     check_output(config.out, overwrite=config.overwrite)
+    if config.stats is not None:
+        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
@@ -93,7 +96,7 @@ def infer(
         frames=frames,
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
-        class_shares=_shares(pixels, item.spec),
+        class_shares=shares_of(pixels, item.spec),
         stages=tuple(pipeline.stats),
         bottleneck=pipeline.bottleneck.name,
         warnings=tuple(reading_faults(log, info)),
@@ -103,11 +106,11 @@ def infer(
 def build_pipeline(
     config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None
 ) -> Pipeline:
-    """Put the stages in line: decode, segment, overlay, masks if there is a folder, encode."""
-    stages: dict[str, Stage] = {
-        "segment": partial(segment, config=config),
-        "overlay": partial(blend, config=config),
-    }
+    """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
+    stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
+    if config.stats is not None:
+        stages["stats"] = partial(save_stats, path=config.stats)
+    stages["overlay"] = partial(blend, config=config)
     if masks is not None:
         stages["masks"] = partial(save_masks, folder=masks)
     stages["encode"] = partial(encode, config=config, info=info)
@@ -207,22 +210,6 @@ def _move_masks(source: Path, target: Path) -> None:
     for path in target.glob("[0-9]" * 6 + ".png"):
         if path.name not in new:
             path.unlink()
-
-
-def count_pixels(item: SegmentedFrame) -> np.ndarray:
-    """Return the pixels of each id, (256,)."""
-    counts = cv2.calcHist([item.class_map], [0], None, [256], [0, 256])
-    return counts.ravel().astype(np.int64)
-
-
-def class_shares(item: SegmentedFrame) -> dict[str, float]:
-    """Return the share of each class in a frame."""
-    return _shares(count_pixels(item), item.spec)
-
-
-def _shares(pixels: np.ndarray, spec: ModelSpec) -> dict[str, float]:
-    total = pixels.sum()
-    return {name: float(pixels[i] / total) for i, name in enumerate(spec.class_names)}
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

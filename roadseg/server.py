@@ -30,9 +30,9 @@ import cv2
 
 from roadseg.errors import ServerError
 from roadseg.frame import SegmentedFrame
-from roadseg.infer import class_shares
 from roadseg.live import Reading
 from roadseg.stages import LoopThread
+from roadseg.stats import count_pixels, shares_of
 
 ASSETS = {
     "": ("live.html", "text/html; charset=utf-8"),
@@ -125,7 +125,7 @@ class Shown:
         colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in spec.palette)
         return {
             "classes": list(zip(spec.class_names, colors, strict=True)),
-            "shares": list(class_shares(self.item).values()),
+            "shares": list(shares_of(count_pixels(self.item), spec).values()),
             "map_hw": self._small_class_map.shape,
             "fps": self.reading.fps,
             "dropped": self.reading.dropped,

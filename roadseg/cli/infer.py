@@ -51,6 +51,14 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
     ] = None,
+    stats: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
+            "boxes of poles, signs, cars and people.",
+        ),
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", help="Where to begin.")
     ] = InferConfig.start_s,
@@ -81,6 +89,7 @@ def infer(
         legend=legend,
         side_by_side=side_by_side,
         masks=masks,
+        stats=stats,
         start_s=start,
         end_s=end,
         overwrite=overwrite,
