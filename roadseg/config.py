@@ -233,6 +233,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Folder for class maps as PNG files."""
     stats: Path | None = None
     """File for what is in every frame, JSON lines or CSV by its suffix."""
+    report: Path | None = None
+    """Page about the drive."""
     start_s: float = 0.0
     """Seconds to leave out at the beginning."""
     end_s: float | None = None

@@ -12,8 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from roadseg import __version__
 from roadseg.backends import Backend, open_backend
 from roadseg.config import InferConfig, ModelConfig, ModelSpec
+from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
 from roadseg.files import check_new, output_errors
 from roadseg.frame import Frame, SegmentedFrame
@@ -80,18 +82,21 @@ def infer(
     check_output(config.out, overwrite=config.overwrite)
     if config.stats is not None:
         check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+    if config.report is not None:
+        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+    drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
     frames = 0
-    with mask_folder(config) as masks, build_pipeline(config, info, log, masks) as pipeline:
+    with mask_folder(config) as masks, build_pipeline(config, info, log, masks, drive) as pipeline:
         for item in pipeline:
             frames += 1
             pixels += count_pixels(item)
             on_frame(frames, total)
     assert item is not None  # without a frame the encoder raises
-    return InferResult(
+    result = InferResult(
         out=config.out,
         frames=frames,
         wall_s=time.perf_counter() - started_s,
@@ -101,15 +106,35 @@ def infer(
         bottleneck=pipeline.bottleneck.name,
         warnings=tuple(reading_faults(log, info)),
     )
+    if config.report and drive:
+        write_report(config.report, drive, config.out, facts(result, config))
+    return result
+
+
+def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
+    """Return what a report says about a run."""
+    height, width = result.network_hw
+    return {
+        "film": str(config.source),
+        "overlay": str(config.out),
+        "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
+        "network input": f"{width}x{height}",
+        "model": f"{config.weights.name}, backend {config.backend}",
+        "bottleneck": result.bottleneck,
+        "warnings": "; ".join(result.warnings) or "none",
+        "made by": f"roadseg {__version__}",
+    }
 
 
 def build_pipeline(
-    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None
+    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None, drive: DriveLog | None
 ) -> Pipeline:
     """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
     stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
     if config.stats is not None:
         stages["stats"] = partial(save_stats, path=config.stats)
+    if drive is not None:
+        stages["report"] = partial(log_drive, log=drive)
     stages["overlay"] = partial(blend, config=config)
     if masks is not None:
         stages["masks"] = partial(save_masks, folder=masks)

@@ -1,11 +1,15 @@
 """Plotly pages as pure functions of recorded data; each is one file that needs no network."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 from roadseg.classes import CLASS_NAMES, PALETTE
 from roadseg.metrics import Scores
@@ -76,7 +80,7 @@ def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
                 x=[record["epoch"] for record in measured],
                 y=[_scaled(record["val"]["iou"][name], 100) for record in measured],
                 name=name,
-                line_color=_css(color),
+                line_color=css_color(color),
             )
     return figure.update_layout(title="IoU of each class on val (%)", xaxis_title="epoch", **LAYOUT)
 
@@ -92,7 +96,7 @@ def evaluation_page(scores: Scores, title: str) -> str:
 
 def _iou_bars(scores: Scores) -> go.Figure:
     names = list(CLASS_NAMES[: len(scores.iou)])
-    colors = [_css(color) for color in PALETTE[: len(names)]]
+    colors = [css_color(color) for color in PALETTE[: len(names)]]
     figure = go.Figure()
     figure.add_bar(
         x=[_scaled(iou, 100) for iou in scores.iou],
@@ -126,6 +130,23 @@ def _confusion(scores: Scores) -> go.Figure:
     return figure.update_layout(title="Confusion: % of each true class", **LAYOUT)
 
 
+def drive_page(record: Mapping[str, Any], title: str) -> str:
+    """Return the report of a drive as HTML.
+
+    Args:
+        record: Times, shares, moments, thumbnails, facts, and the film's URL, as JSON values.
+        title: Heading.
+    """
+    web = files("roadseg").joinpath("web")
+    return Template(web.joinpath("drive.html").read_text("utf-8")).substitute(
+        title=escape(title),
+        style=web.joinpath("drive.css").read_text("utf-8"),
+        script=web.joinpath("drive.js").read_text("utf-8"),
+        plotly=get_plotlyjs(),
+        record=json.dumps(record).replace("<", "\\u003c"),  # no text can end the script element
+    )
+
+
 def _page(figures: Sequence[go.Figure], title: str, facts: str = "") -> str:
     """Lay figures out on a page of their own, with Plotly's script inside."""
     parts = (
@@ -149,5 +170,6 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
 
 
-def _css(color: tuple[int, int, int]) -> str:
+def css_color(color: tuple[int, int, int]) -> str:
+    """Return a colour as CSS writes it."""
     return "rgb({}, {}, {})".format(*color)

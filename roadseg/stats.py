@@ -24,6 +24,9 @@ LEAST_OBJECT_SHARE = 0.0002
 """Regions with less of the picture than this are taken for noise."""
 ROAD_EDGE_PERCENTILES = (2, 98)
 """Where the road begins and ends in a row, single stray pixels left out."""
+LEAST_ROAD_WIDTH = 0.2
+"""Share of the picture's width that the road has where its edges mean something; further away,
+where it runs out to a point, whoever is beside it would seem to be on it."""
 STATS_SUFFIXES = (".jsonl", ".csv")
 DIGITS = 6
 """Decimals of shares and seconds."""
@@ -47,7 +50,7 @@ class Region:
     """Pixels of its own in that box."""
     across_road: float | None
     """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
-    one, less or more is beside it. None where no road is."""
+    one, less or more is beside it. None where there is no road, or it is far away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,9 @@ def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
     if not road.size:
         return None
     first, last = np.percentile(road, ROAD_EDGE_PERCENTILES)
-    return round(float((column - first) / (last - first)), 3) if last > first else None
+    if last - first < LEAST_ROAD_WIDTH * len(ids):
+        return None
+    return round(float((column - first) / (last - first)), DIGITS)
 
 
 def save_stats(items: Iterator[SegmentedFrame], *, path: Path) -> Iterator[SegmentedFrame]:

@@ -59,6 +59,14 @@ def infer(
             "boxes of poles, signs, cars and people.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write a page about the drive: the film, class shares over time, moments "
+            "with people on the road.",
+        ),
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", help="Where to begin.")
     ] = InferConfig.start_s,
@@ -90,6 +98,7 @@ def infer(
         side_by_side=side_by_side,
         masks=masks,
         stats=stats,
+        report=report,
         start_s=start,
         end_s=end,
         overwrite=overwrite,
