@@ -127,7 +127,7 @@ class Overlay:
             legend = render_legend(entries, size)
             self._legends[size] = legend, legend.max(axis=2, keepdims=True) == GROUND_LEVEL
         legend, ground = self._legends[size]
-        margin = _text_px(size[0]) // 2
+        margin = letter_px(size[0]) // 2
         corner = picture[margin : margin + legend.shape[0], margin : margin + legend.shape[1]]
         inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts the legend
         # Swatches and letters stay at full strength, the ground lets the road shine through.
@@ -157,7 +157,7 @@ def _dimmed(picture: Picture) -> Picture:
     return cv2.merge([cv2.convertScaleAbs(grey, alpha=DIMMED)] * 3)  # type: ignore[return-value]
 
 
-def _text_px(picture_height: int) -> int:
+def letter_px(picture_height: int) -> int:
     """Return the height of letters that can be read in a picture of this height."""
     return max(round(picture_height / 36), 9)
 
@@ -166,7 +166,7 @@ def render_legend(
     entries: Sequence[tuple[str, tuple[int, int, int]]], size_hw: tuple[int, int]
 ) -> Picture:
     """Return a panel (h, w, 3) RGB with a swatch and a name for each entry, fit for a picture."""
-    text_px = _text_px(size_hw[0])
+    text_px = letter_px(size_hw[0])
     pad, row = text_px // 2, round(text_px * 1.5)
     font = cv2.FontFace("sans")
     boxes = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roadseg.config import OverlayConfig
 from roadseg.frame import SegmentedFrame
 from roadseg.live import Reading
-from roadseg.overlay import Overlay, overlay_for
+from roadseg.overlay import Overlay, letter_px, overlay_for
 
 TITLE = "roadseg"
 QUIT_KEYS = (ord("q"), 27)
@@ -65,7 +65,7 @@ class Window:
 
 def draw_hud(picture: NDArray[np.uint8], lines: Sequence[str]) -> None:
     """Write lines in the lower left corner of a picture, in place, on a darkened ground."""
-    text_px = max(round(picture.shape[0] / 36), 9)
+    text_px = letter_px(picture.shape[0])
     row, pad = round(text_px * 1.5), text_px // 2
     top = picture.shape[0] - row * len(lines) - pad
     ground = picture[top:, : text_px * 12]

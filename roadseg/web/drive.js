@@ -68,7 +68,7 @@ function layout() {
     margin: { l: 50, r: 10, t: 20, b: 45 },
     hovermode: "x unified",
     hoverlabel: { bgcolor: style.getPropertyValue("--panel"), font: { color: ink } },
-    legend: { orientation: "h", y: -0.12, traceorder: "reversed" },
+    legend: { orientation: "h", y: -0.12, bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
     xaxis: { ticksuffix: " s", gridcolor: line, range: [0, record.times_s.at(-1)] },
     yaxis: { tickformat: ".0%", range: [0, 1], gridcolor: line },
     shapes: [...moments, head],
