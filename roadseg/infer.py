@@ -80,10 +80,7 @@ def infer(
     started_s = time.perf_counter()
     info = probe(config.source)
     check_output(config.out, overwrite=config.overwrite)
-    if config.stats is not None:
-        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
-    if config.report is not None:
-        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+    check_side_files(config)
     drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
     total = expected_frames(info, config)
     log = ReadLog()
@@ -109,6 +106,18 @@ def infer(
     if config.report and drive:
         write_report(config.report, drive, config.out, facts(result, config))
     return result
+
+
+def check_side_files(config: InferConfig) -> None:
+    """Find out early whether what is written beside the film can be.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    if config.stats is not None:
+        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+    if config.report is not None:
+        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
 
 
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:

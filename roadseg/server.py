@@ -167,7 +167,7 @@ class PageServer:
         self.url = self._url()
         """The page's address."""
         self._shown: Shown | None = None
-        self._notice = ""
+        self._notice, self._notice_s = "", 0.0
         self._version = 0
         self._news = asyncio.Event()
         self._connections = 0
@@ -193,12 +193,15 @@ class PageServer:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> None:
         """Make a frame the newest."""
-        self._shown, self._notice = Shown(item, reading), ""
+        self._shown = Shown(item, reading)
+        assert item.frame.arrival is not None  # capture sees to it
+        if item.frame.arrival.time_s > self._notice_s:  # not one that was on its way already
+            self._notice = ""
         self._loop.call(self._announce)
 
     def notify(self, notice: str) -> None:
-        """Show a sentence until the next frame comes."""
-        self._notice = notice
+        """Show a sentence until a frame is shown that came after it. Any thread may call it."""
+        self._notice, self._notice_s = notice, time.monotonic()
         self._loop.call(self._announce)
 
     def _announce(self) -> None:

@@ -119,8 +119,10 @@ def test_slow_viewer_keeps_nobody_waiting_and_gets_the_newest(page, connect) -> 
         assert abs(int(decoded.mean()) - 99) <= 1
 
 
-def test_notice_reaches_viewers_until_a_frame_comes(page, connect) -> None:
+def test_notice_reaches_viewers_until_a_later_frame_comes(page, connect) -> None:
+    on_its_way = item()
     page.notify("rtsp://camera is lost")
+    page.show(on_its_way, READING)
     assert json.loads(frame(connect(page))["facts"])["notice"] == "rtsp://camera is lost"
     page.show(item(), READING)
     assert json.loads(frame(connect(page))["facts"])["notice"] == ""
