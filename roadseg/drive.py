@@ -31,7 +31,7 @@ GAP_S = 1.0
 LEAST_SIGHTINGS = 3
 """A moment of fewer frames is taken for noise."""
 MOST_THUMBNAILS = 24
-FIRST_INTERVAL_S = 0.5
+FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
 THUMBNAIL_WIDTH = 240
 JPEG_QUALITY = 75
