@@ -4,12 +4,12 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
+from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
 
 T = TypeVar("T")
@@ -69,6 +69,17 @@ class ModelSpec:
     def to_json(self) -> str:
         """Return the record as one JSON object."""
         return json.dumps(asdict(self), allow_nan=False)
+
+    def recolored(self, palette: str) -> Self:
+        """Return the record with the colours of a palette; classes unknown to it keep theirs.
+
+        "camvid" stands for the model's own colours, which other data may have chosen otherwise.
+        """
+        if palette == "camvid":
+            return self
+        colors = zip(self.class_names, self.palette, strict=True)
+        by_name = PALETTES[palette]
+        return replace(self, palette=tuple(by_name.get(name, own) for name, own in colors))
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Self:
@@ -307,28 +318,68 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     raise ConfigError(f"{name} is {value!r}; it must be {getattr(hint, '__name__', hint)}")
 
 
+def default_weights() -> Path:
+    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
+    package = Path(__file__).parent
+    installed = package / "weights" / "unet-lite.onnx"
+    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"
+
+
 @dataclass(frozen=True, kw_only=True)
-class InferConfig:
+class ModelConfig:
+    """Which model labels, on what, at which size, and in which colours."""
+
+    weights: Path = field(default_factory=default_weights)
+    """Model file."""
+    backend: str = "auto"
+    """Runtime, or "auto" to go by the model file."""
+    size_hw: tuple[int, int] | None = None
+    """Network input; None chooses by the model and the film's aspect ratio."""
+    palette: str = "camvid"
+    """Colours of the classes, a key of `PALETTES`."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if self.palette not in PALETTES:
+            raise ConfigError(
+                f"--palette is {self.palette!r}; it must be one of: {', '.join(PALETTES)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayConfig:
+    """How class maps are painted over pictures."""
+
+    alpha: float = 0.5
+    """Share of the colour in a painted pixel."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes to paint; none means all."""
+    only: tuple[str, ...] = ()
+    """Names of the classes to paint while the rest of the picture turns to dark grey."""
+    outline: bool = True
+    """Draw a light line where one class ends."""
+    legend: bool = True
+    """Write the painted classes in a corner."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        if self.classes and self.only:
+            raise ConfigError(
+                "--classes and --only are both given; --only darkens what it does not name, "
+                "--classes leaves it as it is; choose one"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferConfig(ModelConfig, OverlayConfig):
     """Settings of one inference run."""
 
     source: Path | str
     """Film to label: a file, a folder or pattern of images, or as text an address."""
     out: Path
     """Film to write."""
-    weights: Path
-    """Model file."""
-    backend: str = "auto"
-    """Runtime, or "auto" to go by the model file."""
-    size_hw: tuple[int, int] | None = None
-    """Network input; None chooses by the model and the film's aspect ratio."""
-    alpha: float = 0.5
-    """Share of the colour in a painted pixel."""
-    classes: tuple[str, ...] = ()
-    """Names of the classes to paint; none means all."""
-    outline: bool = True
-    """Draw a light line where one class ends."""
-    legend: bool = True
-    """Write the painted classes in a corner."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
@@ -341,6 +392,10 @@ class InferConfig:
     """Quality of the film; None takes the codec's default, limited to about the source's size."""
     preset: str | None = None
     """Trade of encoding time for size; None takes the codec's default."""
+    stats: Path | None = None
+    """File for what is in every frame, JSON lines or CSV by its suffix."""
+    report: Path | None = None
+    """Page about the drive."""
     start_s: float = 0.0
     """Seconds to leave out at the beginning."""
     end_s: float | None = None
@@ -354,8 +409,13 @@ class InferConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        if not 0 <= self.alpha <= 1:
-            raise ConfigError(f"--alpha is {self.alpha}; it must be from 0 to 1, such as 0.5")
+        ModelConfig.__post_init__(self)
+        OverlayConfig.__post_init__(self)
+        if self.resume and (self.stats or self.report):
+            raise ConfigError(
+                "--resume is given with --stats or --report, which need the whole film; leave "
+                "them out, or leave out --resume to begin anew"
+            )
         if self.image_fps <= 0:
             raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")
         if not (math.isfinite(self.start_s) and self.start_s >= 0):
@@ -372,5 +432,32 @@ class InferConfig:
 
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""
-        apart = ("out", "masks", "strict", "resume", "overwrite")
+        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite")
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveConfig(ModelConfig, OverlayConfig):
+    """Settings of one live run."""
+
+    source: str
+    """Camera, address of a stream, or film."""
+    as_camera: bool = False
+    """Play a film at its own rate and drop what comes too late."""
+    out: Path | None = None
+    """Film to record to; None records nothing."""
+    segment_s: float | None = None
+    """Length of the films recorded; None records one."""
+    overwrite: bool = False
+    """Replace a recording that exists."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        ModelConfig.__post_init__(self)
+        OverlayConfig.__post_init__(self)
+        if self.segment_s is not None and not self.segment_s > 0:
+            raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
+        if self.segment_s is not None and self.out is None:
+            raise ConfigError("--segment is given without --out; name the film to record to")
+        if self.out is not None and self.out.resolve() == Path(self.source).resolve():
+            raise ConfigError(f"--out is the input, {self.source}; choose another name")

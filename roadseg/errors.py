@@ -21,8 +21,16 @@ class VideoError(RoadsegError):
     """A video that cannot be read or written."""
 
 
+class PictureError(RoadsegError):
+    """A picture that cannot be read, or an array that is none."""
+
+
 class OutputError(RoadsegError):
     """A file that cannot be written."""
+
+
+class ServerError(RoadsegError):
+    """An address at which no page can be served."""
 
 
 class ModelFileError(RoadsegError):

@@ -1,7 +1,7 @@
 """Files that are written all or not at all."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from roadseg.errors import OutputError
@@ -50,3 +50,19 @@ def output_errors(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error.strerror or error}); check that its folder exists, "
             "may be written to and has room"
         ) from error
+
+
+def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Find out early whether a file that was asked for behind a flag can be written.
+
+    Raises:
+        OutputError: Its suffix is none of those, it exists, or its folder takes no files.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"{flag} {path} must end in {' or '.join(suffixes)}; choose another name")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{flag} {path} exists; choose another name or add --overwrite")
+    temporary = temporary_path(path)
+    with output_errors(path):
+        temporary.touch()
+        temporary.unlink()

@@ -11,6 +11,16 @@ from roadseg.picture import Picture
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """When a frame of a live source came in."""
+
+    number: int
+    """Frames that came before it."""
+    time_s: float
+    """Reading of `time.monotonic`."""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture of a film."""
 
@@ -22,6 +32,8 @@ class Frame:
     """Seconds a unit."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height."""
+    arrival: Arrival | None = None
+    """When it came in, if its source is live."""
 
     @property
     def time_s(self) -> float:

@@ -12,15 +12,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from roadseg import __version__
 from roadseg.backends import open_backend
-from roadseg.config import InferConfig, ModelSpec
+from roadseg.config import InferConfig, ModelConfig, ModelSpec
+from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
-from roadseg.files import output_errors
+from roadseg.files import check_new, output_errors
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
-from roadseg.overlay import Overlay, class_ids
+from roadseg.overlay import Overlay, overlay_for
 from roadseg.picture import BITS
 from roadseg.stages import Pipeline, Stage, StageStats
+from roadseg.stats import STATS_SUFFIXES, count_pixels, save_stats, shares_of
 from roadseg.video.encoding import Encoding
 from roadseg.video.part import check_settings, count_frames, part_path
 from roadseg.video.sink import VideoWriter, check_output
@@ -82,7 +85,9 @@ def infer(
     started_s = time.perf_counter()
     info = probe(config.source, config.image_fps)
     check_output(config.out, encoding(config), overwrite=config.overwrite)
+    check_side_files(config)
     kept = frames_to_keep(config) if config.resume else 0
+    drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
@@ -90,26 +95,54 @@ def infer(
     frames = kept
     with (
         mask_folder(config, kept) as masks,
-        build_pipeline(config, info, log, masks, kept) as pipeline,
+        build_pipeline(config, info, log, masks, drive, kept) as pipeline,
     ):
         for item in pipeline:
             frames += 1
             pixels += count_pixels(item)
             on_frame(frames, total)
     assert item is not None  # without a frame the encoder raises
-    return InferResult(
+    result = InferResult(
         out=config.out,
         frames=frames,
         kept_frames=kept,
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
-        class_shares={
-            n: float(pixels[i] / pixels.sum()) for i, n in enumerate(item.spec.class_names)
-        },
+        class_shares=shares_of(pixels, item.spec),
         stages=tuple(pipeline.stats),
         bottleneck=pipeline.bottleneck.name,
-        warnings=tuple(reading_faults(log, info, config)),
+        warnings=tuple(reading_faults(log, info)),
     )
+    if config.report and drive:
+        write_report(config.report, drive, config.out, facts(result, config))
+    return result
+
+
+def check_side_files(config: InferConfig) -> None:
+    """Find out early whether what is written beside the film can be.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    if config.stats is not None:
+        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+    if config.report is not None:
+        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+
+
+def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
+    """Return what a report says about a run."""
+    height, width = result.network_hw
+    return {
+        "film": str(config.source),
+        "overlay": str(config.out),
+        "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
+        "network input": f"{width}x{height}",
+        "model": f"{config.weights.name}, backend {config.backend}",
+        "bottleneck": result.bottleneck,
+        "warnings": "; ".join(result.warnings) or "none",
+        "made by": f"roadseg {__version__}",
+    }
 
 
 def encoding(config: InferConfig) -> Encoding:
@@ -140,13 +173,20 @@ def settings_record(config: InferConfig) -> dict[str, str]:
 
 
 def build_pipeline(
-    config: InferConfig, info: VideoInfo, log: ReadLog, masks: Path | None, kept: int = 0
+    config: InferConfig,
+    info: VideoInfo,
+    log: ReadLog,
+    masks: Path | None,
+    drive: DriveLog | None,
+    kept: int,
 ) -> Pipeline:
-    """Put the stages in line: decode, segment, overlay, masks if there is a folder, encode."""
-    stages: dict[str, Stage] = {
-        "segment": partial(segment, config=config),
-        "overlay": partial(blend, config=config),
-    }
+    """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
+    stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
+    if config.stats is not None:
+        stages["stats"] = partial(save_stats, path=config.stats)
+    if drive is not None:
+        stages["report"] = partial(log_drive, log=drive)
+    stages["overlay"] = partial(blend, config=config)
     if masks is not None:
         stages["masks"] = partial(save_masks, folder=masks, first=kept)
     stages["encode"] = partial(encode, config=config, info=info, log=log, resume=kept > 0)
@@ -173,7 +213,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         )
 
 
-def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+def segment(frames: Iterator[Frame], *, config: ModelConfig) -> Iterator[SegmentedFrame]:
     """Stage: add the class map to every frame."""
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
         for frame in frames:
@@ -181,11 +221,12 @@ def segment(frames: Iterator[Frame], *, config: InferConfig) -> Iterator[Segment
             network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
             placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
             class_maps = backend.segment(placement.pad(frame.rgb(placement.content_hw))[None])
-            yield SegmentedFrame(frame, placement.restore(class_maps[0]), backend.spec)
+            spec = backend.spec.recolored(config.palette)
+            yield SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
 
 
 def input_size(
-    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: InferConfig
+    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: ModelConfig
 ) -> tuple[int, int]:
     """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
     shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
@@ -196,14 +237,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     """Stage: paint the class map over every picture."""
     overlay: Overlay | None = None
     for item in items:
-        overlay = overlay or Overlay(
-            item.spec,
-            shown=class_ids(config.classes, item.spec),
-            alpha=config.alpha,
-            outline=config.outline,
-            legend=config.legend,
-            side_by_side=config.side_by_side,
-        )
+        overlay = overlay or overlay_for(item.spec, config, side_by_side=config.side_by_side)
         painted = overlay.draw(item.frame.picture, item.class_map)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
@@ -299,12 +333,6 @@ def _move_masks(source: Path, target: Path) -> None:
             path.unlink()
 
 
-def count_pixels(item: SegmentedFrame) -> np.ndarray:
-    """Return the pixels of each id, (256,)."""
-    counts = cv2.calcHist([item.class_map], [0], None, [256], [0, 256])
-    return counts.ravel().astype(np.int64)
-
-
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     """Return about how many frames a run will write, as far as the file tells."""
     whole = info.frame_count
@@ -317,44 +345,44 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     return max(last - first, 0)
 
 
-def reading_faults(log: ReadLog, info: VideoInfo, config: InferConfig) -> Iterator[str]:
+def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
     """Yield a sentence for each fault found in the input."""
     if log.damaged_packets or log.damaged_frames:
         yield (
-            f"{config.source} is damaged: {log.damaged_packets} of its packets did not decode and "
+            f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode and "
             f"{log.damaged_frames} of its frames were patched up, the first"
             f"{_at(log.first_damage_s)}"
         )
     if log.unreadable:
         yield (
-            f"{len(log.unreadable)} of the images of {config.source} cannot be read, the first "
+            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
             f"is {log.unreadable[0].name}; they were left out"
         )
     if not info.images and not info.reopens:
-        yield f"{config.source} is live; its sound was not copied"
+        yield f"{info.path} is live; its sound was not copied"
     if log.retimed_frames:
         yield (
-            f"{config.source} gives {log.retimed_frames} frames no time, or one before the frame "
+            f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
     if log.resized_frames:
         height, width = info.size_hw
         yield (
-            f"{config.source} changes its size; {log.resized_frames} frames were brought to "
+            f"{info.path} changes its size; {log.resized_frames} frames were brought to "
             f"{width}x{height}"
         )
     if log.interlaced_frames:
         yield (
-            f"{config.source} is interlaced; its frames were labelled as they are, two fields in "
+            f"{info.path} is interlaced; its frames were labelled as they are, two fields in "
             "one picture; deinterlace it first for better labels"
         )
     if info.bits > BITS:
-        yield f"{config.source} has {info.bits} bits a sample; the output has {BITS}"
+        yield f"{info.path} has {info.bits} bits a sample; the output has {BITS}"
     if not log.reached_end or info.end_s is None or log.read_until_s is None:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:
         yield (
-            f"{config.source} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
+            f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
             f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
         )
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.config import ModelSpec
+from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError
 from roadseg.picture import ColorSpace, Picture, Plane
 
@@ -22,12 +22,14 @@ GROUND_LEVEL = 32
 """Grey level of the legend's ground; everything else in it is letters or swatches."""
 GROUND_OPACITY = 0.75
 """How much of the road the legend's ground hides."""
+DIMMED = 0.35
+"""Brightness of what is dimmed."""
 PLANE_STEPS = (1, 2, 2)
 """Pixels a sample, along either side: Y has them all, U and V every second."""
 
 
-def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
-    """Return the ids of classes by name; no names mean all.
+def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
+    """Return the ids of classes by name as users write them behind a flag; no names mean all.
 
     Raises:
         ConfigError: The model does not know a name.
@@ -35,7 +37,7 @@ def class_ids(names: Sequence[str], spec: ModelSpec) -> frozenset[int]:
     unknown = [name for name in names if name not in spec.class_names]
     if unknown:
         raise ConfigError(
-            f"--classes names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
+            f"{flag} names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
         )
     return frozenset(map(spec.class_names.index, names or spec.class_names))
 
@@ -51,6 +53,7 @@ class Overlay:
             hard to tell apart without.
         legend: Write the shown classes in a corner.
         side_by_side: Put the untouched picture to the left of the painted one.
+        dim: Turn what is not painted to dark grey.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class Overlay:
         outline: bool = True,
         legend: bool = True,
         side_by_side: bool = False,
+        dim: bool = False,
     ) -> None:
         self._spec = spec
+        self._dim = dim
         self._shown = sorted(shown)
         self._alpha = alpha
         self._outline = outline
@@ -97,11 +102,14 @@ class Overlay:
         half_map = np.ascontiguousarray(class_map[::2, ::2])
         tables = color_tables(self._spec.palette, picture.space)
         maps = (class_map, half_map, half_map)
-        for plane, ids, table, target in zip(picture.planes, maps, tables, targets, strict=True):
+        grounds = dimmed(picture) if self._dim else picture.planes
+        for plane, ground, ids, table, target in zip(
+            picture.planes, grounds, maps, tables, targets, strict=True
+        ):
             colors = cv2.LUT(ids, table)
             cv2.addWeighted(plane, 1 - self._alpha, colors, self._alpha, 0, dst=target)
             if len(self._shown) < len(self._spec.class_names):
-                cv2.copyTo(plane, cv2.LUT(ids, self._hidden_table), target)
+                cv2.copyTo(ground, cv2.LUT(ids, self._hidden_table), target)
 
     @cached_property
     def _hidden_table(self) -> NDArray[np.uint8]:
@@ -131,7 +139,7 @@ class Overlay:
         """Lay the legend over the top left corner, in place."""
         height, width = planes[0].shape
         entries = tuple((self._spec.class_names[i], self._spec.palette[i]) for i in self._shown)
-        margin = _text_px(height) // 4 * 2
+        margin = letter_px(height) // 4 * 2
         for plane, layer, step in zip(
             planes, legend_layers(entries, (height, width), space), PLANE_STEPS, strict=True
         ):
@@ -184,7 +192,33 @@ def legend_layers(
     )
 
 
-def _text_px(picture_height: int) -> int:
+def overlay_for(spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False) -> Overlay:
+    """Return the overlay that a user asked for.
+
+    Raises:
+        ConfigError: The model does not know a class.
+    """
+    shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
+    return Overlay(
+        spec,
+        shown=shown,
+        alpha=config.alpha,
+        outline=config.outline,
+        legend=config.legend,
+        side_by_side=side_by_side,
+        dim=bool(config.only),
+    )
+
+
+def dimmed(picture: Picture) -> tuple[Plane, Plane, Plane]:
+    """Return the planes of a picture turned to dark grey."""
+    y, u, v = picture.planes
+    black, grey = (int(level) for level in picture.space.yuv(np.zeros((1, 3), np.uint8))[0, :2])
+    dark = cv2.convertScaleAbs(y, alpha=DIMMED, beta=black * (1 - DIMMED))
+    return np.asarray(dark, np.uint8), np.full_like(u, grey), np.full_like(v, grey)
+
+
+def letter_px(picture_height: int) -> int:
     """Return the height of letters that can be read in a picture of this height."""
     return max(round(picture_height / 36), 9)
 
@@ -196,7 +230,7 @@ def render_legend(
 
     Its sides are even.
     """
-    text_px = _text_px(size_hw[0])
+    text_px = letter_px(size_hw[0])
     pad, row = text_px // 2, round(text_px * 1.5)
     font = cv2.FontFace("sans")
     boxes = [

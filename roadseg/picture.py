@@ -148,6 +148,17 @@ class Picture:
         )
         return np.asarray(converted.to_ndarray(), np.uint8)
 
+    def resized(self, size_hw: tuple[int, int]) -> "Picture":
+        """Return the picture at another height and width, or itself where they are its own."""
+        if size_hw == self.size_hw:
+            return self
+        return Picture.convert(self.frame, self.space, size_hw)
+
+    def evened(self) -> "Picture":
+        """Return the picture with even sides, as encoders want them; an edge is repeated."""
+        height, width = self.size_hw
+        return self.padded((height + height % 2, width + width % 2))
+
     def turned(self, matrix: tuple[int, int, int, int]) -> "Picture":
         """Return the picture turned or mirrored, or itself where there is nothing to do.
 

@@ -1,16 +1,20 @@
 """Plotly pages as pure functions of recorded data; each is one file that needs no network."""
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
 
-from roadseg.classes import CLASSES
+from roadseg.classes import PALETTES
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
 
 CURVES = {
@@ -19,8 +23,6 @@ CURVES = {
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
 """Name and colour of each split's curves."""
-COLORS = {c.name: "rgb({}, {}, {})".format(*c.color) for c in CLASSES}
-"""Colours of CamVid's classes; Plotly chooses those of other data."""
 JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PANELS = (
     ("Loss", "loss", "cross_entropy", 1.0),
@@ -122,7 +124,7 @@ def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
             x=[record["epoch"] for record in measured],
             y=[_scaled(record["val"]["iou"][name], 100) for record in measured],
             name=name,
-            line_color=COLORS.get(name),
+            line_color=_class_color(name),
         )
     return figure.update_layout(title="IoU of each class on val (%)", xaxis_title="epoch", **LAYOUT)
 
@@ -200,7 +202,7 @@ def _class_bars(
     figure = go.Figure()
     for name, of_class in values.items():
         names = measured[name].class_names
-        colors = [COLORS.get(n, "#888") for n in names] if len(values) == 1 else None
+        colors = [_class_color(n) for n in names] if len(values) == 1 else None
         figure.add_bar(
             x=[_scaled(value, 1) for value in of_class],
             y=list(names),
@@ -314,6 +316,23 @@ def _pictures(pictures: Mapping[str, bytes], heading: str) -> str:
     return f"<h2>{escape(heading)}</h2>{''.join(shown)}"
 
 
+def drive_page(record: Mapping[str, Any], title: str) -> str:
+    """Return the report of a drive as HTML.
+
+    Args:
+        record: Times, shares, moments, thumbnails, facts, and the film's URL, as JSON values.
+        title: Heading.
+    """
+    web = files("roadseg").joinpath("web")
+    return Template(web.joinpath("drive.html").read_text("utf-8")).substitute(
+        title=escape(title),
+        style=web.joinpath("drive.css").read_text("utf-8"),
+        script=web.joinpath("drive.js").read_text("utf-8"),
+        plotly=get_plotlyjs(),
+        record=json.dumps(record).replace("<", "\\u003c"),  # no text can end the script element
+    )
+
+
 def _page(figures: Sequence[go.Figure], title: str, facts: str = "", below: str = "") -> str:
     """Lay figures out on a page of their own, with Plotly's script inside."""
     parts = (
@@ -335,3 +354,14 @@ def _page(figures: Sequence[go.Figure], title: str, facts: str = "", below: str 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
+
+
+def css_color(color: tuple[int, int, int]) -> str:
+    """Return a colour as CSS writes it."""
+    return "rgb({}, {}, {})".format(*color)
+
+
+def _class_color(name: str) -> str | None:
+    """Return the colour of one of CamVid's classes; Plotly chooses those of other data."""
+    color = PALETTES["camvid"].get(name)
+    return css_color(color) if color else None

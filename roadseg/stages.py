@@ -9,12 +9,18 @@ body, so each resource lives and dies on one thread. What is guaranteed:
 - Leaving the `with` block joins every thread, whether the items ran out, a stage raised, the reader
   broke off or Ctrl-C came. Generators are closed on their own threads, so their `with` blocks end.
 - Nothing polls and nothing sleeps.
+
+Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
+items that no stage has taken yet only the newest is kept. A source that must wait for a time waits
+on a `Stop`, which wakes it when the pipeline ends. `LoopThread` is the other thread there is, for
+what waits on many things at once, as a server does.
 """
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -46,25 +52,50 @@ class StageStats:
     """CPU seconds of the stage's own thread; a library's threads are not in it."""
 
 
-class Channel:
-    """A bounded queue whose end is a state and not an item."""
+class Stop:
+    """The end of a pipeline, for a stage that waits for a time rather than for an item."""
 
-    def __init__(self, depth: int) -> None:
-        self._items: deque[Any] = deque()
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Wake whoever waits, now and from now on."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait. Raises `Cancelled` as soon as the pipeline ends."""
+        if self._event.wait(max(seconds, 0.0)):
+            raise Cancelled
+
+
+class Channel:
+    """A bounded queue whose end is a state and not an item.
+
+    Args:
+        depth: Items that may wait.
+        newest: Let a new item take the place of the oldest rather than wait for room.
+    """
+
+    def __init__(self, depth: int, *, newest: bool = False) -> None:
+        self._items: deque[Any] = deque(maxlen=depth)  # appending to a full one drops its oldest
         self._depth = depth
+        self._newest = newest
         self._ended = False
         self._cancelled = False
         self._changed = threading.Condition()
 
     def put(self, item: Any) -> None:
-        """Add an item; wait for room. Raises `Cancelled`."""
+        """Add an item; make room or wait for it. Raises `Cancelled`."""
         with self._changed:
-            while len(self._items) >= self._depth and not self._cancelled:
+            while not self._has_room() and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
                 raise Cancelled
             self._items.append(item)
             self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._newest or len(self._items) < self._depth
 
     def get(self) -> Any:
         """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
@@ -120,6 +151,8 @@ class Pipeline:
         depth: Items that may wait between two stages.
         names: Names of the source and the stages for notes and statistics; None takes the
             functions' own.
+        newest: Never let the source wait; only its newest item waits for the first stage.
+        stop: Set when the pipeline ends.
     """
 
     def __init__(
@@ -128,10 +161,14 @@ class Pipeline:
         *stages: Stage,
         depth: int = 4,
         names: list[str] | None = None,
+        newest: bool = False,
+        stop: Stop | None = None,
     ) -> None:
         names = names or [_name(part) for part in (source, *stages)]
         self.stats = [StageStats(name) for name in names]
-        self._channels = [Channel(depth) for _ in names]
+        first = Channel(1, newest=True) if newest else Channel(depth)
+        self._channels = [first, *(Channel(depth) for _ in stages)]
+        self._stop_waiting = stop or Stop()
         self._error: BaseException | None = None
         self._error_raised = False
         self._lock = threading.Lock()
@@ -225,6 +262,7 @@ class Pipeline:
                 thread.join()
 
     def _cancel(self) -> None:
+        self._stop_waiting.set()
         for channel in self._channels:
             channel.cancel()
 
@@ -233,6 +271,68 @@ class Pipeline:
             error, raised = self._error, self._error_raised
             self._error_raised = True
         if error is not None and not raised:
+            raise error
+
+
+class LoopThread:
+    """An asyncio event loop on a thread of its own, for as long as a block lasts.
+
+    Leaving the block cancels every task of the loop, waits for their ends and joins the thread.
+
+    Args:
+        main: Makes the coroutine to run; tasks that it starts live on after it.
+        name: Name of the thread.
+    """
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self._main = main
+        self._stopping = asyncio.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"roadseg-{name}")
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(self._note_error)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        if kind is None:
+            self._raise_error()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the loop call a function soon. Raises the first error that a task ended with."""
+        self._raise_error()
+        self._loop.call_soon_threadsafe(function)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_stopped())
+
+    async def _until_stopped(self) -> None:
+        main = asyncio.create_task(self._main())
+        main.add_done_callback(self._note_end)
+        await self._stopping.wait()
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled():
+            self._error = self._error or task.exception()
+
+    def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception") or RuntimeError(context["message"])
+        if not isinstance(error, asyncio.CancelledError):  # asyncio reports those of its streams
+            self._error = self._error or error
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
             raise error
 
 

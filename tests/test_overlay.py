@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.config import ModelSpec
+from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError
-from roadseg.overlay import Overlay, class_ids, render_legend
+from roadseg.overlay import Overlay, class_ids, overlay_for, render_legend
 from roadseg.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
@@ -141,3 +141,26 @@ def test_outline_lies_where_a_shown_class_begins_and_nowhere_else(scene) -> None
 def test_unknown_class_is_named() -> None:
     with pytest.raises(ConfigError, match=r"cat.*knows sky"):
         class_ids(("road", "cat"), SPEC)
+
+
+@given(scenes())
+def test_only_turns_the_rest_to_dark_grey(scene) -> None:
+    picture, class_map = scene
+    config = OverlayConfig(only=("road",), alpha=0.7, outline=False, legend=False)
+    drawn = overlay_for(SPEC, config).draw(picture, class_map)
+    everything = Overlay(SPEC, shown=ALL, alpha=0.7, outline=False, legend=False)
+    painted = everything.draw(picture, class_map)
+    for i, ids in enumerate(maps_of_planes(class_map)):
+        road = ids == SPEC.class_names.index("road")
+        np.testing.assert_array_equal(drawn.planes[i][road], painted.planes[i][road])
+        black = 0 if picture.space.full_range else 16
+        rest = picture.planes[i][~road].astype(float)
+        expected = black + 0.35 * (rest - black) if i == 0 else 128.0
+        assert np.abs(drawn.planes[i][~road] - expected).max(initial=0) <= 0.501
+
+
+def test_only_and_classes_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="--classes and --only"):
+        OverlayConfig(only=("road",), classes=("car",))
+    with pytest.raises(ConfigError, match="--only names cat"):
+        overlay_for(SPEC, OverlayConfig(only=("cat",)))

@@ -64,6 +64,14 @@ def test_lines_that_label_run_as_written(line, desk) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python"])
+def test_python_runs_as_written(code, desk) -> None:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=desk, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("evaluate ")])
 def test_lines_that_measure_run_as_written(line, desk, streets) -> None:
     if not (desk / "CamVid").exists():

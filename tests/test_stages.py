@@ -1,3 +1,4 @@
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.stages import Pipeline
+from roadseg.stages import LoopThread, Pipeline, Stop
 
 
 class Broken(Exception):
@@ -165,3 +166,84 @@ def test_time_of_a_slow_stage_is_counted_where_it_belongs() -> None:
     assert source_stats.blocked_s > 0.1
     assert quick_stats.starved_s > 0.1
     assert [stats.items for stats in pipeline.stats] == [20, 20, 20]
+
+
+def test_newest_item_wins_where_the_source_may_not_wait() -> None:
+    taken, all_made = threading.Event(), threading.Event()
+
+    def camera() -> Iterator[int]:
+        yield 0
+        taken.wait()
+        yield from range(1, 100)
+        all_made.set()
+
+    def slow(items: Iterator[int]) -> Iterator[int]:
+        yield next(items)
+        taken.set()
+        all_made.wait()
+        yield from items
+
+    with Pipeline(camera(), slow, depth=1, newest=True) as pipeline:
+        assert list(pipeline) == [0, 99]
+    assert pipeline.stats[0].items == 100 and pipeline.stats[0].blocked_s < 0.5
+
+
+def test_source_that_waits_for_a_time_wakes_when_the_pipeline_ends() -> None:
+    stop = Stop()
+
+    def once_an_hour() -> Iterator[int]:
+        while True:
+            yield 0
+            stop.wait(3600)
+
+    with Pipeline(once_an_hour(), Probe(), stop=stop) as pipeline:
+        assert next(pipeline) == 0
+    assert not pipeline_threads()
+
+
+def test_wait_that_is_not_stopped_ends_by_itself() -> None:
+    since = time.monotonic()
+    Stop().wait(0.02)
+    assert time.monotonic() - since >= 0.02
+    Stop().wait(-1)
+
+
+def test_loop_runs_what_it_is_given_and_cancels_what_is_left() -> None:
+    ended: list[str] = []
+    called = threading.Event()
+
+    async def forever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def main() -> None:
+        task = asyncio.create_task(forever("task"))
+        await forever("main")
+        await task
+
+    with LoopThread(main, "test") as loop:
+        loop.call(called.set)
+        assert called.wait(10)
+        assert [t.name for t in pipeline_threads()] == ["roadseg-test"]
+    assert sorted(ended) == ["main", "task"]
+    assert not pipeline_threads()
+
+
+def test_error_on_the_loop_reaches_the_thread_that_holds_it() -> None:
+    async def main() -> None:
+        raise Broken("port taken")
+
+    with pytest.raises(Broken, match="port taken"), LoopThread(main, "test"):
+        pass
+
+    async def quiet() -> None:
+        pass
+
+    def fails() -> None:
+        raise Broken("callback")
+
+    with pytest.raises(Broken, match="callback"), LoopThread(quiet, "test") as loop:
+        loop.call(fails)
+    assert not pipeline_threads()

@@ -14,6 +14,7 @@ from roadseg.cli.data import app as data_app
 from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
+from roadseg.cli.live import live
 from roadseg.cli.train import train
 from roadseg.errors import RoadsegError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog="Example: roadseg infer drive.mp4 --out overlay.mp4 --side-by-side")(infer)
+app.command(epilog="Example: roadseg live rtsp://camera.local/street --out street.mp4")(live)
 app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epochs 60")(train)
 app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
 app.add_typer(data_app, name="data")

@@ -46,7 +46,7 @@ def evaluate(
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
     from rich.console import Console
 
-    from roadseg.cli.infer import default_weights
+    from roadseg.config import default_weights
     from roadseg.data.folder import FolderDataset
     from roadseg.errors import OutputError
     from roadseg.files import replacing

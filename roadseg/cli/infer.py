@@ -13,7 +13,21 @@ from urllib.parse import urlsplit
 
 import typer
 
-from roadseg.config import InferConfig
+from roadseg.cli.options import (
+    Alpha,
+    AsJson,
+    Backend,
+    Classes,
+    Legend,
+    Only,
+    Outline,
+    Palette,
+    Quiet,
+    Size,
+    Weights,
+    class_names,
+)
+from roadseg.config import InferConfig, default_weights
 from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import make_folder
 from roadseg.video.encoding import FORMATS
@@ -42,35 +56,15 @@ def infer(
             show_default="VIDEO.overlay.mp4 in the current folder; .mkv if VIDEO is one",
         ),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="Runtime: auto, onnxruntime, torch.")
-    ] = InferConfig.backend,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH",
-            help="Network input; sides are multiples of 32.",
-            show_default="by the film's aspect ratio",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option(help="Share of the colour in the overlay, 0..1.")
-    ] = InferConfig.alpha,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
-        ),
-    ] = None,
-    outline: Annotated[
-        bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
-    ] = InferConfig.outline,
-    legend: Annotated[
-        bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
-    ] = InferConfig.legend,
+    weights: Weights = None,
+    backend: Backend = InferConfig.backend,
+    size: Size = None,
+    alpha: Alpha = InferConfig.alpha,
+    classes: Classes = None,
+    only: Only = None,
+    palette: Palette = InferConfig.palette,
+    outline: Outline = InferConfig.outline,
+    legend: Legend = InferConfig.legend,
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Put the original to the left.")
     ] = InferConfig.side_by_side,
@@ -99,6 +93,22 @@ def infer(
             show_default="a quick one",
         ),
     ] = None,
+    stats: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
+            "boxes of poles, signs, cars and people.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write a page about the drive: the film, class shares over time, moments "
+            "with people on the road.",
+        ),
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", help="Where to begin.")
     ] = InferConfig.start_s,
@@ -118,12 +128,8 @@ def infer(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace output that exists.")
     ] = InferConfig.overwrite,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
-    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
     from roadseg.imaging import parse_size
@@ -133,10 +139,14 @@ def infer(
         "backend": backend,
         "size_hw": parse_size(size) if size else None,
         "alpha": alpha,
-        "classes": tuple(name.strip() for name in classes.split(",")) if classes else (),
+        "classes": class_names(classes),
+        "only": class_names(only),
+        "palette": palette,
         "outline": outline,
         "legend": legend,
         "side_by_side": side_by_side,
+        "stats": stats,
+        "report": report,
         "image_fps": parse_rate(fps),
         "codec": codec,
         "crf": crf,
@@ -192,6 +202,11 @@ def plan(
     if len(films) == 1:
         name = out or overlay_name(films[0])
         return [InferConfig(source=films[0], out=name, masks=masks, **settings)]
+    for flag in ("stats", "report"):
+        if settings[flag] is not None:
+            raise ConfigError(
+                f"--{flag} is for one film, and there are {len(films)}; take each alone"
+            )
     folder = out or Path()
     if folder.suffix.lower() in FORMATS:
         raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
@@ -244,7 +259,7 @@ def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferR
             continue
         results.append(result)
         if not silent:
-            _show(result)
+            _show(result, job.palette)
         for warning in result.warnings:
             typer.echo(f"roadseg: warning: {warning}", err=True)
     return results, failed
@@ -295,7 +310,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
             raise
 
 
-def _show(result: "InferResult") -> None:
+def _show(result: "InferResult", palette: str) -> None:
     from rich.console import Console
 
     from roadseg.cli.tables import class_share_table, stage_table
@@ -309,7 +324,7 @@ def _show(result: "InferResult") -> None:
         soft_wrap=True,
     )
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
-    console.print(class_share_table(shares))
+    console.print(class_share_table(shares, palette))
     console.print(stage_table(result.stages, result.bottleneck))
 
 
@@ -328,10 +343,3 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "class_shares": result.class_shares,
         "warnings": list(result.warnings),
     }
-
-
-def default_weights() -> Path:
-    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
-    package = Path(__file__).parent.parent
-    installed = package / "weights" / "unet-lite.onnx"
-    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"

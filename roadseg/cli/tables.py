@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from roadseg.classes import CLASS_NAMES, PALETTE, SegClass
+from roadseg.classes import PALETTES, SegClass
 
 if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
@@ -33,13 +33,13 @@ def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
     return table
 
 
-def class_share_table(shares: Mapping[str, float]) -> Table:
-    """Return the share of each class in the film, largest first."""
+def class_share_table(shares: Mapping[str, float], palette: str) -> Table:
+    """Return the share of each class in the film, largest first, in a palette's colours."""
     table = Table(title="What is in view", title_justify="left")
     table.add_column("class")
     table.add_column("share", justify="right")
     for name, share in sorted(shares.items(), key=lambda entry: -entry[1]):
-        table.add_row(swatch(name), f"{share:.1%}")
+        table.add_row(swatch(name, palette), f"{share:.1%}")
     return table
 
 
@@ -119,9 +119,9 @@ def quiet_elsewhere() -> dict[str, Any]:
     return {"console": console, "transient": True, "disable": not console.is_terminal}
 
 
-def swatch(name: str) -> Text:
+def swatch(name: str, palette: str = "camvid") -> Text:
     """Return a class name with its colour before it."""
-    if name not in CLASS_NAMES:
+    if name not in PALETTES[palette]:
         return Text(name)
-    red, green, blue = PALETTE[CLASS_NAMES.index(name)]
+    red, green, blue = PALETTES[palette][name]
     return Text.assemble(("  ", f"on rgb({red},{green},{blue})"), f" {name}")

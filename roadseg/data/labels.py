@@ -112,7 +112,8 @@ class LabelMeaning:
         for name, label_id, color in rows:
             if name not in targets:
                 targets[name] = len(classes)
-                classes.append(SegClass(name=name, color=color or (0, 0, 0)))
+                shown = color or (0, 0, 0)
+                classes.append(SegClass(name=name, color=shown, colorblind=shown))
             if label_id is not None:
                 ids[label_id] = targets[name]
             if color is not None:

@@ -18,7 +18,7 @@ import av
 from roadseg.errors import VideoError
 from roadseg.files import replacing, temporary_path
 from roadseg.frame import Frame
-from roadseg.picture import PIXEL_FORMAT, Picture
+from roadseg.picture import PIXEL_FORMAT
 from roadseg.video.companions import (
     KINDS,
     Companions,
@@ -143,7 +143,7 @@ class VideoWriter:
         """
         with write_errors(self._path):
             self._stream = self._stream or self._begin(frame)
-            encoded = _even(frame.picture).frame
+            encoded = frame.picture.evened().frame
             encoded.pts, encoded.time_base = frame.pts - self._offset, frame.time_base
             self._companions.copy_until(frame.time_s)
             self._mux(self._stream.encode(encoded))
@@ -170,7 +170,7 @@ class VideoWriter:
         return stream
 
     def _add_stream(self, frame: Frame) -> av.VideoStream:
-        picture = _even(frame.picture)
+        picture = frame.picture.evened()
         height, width = picture.size_hw
         scale = height * width / (self._source.size_hw[0] * self._source.size_hw[1])
         bit_rate = self._source.bit_rate and self._source.bit_rate * scale
@@ -240,9 +240,3 @@ class VideoWriter:
         return shifted_chapters(
             tags.chapters, first_s, last_s, float(self._offset * self._source.time_base)
         )
-
-
-def _even(picture: Picture) -> Picture:
-    """Repeat the last row or column where a side is odd: encoders of halved chroma want it so."""
-    height, width = picture.size_hw
-    return picture.padded((height + height % 2, width + width % 2))

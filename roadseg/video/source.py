@@ -172,7 +172,7 @@ def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
         "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
         "orientation": orientation,
         "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
-        "space": _color_space(frame),
+        "space": color_space(frame),
         "primaries": int(frame.color_primaries),
         "transfer": int(frame.color_trc),
         "bits": max(component.bits for component in frame.format.components),
@@ -336,7 +336,7 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def _color_space(frame: av.VideoFrame) -> ColorSpace:
+def color_space(frame: av.VideoFrame) -> ColorSpace:
     """Return the space that a frame is tagged with, or the one that players take for granted."""
     usual = BT709 if frame.height >= HD_HEIGHT else BT601
     matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
@@ -364,3 +364,8 @@ def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Pic
     log.interlaced_frames += frame.interlaced_frame
     log.resized_frames += (frame.height, frame.width) != size_hw
     return Picture.convert(frame, info.space, size_hw).turned(info.orientation)
+
+
+def upright_picture(frame: av.VideoFrame) -> Picture:
+    """Return a frame as a picture, by its own tags and the way it is to be shown."""
+    return Picture.convert(frame, color_space(frame)).turned(_orientation(frame))

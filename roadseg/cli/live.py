@@ -1,0 +1,194 @@
+"""`roadseg live`."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roadseg.cli.options import (
+    Alpha,
+    AsJson,
+    Backend,
+    Classes,
+    Legend,
+    Only,
+    Outline,
+    Palette,
+    Quiet,
+    Size,
+    Weights,
+    class_names,
+)
+from roadseg.config import LiveConfig, default_weights
+from roadseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roadseg.live import LiveSession, LiveSummary
+    from roadseg.server import PageServer
+
+
+def live(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Camera (0, /dev/video0), address of a stream (rtsp://..., http://...) or film.",
+        ),
+    ],
+    as_camera: Annotated[
+        bool,
+        typer.Option(
+            "--as-camera", help="Play a film at its own rate and drop what comes too late."
+        ),
+    ] = LiveConfig.as_camera,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve",
+            help="Show the view as a page in the browser.",
+            show_default="where OpenCV has no window",
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the page is. A host that others can reach puts a token in its address.",
+        ),
+    ] = "127.0.0.1:8620",
+    out: Annotated[
+        Path | None, typer.Option(help="Film to record the overlay to.", show_default="none")
+    ] = None,
+    segment: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Record films of this length, numbered on: OUT-0001.mp4.",
+            show_default="one film",
+        ),
+    ] = None,
+    weights: Weights = None,
+    backend: Backend = LiveConfig.backend,
+    size: Size = None,
+    alpha: Alpha = LiveConfig.alpha,
+    classes: Classes = None,
+    only: Only = None,
+    palette: Palette = LiveConfig.palette,
+    outline: Outline = LiveConfig.outline,
+    legend: Legend = LiveConfig.legend,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a recording that exists.")
+    ] = LiveConfig.overwrite,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Label what a camera sees now: the newest frame wins. Ctrl-C ends it, recording kept."""
+    from rich.console import Console
+
+    from roadseg.imaging import parse_size
+    from roadseg.live import LiveSession
+
+    config = LiveConfig(
+        source=source,
+        as_camera=as_camera,
+        out=out,
+        segment_s=segment,
+        weights=weights or default_weights(),
+        backend=backend,
+        size_hw=parse_size(size) if size else None,
+        alpha=alpha,
+        classes=class_names(classes),
+        only=class_names(only),
+        palette=palette,
+        outline=outline,
+        legend=legend,
+        overwrite=overwrite,
+    )
+    console = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        page = _open_page(stack, config, listen) if _wants_page(serve, out) else None
+
+        def notify(notice: str) -> None:
+            console.print(notice, highlight=False, soft_wrap=True)
+            if page:
+                page.notify(notice)
+
+        if page:
+            typer.echo(f"open {page.url}", err=True)
+        session = LiveSession(config, notify)
+        try:
+            _watch(session, config, page, console, quiet=quiet or as_json)
+        finally:  # Ctrl-C is the usual end
+            _show(session.summary(), quiet=quiet, as_json=as_json)
+
+
+def _wants_page(serve: bool | None, out: Path | None) -> bool:
+    """Decide between the page and the window, or refuse to show nothing at all."""
+    from roadseg.window import has_window
+
+    if serve is False and not has_window() and out is None:
+        raise ConfigError(
+            "--no-serve leaves nothing to see: there is no window here; name an --out"
+        )
+    return not has_window() if serve is None else serve
+
+
+def _open_page(stack: contextlib.ExitStack, config: LiveConfig, listen: str) -> "PageServer":
+    from roadseg.server import Address, PageServer
+    from roadseg.video.live import parse_source
+
+    label = parse_source(config.source).label
+    return stack.enter_context(PageServer(Address.parse(listen), label))
+
+
+def _watch(
+    session: "LiveSession",
+    config: LiveConfig,
+    page: "PageServer | None",
+    console: "Console",
+    *,
+    quiet: bool,
+) -> None:
+    """Show every frame on the page, or in the window, and how it goes on the terminal."""
+    from rich.progress import Progress, TextColumn
+
+    from roadseg.window import Window, has_window
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(session)
+        window = stack.enter_context(Window(config)) if not page and has_window() else None
+        hidden = quiet or not console.is_terminal
+        columns = TextColumn("{task.description}")
+        progress = Progress(columns, console=console, transient=True, disable=hidden)
+        task = stack.enter_context(progress).add_task("waiting for the first frame")
+        for item, reading in session:
+            progress.update(task, description=", ".join(reading.lines))
+            if page:
+                page.show(item, reading)
+            if window and not window.show(item, reading):
+                break
+
+
+def _show(summary: "LiveSummary", *, quiet: bool, as_json: bool) -> None:
+    if not summary.frames:
+        return
+    if as_json:
+        typer.echo(json.dumps(_as_json(summary), indent=2))
+    elif not quiet:
+        typer.echo(
+            f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; "
+            f"age {summary.age_p50_s * 1000:.0f} ms (median), {summary.age_p95_s * 1000:.0f} ms "
+            "(95 %)"
+        )
+        for path in summary.recorded:
+            typer.echo(f"recorded {path}")
+
+
+def _as_json(summary: "LiveSummary") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(summary) | {"recorded": [str(path) for path in summary.recorded]}

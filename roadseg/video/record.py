@@ -1,0 +1,123 @@
+"""Record what is shown, in one film or in segments of a length, whatever ends the run.
+
+A film takes its name when it is whole; a run that is stopped ends its film first.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from roadseg.files import replacing
+from roadseg.frame import Frame
+from roadseg.picture import PIXEL_FORMAT, Picture
+from roadseg.video.encoding import Encoding
+from roadseg.video.errors import write_errors
+from roadseg.video.sink import check_output
+
+USUAL_FPS = 30
+"""Rate that the encoder reckons with; every frame has its own time all the same."""
+
+
+class Recorder:
+    """Films of pictures that come at times of their own.
+
+    Args:
+        path: Film to write; with `segment_s`, a number is put before its suffix.
+        segment_s: Begin a new film when one has run for this time; None writes one film.
+        overwrite: Replace a film that exists. Segments never do: they go on counting.
+
+    Raises:
+        VideoError: The film exists, or its suffix is not one of ours.
+        OutputError: Its folder takes no files.
+    """
+
+    def __init__(
+        self, path: Path, *, segment_s: float | None = None, overwrite: bool = False
+    ) -> None:
+        self._encoding = Encoding()
+        check_output(path, self._encoding, overwrite=overwrite or segment_s is not None)
+        self._paths = iter([path]) if segment_s is None else _numbered(path)
+        self._segment_s = segment_s
+        self._film = contextlib.ExitStack()
+        self._first: Frame | None = None
+        self.written: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    def write(self, frame: Frame, picture: Picture) -> None:
+        """Add a picture at the time of a frame.
+
+        Raises:
+            OutputError: The film cannot be written.
+        """
+        if self._first and self._segment_s and _since_s(self._first, frame) >= self._segment_s:
+            self._finish()
+        picture = picture.evened()
+        if self._first is None:
+            self._begin(frame, picture)
+        assert self._first is not None
+        with write_errors(self._path):
+            # A source may come back with another size.
+            encoded = picture.resized((self._stream.height, self._stream.width)).frame
+            encoded.pts, encoded.time_base = frame.pts - self._first.pts, frame.time_base
+            self._container.mux(self._stream.encode(encoded))
+
+    def _begin(self, frame: Frame, picture: Picture) -> None:
+        self._path = next(self._paths)
+        with contextlib.ExitStack() as film:
+            film.enter_context(write_errors(self._path))
+            temporary = film.enter_context(replacing(self._path))
+            options = {"movflags": "+faststart"} if temporary.suffix.lower() != ".mkv" else {}
+            self._container = film.enter_context(av.open(temporary, "w", options=options))
+            self._stream = self._add_stream(frame, picture)
+            self._film = film.pop_all()
+        self._first = frame
+
+    def _add_stream(self, frame: Frame, picture: Picture) -> av.VideoStream:
+        height, width = picture.size_hw
+        codec = self._encoding.codec_for(self._path)
+        options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
+        stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
+        stream.time_base = stream.codec_context.time_base = frame.time_base
+        context = stream.codec_context
+        context.sample_aspect_ratio = frame.pixel_aspect
+        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
+        return stream
+
+    def _finish(self) -> None:
+        if self._first is None:
+            return
+        self._first = None
+        with self._film:  # closes the file, then gives it its name
+            self._container.mux(self._stream.encode(None))
+        self.written.append(self._path)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield names with a number before the suffix, from the first that is free behind all taken."""
+    pattern = re.compile(rf"{re.escape(path.stem)}-(\d+)")
+    matches = (pattern.fullmatch(p.stem) for p in path.parent.glob(f"*{path.suffix}"))
+    taken = [int(match[1]) for match in matches if match]
+    return (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
+
+
+def _since_s(first: Frame, frame: Frame) -> float:
+    return frame.time_s - first.time_s

@@ -1,0 +1,90 @@
+// Draw a drive's report from its record; everything that is clicked jumps to a time in the film.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const record = JSON.parse($("record").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function jump(time_s) {
+  $("film").currentTime = time_s;
+  $("film").scrollIntoView({ block: "nearest", behavior: "smooth" });
+}
+
+function clock(time_s) {
+  const whole = Math.floor(time_s);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+function tile(image, text, time_s) {
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  const label = Object.assign(document.createElement("span"), { textContent: text });
+  button.append(Object.assign(document.createElement("img"), { src: image, alt: "" }), label);
+  button.addEventListener("click", () => jump(time_s));
+  return button;
+}
+
+function describe({ start_s, end_s, names }) {
+  const until = clock(end_s) === clock(start_s) ? "" : `–${clock(end_s)}`;
+  return `${clock(start_s)}${until} ${names.join(", ")}`;
+}
+
+function facts() {
+  return Object.entries(record.facts).map(([name, value]) => {
+    const row = document.createElement("tr");
+    row.append(
+      Object.assign(document.createElement("th"), { textContent: name }),
+      Object.assign(document.createElement("td"), { textContent: value }),
+    );
+    return row;
+  });
+}
+
+function curves() {
+  return record.classes.map(([name, color], id) => ({
+    name,
+    x: record.times_s,
+    y: record.shares[id],
+    stackgroup: "classes",
+    mode: "lines",
+    line: { width: 0, color },
+    fillcolor: color,
+    hovertemplate: "%{y:.1%}",
+  })).reverse(); // so that sky is above and road below
+}
+
+function layout() {
+  const style = getComputedStyle(document.body);
+  const ink = style.getPropertyValue("--ink");
+  const line = style.getPropertyValue("--line");
+  const moments = record.moments.map(({ start_s, end_s }) => ({
+    type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1, y1: 1.05, fillcolor: "#d1495b", line: { color: "#d1495b" },
+  }));
+  const now = $("film").currentTime;
+  const head = { type: "line", yref: "paper", x0: now, x1: now, y0: 0, y1: 1.05, line: { color: ink, width: 2 } };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink, family: "system-ui, sans-serif", size: 13 },
+    margin: { l: 50, r: 10, t: 20, b: 45 },
+    hovermode: "x unified",
+    hoverlabel: { bgcolor: style.getPropertyValue("--panel"), font: { color: ink } },
+    legend: { orientation: "h", y: -0.12, bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
+    xaxis: { ticksuffix: " s", gridcolor: line, range: [0, record.times_s.at(-1)] },
+    yaxis: { tickformat: ".0%", range: [0, 1], gridcolor: line },
+    shapes: [...moments, head],
+  };
+}
+
+function redraw() {
+  Plotly.react("shares", curves(), layout(), { responsive: true, displayModeBar: false });
+}
+
+$("film").src = record.film;
+$("nobody").hidden = record.moments.length > 0;
+$("moments").append(...record.moments.map((m) => tile(m.image, describe(m), m.peak_s)));
+$("thumbnails").append(...record.thumbnails.map((t) => tile(t.image, clock(t.time_s), t.time_s)));
+$("facts").append(...facts());
+redraw();
+$("shares").on("plotly_click", ({ points }) => jump(points[0].x));
+$("film").addEventListener("timeupdate", () => Plotly.relayout("shares", { shapes: layout().shapes }));
+dark.addEventListener("change", redraw);

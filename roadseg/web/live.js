@@ -1,0 +1,183 @@
+// Ask for the newest frame, paint it, ask again: a slow viewer skips frames and never lags behind.
+"use strict";
+
+const TIMELINE_S = { least: 10, most: 120 };
+const SAMPLE_EVERY_S = 0.25;
+const RETRY_MS = 2000;
+const OUTLINE = [235, 235, 235, 255];
+
+const $ = (id) => document.getElementById(id);
+const view = $("view").getContext("2d");
+const painted = document.createElement("canvas");
+const hidden = new Set(); // ids of classes that are switched off
+const samples = []; // {time_s, shares}, oldest first
+let frame = null; // {facts, picture, ids}, the newest
+
+async function watch() {
+  let version = "";
+  for (;;) {
+    try {
+      const response = await fetch(`frame?after=${version}`);
+      if (!response.ok) throw new Error(response.statusText);
+      const parts = await response.formData();
+      const facts = JSON.parse(await parts.get("facts").text());
+      const isOld = facts.version === version;
+      version = facts.version;
+      say(isOld ? "No new frame for a while." : facts.notice);
+      $("label").textContent = facts.label;
+      if (parts.has("picture") && !isOld) show(await decoded(facts, parts));
+    } catch (error) {
+      version = "";
+      say(`roadseg does not answer (${error.message}); trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+async function decoded(facts, parts) {
+  const deflated = parts.get("classes").stream().pipeThrough(new DecompressionStream("deflate"));
+  const ids = new Uint8Array(await new Response(deflated).arrayBuffer());
+  return { facts, ids, picture: await createImageBitmap(parts.get("picture")) };
+}
+
+function show(newest) {
+  frame?.picture.close();
+  frame = newest;
+  const { fps, age_s, dropped, classes, shares } = frame.facts;
+  $("fps").textContent = fps.toFixed(1);
+  $("age").textContent = `${Math.round(age_s * 1000)} ms`;
+  $("dropped").textContent = dropped;
+  listClasses(classes, shares);
+  paint();
+  remember(shares);
+}
+
+function say(text) {
+  if ($("notice").textContent !== text) $("notice").textContent = text;
+}
+
+// The picture, and over it the class map in the colours and with the opacity that this viewer chose.
+function paint() {
+  if (!frame) return;
+  const { picture, ids, facts } = frame;
+  [view.canvas.width, view.canvas.height] = [picture.width, picture.height];
+  view.drawImage(picture, 0, 0);
+  [painted.height, painted.width] = facts.map_hw;
+  const context = painted.getContext("2d");
+  context.putImageData(colored(ids, facts), 0, 0);
+  view.drawImage(painted, 0, 0, picture.width, picture.height);
+}
+
+function colored(ids, { classes, map_hw: [height, width] }) {
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const opacity = Math.round($("opacity").value * 2.55);
+  const colors = classes.map(([, color], id) => word(hidden.has(id) ? [0, 0, 0, 0] : [...rgb(color), opacity]));
+  for (let i = 0; i < ids.length; i++) pixels[i] = colors[ids[i]];
+  if ($("outline").checked) outline(pixels, ids, width);
+  return image;
+}
+
+function outline(pixels, ids, width) {
+  const line = word(OUTLINE);
+  const region = Uint8Array.from({ length: 256 }, (_, id) => (hidden.has(id) ? 255 : id));
+  for (let i = width; i < ids.length; i++) {
+    const here = region[ids[i]];
+    const starts = i % width && here !== region[ids[i - 1]];
+    if (starts || here !== region[ids[i - width]]) pixels[i] = line;
+  }
+}
+
+function rgb(color) {
+  return [1, 3, 5].map((start) => parseInt(color.slice(start, start + 2), 16));
+}
+
+// Four bytes as the number that stands for them in memory.
+function word(bytes) {
+  return new Uint32Array(Uint8Array.from(bytes).buffer)[0];
+}
+
+function listClasses(classes, shares) {
+  if ($("classes").childElementCount !== classes.length) {
+    $("classes").replaceChildren(...classes.map(([name, color], id) => toggle(name, color, id)));
+  }
+  const figures = $("classes").querySelectorAll("span");
+  shares.forEach((share, id) => { figures[id].textContent = `${(share * 100).toFixed(1)} %`; });
+}
+
+function toggle(name, color, id) {
+  const label = document.createElement("label");
+  const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !hidden.has(id) });
+  const swatch = document.createElement("i");
+  swatch.style.background = color;
+  box.addEventListener("change", () => { hidden[box.checked ? "delete" : "add"](id); repaint(); });
+  label.append(box, swatch, name, document.createElement("span"));
+  return label;
+}
+
+function switchAll(on) {
+  $("classes").querySelectorAll("input").forEach((box, id) => {
+    box.checked = on;
+    hidden[on ? "delete" : "add"](id);
+  });
+  repaint();
+}
+
+function remember(shares) {
+  const time_s = performance.now() / 1000;
+  if (samples.length && time_s - samples.at(-1).time_s < SAMPLE_EVERY_S) return;
+  samples.push({ time_s, shares });
+  while (samples[0].time_s < time_s - TIMELINE_S.most) samples.shift();
+  drawTimeline();
+}
+
+// Areas below each other, one a class, in the order of the list: sky is above, road below.
+function drawTimeline() {
+  const canvas = $("timeline");
+  const scale = window.devicePixelRatio;
+  [canvas.width, canvas.height] = [canvas.clientWidth * scale, canvas.clientHeight * scale];
+  if (!samples.length) return;
+  const context = canvas.getContext("2d");
+  const now_s = samples.at(-1).time_s;
+  const span_s = Math.max(now_s - samples[0].time_s, TIMELINE_S.least);
+  $("since").textContent = `${Math.round(span_s)} s ago`;
+  const x = (sample) => canvas.width * (1 - (now_s - sample.time_s) / span_s);
+  let top = samples.map(() => 0);
+  frame.facts.classes.forEach(([, color], id) => {
+    const floor = samples.map((sample, i) => top[i] + sample.shares[id] * canvas.height);
+    context.beginPath();
+    samples.forEach((sample, i) => context.lineTo(x(sample), top[i]));
+    for (let i = samples.length - 1; i >= 0; i--) context.lineTo(x(samples[i]), floor[i]);
+    context.fillStyle = color;
+    context.globalAlpha = hidden.has(id) ? 0.15 : 1;
+    context.fill();
+    top = floor;
+  });
+}
+
+function repaint() {
+  paint();
+  drawTimeline();
+}
+
+function saveSnapshot() {
+  view.canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `roadseg-${new Date().toISOString().replaceAll(":", "-")}.png`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }, "image/png");
+}
+
+$("opacity").addEventListener("input", () => {
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  paint();
+});
+$("outline").addEventListener("change", paint);
+$("all").addEventListener("click", () => switchAll(true));
+$("none").addEventListener("click", () => switchAll(false));
+$("snapshot").addEventListener("click", saveSnapshot);
+window.addEventListener("resize", drawTimeline);
+$("controls").addEventListener("submit", (event) => event.preventDefault());
+watch();

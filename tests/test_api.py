@@ -1,0 +1,105 @@
+"""The Python API, as other people's code would use it."""
+
+import subprocess
+import sys
+import threading
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+import roadseg
+from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
+from roadseg.errors import ConfigError, PictureError, VideoError
+
+SMALL = (96, 160)
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("roadseg-")]
+
+
+def first_picture() -> np.ndarray:
+    with av.open(SAMPLE) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def test_stream_gives_every_frame_of_the_cut_with_its_time() -> None:
+    with av.open(SAMPLE) as container:
+        expected = sorted(p.pts for p in container.demux(video=0) if p.pts is not None)[:10]
+    results = list(roadseg.stream(SAMPLE, end_s=0.4, size_hw=SMALL))
+    assert [result.pts for result in results] == expected
+    assert results[5].time_s == pytest.approx(0.2)
+    assert all(r.class_map.shape == r.picture.shape[:2] == (540, 960) for r in results)
+
+
+def test_leaving_the_loop_ends_the_threads() -> None:
+    for result in roadseg.stream(str(SAMPLE), size_hw=SMALL):
+        assert result.class_map.dtype == np.uint8 and threads()
+        break
+    assert not threads()
+
+
+def test_overlay_shows_the_classes_asked_for_in_their_colours() -> None:
+    result = next(roadseg.stream(SAMPLE, size_hw=SMALL))
+    painted = result.overlay(alpha=1, classes=("road",), outline=False, legend=False)
+    road = result.class_map == CLASS_NAMES.index("road")
+    assert 0.1 < road.mean() < 0.9
+    inside, outside = (cv2.erode(m.astype(np.uint8), np.ones((9, 9))) > 0 for m in (road, ~road))
+    color = np.array(PALETTE[CLASS_NAMES.index("road")])
+    assert np.abs(painted[inside].astype(int) - color).max() <= 2  # YUV has fewer colours
+    np.testing.assert_array_equal(painted[outside], result.picture[outside])
+    with pytest.raises(ConfigError, match="cat"):
+        result.overlay(classes=("cat",))
+
+
+def test_picture_from_memory_and_from_a_file_are_labelled_alike(tmp_path) -> None:
+    picture = first_picture()
+    path = tmp_path / "picture.png"
+    assert cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    in_memory, from_file = roadseg.segment(picture), roadseg.segment(path)
+    np.testing.assert_array_equal(in_memory.picture, from_file.picture)
+    np.testing.assert_array_equal(in_memory.class_map, from_file.class_map)
+    assert in_memory.class_names == CLASS_NAMES[:NUM_CLASSES]
+    road = CLASS_NAMES.index("road")
+    assert in_memory.class_shares["road"] == pytest.approx((in_memory.class_map == road).mean())
+    assert in_memory.class_shares["road"] > 0.2
+
+
+def test_a_view_that_is_not_contiguous_is_a_picture_too() -> None:
+    mirrored = first_picture()[:, ::-1]
+    assert roadseg.segment(mirrored, size_hw=SMALL).class_map.shape == (540, 960)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), r"\(4, 4\) of uint8"),
+        (np.zeros((4, 4, 3), np.float32), "of float32"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+        ("none.png", r"none\.png cannot be read \(No such file"),
+        (__file__, "is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, said) -> None:
+    with pytest.raises(PictureError, match=said):
+        roadseg.segment(image)
+
+
+def test_missing_film_is_refused() -> None:
+    with pytest.raises(VideoError, match="does not exist"):
+        next(roadseg.stream("none.mp4"))
+
+
+def test_import_stays_light_and_says_what_there_is() -> None:
+    code = (
+        "import sys, roadseg\n"
+        "assert not {'cv2', 'av', 'numpy', 'torch'} & set(sys.modules)\n"
+        "assert callable(roadseg.stream) and callable(roadseg.segment)\n"
+        "assert 'cv2' in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = roadseg.nothing

@@ -1,0 +1,315 @@
+"""The live mode on real sources: films, cameras on loopback that stall and hang up, signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from cameras import Camera, transport_stream
+from conftest import SAMPLE, WEIGHTS
+
+import roadseg.video.live
+from roadseg.config import LiveConfig
+from roadseg.errors import ConfigError, OutputError, VideoError
+from roadseg.frame import Arrival
+from roadseg.live import LiveSession, Meter
+from roadseg.video.live import parse_source
+
+SMALL = (32, 64)
+
+
+def times_s(path: Path) -> list[float]:
+    with av.open(path) as container:
+        packets = container.demux(video=0)
+        return sorted(float(p.pts * p.time_base) for p in packets if p.pts is not None)
+
+
+def config(source: object, **settings: object) -> LiveConfig:
+    return LiveConfig(source=str(source), weights=WEIGHTS, size_hw=SMALL, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of the sample."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(SAMPLE) as source, av.open(path, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is not None and packet.pts * packet.time_base < 1:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.fixture
+def brief(monkeypatch) -> None:
+    """Less patience with a silent source than users want."""
+    monkeypatch.setattr(roadseg.video.live, "READ_TIMEOUT_S", 0.3)
+
+
+def test_film_loses_no_frame_however_slow_the_viewer(clip) -> None:
+    taken = []
+    with LiveSession(config(clip), print) as session:
+        for item, reading in session:
+            taken.append(item.frame.time_s)
+            assert reading.dropped == 0
+    assert taken == pytest.approx(times_s(clip))
+    summary = session.summary()
+    assert (summary.frames, summary.dropped) == (25, 0)
+
+
+def test_film_as_a_camera_plays_at_its_own_rate(clip) -> None:
+    since = time.monotonic()
+    with LiveSession(config(clip, as_camera=True), print) as session:
+        for item, _ in session:
+            assert item.frame.arrival.time_s - since >= item.frame.time_s
+    summary = session.summary()
+    assert summary.frames + summary.dropped == 25
+    assert summary.frames >= 2
+
+
+@pytest.mark.usefixtures("brief")
+def test_newest_frame_wins_and_the_delay_stays_bounded() -> None:
+    behind = []
+    with Camera() as camera:
+        camera.send(10)
+        with LiveSession(config(camera.url), print) as session:
+            for count, (item, reading) in enumerate(session):
+                behind.append(camera.sent - item.frame.arrival.number)
+                assert reading.dropped == item.frame.arrival.number - count
+                if count == 40:
+                    break
+                camera.send(10)  # ten come while one is looked at
+                threading.Event().wait(0.03)
+    assert camera.sent == 410
+    assert max(behind) <= 150  # a few stages hold one each; a queue would reach 360
+    assert session.summary().dropped >= 200
+
+
+@pytest.mark.usefixtures("brief")
+def test_lost_camera_is_opened_again_and_the_recording_goes_on(tmp_path) -> None:
+    notices: list[str] = []
+    out = tmp_path / "street.mp4"
+    with Camera() as camera:
+        camera.send(5)
+        with LiveSession(config(camera.url, out=out), notices.append) as session:
+            frames = iter(session)
+            next(frames)
+            camera.hang_up()
+            assert camera.connections.acquire(timeout=20) and camera.connections.acquire(timeout=20)
+            camera.send(5)
+            while (
+                next(frames)[0].frame.rgb().mean() < 4.5
+            ):  # until one of the second connection comes
+                pass
+    assert re.search(r"is lost \(.+\); trying again in 0\.5 s", notices[0])
+    assert notices[1].endswith("is back")
+    assert session.summary().recorded == (out,)
+    recorded = times_s(out)
+    assert recorded[0] == 0 and all(a < b for a, b in pairwise(recorded))
+    assert recorded[-1] >= 0.5  # the time without a picture is in the recording
+
+
+@pytest.mark.usefixtures("brief")
+def test_stream_that_is_joined_in_the_middle_waits_for_a_keyframe(tmp_path) -> None:
+    stream = transport_stream(tmp_path / "film.ts")
+    packets_of_188_bytes = len(stream) // 188
+    taken = []
+    with Camera("video/mp2t") as camera:
+        camera.send_bytes(stream[packets_of_188_bytes // 3 * 188 :])
+        with LiveSession(config(camera.url), print) as session:
+            for item, _ in session:
+                taken.append(item)
+                if round(float(item.frame.rgb().mean())) >= 95:
+                    break  # the last that can be had: grey levels run up to 99
+    assert min(float(item.frame.rgb().mean()) for item in taken) > 30  # none from before the middle
+    assert all(a.frame.pts < b.frame.pts for a, b in pairwise(taken))
+
+
+@pytest.mark.usefixtures("brief")
+def test_stalled_camera_counts_as_lost_after_a_while() -> None:
+    lost = threading.Event()
+    notices: list[str] = []
+
+    def notify(notice: str) -> None:
+        notices.append(notice)
+        lost.set()
+
+    with Camera() as camera:
+        camera.send(5)
+        with LiveSession(config(camera.url), notify) as session:
+            next(iter(session))
+            assert lost.wait(20)
+    assert "is lost (nothing came in time); trying again" in notices[0]
+
+
+def test_waits_between_attempts_grow_up_to_a_limit() -> None:
+    waits: list[float] = []
+
+    class Clock:
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 9:
+                raise KeyboardInterrupt
+
+    with Camera() as camera:
+        camera.send(5)
+        frames = roadseg.video.live.capture(
+            parse_source(camera.url), stop=Clock(), notify=print, at_its_own_rate=False
+        )
+        next(frames)
+        camera.hang_up()
+    with pytest.raises(KeyboardInterrupt):
+        list(frames)
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("none.mp4", r"none\.mp4 does not exist"),
+        ("http://127.0.0.1:9/", r"http://127.0.0.1:9/ cannot be opened \(Connection refused\)"),
+        ("rtsp://me:secret@127.0.0.1:9/", r"rtsp://me:\*\*\*@127.0.0.1:9/ cannot be opened"),
+        ("/dev/video97", r"/dev/video97 cannot be opened \(No such file"),
+    ],
+)
+def test_source_that_is_not_there_is_an_error_at_once(source, said) -> None:
+    with pytest.raises(VideoError, match=said), LiveSession(config(source), print) as session:
+        next(iter(session))
+
+
+@pytest.mark.parametrize(
+    ("text", "uri", "is_film"),
+    [
+        ("0", "/dev/video0", False),
+        ("/dev/video2", "/dev/video2", False),
+        ("rtsp://camera/street", "rtsp://camera/street", False),
+        ("drive.mp4", "drive.mp4", True),
+        ("0.mp4", "0.mp4", True),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+def test_kind_of_a_source_is_told_by_its_name(text, uri, is_film) -> None:
+    source = parse_source(text)
+    assert (source.uri, source.is_film) == (uri, is_film)
+
+
+def test_segments_follow_each_other_and_go_on_counting(tmp_path, clip) -> None:
+    settings = {"out": tmp_path / "drive.mp4", "segment_s": 0.4}
+    for run in range(2):
+        with LiveSession(config(clip, **settings), print) as session:
+            list(session)
+        names = [path.name for path in session.summary().recorded]
+        assert names == [f"drive-{run * 3 + n:04d}.mp4" for n in (1, 2, 3)]
+    lengths = [len(times_s(tmp_path / f"drive-{n:04d}.mp4")) for n in range(1, 7)]
+    assert lengths == [10, 10, 5] * 2
+    assert times_s(tmp_path / "drive-0002.mp4") == pytest.approx([i / 25 for i in range(10)])
+
+
+def test_recording_shows_the_overlay_and_survives_a_break(tmp_path, clip) -> None:
+    out = tmp_path / "drive.mkv"
+    settings = replace(config(clip, out=out, alpha=1.0), size_hw=(160, 288))
+    with LiveSession(settings, print) as session:
+        for count, _ in enumerate(session):
+            if count == 5:
+                break
+    assert 6 <= len(times_s(out)) <= 25
+    with av.open(out) as container:
+        picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(picture[-20:, 200:].mean(axis=(0, 1)) - (128, 64, 128)).max() < 30  # road
+
+
+def test_existing_recording_is_not_touched(tmp_path, clip) -> None:
+    out = tmp_path / "drive.mp4"
+    out.write_text("precious")
+    with pytest.raises(VideoError, match="--overwrite"):
+        LiveSession(config(clip, out=out), print)
+    assert out.read_text() == "precious"
+    with pytest.raises(OutputError, match="cannot be written"):
+        LiveSession(config(clip, out=tmp_path / "no" / "drive.mp4"), print)
+
+
+def test_settings_that_make_no_sense_are_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="--segment is 0"):
+        config(SAMPLE, out=tmp_path / "o.mp4", segment_s=0)
+    with pytest.raises(ConfigError, match="without --out"):
+        config(SAMPLE, segment_s=5)
+    with pytest.raises(ConfigError, match="is the input"):
+        config(SAMPLE, out=SAMPLE)
+
+
+def test_meter_counts_what_came_and_was_not_shown() -> None:
+    meter = Meter()
+    for number in (0, 1, 5, 9):
+        reading = meter.read(Arrival(number, time.monotonic()))
+    assert reading.dropped == 6
+    assert 0 <= reading.age_s < 10 and reading.fps > 0
+
+
+def live(*args: object, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "roadseg", "live", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_the_run_and_keeps_the_recording(tmp_path, sent, code) -> None:
+    with Camera() as camera:
+        camera.send(5)
+        args = ["--out", "street.mp4", "--size", "64x32", "--listen", "127.0.0.1:0"]
+        process = live(camera.url, *args, cwd=tmp_path)
+        partial, deadline = tmp_path / ".street.part.mp4", time.monotonic() + 60
+        assert process.stderr.readline().startswith("open http://127.0.0.1:")
+        while not partial.exists():  # it is well under way
+            assert process.poll() is None and time.monotonic() < deadline
+            camera.send(1)
+            time.sleep(0.02)
+        process.send_signal(sent)
+        camera.send(1)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "recorded street.mp4" in output and "dropped; age" in output
+    assert times_s(tmp_path / "street.mp4")
+    assert [p.name for p in tmp_path.iterdir()] == ["street.mp4"]
+
+
+def test_summary_can_be_json(tmp_path, clip) -> None:
+    process = live(clip, "--no-serve", "--out", "o.mp4", "--size", "64x32", "--json", cwd=tmp_path)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    summary = json.loads(output)
+    assert (summary["frames"], summary["dropped"], summary["recorded"]) == (25, 0, ["o.mp4"])
+    assert [stage["name"] for stage in summary["stages"]] == ["capture", "segment", "record"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["none.mp4"], "none.mp4 does not exist"),
+        ([SAMPLE, "--no-serve"], "--no-serve leaves nothing to see"),
+        ([SAMPLE, "--listen", "here"], "--listen is 'here'"),
+        ([SAMPLE, "--classes", "cat", "--no-serve", "--out", "o.mp4"], "names cat"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, args, message) -> None:
+    process = live("--listen", "127.0.0.1:0", *args, cwd=tmp_path)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "")
+    assert message in errors and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

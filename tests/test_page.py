@@ -1,0 +1,154 @@
+"""The live page in a real browser, served by a real run of the program's parts."""
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from browser import CHROMIUM, Page, browser
+
+from roadseg.config import ModelSpec
+from roadseg.frame import Arrival, Frame, SegmentedFrame
+from roadseg.live import Reading
+from roadseg.picture import Picture
+from roadseg.server import Address, PageServer
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+SPEC = ModelSpec(arch="unet", width=4)
+SKY, ROAD = SPEC.palette[0], SPEC.palette[3]
+GREY = 200
+
+
+def show(server: PageServer, level: int = GREY) -> None:
+    """Sky above, road below, over plain grey."""
+    class_map = np.zeros((90, 160), np.uint8)
+    class_map[45:] = 3
+    picture = np.full((90, 160, 3), level, np.uint8)
+    frame = Frame(Picture.from_rgb(picture), 0, Fraction(1), arrival=Arrival(0, time.monotonic()))
+    server.show(SegmentedFrame(frame, class_map, SPEC), Reading(fps=21.5, age_s=0.05, dropped=7))
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[tuple[Page, PageServer]]:
+    tab.errors.clear()
+    with PageServer(Address(port=0), "<b>drive</b>.mp4") as server:
+        show(server)
+        tab.open(server.url)
+        tab.wait_for("frame")
+        yield tab, server
+        assert tab.errors == []
+        tab.open("about:blank")
+
+
+def pixel(tab: Page, x: int, y: int) -> list[int]:
+    return tab.run(f"[...view.getImageData({x}, {y}, 1, 1).data].slice(0, 3)")
+
+
+def blended(color: tuple[int, int, int], opacity: float, level: int = GREY) -> list[float]:
+    return [level * (1 - opacity) + c * opacity for c in color]
+
+
+def test_picture_is_painted_in_the_classes_colours(page) -> None:
+    tab, _ = page
+    assert pixel(tab, 80, 20) == pytest.approx(blended(SKY, 0.5), abs=3)  # what JPEG loses
+    assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.5), abs=3)
+    assert pixel(tab, 80, 45) == pytest.approx([235] * 3, abs=3)  # the line between them
+    assert tab.run("document.getElementById('fps').textContent") == "21.5"
+    assert tab.run("document.getElementById('dropped').textContent") == "7"
+    assert tab.run("document.getElementById('age').textContent").endswith(" ms")
+
+
+def test_name_of_the_source_is_text_and_nothing_else(page) -> None:
+    tab, _ = page
+    assert tab.run("document.getElementById('label').textContent") == "<b>drive</b>.mp4"
+    assert tab.run("document.querySelector('b')") is None
+
+
+def test_class_that_is_switched_off_shows_the_picture(page) -> None:
+    tab, _ = page
+    names = tab.run("[...document.querySelectorAll('#classes label')].map((l) => l.textContent)")
+    assert [name.split("5")[0].split("0")[0] for name in names] == list(SPEC.class_names)
+    tab.run("document.querySelectorAll('#classes input')[3].click()")
+    assert pixel(tab, 80, 70) == pytest.approx([GREY] * 3, abs=3)
+    assert pixel(tab, 80, 20) == pytest.approx(blended(SKY, 0.5), abs=3)
+    tab.run("document.getElementById('none').click()")
+    assert pixel(tab, 80, 20) == pytest.approx([GREY] * 3, abs=3)
+    tab.run("document.getElementById('all').click()")
+    assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.5), abs=3)
+
+
+def test_opacity_and_outline_follow_the_viewer(page) -> None:
+    tab, _ = page
+    tab.run(
+        "document.getElementById('opacity').value = 100;"
+        "document.getElementById('opacity').dispatchEvent(new Event('input'))"
+    )
+    assert pixel(tab, 80, 70) == pytest.approx(ROAD, abs=1)
+    tab.run("document.getElementById('outline').click()")
+    assert pixel(tab, 80, 44) == pytest.approx(SKY, abs=1)
+
+
+def test_new_frames_and_notices_arrive_by_themselves(page) -> None:
+    tab, server = page
+    show(server, level=20)
+    tab.wait_for("view.getImageData(80, 20, 1, 1).data[0] < 100")
+    server.notify("the camera is lost")
+    tab.wait_for("document.getElementById('notice').textContent === 'the camera is lost'")
+    show(server)
+    tab.wait_for("document.getElementById('notice').textContent === ''")
+
+
+def test_timeline_runs_along(page) -> None:
+    tab, server = page
+    for wanted in (2, 3):
+        while tab.run("samples.length") < wanted:  # it takes a sample at times
+            show(server)
+    colors = tab.run(
+        "(() => { const c = document.getElementById('timeline');"
+        "const get = (y) => [...c.getContext('2d').getImageData(c.width - 2, y, 1, 1).data];"
+        "return [get(Math.round(c.height / 4)), get(Math.round(c.height * 3 / 4))]; })()"
+    )
+    assert colors == [[*SKY, 255], [*ROAD, 255]]
+
+
+def test_snapshot_is_the_painted_picture(page, tmp_path) -> None:
+    tab, _ = page
+    tab.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tab.run("document.getElementById('snapshot').click()")
+    deadline = time.monotonic() + 20
+    while not (saved := list(tmp_path.glob("roadseg-*.png"))):
+        assert time.monotonic() < deadline
+        tab.run("new Promise(requestAnimationFrame)")
+    picture = cv2.imdecode(np.frombuffer(saved[0].read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert picture.shape == (90, 160, 3)
+    assert picture[70, 80].tolist() == pytest.approx(blended(ROAD, 0.5), abs=3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 500, 1300])
+def test_page_fits_the_screen_and_follows_its_scheme(page, scheme, width) -> None:
+    tab, server = page
+    tab.open(server.url, (width, 900), scheme)
+    tab.wait_for("frame")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    ground = tab.run("getComputedStyle(document.body).backgroundColor")
+    darkest = max(map(int, ground.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert (darkest < 64) == (scheme == "dark")
+
+
+def test_page_says_when_the_program_has_ended(tab) -> None:
+    with PageServer(Address(port=0), "drive.mp4") as server:
+        show(server)
+        tab.open(server.url)
+        tab.wait_for("frame")
+    tab.wait_for("document.getElementById('notice').textContent.startsWith('roadseg does not')")
+    tab.open("about:blank")
