@@ -47,10 +47,11 @@ def test_overlay_shows_the_classes_asked_for_in_their_colours() -> None:
     painted = result.overlay(alpha=1, classes=("road",), outline=False, legend=False)
     road = result.class_map == CLASS_NAMES.index("road")
     assert 0.1 < road.mean() < 0.9
-    inside, outside = (cv2.erode(m.astype(np.uint8), np.ones((9, 9))) > 0 for m in (road, ~road))
+    inside, outside = (cv2.erode(m.astype(np.uint8), np.ones((5, 5))) > 0 for m in (road, ~road))
     color = np.array(PALETTE[CLASS_NAMES.index("road")])
     assert np.abs(painted[inside].astype(int) - color).max() <= 2  # YUV has fewer colours
-    np.testing.assert_array_equal(painted[outside], result.picture[outside])
+    change = np.abs(painted[outside].astype(int) - result.picture[outside])
+    assert np.percentile(change, 99) <= 1  # both come from YUV, whose colour four pixels share
     with pytest.raises(ConfigError, match="cat"):
         result.overlay(classes=("cat",))
 
