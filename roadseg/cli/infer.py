@@ -76,7 +76,11 @@ def infer(
     ] = InferConfig.side_by_side,
     masks: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
+        typer.Option(
+            metavar="DIR",
+            help="Also write each class map as a PNG of class ids; or give a name in .mkv for a "
+            "lossless grey film of them.",
+        ),
     ] = None,
     fps: Annotated[
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
