@@ -287,7 +287,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except BaseException:  # Ctrl-C and a full disk alike
+        except BaseException as error:  # Ctrl-C and a full disk alike
             part = part_path(config.out)
             if part.exists():
                 console.print(
@@ -296,6 +296,8 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
                     style="bold",
                     soft_wrap=True,
                 )
+            elif not isinstance(error, Exception):
+                console.print("stopped; nothing was written", style="bold")
             raise
 
 
