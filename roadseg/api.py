@@ -20,12 +20,13 @@ from roadseg.config import ModelConfig, OverlayConfig, default_weights
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement
-from roadseg.infer import QUEUE_DEPTH, input_size, reading_faults
+from roadseg.infer import QUEUE_DEPTH, input_size
 from roadseg.infer import segment as segment_stage
 from roadseg.overlay import overlay_for
 from roadseg.picture import Picture
 from roadseg.stages import Pipeline
 from roadseg.stats import count_pixels, shares_of
+from roadseg.video.faults import reading_faults
 from roadseg.video.source import ReadLog, decode, probe
 
 _model_in_use = Lock()

@@ -1,7 +1,6 @@
 """Label a film: decode, segment, overlay, encode, each stage on a thread of its own."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +8,6 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from roadseg import __version__
@@ -17,24 +15,21 @@ from roadseg.backends import open_backend
 from roadseg.config import InferConfig, ModelConfig, ModelSpec
 from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
-from roadseg.files import check_new, output_errors
+from roadseg.files import check_new
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, overlay_for
-from roadseg.picture import BITS
 from roadseg.stages import Pipeline, Stage, StageStats
 from roadseg.stats import STATS_SUFFIXES, count_pixels, save_stats, shares_of
 from roadseg.video.encoding import Encoding
-from roadseg.video.part import check_settings, count_frames, part_path
+from roadseg.video.faults import at_time, reading_faults
+from roadseg.video.masks import place_for_masks, save_masks
+from roadseg.video.part import check_settings, count_frames
 from roadseg.video.sink import VideoWriter, check_output
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
-MASK_NAME = "{:06d}.png"
-"""File name of a class map, by the number of its frame in the output."""
 QUEUE_DEPTH = 4
 """Frames that may wait between two stages."""
-LOST_TAIL_S = 0.5
-"""A film that ends this much before its stated length counts as cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +89,7 @@ def infer(
     item: SegmentedFrame | None = None
     frames = kept
     with (
-        mask_folder(config, kept) as masks,
+        place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
         build_pipeline(config, info, log, masks, drive, kept) as pipeline,
     ):
         for item in pipeline:
@@ -166,9 +161,10 @@ def frames_to_keep(config: InferConfig) -> int:
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what two runs must have in common for one to go on from the other."""
     record = config.to_record()
-    if isinstance(config.source, Path) and config.source.exists():
-        state = config.source.stat()
-        record["source's size and date"] = f"{state.st_size} {state.st_mtime_ns}"
+    for name, file in (("source", config.source), ("weights", config.weights)):
+        if isinstance(file, Path) and file.exists():
+            state = file.stat()
+            record[f"{name}'s size and date"] = f"{state.st_size} {state.st_mtime_ns}"
     return record
 
 
@@ -188,7 +184,7 @@ def build_pipeline(
         stages["report"] = partial(log_drive, log=drive)
     stages["overlay"] = partial(blend, config=config)
     if masks is not None:
-        stages["masks"] = partial(save_masks, folder=masks, first=kept)
+        stages["masks"] = partial(save_masks, place=masks, first=kept, fps=info.fps)
     stages["encode"] = partial(encode, config=config, info=info, log=log, resume=kept > 0)
     source = decode(info, log, config.start_s, config.end_s, kept)
     if config.strict:
@@ -208,8 +204,8 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         yield frame
     if log.damaged:
         raise VideoError(
-            f"{path} is damaged{_at(log.first_damage_s)}; --strict wants an intact film; repair it "
-            "with ffmpeg, or leave out --strict"
+            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact film; "
+            "repair it with ffmpeg, or leave out --strict"
         )
 
 
@@ -242,18 +238,6 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 
-def save_masks(
-    items: Iterator[SegmentedFrame], *, folder: Path, first: int
-) -> Iterator[SegmentedFrame]:
-    """Stage: write every class map as a PNG of ids, numbered from the first on."""
-    for number, item in enumerate(items, first):
-        _, data = cv2.imencode(".png", item.class_map)
-        path = folder / MASK_NAME.format(number)
-        with output_errors(path):
-            path.write_bytes(data.tobytes())
-        yield item
-
-
 def encode(
     items: Iterator[SegmentedFrame],
     *,
@@ -278,61 +262,6 @@ def encode(
             yield item
 
 
-@contextlib.contextmanager
-def mask_folder(config: InferConfig, kept: int) -> Iterator[Path | None]:
-    """Give a folder for class maps that takes its name when the block ends without an error.
-
-    Where a part of the film stays for another run, so do its class maps.
-
-    Args:
-        config: Settings.
-        kept: Frames of an unfinished run that are kept.
-
-    Raises:
-        VideoError: The folder exists and holds files, and `overwrite` is off; or the class maps of
-            the unfinished run are not there.
-        OutputError: It cannot be made.
-    """
-    if config.masks is None:
-        yield None
-        return
-    target = config.masks.resolve()
-    if target.exists() and not target.is_dir():
-        raise VideoError(f"--masks {config.masks} is a file; give a folder")
-    if target.is_dir() and any(target.iterdir()) and not config.overwrite:
-        raise VideoError(
-            f"--masks {config.masks} holds files; choose another folder or add --overwrite"
-        )
-    temporary = target.with_name(f".{target.name}.part")
-    if kept and not (temporary / MASK_NAME.format(kept - 1)).is_file():
-        raise VideoError(
-            f"the unfinished run left no class maps for --masks {config.masks}; leave out --masks, "
-            "or leave out --resume to begin anew"
-        )
-    with output_errors(config.masks):
-        if not kept:
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(exist_ok=True)
-    try:
-        yield temporary
-        with output_errors(config.masks):
-            _move_masks(temporary, target)
-    finally:
-        if not part_path(config.out).exists():
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _move_masks(source: Path, target: Path) -> None:
-    """Move the class maps to their folder and remove those of a longer film from it."""
-    target.mkdir(exist_ok=True)
-    new = {path.name for path in source.iterdir()}
-    for name in new:
-        (source / name).replace(target / name)
-    for path in target.glob("[0-9]" * 6 + ".png"):
-        if path.name not in new:
-            path.unlink()
-
-
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     """Return about how many frames a run will write, as far as the file tells."""
     whole = info.frame_count
@@ -343,49 +272,3 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
     first = round(config.start_s * info.fps)
     last = whole if config.end_s is None else min(round(config.end_s * info.fps), whole)
     return max(last - first, 0)
-
-
-def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
-    """Yield a sentence for each fault found in the input."""
-    if log.damaged_packets or log.damaged_frames:
-        yield (
-            f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode and "
-            f"{log.damaged_frames} of its frames were patched up, the first"
-            f"{_at(log.first_damage_s)}"
-        )
-    if log.unreadable:
-        yield (
-            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
-            f"is {log.unreadable[0].name}; they were left out"
-        )
-    if not info.images and not info.reopens:
-        yield f"{info.path} is live; its sound was not copied"
-    if log.retimed_frames:
-        yield (
-            f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
-            "before; they were put right behind it"
-        )
-    if log.resized_frames:
-        height, width = info.size_hw
-        yield (
-            f"{info.path} changes its size; {log.resized_frames} frames were brought to "
-            f"{width}x{height}"
-        )
-    if log.interlaced_frames:
-        yield (
-            f"{info.path} is interlaced; its frames were labelled as they are, two fields in "
-            "one picture; deinterlace it first for better labels"
-        )
-    if info.bits > BITS:
-        yield f"{info.path} has {info.bits} bits a sample; the output has {BITS}"
-    if not log.reached_end or info.end_s is None or log.read_until_s is None:
-        return
-    if info.end_s - log.read_until_s >= LOST_TAIL_S:
-        yield (
-            f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
-            f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
-        )
-
-
-def _at(time_s: float | None) -> str:
-    return " at an unknown time" if time_s is None else f" at {time_s:.2f} s"

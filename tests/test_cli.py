@@ -135,8 +135,7 @@ def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, s
         text=True,
     )
     deadline = time.monotonic() + 60
-    masks = tmp_path / ".masks.part"
-    while not (masks.is_dir() and any(masks.iterdir())):  # it is well under way
+    while not (tmp_path / "drive.overlay.part.mp4").exists():  # it is well under way
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(sent)

@@ -130,6 +130,20 @@ def test_pixels_that_no_class_paints_are_the_decoders_to_the_bit(plain, tmp_path
             np.testing.assert_array_equal(a[mask], b[mask])
 
 
+def test_film_of_class_ids_has_the_masks_and_the_times(plain, tmp_path) -> None:
+    Film(times=(0, 1, 5, 6, 30), size_hw=(50, 66)).write(plain.source)
+    ids = tmp_path / "ids.mkv"
+    infer(replace(plain, masks=tmp_path / "masks"))
+    infer(replace(plain, masks=ids, overwrite=True))
+    assert frame_times(ids) == frame_times(plain.source)
+    with av.open(ids) as container:
+        maps = [frame.to_ndarray() for frame in container.decode(video=0)]
+    for class_map, path in zip(maps, sorted((tmp_path / "masks").iterdir()), strict=True):
+        np.testing.assert_array_equal(class_map, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    with pytest.raises(VideoError, match=r"--masks .* exists"):
+        infer(replace(plain, masks=ids, out=tmp_path / "other.mp4"))
+
+
 FORMATS = {
     "4:2:2": Film(pixel_format="yuv422p"),
     "4:4:4": Film(pixel_format="yuv444p"),
@@ -449,7 +463,7 @@ def tiny(tmp_path_factory) -> bytes:
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_end_in_a_film_or_a_sentence(plain: InferConfig, tiny: bytes, data) -> None:
     mutated = bytearray(tiny)

@@ -70,7 +70,11 @@ def infer(
     ] = InferConfig.side_by_side,
     masks: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also write each class map as a PNG of class ids."),
+        typer.Option(
+            metavar="DIR",
+            help="Also write each class map as a PNG of class ids; or give a name in .mkv for a "
+            "lossless grey film of them.",
+        ),
     ] = None,
     fps: Annotated[
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
@@ -298,7 +302,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except BaseException:  # Ctrl-C and a full disk alike
+        except BaseException as error:  # Ctrl-C and a full disk alike
             part = part_path(config.out)
             if part.exists():
                 console.print(
@@ -307,6 +311,8 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
                     style="bold",
                     soft_wrap=True,
                 )
+            elif not isinstance(error, Exception):
+                console.print("stopped; nothing was written", style="bold")
             raise
 
 

@@ -44,7 +44,11 @@ def read_image(path: Path) -> av.VideoFrame:
     Raises:
         VideoError: It cannot be read.
     """
-    with read_errors(path), path.open("rb") as file, av.open(file, "r") as container:
+    with (
+        read_errors(path),
+        path.open("rb") as file,
+        av.open(file, "r", metadata_errors="replace") as container,
+    ):
         for frame in container.decode(video=0):
             return frame
     raise VideoError(f"{path} holds no image; give an intact file")

@@ -181,7 +181,8 @@ def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
 
 def open_input(source: Path | str) -> av.container.InputContainer:
     """Open a file, or an address that is given up when it is silent for too long."""
-    return av.open(source, timeout=NETWORK_TIMEOUT_S if isinstance(source, str) else None)
+    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
+    return av.open(source, timeout=timeout_s, metadata_errors="replace")  # tags may be in any code
 
 
 def decode(
