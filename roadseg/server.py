@@ -52,7 +52,7 @@ BOUNDARY = f"roadseg-{secrets.token_hex(16)}"
 """Stands between the parts of a frame; drawn at random, so that it is in none of them."""
 JPEG_QUALITY = 80
 """Of the pictures sent, 0..100."""
-PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 640
+PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
 """A viewer that waits this long for a frame is given the last once more."""
