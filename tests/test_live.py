@@ -186,6 +186,24 @@ def test_source_that_is_not_there_is_an_error_at_once(source, said) -> None:
         next(iter(session))
 
 
+@pytest.mark.usefixtures("brief")
+def test_source_of_sound_alone_is_an_error(tmp_path) -> None:
+    path = tmp_path / "sound.ts"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        for number in range(20):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = 8000, number * 1024
+            container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    with Camera("video/mp2t") as camera:
+        camera.send_bytes(path.read_bytes())
+        camera.hang_up()
+        session = LiveSession(config(camera.url), print)
+        with pytest.raises(VideoError, match=r"cannot be opened \(it has no video\)"), session:
+            list(session)
+
+
 @pytest.mark.parametrize(
     ("text", "uri", "is_film"),
     [
