@@ -52,7 +52,7 @@ BOUNDARY = f"roadseg-{secrets.token_hex(16)}"
 """Stands between the parts of a frame; drawn at random, so that it is in none of them."""
 JPEG_QUALITY = 80
 """Of the pictures sent, 0..100."""
-PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 640
+PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
 """A viewer that waits this long for a frame is given the last once more."""
@@ -61,7 +61,7 @@ IDLE_TIMEOUT_S = 60.0
 SEND_TIMEOUT_S = 20.0
 """And so is one that does not take its answer within this time."""
 MAX_REQUEST_BYTES = 16_384
-MAX_CONNECTIONS = 64
+MAX_VIEWERS = 64
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class PageServer:
         self._notice, self._notice_s = "", 0.0
         self._version = 0
         self._news = asyncio.Event()
-        self._connections = 0
+        self._viewers = 0
         self._loop = LoopThread(self._serve, "server")
 
     def __enter__(self) -> Self:
@@ -211,15 +211,15 @@ class PageServer:
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(
-            self._connection, sock=self._listener, limit=MAX_REQUEST_BYTES
+            self._attend, sock=self._listener, limit=MAX_REQUEST_BYTES
         )
         async with server:
             await server.serve_forever()
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one viewer's requests until it leaves or takes too long."""
         gone = (TimeoutError, ConnectionError, asyncio.IncompleteReadError)
-        self._connections += 1
+        self._viewers += 1
         try:
             with contextlib.suppress(*gone, asyncio.LimitOverrunError):
                 while True:
@@ -230,13 +230,13 @@ class PageServer:
                         writer.write(answer)
                         await writer.drain()
         finally:
-            self._connections -= 1
+            self._viewers -= 1
             writer.transport.abort()
 
     async def _answer(self, request: Request | None) -> bytes:
         if request is None:
             return _response(HTTPStatus.BAD_REQUEST)
-        if self._connections > MAX_CONNECTIONS:
+        if self._viewers > MAX_VIEWERS:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE)
         if self._is_local and not _is_local(request.host):
             return _response(HTTPStatus.FORBIDDEN)

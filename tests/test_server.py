@@ -90,7 +90,7 @@ def test_frame_carries_picture_classes_and_facts(page, connect) -> None:
 def test_large_frame_is_sent_smaller(page, connect) -> None:
     page.show(item(size_hw=(2160, 3840)), READING)
     parts = frame(connect(page))
-    assert json.loads(parts["facts"])["map_hw"] == [360, 640]
+    assert json.loads(parts["facts"])["map_hw"] == [540, 960]
     picture = cv2.imdecode(np.frombuffer(parts["picture"], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (720, 1280, 3)
 

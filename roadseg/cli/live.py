@@ -16,7 +16,6 @@ from roadseg.cli.options import (
     Only,
     Outline,
     Palette,
-    Quiet,
     Size,
     Weights,
     class_names,
@@ -83,7 +82,12 @@ def live(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a recording that exists.")
     ] = LiveConfig.overwrite,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Say nothing but the page's address, errors and warnings."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Label what a camera sees now: the newest frame wins. Ctrl-C ends it, recording kept."""
@@ -117,9 +121,9 @@ def live(
             if page:
                 page.notify(notice)
 
+        session = LiveSession(config, notify)
         if page:
             typer.echo(f"open {page.url}", err=True)
-        session = LiveSession(config, notify)
         try:
             _watch(session, config, page, console, quiet=quiet or as_json)
         finally:  # Ctrl-C is the usual end

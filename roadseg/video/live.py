@@ -146,15 +146,13 @@ def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
     ) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
-            raise VideoError(f"{source.label} has no video; give the address of a camera")
+            raise av.FFmpegError(0, "it has no video")
         stream.thread_type = "SLICE"  # threads that take a frame each would keep frames back
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except (
-                av.InvalidDataError
-            ):  # no keyframe yet, or a part got lost; the next one mends it
-                continue
+            except av.InvalidDataError:
+                continue  # no keyframe yet, or a part got lost; the next keyframe mends it
             yield from frames
 
 

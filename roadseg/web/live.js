@@ -23,7 +23,7 @@ async function watch() {
       const facts = JSON.parse(await parts.get("facts").text());
       const isOld = facts.version === version;
       version = facts.version;
-      say(isOld ? "No new frame for a while." : facts.notice);
+      say(facts.notice || (isOld ? "No new frame for a while." : ""));
       $("label").textContent = facts.label;
       if (parts.has("picture") && !isOld) show(await decoded(facts, parts));
     } catch (error) {
