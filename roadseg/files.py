@@ -62,6 +62,11 @@ def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool
         raise OutputError(f"{flag} {path} must end in {' or '.join(suffixes)}; choose another name")
     if path.exists() and not overwrite:
         raise OutputError(f"{flag} {path} exists; choose another name or add --overwrite")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` if the folder of a file to be written takes no files."""
     temporary = temporary_path(path)
     with output_errors(path):
         temporary.touch()

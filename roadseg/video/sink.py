@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import av
 
 from roadseg.errors import VideoError
-from roadseg.files import replacing, temporary_path
+from roadseg.files import check_writable, replacing, temporary_path
 from roadseg.frame import Frame
 from roadseg.picture import PIXEL_FORMAT
 from roadseg.video.companions import (
@@ -58,10 +58,7 @@ def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
         raise VideoError(f"{path} is a folder; give a file name")
     if path.exists() and not overwrite:
         raise VideoError(f"{path} exists; choose another name or add --overwrite")
-    temporary = temporary_path(path)
-    with write_errors(path):
-        temporary.touch()
-        temporary.unlink()
+    check_writable(path)
 
 
 class VideoWriter:
