@@ -146,7 +146,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets,
 
     def poison(record: dict[str, Any]) -> None:
         if record.get("step") == 1 and "epoch" not in record:
-            monkey.setitem(LOSSES, "cross-entropy", lambda logits, *_: logits.sum() * torch.nan)
+            monkey.setitem(LOSSES, "dice", lambda logits, *_: logits.sum() * torch.nan)
 
     with pytest.MonkeyPatch.context() as monkey, pytest.raises(ConfigError, match=r"step 1.*--lr"):
         train(config, poison)
