@@ -2,15 +2,15 @@
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar
 
 from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
+from roadseg.settings import build_settings
 
 T = TypeVar("T")
 
@@ -265,57 +265,7 @@ class TrainConfig:
         Raises:
             ConfigError: A name is unknown, or a value of another type or not fit; it is named.
         """
-        return _from_dict(cls, values)
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read settings from a `.toml` file, or from a `.json` file such as a run's config.json.
-
-    Raises:
-        ConfigError: The file is missing, or is neither.
-    """
-    readers: dict[str, Callable[[str], dict[str, Any]]] = {
-        ".toml": tomllib.loads,
-        ".json": json.loads,
-    }
-    if path.suffix not in readers:
-        raise ConfigError(f"--config {path} must end in .toml or .json")
-    try:
-        values = readers[path.suffix](path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {path} cannot be read ({error}); correct it") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"--config {path} holds no settings by name; see a run's config.json")
-    return values
-
-
-def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a dataclass of settings from JSON or TOML values."""
-    hints = get_type_hints(cls)
-    if unknown := sorted(set(values) - set(hints)):
-        raise ConfigError(f"{unknown[0]!r} is no setting; the settings are: {', '.join(hints)}")
-    return cls(**{name: _converted(name, value, hints[name]) for name, value in values.items()})
-
-
-def _converted(name: str, value: Any, hint: Any) -> Any:
-    """Return a JSON value as the type that a setting is declared with."""
-    arguments = get_args(hint)
-    if type(None) in arguments:
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return None if value is None else _converted(name, value, inner)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        inner = arguments[0]
-        if arguments[-1] is Ellipsis or len(value) == len(arguments):
-            return tuple(_converted(name, item, inner) for item in value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
-        return _from_dict(hint, value)
-    if type(value) is hint:
-        return value
-    raise ConfigError(f"{name} is {value!r}; it must be {getattr(hint, '__name__', hint)}")
+        return build_settings(cls, values)
 
 
 def default_weights() -> Path:

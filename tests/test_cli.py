@@ -161,7 +161,10 @@ def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> N
             text=True,
         )
         log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
-        while not (tmp_path / "run" / "last.pt").exists() or len(log.read_text().splitlines()) < epochs:
+        while (
+            not (tmp_path / "run" / "last.pt").exists()
+            or len(log.read_text().splitlines()) < epochs
+        ):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
