@@ -163,8 +163,9 @@ def test_time_of_a_slow_stage_is_counted_where_it_belongs() -> None:
     source_stats, slow_stats, quick_stats = pipeline.stats
     assert pipeline.bottleneck is slow_stats
     assert slow_stats.busy_s >= 0.2
-    assert source_stats.blocked_s > 0.1
-    assert quick_stats.starved_s > 0.1
+    # How long the others are left to wait beside the spinning one is the interpreter's choice.
+    assert source_stats.blocked_s > 10 * source_stats.busy_s
+    assert quick_stats.starved_s > 10 * quick_stats.busy_s
     assert [stats.items for stats in pipeline.stats] == [20, 20, 20]
 
 
