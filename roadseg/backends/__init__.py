@@ -42,6 +42,11 @@ BACKENDS = {
         "roadseg.backends.torch_backend",
         "pip install '.[train]' in a checkout of roadseg",
     ),
+    "tensorrt": (
+        ".engine",
+        "roadseg.backends.tensorrt_backend",
+        "pip install '.[tensorrt]' in a checkout of roadseg",
+    ),
 }
 """Name: suffix of its model files, module with `open_model`, command that installs it."""
 

@@ -1,0 +1,1 @@
+"""Optimised model files for one machine, one module per runtime."""

@@ -1,0 +1,152 @@
+"""TensorRT in half precision, through torch-tensorrt: one engine from uint8 frames to class ids.
+
+`enabled_precisions`, which other projects give here, is accepted and ignored: TensorRT 11 computes
+in the types that the graph has. `roadseg.models.half` sets them, and `census` counts what came out.
+"""
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from roadseg.config import ModelSpec
+from roadseg.engine import EngineRecord, import_nvidia, open_engine, save_engine
+from roadseg.errors import ExportError
+from roadseg.files import check_writable
+from roadseg.models.half import HalfSegmenter
+
+PRECISIONS = {
+    "FP32": "float32",
+    "FLOAT": "float32",
+    "FP16": "float16",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "BFLOAT16": "bfloat16",
+    "FP8": "float8",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""Our names of the types by the words that TensorRT uses for them, in capitals."""
+
+
+def build(network: nn.Module, spec: ModelSpec, shape: tuple[int, int, int], out: Path) -> None:
+    """Build an engine for this machine's GPU.
+
+    Args:
+        network: Network in single precision and evaluation mode; it is left alone.
+        spec: Its record.
+        shape: Frames, height and width of the input, which the engine is fixed to.
+        out: File to write, all or nothing.
+
+    Raises:
+        BackendUnavailable: There is no torch-tensorrt or no GPU.
+        ExportError: torch-tensorrt or TensorRT refuses the graph.
+        OutputError: The file cannot be written.
+    """
+    torch_tensorrt: Any = import_nvidia("torch_tensorrt")
+    record = EngineRecord.here(shape)
+    check_writable(out)
+    program = export_half(network, shape)
+    engine = _convert(torch_tensorrt, program, shape)
+    save_engine(out, engine, record, spec)
+
+
+def export_half(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
+    """Return the graph in half precision for one shape: frames, height and width."""
+    example = torch.zeros(*shape, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its notes on its own deprecations
+        return torch.export.export(HalfSegmenter(network), (example,), strict=False)
+
+
+def census(path: Path) -> dict[str, int]:
+    """Count the layers of a built engine by the precision of what they give.
+
+    TensorRT fuses and adds layers, so these are not those of the network. The first ones turn
+    uint8 to float32 and that to float16; a convolution in float32 would be a fault.
+
+    Raises:
+        ModelFileError: The file is no engine of ours, or one for another machine.
+        BackendUnavailable: There is no TensorRT or no GPU.
+    """
+    engine, _ = open_engine(path)
+    return count_precisions(engine.layers())
+
+
+def count_precisions(layers: list[dict[str, Any]]) -> dict[str, int]:
+    """Count layers, as TensorRT's inspector describes them, by the precision of what they give."""
+    counts = Counter(
+        _precision(output) for layer in layers for output in layer.get("Outputs", [])[:1]
+    )
+    return dict(counts)
+
+
+def _precision(tensor: Mapping[str, Any]) -> str:
+    """Return the type of a tensor; before TensorRT 11 its name is a word in that of the format."""
+    text = str(tensor.get("DataType") or tensor.get("Format/Datatype") or "")
+    words = text.upper().replace(".", " ").split()
+    return next((PRECISIONS[word] for word in words if word in PRECISIONS), "unknown")
+
+
+def _convert(torch_tensorrt: Any, program: ExportedProgram, shape: tuple[int, int, int]) -> bytes:
+    """Return the engine of a graph, whole: what does not convert is an error, not a fallback.
+
+    The timing cache is kept in a folder of its own, for the usual one in the temporary folder is
+    anybody's.
+    """
+    frames = torch_tensorrt.Input((*shape, 3), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(prefix="roadseg-") as folder, _detailed(folder):
+        try:
+            engine: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+                program,
+                arg_inputs=[frames],
+                require_full_compilation=True,
+                min_block_size=1,
+                timing_cache_path=str(Path(folder, "timing.bin")),
+            )
+        except RuntimeError as error:
+            raise ExportError(
+                f"TensorRT refuses the network ({_reason(error)}); it takes shapes and operators "
+                "as in unet, unet-lite and deeplabv3plus; if memory is the reason, choose a "
+                "smaller size or batch"
+            ) from error
+    return engine
+
+
+@contextlib.contextmanager
+def _detailed(folder: str) -> Iterator[None]:
+    """Have engines keep the types of their layers, which torch-tensorrt drops unless it debugs.
+
+    Its debugger takes over the root logger, which is put back.
+    """
+    from torch_tensorrt.dynamo import Debugger
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        with Debugger(log_level="error", engine_builder_monitor=False, logging_dir=folder):
+            yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the innermost error: the outer ones carry the whole graph."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
