@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def build(network: nn.Module, spec: ModelSpec, shape: tuple[int, int, int], out:
 
     Args:
         network: Network in single precision and evaluation mode; it is left alone.
-        spec: Its record.
+        spec: Its record; the engine's states the size that it is fixed to.
         shape: Frames, height and width of the input, which the engine is fixed to.
         out: File to write, all or nothing.
 
@@ -59,7 +60,7 @@ def build(network: nn.Module, spec: ModelSpec, shape: tuple[int, int, int], out:
     check_writable(out)
     program = export_half(network, shape)
     engine = _convert(torch_tensorrt, program, shape)
-    save_engine(out, engine, record, spec)
+    save_engine(out, engine, record, replace(spec, size_hw=shape[1:]))
 
 
 def export_half(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
