@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import rtx
 import torch
 from hypothesis import settings
 from typer.main import get_command
@@ -34,12 +35,17 @@ settings.load_profile("roadseg")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none, with the reason."""
+    """Skip what needs a GPU or TensorRT-RTX where there is none, with the reason."""
     if item.get_closest_marker("gpu"):
         try:
             import_nvidia("torch_tensorrt")
         except BackendUnavailable as error:
             skip_or_fail(str(error), "ROADSEG_REQUIRE_GPU")
+    if item.get_closest_marker("rtx") and rtx.missing():
+        skip_or_fail(
+            f"no {', '.join(rtx.missing())}; CONTRIBUTING.md says how to get them",
+            "ROADSEG_REQUIRE_RTX",
+        )
 
 
 def skip_or_fail(reason: str, variable: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 import rtx
 import torch
 import torch.nn.functional as F
-from conftest import CHECKPOINT, ROOT, sample_frames, skip_or_fail
+from conftest import CHECKPOINT, ROOT, sample_frames
 from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
@@ -220,19 +220,6 @@ def test_layers_are_counted_by_precision_in_the_words_of_either_version() -> Non
 # From here on: NVIDIA's TensorRT-RTX, which parses and builds without a GPU.
 
 
-@pytest.fixture(scope="module")
-def rtx_packages() -> None:
-    absent = rtx.missing()
-    if absent:
-        skip_or_fail(
-            f"no {', '.join(absent)}: CONTRIBUTING.md says how to install tests/rtx.txt",
-            "ROADSEG_REQUIRE_RTX",
-        )
-
-
-needs_rtx = pytest.mark.usefixtures("rtx_packages")
-
-
 def run_rtx(*arguments: str | Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "rtx.py"), *map(str, arguments)],
@@ -276,7 +263,7 @@ def demand_half(found: dict[str, Any], network: nn.Module) -> None:
     assert singles <= Counter(most)  # the frames, and DeepLab's mean over the picture
 
 
-@needs_rtx
+@pytest.mark.rtx
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_rtx_takes_the_half_graph_for_every_generation(tmp_path, spec) -> None:
     network = network_of(spec)
@@ -307,7 +294,7 @@ class Single(nn.Module):
         return F.interpolate(logits, size=frames.shape[1:3], mode="bilinear").argmax(dim=1)
 
 
-@needs_rtx
+@pytest.mark.rtx
 def test_census_finds_a_graph_in_single_precision_out(tmp_path) -> None:
     network = network_of(SPECS["unet"])
     found = parse(Single(network), tmp_path)
@@ -328,7 +315,7 @@ class PermutedFirst(HalfSegmenter):
         return self.network(normalise(frames).half())
 
 
-@needs_rtx
+@pytest.mark.rtx
 @pytest.mark.parametrize(
     ("wrapper", "said"),
     [(Antialiased, "Antialiasing is not supported"), (PermutedFirst, "input has type UInt8")],
@@ -338,7 +325,7 @@ def test_rtx_refuses_what_tensorrt_cannot_do(tmp_path, wrapper, said) -> None:
     assert said in " ".join(found["errors"])
 
 
-@needs_rtx
+@pytest.mark.rtx
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_builder_goes_through_torch_tensorrt_to_an_engine(tmp_path, spec) -> None:
     network = network_of(spec)
@@ -358,7 +345,7 @@ def test_builder_goes_through_torch_tensorrt_to_an_engine(tmp_path, spec) -> Non
     assert stored == replace(spec, size_hw=rtx.SHAPE[1:])
 
 
-@needs_rtx
+@pytest.mark.rtx
 def test_the_real_import_fails_as_expected_and_becomes_ours(monkeypatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")

@@ -27,7 +27,9 @@ def evaluate(
         Path | None, typer.Option(help="Second model to measure and to set beside the first.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
-    backend: Annotated[str, typer.Option(help="Runtime: auto, onnxruntime, torch.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="Runtime: auto, onnxruntime, torch, tensorrt.")
+    ] = "auto",
     size: Annotated[
         str | None,
         typer.Option(
