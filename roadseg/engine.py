@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.files import replacing
 
 ENGINE_FORMAT = 1
+TYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "HALF": torch.float16}
+"""What TensorRT and PyTorch call the types of an engine's frames, class map and logits."""
+OUT_OF_MEMORY = (
+    "TensorRT could not start the engine, and says why above; if the GPU's memory is full, close "
+    "other programs that use it, or build an engine for a smaller size or batch"
+)
 INSTALL = "pip install '.[tensorrt]' in a checkout of roadseg"
 
 
@@ -155,11 +161,27 @@ def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
     return Engine(data, path), spec
 
 
-class Engine:
-    """An engine on the GPU with what it reads and writes. One thread uses it at a time.
+class Computes(Protocol):
+    """What an engine is to those who use it: tensors on one device, and a way to fill the last two.
 
     Nothing is copied on the way in or out: fill `frames`, call `run`, and read `class_map` and
     `logits` before the next run, all on one stream.
+    """
+
+    frames: Tensor
+    """(N, H, W, 3) uint8 RGB."""
+    class_map: Tensor
+    """(N, H, W) int32."""
+    logits: Tensor
+    """(N, C, H/s, W/s) float16."""
+
+    def run(self) -> None:
+        """Start computing on the current stream; may return before it is done."""
+        ...
+
+
+class Engine:
+    """An engine on the GPU with what it reads and writes. One thread uses it at a time.
 
     Args:
         data: The engine's bytes.
@@ -169,13 +191,6 @@ class Engine:
         ModelFileError: TensorRT refuses them.
         BackendUnavailable: There is no TensorRT or no GPU.
     """
-
-    frames: Tensor
-    """(N, H, W, 3) uint8 RGB."""
-    class_map: Tensor
-    """(N, H, W) int32."""
-    logits: Tensor
-    """(N, C, H/s, W/s) float16."""
 
     def __init__(self, data: NDArray[np.uint8], path: Path) -> None:
         trt: Any = import_nvidia("tensorrt")
@@ -187,11 +202,18 @@ class Engine:
                 "build it again"
             )
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise BackendUnavailable(OUT_OF_MEMORY)
         self._graph: torch.cuda.CUDAGraph | None = None
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        by_type = {self._engine.get_tensor_dtype(name).name: name for name in names}
+        if by_type.keys() != TYPES.keys():
+            raise ModelFileError(
+                f"{path} takes and gives {', '.join(by_type)}; roadseg's engines have "
+                f"{', '.join(TYPES)}; build it again"
+            )
         self.frames, self.class_map, self.logits = (
-            self._bind(name, dtype)
-            for name, dtype in zip(names, (torch.uint8, torch.int32, torch.float16), strict=True)
+            self._bind(by_type[type_], dtype) for type_, dtype in TYPES.items()
         )
 
     def _bind(self, name: str, dtype: torch.dtype) -> Tensor:
@@ -202,7 +224,7 @@ class Engine:
         return tensor
 
     def run(self) -> None:
-        """Start computing on the current stream; returns before it is done."""
+        """Start computing on the current stream; return before it is done."""
         if self._graph is not None:
             self._graph.replay()
         else:
@@ -223,10 +245,7 @@ class Engine:
 
     def _launch(self) -> None:
         if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-            raise BackendUnavailable(
-                "TensorRT could not start the engine, and says why above; if the GPU's memory is "
-                "full, close other programs that use it"
-            )
+            raise BackendUnavailable(OUT_OF_MEMORY)
 
     def layers(self) -> list[dict[str, Any]]:
         """Return what TensorRT tells about each layer, an object of its JSON."""

@@ -87,6 +87,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     from roadseg import engine
     from roadseg.builders import tensorrt_builder
     from roadseg.checkpoint import load_model
+    from roadseg.errors import ModelFileError
 
     # They ask for a GPU first; PyTorch itself must not be told of one, it would use it.
     engine.import_nvidia = tensorrt_builder.import_nvidia = importlib.import_module
@@ -106,12 +107,17 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
 
     interpreter.TRTInterpreter._construct_trt_network_def = construct_and_look
     interpreter.TRTInterpreter._populate_trt_builder_config = configure_and_look
-    sys.modules["tensorrt"].Runtime = RuntimeWithoutGpu
+    runtime, sys.modules["tensorrt"].Runtime = trt.Runtime, RuntimeWithoutGpu
     handlers = logging.getLogger().handlers[:]
     network, spec = load_model(model)
     tensorrt_builder.build(network, spec, SHAPE, out)
     seen["root_logger_kept"] = logging.getLogger().handlers == handlers
     seen["torch_tensorrt"] = torch_tensorrt.__version__
+    sys.modules["tensorrt"].Runtime = runtime
+    try:
+        engine.Engine(engine.load_engine(out)[0], out)
+    except ModelFileError as error:
+        seen["refusal"] = str(error)
     return seen
 
 

@@ -343,6 +343,7 @@ def test_builder_goes_through_torch_tensorrt_to_an_engine(tmp_path, spec) -> Non
     assert len(data) > weights  # two bytes each, less what is compressed
     assert (record.shape, record.capability) == (rtx.SHAPE, (8, 9))
     assert stored == replace(spec, size_hw=rtx.SHAPE[1:])
+    assert "out.engine is refused by TensorRT 1.7.1" in found["refusal"]  # it has no driver
 
 
 @pytest.mark.rtx

@@ -4,16 +4,18 @@ Figures go to the report of `--junitxml` as properties.
 """
 
 import gc
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
-from conftest import CHECKPOINT, sample_frames
+from conftest import CHECKPOINT, SAMPLE, sample_frames
 from test_half import SPECS, network_of
 
 from roadseg.backends import open_backend
@@ -21,7 +23,11 @@ from roadseg.backends.tensorrt_backend import open_model
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.builders.tensorrt_builder import build, census
 from roadseg.checkpoint import load_model
-from roadseg.engine import load_engine
+from roadseg.config import InferConfig, OverlayConfig
+from roadseg.engine import load_engine, open_engine
+from roadseg.gpu import Nv12, _open, decode_nv12, label
+from roadseg.infer import infer
+from roadseg.video.source import probe
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -140,3 +146,44 @@ def test_opening_and_closing_gives_memory_back(engine_file) -> None:
     cycle()
     free_before = cycle()
     assert min(cycle() for _ in range(5)) > free_before - (8 << 20)
+
+
+def test_film_is_decoded_on_the_gpu() -> None:
+    info = probe(SAMPLE)
+    with _open(info, torch.device("cuda")) as container:
+        assert next(container.decode(video=0)).format.name == "cuda"
+    with av.open(SAMPLE) as container:
+        expected = [f.reformat(format="nv12") for f in container.decode(video=0)][:10]
+    found = itertools.islice(decode_nv12(info, torch.device("cuda")), 10)
+    for (picture, pts), frame in zip(found, expected, strict=True):
+        assert picture.y.is_cuda and pts == frame.pts
+        on_cpu = Nv12.of_frame(frame, info.space, torch.device("cpu"))
+        torch.cuda.synchronize()
+        assert torch.equal(picture.y.cpu(), on_cpu.y)  # H.264 decodes to the bit
+        assert torch.equal(picture.uv.cpu(), on_cpu.uv)
+
+
+def test_film_is_labelled_on_the_gpu(engine_file, tmp_path, record_property) -> None:
+    engine, spec = open_engine(engine_file)
+    config = OverlayConfig(legend=False)
+    label(SAMPLE, tmp_path / "warm.mp4", engine, spec, config)
+    started = time.perf_counter()
+    count, encoder = label(SAMPLE, tmp_path / "gpu.mp4", engine, spec, config)
+    record_property("film_fps", round(count / (time.perf_counter() - started), 1))
+    record_property("encoder", encoder)
+    assert count == 221
+    infer(
+        InferConfig(
+            source=SAMPLE,
+            out=tmp_path / "cpu.mp4",
+            weights=CHECKPOINT,
+            size_hw=SHAPE[1:],
+            legend=False,
+        )
+    )
+    with av.open(tmp_path / "gpu.mp4") as mine, av.open(tmp_path / "cpu.mp4") as other:
+        for one, two in zip(mine.decode(video=0), other.decode(video=0), strict=True):
+            assert one.pts * one.time_base == two.pts * two.time_base
+            planes = (f.to_ndarray(format="gray").astype(float) for f in (one, two))
+            error = np.square(np.subtract(*planes)).mean()
+            assert 10 * np.log10(255**2 / error) > 25  # two encoders, and lines along edges

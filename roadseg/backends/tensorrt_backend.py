@@ -5,28 +5,14 @@ go to the GPU and ids come back through page-locked memory, on a stream of the b
 """
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from roadseg.config import ModelSpec
-from roadseg.engine import open_engine
+from roadseg.engine import Computes, open_engine
 from roadseg.errors import ConfigError
-
-
-class Computes(Protocol):
-    """What `Engine` is to the backend: tensors on one device, and a way to fill the last two."""
-
-    frames: Tensor
-    class_map: Tensor
-    logits: Tensor
-
-    def run(self) -> None:
-        """Start computing `class_map` and `logits` from `frames`."""
-        ...
 
 
 class TensorRtBackend:
