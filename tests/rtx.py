@@ -5,8 +5,9 @@ told that there is a GPU:
 
     python tests/rtx.py parse MODEL.onnx      what the parser and the builder make of a model
     python tests/rtx.py convert MODEL OUT     what roadseg's builder makes of a .safetensors model
+    python tests/rtx.py refuse MODEL OUT      the same where its graph cannot be converted
 
-Either prints JSON.
+Each prints JSON.
 """
 
 import ctypes
@@ -79,18 +80,12 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
 
     Stand-ins are only what a GPU would have to say, and the loading of the finished engine.
     """
-    trt = load_rtx()
-    pretend_there_is_a_gpu(trt)
+    trt, engine, builder = prepared_builder()
     import torch_tensorrt
     from torch_tensorrt.dynamo.conversion import _TRTInterpreter as interpreter
 
-    from roadseg import engine
-    from roadseg.builders import tensorrt_builder
     from roadseg.checkpoint import load_model
     from roadseg.errors import ModelFileError
-
-    # They ask for a GPU first; PyTorch itself must not be told of one, it would use it.
-    engine.import_nvidia = tensorrt_builder.import_nvidia = importlib.import_module
 
     seen: dict[str, Any] = {}
     construct = interpreter.TRTInterpreter._construct_trt_network_def
@@ -110,7 +105,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     runtime, sys.modules["tensorrt"].Runtime = trt.Runtime, RuntimeWithoutGpu
     handlers = logging.getLogger().handlers[:]
     network, spec = load_model(model)
-    tensorrt_builder.build(network, spec, SHAPE, out)
+    builder.build(network, spec, SHAPE, out)
     seen["root_logger_kept"] = logging.getLogger().handlers == handlers
     seen["torch_tensorrt"] = torch_tensorrt.__version__
     sys.modules["tensorrt"].Runtime = runtime
@@ -119,6 +114,40 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     except ModelFileError as error:
         seen["refusal"] = str(error)
     return seen
+
+
+def refuse(model: Path, out: Path) -> dict[str, Any]:
+    """Have roadseg's builder build what torch-tensorrt cannot convert."""
+    _, _, builder = prepared_builder()
+    import torch.nn.functional as F
+
+    from roadseg.checkpoint import load_model
+    from roadseg.errors import ExportError
+
+    def forward(self: Any, frames: Any) -> Any:
+        x = frames.float().permute(0, 3, 1, 2)
+        small = F.interpolate(x, size=(64, 96), mode="bilinear", antialias=True)
+        return self.network(small.half())
+
+    builder.HalfSegmenter.forward = forward
+    network, spec = load_model(model)
+    try:
+        builder.build(network, spec, SHAPE, out)
+    except ExportError as error:
+        return {"error": str(error)}
+    return {"error": ""}
+
+
+def prepared_builder() -> tuple[Any, Any, Any]:
+    """Return TensorRT-RTX, `roadseg.engine` and the builder, ready to build without a GPU."""
+    trt = load_rtx()
+    pretend_there_is_a_gpu(trt)
+    from roadseg import engine
+    from roadseg.builders import tensorrt_builder
+
+    # They ask for a GPU first; PyTorch itself must not be told of one, it would use it.
+    engine.import_nvidia = tensorrt_builder.import_nvidia = importlib.import_module
+    return trt, engine, tensorrt_builder
 
 
 class RuntimeWithoutGpu:
@@ -158,5 +187,5 @@ def pretend_there_is_a_gpu(trt: Any) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     command, *paths = sys.argv[1:]
-    result = {"parse": parse, "convert": convert}[command](*map(Path, paths))
+    result = {"parse": parse, "convert": convert, "refuse": refuse}[command](*map(Path, paths))
     sys.stdout.write("\n" + json.dumps(result) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -230,7 +231,7 @@ def run_rtx(*arguments: str | Path) -> dict[str, Any]:
         timeout=110,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "stderr": done.stderr}
 
 
 def parse(segmenter: nn.Module, tmp_path: Path) -> dict[str, Any]:
@@ -344,6 +345,16 @@ def test_builder_goes_through_torch_tensorrt_to_an_engine(tmp_path, spec) -> Non
     assert (record.shape, record.capability) == (rtx.SHAPE, (8, 9))
     assert stored == replace(spec, size_hw=rtx.SHAPE[1:])
     assert "out.engine is refused by TensorRT 1.7.1" in found["refusal"]  # it has no driver
+
+
+@pytest.mark.rtx
+def test_what_does_not_convert_is_refused_in_a_line_and_nothing_is_left(tmp_path) -> None:
+    model, out = tmp_path / "model.safetensors", tmp_path / "out.engine"
+    save_model(model, network_of(SPECS["unet"]), SPECS["unet"])
+    found = run_rtx("refuse", model, out)
+    assert re.search(r"refuses the network \(.*_upsample_bilinear2d_aa", found["error"])
+    assert "\n" not in found["error"] and "Traceback" not in found["stderr"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 @pytest.mark.rtx

@@ -129,12 +129,14 @@ def _convert(torch_tensorrt: Any, program: ExportedProgram, shape: tuple[int, in
 def _detailed(folder: str) -> Iterator[None]:
     """Have engines keep the types of their layers, which torch-tensorrt drops unless it debugs.
 
-    Its debugger takes over the root logger, which is put back.
+    Its debugger takes over the root logger, which is put back. What it logs of an error, with all
+    of the graph, is in the error as well; TensorRT's own lines come through.
     """
     from torch_tensorrt.dynamo import Debugger
 
-    root = logging.getLogger()
+    root, converter = logging.getLogger(), logging.getLogger("torch_tensorrt.dynamo")
     handlers, level = root.handlers[:], root.level
+    converter.setLevel(logging.CRITICAL + 1)
     try:
         with Debugger(log_level="error", engine_builder_monitor=False, logging_dir=folder):
             yield
@@ -143,6 +145,7 @@ def _detailed(folder: str) -> Iterator[None]:
             handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
+        converter.setLevel(logging.NOTSET)
 
 
 def _reason(error: BaseException) -> str:
