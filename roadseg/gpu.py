@@ -34,7 +34,7 @@ from roadseg.overlay import (
     legend_layers,
     letter_px,
 )
-from roadseg.picture import LUMA_WEIGHTS, ColorSpace
+from roadseg.picture import LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors, write_errors
 from roadseg.video.source import VideoInfo, probe
 
@@ -85,7 +85,7 @@ class Nv12:
                     f"frames are {layout} on the GPU; 8-bit 4:2:0 is needed; label without"
                 )
         else:
-            frame = frame.reformat(format="nv12")
+            frame = Picture.convert(frame, space).frame.reformat(format="nv12")
         # PyTorch would ask planes on the GPU to wait for its stream, which PyAV refuses.
         y, uv = (from_dlpack(plane.__dlpack__()).to(device) for plane in frame.planes)
         return cls(y, uv, space)

@@ -48,11 +48,15 @@ def planes_of(picture: Nv12) -> tuple[np.ndarray, ...]:
     return picture.y.numpy(), picture.uv[..., 0].numpy(), picture.uv[..., 1].numpy()
 
 
-def test_a_frame_is_taken_as_it_is() -> None:
-    picture = in_space(SPACES[0])
-    for mine, expected in zip(
-        planes_of(Nv12.of_frame(picture.frame, picture.space, CPU)), picture.planes, strict=True
-    ):
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "nv12", "yuvj420p", "yuv444p10le"])
+def test_a_frame_is_what_it_is_without_a_gpu(pixel_format, space) -> None:
+    original = in_space(space)
+    frame = original.frame.reformat(
+        format=pixel_format, src_color_range=space.color_range, dst_color_range=space.color_range
+    )
+    found = planes_of(Nv12.of_frame(frame, space, CPU))
+    for mine, expected in zip(found, Picture.convert(frame, space).planes, strict=True):
         np.testing.assert_array_equal(mine, expected)
 
 
