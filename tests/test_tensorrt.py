@@ -210,8 +210,8 @@ LAYERS: list[dict[str, Any]] = [
 
 def test_layers_are_counted_by_precision_in_the_words_of_either_version() -> None:
     assert count_precisions(LAYERS) == {
-        "float16": 2,
-        "float32": 1,
+        "fp16": 2,
+        "fp32": 1,
         "int8": 1,
         "int32": 1,
         "unknown": 1,

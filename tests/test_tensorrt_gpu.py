@@ -88,8 +88,8 @@ def test_every_architecture_builds_and_agrees(tmp_path, spec) -> None:
 
 def test_engine_computes_in_half_precision(engine_file) -> None:
     counts = census(engine_file)
-    assert counts["float16"] > 20
-    assert counts.get("float32", 0) <= 4  # the frames become floating point before they are halved
+    assert counts["fp16"] > 20
+    assert counts["fp32"] <= 4  # the frames become floating point before they are halved
     assert "unknown" not in counts
 
 

@@ -24,14 +24,14 @@ from roadseg.errors import ExportError
 from roadseg.files import check_writable
 from roadseg.models.half import HalfSegmenter
 
-PRECISIONS = {
-    "FP32": "float32",
-    "FLOAT": "float32",
-    "FP16": "float16",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "BFLOAT16": "bfloat16",
-    "FP8": "float8",
+NAMES = {
+    "FP32": "fp32",
+    "FLOAT": "fp32",
+    "FP16": "fp16",
+    "HALF": "fp16",
+    "BF16": "bf16",
+    "BFLOAT16": "bf16",
+    "FP8": "fp8",
     "INT8": "int8",
     "UINT8": "uint8",
     "INT32": "int32",
@@ -71,11 +71,11 @@ def export_half(network: nn.Module, shape: tuple[int, int, int]) -> ExportedProg
         return torch.export.export(HalfSegmenter(network), (example,), strict=False)
 
 
-def census(path: Path) -> dict[str, int]:
+def census(path: Path) -> Counter[str]:
     """Count the layers of a built engine by the precision of what they give.
 
     TensorRT fuses and adds layers, so these are not those of the network. The first ones turn
-    uint8 to float32 and that to float16; a convolution in float32 would be a fault.
+    uint8 to FP32 and that to FP16; a convolution in FP32 would be a fault.
 
     Raises:
         ModelFileError: The file is no engine of ours, or one for another machine.
@@ -85,19 +85,18 @@ def census(path: Path) -> dict[str, int]:
     return count_precisions(engine.layers())
 
 
-def count_precisions(layers: list[dict[str, Any]]) -> dict[str, int]:
+def count_precisions(layers: list[dict[str, Any]]) -> Counter[str]:
     """Count layers, as TensorRT's inspector describes them, by the precision of what they give."""
-    counts = Counter(
+    return Counter(
         _precision(output) for layer in layers for output in layer.get("Outputs", [])[:1]
     )
-    return dict(counts)
 
 
 def _precision(tensor: Mapping[str, Any]) -> str:
     """Return the type of a tensor; before TensorRT 11 its name is a word in that of the format."""
     text = str(tensor.get("DataType") or tensor.get("Format/Datatype") or "")
     words = text.upper().replace(".", " ").split()
-    return next((PRECISIONS[word] for word in words if word in PRECISIONS), "unknown")
+    return next((NAMES[word] for word in words if word in NAMES), "unknown")
 
 
 def _convert(torch_tensorrt: Any, program: ExportedProgram, shape: tuple[int, int, int]) -> bytes:
