@@ -177,6 +177,7 @@ def _key(
         device=None if config.portable else builder.device(),
         precision=precision,
         shape=(config.batch, *(config.size_hw or spec.size_hw)),
+        fixed_shape=builder.FIXED_SHAPE,
     )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -89,12 +89,13 @@ def _usual_model() -> str:
 
 def _start_runtime(name: str) -> str:
     runtime = BACKENDS[name]
-    import_module(runtime.module)
-    return f"{metadata.version(runtime.package)}, reads {' and '.join(runtime.suffixes)}"
+    version = import_module(runtime.module).version()
+    return f"{version}, reads {' and '.join(runtime.suffixes)}"
 
 
 def _start_builder(name: str) -> str:
-    return ", ".join(open_builder(name).PRECISIONS)
+    builder = open_builder(name)
+    return f"{', '.join(builder.PRECISIONS)} with {builder.version()}"
 
 
 def _open_codec(name: str, mode: Literal["r", "w"]) -> str:

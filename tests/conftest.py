@@ -1,12 +1,15 @@
+import os
 import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
+import rtx
 import torch
 from hypothesis import settings
 from typer.main import get_command
@@ -15,6 +18,9 @@ from roadseg.backends import BACKENDS, Runtime
 from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
 from roadseg.cli import app
 from roadseg.config import InferConfig, ModelSpec
+from roadseg.engine import import_nvidia
+from roadseg.errors import BackendUnavailable
+from roadseg.imaging import Placement
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
@@ -25,6 +31,28 @@ CAMVID = ROOT.parent / "shared" / "data" / "CamVid"
 
 settings.register_profile("roadseg", deadline=None)  # other jobs may run on the machine
 settings.load_profile("roadseg")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU or TensorRT-RTX where there is none, with the reason."""
+    if item.get_closest_marker("gpu"):
+        try:
+            import_nvidia("torch_tensorrt")
+        except BackendUnavailable as error:
+            skip_or_fail(str(error), "ROADSEG_REQUIRE_GPU")
+    if item.get_closest_marker("rtx") and rtx.missing():
+        skip_or_fail(
+            f"no {', '.join(rtx.missing())}; CONTRIBUTING.md says how to get them",
+            "ROADSEG_REQUIRE_RTX",
+        )
+
+
+def skip_or_fail(reason: str, variable: str) -> None:
+    """Skip a test for want of something; fail it where a variable says that it must be there."""
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{reason}; {variable}=1 forbids skipping", pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +83,15 @@ def leaf_commands() -> dict[tuple[str, ...], Any]:
 
     walk(get_command(app), ())
     return found
+
+
+def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
+    """Frames of the sample, far apart, as a network takes them: (count, H, W, 3) RGB."""
+    with av.open(SAMPLE) as container:
+        decoded = list(container.decode(video=0))
+    placement = Placement.fit((540, 960), network_hw)
+    apart = decoded[:: len(decoded) // count][:count]
+    return np.stack([placement.place(f.to_ndarray(format="rgb24")) for f in apart])
 
 
 def write_pair(root: Path, split: str, name: str, image: np.ndarray, target: np.ndarray) -> None:

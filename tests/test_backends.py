@@ -38,7 +38,8 @@ def reference() -> Iterator[Backend]:
         yield backend
 
 
-@pytest.fixture(params=list(BACKENDS), scope="module")
+# The engines of tensorrt have a fixed shape and need a GPU: tests/test_tensorrt*.py are theirs.
+@pytest.fixture(params=[name for name in BACKENDS if name != "tensorrt"], scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     readable = [FILES[s] for s in BACKENDS[request.param].suffixes if s in FILES]
     with closing(open_backend(readable[0], request.param)) as opened:

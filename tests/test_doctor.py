@@ -30,7 +30,7 @@ def test_nothing_fails_without_a_reason_and_a_remedy(findings) -> None:
 
 
 def test_missing_runtime_comes_with_its_command(monkeypatch) -> None:
-    entry = Runtime((".x",), "roadseg.backends.absent_backend", "pip install absent", "absent")
+    entry = Runtime((".x",), "roadseg.backends.absent_backend", "pip install absent")
     monkeypatch.setitem(BACKENDS, "absent", entry)
     found = {f.name: f for f in examine()}["absent"]
     assert not found.works
@@ -41,7 +41,7 @@ def test_missing_runtime_comes_with_its_command(monkeypatch) -> None:
 def test_package_that_breaks_on_import_is_a_finding(monkeypatch, tmp_path) -> None:
     (tmp_path / "broken_runtime.py").write_text("raise RuntimeError('Found no driver\\nat all')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(BACKENDS, "broken", Runtime((".x",), "broken_runtime", "mend it", "x"))
+    monkeypatch.setitem(BACKENDS, "broken", Runtime((".x",), "broken_runtime", "mend it"))
     found = {f.name: f for f in examine()}["broken"]
     assert (found.works, found.detail, found.remedy) == (False, "Found no driver", "mend it")
 

@@ -43,11 +43,9 @@ class Runtime(NamedTuple):
     suffixes: tuple[str, ...]
     """Suffixes of the model files that it reads."""
     module: str
-    """Module with `open_model`."""
+    """Module with `open_model` and `version`."""
     install: str
     """Command that installs it."""
-    package: str = ""
-    """Name of the package that pip knows it by."""
 
 
 _EXTRA = "pip install '.[{}]' in a checkout of roadseg"
@@ -56,22 +54,20 @@ BACKENDS = {
         (".onnx",),
         "roadseg.backends.onnxruntime_backend",
         "pip install onnxruntime",
-        "onnxruntime",
     ),
     "openvino": Runtime(
         (".xml", ".onnx"),
         "roadseg.backends.openvino_backend",
         _EXTRA.format("openvino"),
-        "openvino",
     ),
-    "torch": Runtime(
-        (".safetensors",), "roadseg.backends.torch_backend", _EXTRA.format("train"), "torch"
-    ),
+    "torch": Runtime((".safetensors",), "roadseg.backends.torch_backend", _EXTRA.format("train")),
     "torch-compiled": Runtime(
         (".safetensors",),
         "roadseg.backends.torch_compiled_backend",
         _EXTRA.format("train"),
-        "torch",
+    ),
+    "tensorrt": Runtime(
+        (".engine",), "roadseg.backends.tensorrt_backend", _EXTRA.format("tensorrt")
     ),
 }
 """The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""

@@ -56,7 +56,7 @@ def open_model(path: Path) -> OnnxRuntimeBackend:
             "or leave out --weights"
         )
     spec = ModelSpec.from_json(record, path)
-    refuse_misfit(path, spec, "onnxruntime", ort.__version__, cpu_kind())
+    refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
     return OnnxRuntimeBackend(session, spec)
 
 
@@ -78,3 +78,8 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
     except Exception as error:  # the runtime's errors share no base class but this
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path} is no ONNX model ({reason}); export it again") from error
+
+
+def version() -> str:
+    """Return the runtime's version."""
+    return str(ort.__version__)

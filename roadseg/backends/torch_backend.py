@@ -44,3 +44,8 @@ def open_model(path: Path) -> TorchBackend:
     network, spec = load_model(path)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     return TorchBackend(network.to(memory_format=torch.channels_last), spec)  # type: ignore[call-overload]
+
+
+def version() -> str:
+    """Return PyTorch's version."""
+    return str(torch.__version__)

@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """What a model is built from."""
 
     model: Path
-    """The model file that the user gave."""
+    """The model file that the user gave; a builder may need it to be a checkpoint."""
     exported: Path
     """The same as an ONNX file in FP32."""
     spec: ModelSpec
@@ -33,6 +33,8 @@ class Builder(Protocol):
     """What it builds, the usual one first."""
     SUFFIX: str
     """Suffix of its files."""
+    FIXED_SHAPE: bool
+    """Whether its files take no other shape than the one that they are built for."""
 
     def version(self) -> str:
         """Return the version of the runtime."""
@@ -56,6 +58,10 @@ BUILDERS = {
     "openvino": (
         "roadseg.builders.openvino_builder",
         "pip install '.[openvino]' in a checkout of roadseg",
+    ),
+    "tensorrt": (
+        "roadseg.builders.tensorrt_builder",
+        "pip install '.[tensorrt]' in a checkout of roadseg",
     ),
 }
 """Runtime: module of its builder, command that installs what it needs."""

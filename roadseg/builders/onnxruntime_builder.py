@@ -10,17 +10,19 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from roadseg.backends.onnxruntime_backend import open_session
+from roadseg.backends.onnxruntime_backend import open_session, version
 from roadseg.builders import Source
 from roadseg.machine import cpu_kind
 
+__all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "version"]
+
 PRECISIONS = ("int8",)
 SUFFIX = ".onnx"
+FIXED_SHAPE = False
 FLOAT_STEM = 6
 """Convolutions at the beginning that stay in FP32, in the graph's order.
 
@@ -29,11 +31,6 @@ with none left out, 1.0 with one, 0.3 with three and 0.2 with six, which took no
 """
 EXECUTED = {"Conv": "fp32", "FusedConv": "fp32", "QLinearConv": "int8"}
 """Precision of a convolution by its operator in the optimised graph, contrib domains included."""
-
-
-def version() -> str:
-    """Return ONNX Runtime's version."""
-    return str(ort.__version__)
 
 
 def device() -> str:

@@ -22,10 +22,11 @@ from roadseg.builders import Source
 from roadseg.files import output_errors
 from roadseg.machine import cpu_kind
 
-__all__ = ["PRECISIONS", "SUFFIX", "build", "census", "device", "version"]
+__all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "version"]
 
 PRECISIONS = ("int8", "bf16", "fp32")
 SUFFIX = ".xml"
+FIXED_SHAPE = False
 EXECUTED = {"f32": "fp32", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 """Precision by OpenVINO's name of it."""
 

@@ -20,11 +20,14 @@ def compile_(
         ),
     ] = None,
     runtime: Annotated[
-        str, typer.Option(help="Runtime to build for: auto, onnxruntime, openvino.")
+        str, typer.Option(help="Runtime to build for: auto, onnxruntime, openvino, tensorrt.")
     ] = "auto",
     precision: Annotated[
         str | None,
-        typer.Option(help="int8; for openvino also bf16, fp32.", show_default="int8"),
+        typer.Option(
+            help="int8; for openvino also bf16, fp32; for tensorrt fp16.",
+            show_default="int8, for tensorrt fp16",
+        ),
     ] = None,
     size: Annotated[
         str | None,

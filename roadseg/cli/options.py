@@ -9,7 +9,8 @@ Weights = Annotated[
     Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
 ]
 Backend = Annotated[
-    str, typer.Option(help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled.")
+    str,
+    typer.Option(help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt."),
 ]
 Size = Annotated[
     str | None,

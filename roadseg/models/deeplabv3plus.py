@@ -43,7 +43,8 @@ class Aspp(nn.Module):
         self.join = _conv(cout * (len(rates) + 2), cout)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = self.whole(x.mean(dim=(2, 3), keepdim=True))  # (N, cout, 1, 1)
+        mean = x.float().mean(dim=(2, 3), keepdim=True)  # (N, cin, 1, 1); half sums overflow
+        whole = self.whole(mean.to(x.dtype))  # (N, cout, 1, 1)
         views = [view(x) for view in self.views]  # (N, cout, H, W) each
         x = torch.cat([*views, whole.expand_as(views[0])], dim=1)  # (N, cout * views, H, W)
         return self.join(x)  # type: ignore[no-any-return]

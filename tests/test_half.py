@@ -1,0 +1,98 @@
+"""The graph in half precision: what it decides, and which types it has."""
+
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from conftest import CHECKPOINT, sample_frames
+from torch import nn
+
+from roadseg.builders.tensorrt_builder import export_half
+from roadseg.checkpoint import load_model
+from roadseg.config import ModelSpec
+from roadseg.models import Segmenter, build_model
+from roadseg.models.half import HalfSegmenter, fold_batch_norm
+
+SPECS = {
+    "unet": ModelSpec(arch="unet", width=8, output_stride=1),
+    "unet-lite": ModelSpec(arch="unet-lite", width=24, output_stride=2),
+    "deeplabv3plus": ModelSpec(arch="deeplabv3plus", width=32),
+}
+
+
+def network_of(spec: ModelSpec) -> nn.Module:
+    """A network whose normalisations do something, as those of a trained one."""
+    network = build_model(spec).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    return network
+
+
+def test_half_precision_decides_as_single_does_on_real_frames() -> None:
+    network, _ = load_model(CHECKPOINT)
+    frames = torch.from_numpy(sample_frames((128, 224), 2))
+    with torch.inference_mode():
+        expected, logits = Segmenter(network)(frames)
+        found, half_logits = HalfSegmenter(network)(frames)
+    assert found.dtype == torch.int32 and half_logits.dtype == torch.float16
+    agreement = (found == expected).double().mean()
+    assert agreement > 0.999  # eleven bits of a logit flip pixels along edges: 0.9995 here
+    assert (half_logits - logits).abs().mean() < 0.005 * logits.std()
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_folding_leaves_no_normalisation_and_the_same_logits(spec) -> None:
+    network = network_of(spec)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    folded = fold_batch_norm(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    x = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.inference_mode():
+        expected, found = network(x), folded(x)
+    scale = expected.abs().max()
+    torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)  # other order
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def convolution_types(program: torch.export.ExportedProgram) -> Counter[torch.dtype]:
+    """The types that the graph's convolutions compute in."""
+    return Counter(
+        node.meta["val"].dtype
+        for node in program.graph.nodes
+        if node.op == "call_function" and "conv" in str(node.target)
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_exported_graph_convolves_in_half_precision_alone(spec) -> None:
+    network = network_of(spec)
+    program = export_half(network, (2, 64, 96))
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    convolutions = sum(isinstance(m, kinds) for m in network.modules())
+    assert convolution_types(program) == {torch.float16: convolutions}
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8))
+    class_map, logits = program.module()(frames)
+    assert class_map.dtype == torch.int32 and class_map.shape == (2, 64, 96)
+    assert logits.dtype == torch.float16
+
+
+def test_graph_in_single_precision_is_told_apart() -> None:
+    frames = torch.zeros(1, 64, 96, 3, dtype=torch.uint8)
+    segmenter = Segmenter(network_of(SPECS["unet-lite"])).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own deprecations
+        program = torch.export.export(segmenter, (frames,), strict=False)
+    assert set(convolution_types(program)) == {torch.float32}
+
+
+def test_mean_over_a_whole_picture_is_taken_in_single_precision() -> None:
+    # In half precision the sum of 2560 values of 40 is infinite; GPUs need not add in more.
+    program = export_half(network_of(SPECS["deeplabv3plus"]), (1, 64, 96))
+    means = [node for node in program.graph.nodes if "mean" in str(node.target)]
+    assert [node.meta["val"].dtype for node in means] == [torch.float32]

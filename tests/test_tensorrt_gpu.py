@@ -1,0 +1,189 @@
+"""TensorRT on a GPU: engines are built, reloaded, compared with PyTorch, and timed.
+
+Figures go to the report of `--junitxml` as properties.
+"""
+
+import gc
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import CHECKPOINT, SAMPLE, sample_frames
+from test_half import SPECS, network_of
+
+from roadseg.backends import open_backend
+from roadseg.backends.tensorrt_backend import open_model
+from roadseg.backends.torch_backend import TorchBackend
+from roadseg.builders.tensorrt_builder import build_engine, census
+from roadseg.checkpoint import load_model
+from roadseg.config import InferConfig, OverlayConfig
+from roadseg.engine import load_engine, open_engine
+from roadseg.gpu import Nv12, _open, decode_nv12, label
+from roadseg.infer import infer
+from roadseg.video.source import probe
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+
+SHAPE = (2, 320, 576)
+LEAK_S = float(os.environ.get("ROADSEG_LEAK_S", "20"))
+"""Seconds over which memory must not grow; an hour shows more than a test run can."""
+
+
+@pytest.fixture(scope="module")
+def engine_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network, spec = load_model(CHECKPOINT)
+    path = tmp_path_factory.mktemp("engines") / "unet-lite.engine"
+    build_engine(network, spec, SHAPE, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[TorchBackend]:
+    network, spec = load_model(CHECKPOINT)
+    with closing(TorchBackend(network.cuda(), spec)) as opened:
+        yield opened
+
+
+def median_ms(call: Callable[[], object], times: int = 200) -> tuple[float, float]:
+    """Median and 95th percentile of a call that returns when the GPU is done."""
+    for _ in range(20):
+        call()
+    spent = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        spent.append((time.perf_counter() - started) * 1e3)
+    return float(np.median(spent)), float(np.percentile(spent, 95))
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_reloaded_engine_decides_as_pytorch_does(engine_file, reference, cuda_graph) -> None:
+    frames = sample_frames(SHAPE[1:], 3)
+    expected, logits = reference.segment_with_logits(frames)
+    with closing(open_model(engine_file, cuda_graph=cuda_graph)) as backend:
+        assert (backend.segment(frames) == expected).mean() > 0.998  # 0.9996 on the CPU
+        found, half_logits = backend.segment_with_logits(frames)
+        np.testing.assert_array_equal(found, backend.segment(frames))
+        assert np.abs(half_logits - logits).mean() < 0.01 * logits.std()
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_every_architecture_builds_and_agrees(tmp_path, spec) -> None:
+    network = network_of(spec)
+    build_engine(network, spec, (1, 96, 160), tmp_path / "some.engine")
+    frames = sample_frames((96, 160), 1)
+    with closing(TorchBackend(network.cuda(), spec)) as reference:
+        _, expected = reference.segment_with_logits(frames)
+    with closing(open_backend(tmp_path / "some.engine")) as backend:
+        _, found = backend.segment_with_logits(frames)
+    assert np.abs(found - expected).mean() < 0.02 * expected.std()
+
+
+def test_engine_computes_in_half_precision(engine_file) -> None:
+    counts = census(engine_file)
+    assert counts["fp16"] > 20
+    assert counts["fp32"] <= 4  # the frames become floating point before they are halved
+    assert "unknown" not in counts
+
+
+def test_engine_of_this_machine_is_recorded_as_such(engine_file) -> None:
+    _, record, spec = load_engine(engine_file)
+    assert record.gpu == torch.cuda.get_device_name()
+    assert record.shape == SHAPE and spec.size_hw == SHAPE[1:]
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_engine_is_faster_than_pytorch(engine_file, reference, cuda_graph, record_property) -> None:
+    frames = sample_frames(SHAPE[1:], SHAPE[0])
+    with closing(open_model(engine_file, cuda_graph=cuda_graph)) as backend:
+        p50, p95 = median_ms(lambda: backend.segment(frames))
+    eager, _ = median_ms(lambda: reference.segment(frames), times=50)
+    figures = {"p50_ms": p50, "p95_ms": p95, "fps": SHAPE[0] / p50 * 1e3, "pytorch_p50_ms": eager}
+    for name, value in figures.items():
+        record_property(name, round(value, 3))
+    assert p50 < eager, figures
+
+
+def test_memory_does_not_grow(engine_file) -> None:
+    frames = sample_frames(SHAPE[1:], SHAPE[0])
+
+    def resident_bytes() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    with closing(open_model(engine_file)) as backend:
+        for _ in range(100):
+            backend.segment(frames)
+        gc.collect()
+        free_before, _ = torch.cuda.mem_get_info()
+        host_before = resident_bytes()
+        until = time.monotonic() + LEAK_S
+        while time.monotonic() < until:
+            backend.segment(frames)
+        free_after, _ = torch.cuda.mem_get_info()
+        assert free_before - free_after < 2 << 20
+        assert resident_bytes() - host_before < 8 << 20
+
+
+def test_opening_and_closing_gives_memory_back(engine_file) -> None:
+    frames = sample_frames(SHAPE[1:], 1)
+
+    def cycle() -> int:
+        with closing(open_model(engine_file)) as backend:
+            backend.segment(frames)
+        del backend
+        gc.collect()
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info()[0]
+
+    cycle()
+    free_before = cycle()
+    assert min(cycle() for _ in range(5)) > free_before - (8 << 20)
+
+
+def test_film_is_decoded_on_the_gpu() -> None:
+    info = probe(SAMPLE)
+    with _open(info, torch.device("cuda")) as container:
+        assert next(container.decode(video=0)).format.name == "cuda"
+    with av.open(SAMPLE) as container:
+        expected = [f.reformat(format="nv12") for f in container.decode(video=0)][:10]
+    found = itertools.islice(decode_nv12(info, torch.device("cuda")), 10)
+    for (picture, pts), frame in zip(found, expected, strict=True):
+        assert picture.y.is_cuda and pts == frame.pts
+        on_cpu = Nv12.of_frame(frame, info.space, torch.device("cpu"))
+        torch.cuda.synchronize()
+        assert torch.equal(picture.y.cpu(), on_cpu.y)  # H.264 decodes to the bit
+        assert torch.equal(picture.uv.cpu(), on_cpu.uv)
+
+
+def test_film_is_labelled_on_the_gpu(engine_file, tmp_path, record_property) -> None:
+    engine, spec = open_engine(engine_file)
+    config = OverlayConfig(legend=False)
+    label(SAMPLE, tmp_path / "warm.mp4", engine, spec, config)
+    started = time.perf_counter()
+    count, encoder = label(SAMPLE, tmp_path / "gpu.mp4", engine, spec, config)
+    record_property("film_fps", round(count / (time.perf_counter() - started), 1))
+    record_property("encoder", encoder)
+    assert count == 221
+    infer(
+        InferConfig(
+            source=SAMPLE,
+            out=tmp_path / "cpu.mp4",
+            weights=CHECKPOINT,
+            size_hw=SHAPE[1:],
+            legend=False,
+        )
+    )
+    with av.open(tmp_path / "gpu.mp4") as mine, av.open(tmp_path / "cpu.mp4") as other:
+        for one, two in zip(mine.decode(video=0), other.decode(video=0), strict=True):
+            assert one.pts * one.time_base == two.pts * two.time_base
+            planes = (f.to_ndarray(format="gray").astype(float) for f in (one, two))
+            error = np.square(np.subtract(*planes)).mean()
+            assert 10 * np.log10(255**2 / error) > 25  # two encoders, and lines along edges
