@@ -11,7 +11,7 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
-from roadseg.video.source import VideoInfo, open_input, seek
+from roadseg.video.source import VideoInfo, open_input, read_from
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -177,17 +177,14 @@ class Companions:
     def _demux(
         self, container: av.container.InputContainer, inputs: list[av.stream.Stream]
     ) -> Iterator["av.Packet[Any]"]:
-        """Yield the packets from the beginning of the cut on, and perhaps some before it."""
-        if self._seek_s is not None and seek(container, inputs[0], self._seek_s):
+        """Return the packets from the beginning of the cut on, and perhaps some before it."""
+        if self._seek_s is not None:
             packets = _timed(container.demux(inputs))
-            first = next(packets, None)
-            if first is not None and _start_s(first) <= self._seek_s:
-                yield first
-                yield from packets
-                return
-        if self._seek_s is not None:  # the format cannot seek, or went too far
+            sought = read_from(container, inputs[0], self._seek_s, packets, _start_s)
+            if sought is not None:
+                return sought
             container.seek(0)
-        yield from _timed(container.demux(inputs))
+        return _timed(container.demux(inputs))
 
     def _next(self) -> "av.Packet[Any] | None":
         with read_errors(self._source.path):
