@@ -328,8 +328,9 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     source: Path | str
     """Film to label: a file, a folder or pattern of images, or as text an address."""
-    out: Path
-    """Film to write."""
+    out: Path | None
+    """Film to write, images by a name with their number in it, or - for standard output; None
+    writes none."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
@@ -376,8 +377,10 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
+        if self.out is None and not (self.stats or self.masks):
+            raise ConfigError("--no-film leaves nothing to write; add --stats or --masks")
         is_path = isinstance(self.source, Path) and self.source.exists()
-        if is_path and self.out.exists() and self.out.samefile(self.source):
+        if is_path and self.out and self.out.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
 
     def to_record(self) -> dict[str, str]:

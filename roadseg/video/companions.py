@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
+from roadseg.video.origin import Origin
 from roadseg.video.source import VideoInfo, open_input, read_from
 
 if TYPE_CHECKING:
@@ -102,24 +104,16 @@ class Companions:
     """The sound and the subtitles of a source, copied packet by packet into another file.
 
     Args:
-        source: Film that they belong to.
+        origin: Film, or cut of it, that they belong to.
         target: File to copy them into.
-        start_s: Where a cut begins, counted from the film's first frame.
-        end_s: Where it ends; None is the source's end.
     """
 
-    def __init__(
-        self,
-        source: VideoInfo,
-        target: av.container.OutputContainer,
-        start_s: float,
-        end_s: float | None,
-    ) -> None:
-        self._source = source
+    def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
+        self._source = origin.source
         self._target = target
-        self._seek_s = source.start_s + start_s if start_s > 0 else None
-        self._first_s = float("-inf")
-        self._last_s = float("inf") if end_s is None else source.start_s + end_s
+        self._seek_s = origin.first_s
+        self._first_s = -inf
+        self._last_s = origin.last_s
         self._pending: av.Packet[Any] | None = None
         self._offset_s = 0.0
         self._container: av.container.InputContainer | None = None
@@ -178,7 +172,7 @@ class Companions:
         self, container: av.container.InputContainer, inputs: list[av.stream.Stream]
     ) -> Iterator["av.Packet[Any]"]:
         """Return the packets from the beginning of the cut on, and perhaps some before it."""
-        if self._seek_s is not None:
+        if self._seek_s > -inf:
             packets = _timed(container.demux(inputs))
             sought = read_from(container, inputs[0], self._seek_s, packets, _start_s)
             if sought is not None:
