@@ -362,10 +362,10 @@ class InferConfig(ModelConfig, OverlayConfig):
         """Check each value, naming the flag at fault."""
         ModelConfig.__post_init__(self)
         OverlayConfig.__post_init__(self)
-        if self.resume and (self.stats or self.report):
+        if self.resume and self.report:
             raise ConfigError(
-                "--resume is given with --stats or --report, which need the whole film; leave "
-                "them out, or leave out --resume to begin anew"
+                "--resume is given with --report, which needs the whole film; leave it out, or "
+                "leave out --resume to begin anew"
             )
         if self.image_fps <= 0:
             raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")

@@ -20,12 +20,12 @@ from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats
-from roadseg.stats import STATS_SUFFIXES, count_pixels, save_stats, shares_of
+from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
 from roadseg.video.faults import at_time, reading_faults
 from roadseg.video.masks import place_for_masks, save_masks
 from roadseg.video.origin import Origin
 from roadseg.video.outputs import check_out, open_out
-from roadseg.video.part import check_settings, count_frames
+from roadseg.video.part import check_settings, count_frames, part_path, place_beside
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
 QUEUE_DEPTH = 4
@@ -90,7 +90,8 @@ def infer(
     frames = kept
     with (
         place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
-        build_pipeline(config, info, log, masks, drive, kept) as pipeline,
+        place_beside(config.stats, config.out) as stats,
+        build_pipeline(config, info, log, Beside(masks, stats, drive), kept) as pipeline,
     ):
         for item in pipeline:
             frames += 1
@@ -150,6 +151,8 @@ def frames_to_keep(config: InferConfig) -> int:
     kept = count_frames(config.out) if config.out else 0
     if kept and config.out:
         check_settings(config.out, settings_record(config))
+    if kept and config.stats:
+        keep_stats(part_path(config.stats), kept)
     return kept
 
 
@@ -163,24 +166,35 @@ def settings_record(config: InferConfig) -> dict[str, str]:
     return record
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What comes of a run beside the film, where it is wanted."""
+
+    masks: Path | None
+    """Place for class maps."""
+    stats: Path | None
+    """Place for what is in every frame."""
+    drive: DriveLog | None
+    """Notes for the report."""
+
+
 def build_pipeline(
     config: InferConfig,
     info: VideoInfo,
     log: ReadLog,
-    masks: Path | None,
-    drive: DriveLog | None,
+    beside: Beside,
     kept: int,
 ) -> Pipeline:
     """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
     stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
-    if config.stats is not None:
-        stages["stats"] = partial(save_stats, path=config.stats)
-    if drive is not None:
-        stages["report"] = partial(log_drive, log=drive)
+    if beside.stats is not None:
+        stages["stats"] = partial(save_stats, place=beside.stats, kept=kept)
+    if beside.drive is not None:
+        stages["report"] = partial(log_drive, log=beside.drive)
     if config.out is not None:
         stages["overlay"] = partial(blend, config=config)
-    if masks is not None:
-        stages["masks"] = partial(save_masks, place=masks, first=kept, fps=info.fps)
+    if beside.masks is not None:
+        stages["masks"] = partial(save_masks, place=beside.masks, first=kept, fps=info.fps)
     if config.out is not None:
         origin = Origin(source=info, log=log, start_s=config.start_s, end_s=config.end_s)
         stages["encode"] = partial(encode, config=config, origin=origin, resume=kept > 0)
