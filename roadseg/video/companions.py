@@ -148,14 +148,15 @@ class Companions:
         """
         if self._container is None:
             return
+        hides_lead = self._target.format.name in ("mp4", "mov")
         inputs = [s for kind in KINDS for s in self._container.streams if s.type == kind]
         for stream in inputs:
             self._streams[stream.index] = copy_stream(stream, self._target, self._source.path)
             # Broadcasts repeat a header before each packet, which MP4 has once for all.
-            if _is_broadcast_aac(stream) and self._target.format.name in ("mp4", "mov"):
+            if _is_broadcast_aac(stream) and hides_lead:
                 self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
         if inputs:
-            self._packets = self._demux(self._container, inputs)
+            self._packets = _heard(self._demux(self._container, inputs), hides_lead=hides_lead)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that start before a time, so that all lie side by side in the file."""
@@ -205,6 +206,27 @@ def _is_broadcast_aac(stream: av.stream.Stream) -> bool:
 def _timed(packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
     """Leave out packets without a time: the empty one at a stream's end is such."""
     return (packet for packet in packets if packet.dts is not None)
+
+
+def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
+    """Leave out what the source's edit list hides.
+
+    Decoders start with what lies before the first sound to be heard: a format with edit lists of
+    its own keeps all of it hidden, any other gets the last packet.
+    """
+    begun: set[int] = set()
+    lead: dict[int, av.Packet[Any]] = {}
+    for packet in packets:
+        index = packet.stream.index
+        if not packet.is_discard:
+            begun.add(index)
+            if index in lead:
+                yield lead.pop(index)
+            yield packet
+        elif index not in begun and hides_lead:
+            yield packet
+        elif index not in begun:
+            lead[index] = packet
 
 
 def _start_s(packet: "av.Packet[Any]") -> float:
