@@ -128,6 +128,22 @@ def test_film_from_the_network_has_its_sound(plain) -> None:
     assert packets(plain.out, "audio") == packets(plain.source, "audio")
 
 
+def test_film_in_segments_from_the_network_has_its_sound(plain, tmp_path) -> None:
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    film = Film(sounds=1, times=tuple(range(40)), options=(("g", "10"),))
+    film.write(folder / "film.m3u8")
+    assert len(list(folder.glob("*.ts"))) > 1
+    with served(folder) as address:
+        infer(replace(plain, source=f"{address}/film.m3u8"))
+    assert np.diff(np.array(frame_times(plain.out))).tolist() == [Fraction(1, 10)] * 39
+    sound = packets(plain.out, "audio")
+    original = [
+        data for segment in sorted(folder.glob("*.ts")) for _, data in packets(segment, "audio")
+    ]
+    assert len(sound) == len(original)
+
+
 def test_address_that_stays_silent_is_given_up(plain, monkeypatch) -> None:
     monkeypatch.setattr(video_source, "NETWORK_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
