@@ -1,12 +1,15 @@
-"""Live sources on loopback whose every frame, stall and loss is commanded by the test."""
+"""Sources on loopback: live ones whose every frame and stall a test commands, and a web server."""
 
+import contextlib
 import http.server
 import queue
 import re
 import socketserver
 import struct
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -213,3 +216,23 @@ def transport_stream(path: Path, seconds: int = 4) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path.read_bytes()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a web server on a folder."""
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=folder)
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,18 +1,14 @@
 """Where films come from besides files: series of images, the network."""
 
-import contextlib
 import socket
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from cameras import served
 from films import Film, frame_times, packets, pictures, scene
 
 from roadseg.errors import VideoError
@@ -98,24 +94,6 @@ def test_folder_without_an_intact_image_is_said(plain, tmp_path) -> None:
     (tmp_path / "shots" / "a.png").write_bytes(b"no image")
     with pytest.raises(VideoError, match="no image that can be read"):
         infer(replace(plain, source=tmp_path / "shots"))
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a web server on a folder."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_film_from_the_network_has_its_sound(plain) -> None:

@@ -186,6 +186,8 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
     Most formats can only be read by jumping about, and their sound is read beside the pictures.
     """
+    from roadseg.video.source import named
+
     with contextlib.ExitStack() as stack:
         films: list[Path | str] = []
         for source in sources:
@@ -195,7 +197,7 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
                     shutil.copyfileobj(sys.stdin.buffer, file)
                 films.append(folder / "stdin")
             else:
-                films.append(source if "://" in source else Path(source))
+                films.append(named(source))
         yield films
 
 

@@ -115,6 +115,11 @@ class ReadLog:
             self.first_damage_s = time_s
 
 
+def named(text: str) -> Path | str:
+    """Return what users call a film as `probe` takes it: an address is text, all else a path."""
+    return text if "://" in text else Path(text)
+
+
 def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
     """Open a film far enough to know it.
 
