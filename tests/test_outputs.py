@@ -102,7 +102,7 @@ def test_film_is_not_sent_to_a_terminal(tmp_path) -> None:
     _, errors = process.communicate(timeout=60)
     os.close(theirs)
     os.close(ours)
-    assert process.returncode == 1 and b"--out - is a terminal" in errors
+    assert process.returncode == 1 and b"--out - is a terminal, or closed" in errors
 
 
 @pytest.mark.parametrize("name", ["frames/%06d.png", "frames/at-%d.jpg", "new/er/%03d.JPG"])
@@ -190,6 +190,7 @@ def test_cut_without_a_frame_is_said_even_without_a_film(plain, tmp_path) -> Non
         ({"out": "%d.png", "report": "r.html"}, r"--report needs .* is --out .*%d\.png"),
         ({"out": "frame.png"}, r"frame\.png names one image.*frame-%06d\.png"),
         ({"out": "%d-%d.jpg"}, r"%d-%d\.jpg names one image"),
+        ({"out": "frames"}, r"--out frames is a folder; .*such as frames/%06d\.png"),
         ({"out": "-", "codec": "xvid"}, "--codec is 'xvid'"),
     ],
 )

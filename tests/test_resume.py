@@ -202,6 +202,14 @@ def test_without_a_part_resuming_is_beginning(long) -> None:
     assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
 
 
+def test_run_that_does_not_begin_leaves_the_part_of_another_alone(long) -> None:
+    interrupt_at(50, long)
+    kept = part_path(long.out).read_bytes()
+    with pytest.raises(ConfigError, match="cat"):
+        infer(replace(long, classes=("cat",)))
+    assert part_path(long.out).read_bytes() == kept
+
+
 def test_without_resume_the_film_is_begun_anew(long) -> None:
     interrupt_at(50, long)
     result = infer(replace(long, alpha=0.3))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypeGuard
 
 from roadseg.config import InferConfig
-from roadseg.errors import ConfigError
-from roadseg.video.encoding import STDOUT, STILL_SUFFIXES, Encoding
+from roadseg.errors import ConfigError, VideoError
+from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
 from roadseg.video.origin import Origin
 from roadseg.video.pipe import MP4, PipeWriter
 from roadseg.video.sink import VideoWriter, check_output
@@ -28,6 +28,11 @@ def check_out(config: InferConfig) -> None:
         OutputError: Its folder takes no files.
     """
     if is_file(config.out):
+        if config.out.is_dir() or not config.out.suffix:
+            raise VideoError(
+                f"--out {config.out} is a folder; end it in one of {', '.join(FORMATS)}, or for "
+                f"images give a name such as {config.out / '%06d.png'}"
+            )
         check_output(config.out, encoding(config), overwrite=config.overwrite)
         return
     for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
@@ -37,8 +42,10 @@ def check_out(config: InferConfig) -> None:
                 f"that ends in .mp4, or leave out {flag}"
             )
     if config.out == STDOUT:
-        if sys.stdout.isatty():
-            raise ConfigError("--out - is a terminal; send the film to a program or a file")
+        if sys.stdout is None or sys.stdout.isatty():
+            raise ConfigError(
+                "--out - is a terminal, or closed; send the film to a program or a file"
+            )
         encoding(config).codec_for(MP4.name)
     elif config.out is not None:
         check_stills(config.out, overwrite=config.overwrite)

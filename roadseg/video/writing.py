@@ -15,13 +15,13 @@ import av
 
 @contextlib.contextmanager
 def open_film(path: Path, options: Mapping[str, str]) -> Iterator[av.container.OutputContainer]:
-    """Give a file to write a film to, in the format of its suffix.
+    """Give a file to write a film to, in the format of its suffix; it is there once it is begun.
 
     Args:
         path: Name of the file.
         options: FFmpeg's, for the format.
     """
-    with path.open("wb", buffering=0) as file, _writing(Sink(file, str(path)), options) as film:
+    with contextlib.closing(Sink(path, str(path))) as sink, _writing(sink, options) as film:
         yield film
 
 
@@ -33,10 +33,8 @@ def open_pipe(form: str, options: Mapping[str, str]) -> Iterator[av.container.Ou
         form: FFmpeg's name of the format.
         options: FFmpeg's, for it.
     """
-    with (
-        io.FileIO(sys.stdout.fileno(), "wb", closefd=False) as file,
-        _writing(Sink(file, "standard output", is_stream=True), options, form) as film,
-    ):
+    sink = Sink(sys.stdout.fileno(), "standard output")
+    with contextlib.closing(sink), _writing(sink, options, form) as film:
         yield film
 
 
@@ -51,18 +49,20 @@ def _writing(
 
 
 class Sink:
-    """A file as FFmpeg wants it, which remembers a failure.
+    """A file as FFmpeg wants it, which remembers a failure. It is made when it is written to.
+
+    What is written has left this program, as there is no buffer.
 
     Args:
-        file: File without a buffer of its own, so that what is written has left this program.
+        target: Where the file is, or the number of one that is open and that bytes can only be
+            written to one after the other.
         name: Its name, from which FFmpeg may read what it wrote.
-        is_stream: Whether bytes can only be written one after the other.
     """
 
-    def __init__(self, file: io.FileIO, name: str, *, is_stream: bool = False) -> None:
-        self._file = file
+    def __init__(self, target: Path | int, name: str) -> None:
+        self._target = target
         self.name = name
-        self._is_stream = is_stream
+        self._file: io.FileIO | None = None
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
@@ -70,7 +70,7 @@ class Sink:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[self._open().write(rest) :]
         except OSError as error:
             self.failure = self.failure or error
             assert error.errno is not None  # the system's errors have a number
@@ -79,12 +79,22 @@ class Sink:
 
     def seekable(self) -> bool:
         """Return whether it can be written to anywhere."""
-        return not self._is_stream
+        return isinstance(self._target, Path)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place."""
-        return self._file.seek(offset, whence)
+        return self._open().seek(offset, whence)
 
     def tell(self) -> int:
         """Return the place."""
-        return self._file.tell()
+        return self._open().tell()
+
+    def close(self) -> None:
+        """Close it, but not what was open before."""
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> io.FileIO:
+        if self._file is None:
+            self._file = io.FileIO(self._target, "wb", closefd=isinstance(self._target, Path))
+        return self._file
