@@ -8,8 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from roadseg.build import BuildRecord
 from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
+from roadseg.machine import has_int8_units
 from roadseg.settings import build_settings
 
 T = TypeVar("T")
@@ -58,6 +60,8 @@ class ModelSpec:
     """How it was trained: settings and step."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What it reached, each figure named by split and metric."""
+    build: BuildRecord | None = None
+    """What it was compiled from and for, if it was."""
     format: int = MODEL_FORMAT
     """Version of this record."""
 
@@ -66,9 +70,17 @@ class ModelSpec:
         """Channels of the logits."""
         return len(self.class_names)
 
+    @property
+    def fixed_hw(self) -> tuple[int, int] | None:
+        """The only height and width that it takes, if it was compiled for one."""
+        return self.build.shape[1:] if self.build and self.build.fixed_shape else None
+
     def to_json(self) -> str:
         """Return the record as one JSON object."""
-        return json.dumps(asdict(self), allow_nan=False)
+        values = asdict(self)
+        if self.build is None:
+            del values["build"]  # as records were before there were builds
+        return json.dumps(values, allow_nan=False)
 
     def recolored(self, palette: str) -> Self:
         """Return the record with the colours of a palette; classes unknown to it keep theirs.
@@ -98,6 +110,8 @@ class ModelSpec:
             values["size_hw"] = tuple(values["size_hw"])
             values["class_names"] = tuple(values["class_names"])
             values["palette"] = tuple(tuple(color) for color in values["palette"])
+            if values.get("build"):
+                values["build"] = BuildRecord.from_dict(values["build"])
             return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
@@ -268,11 +282,17 @@ class TrainConfig:
         return build_settings(cls, values)
 
 
-def default_weights() -> Path:
-    """Return the model that comes along: installed as package data, or in a checkout's weights/."""
+def shipped_model(precision: str = "fp32") -> Path:
+    """Return a model that comes along: installed as package data, or in a checkout's weights/."""
     package = Path(__file__).parent
-    installed = package / "weights" / "unet-lite.onnx"
-    return installed if installed.is_file() else package.parent / "weights" / "unet-lite.onnx"
+    name = "unet-lite.onnx" if precision == "fp32" else f"unet-lite.{precision}.onnx"
+    installed = package / "weights" / name
+    return installed if installed.is_file() else package.parent / "weights" / name
+
+
+def default_weights() -> Path:
+    """Return the model that comes along, in the precision that suits this machine."""
+    return shipped_model("int8" if has_int8_units() else "fp32")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,7 +252,7 @@ def input_size(
 ) -> tuple[int, int]:
     """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
     shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
-    return config.size_hw or network_size(shown_hw, spec.size_hw)
+    return config.size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import settings
 from typer.main import get_command
 
-from roadseg.backends import BACKENDS
+from roadseg.backends import BACKENDS, Runtime
 from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
 from roadseg.cli import app
 from roadseg.config import InferConfig, ModelSpec
@@ -100,7 +100,7 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferConfig:
     """Settings to label a film without a network and with nothing drawn on it."""
-    monkeypatch.setitem(BACKENDS, "brightness", (".json", "brightness_backend", ""))
+    monkeypatch.setitem(BACKENDS, "brightness", Runtime((".json",), "brightness_backend", ""))
     weights = tmp_path / "model" / "brightness.json"
     weights.parent.mkdir()
     weights.write_text(ModelSpec(arch="brightness", width=1).to_json())

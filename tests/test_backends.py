@@ -12,15 +12,16 @@ import pytest
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS
 from numpy.typing import NDArray
 
-from roadseg.backends import BACKENDS, Backend, open_backend
+from roadseg.backends import BACKENDS, Backend, Runtime, open_backend, suited
+from roadseg.backends.onnx_record import read_metadata
 from roadseg.checkpoint import save_model
-from roadseg.config import ModelSpec
+from roadseg.config import ModelSpec, shipped_model
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
 from roadseg.export import export_onnx
 from roadseg.imaging import Placement
 from roadseg.models import build_model
 
-FILES = {"onnxruntime": WEIGHTS, "torch": CHECKPOINT}
+FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,10 @@ def reference() -> Iterator[Backend]:
         yield backend
 
 
-@pytest.fixture(params=list(BACKENDS))
+@pytest.fixture(params=list(BACKENDS), scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    with closing(open_backend(FILES[request.param], request.param)) as opened:
+    readable = [FILES[s] for s in BACKENDS[request.param].suffixes if s in FILES]
+    with closing(open_backend(readable[0], request.param)) as opened:
         yield opened
 
 
@@ -61,7 +63,9 @@ def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 160), (384, 512)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_takes_any_batch_and_size(backend, reference, size, batch) -> None:
+def test_takes_any_batch_and_size(backend, reference, size, batch, request) -> None:
+    if "torch-compiled" in request.node.callspec.id:
+        pytest.skip("each shape is compiled for half a minute, and PyTorch's tests do that")
     noise = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
     agreement = (backend.segment(noise) == reference.segment(noise)).mean()
     assert agreement > 0.999
@@ -104,14 +108,14 @@ def test_missing_file_unknown_suffix_and_unknown_runtime_are_refused(tmp_path) -
         open_backend(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match="no known suffix"):
         open_backend(tmp_path / "model.pth")
-    with pytest.raises(BackendUnavailable, match="onnxruntime, torch"):
+    with pytest.raises(BackendUnavailable, match="onnxruntime, openvino, torch"):
         open_backend(WEIGHTS, "tpu")
     with pytest.raises(ModelFileError, match=r"reads \.safetensors"):
         open_backend(WEIGHTS, "torch")
 
 
 def test_runtime_that_is_not_installed_says_how_to_get_it(monkeypatch) -> None:
-    entry = (".onnx", "roadseg.backends.absent_backend", "pip install absent")
+    entry = Runtime((".onnx",), "roadseg.backends.absent_backend", "pip install absent")
     monkeypatch.setitem(BACKENDS, "absent", entry)
     with pytest.raises(BackendUnavailable, match="run: pip install absent"):
         open_backend(WEIGHTS, "absent")
@@ -162,3 +166,19 @@ def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None
 
 def test_shipped_files_stay_small() -> None:
     assert all(Path(f).stat().st_size < 25e6 for f in (WEIGHTS, CHECKPOINT))
+
+
+def test_metadata_are_those_that_onnx_reads(tmp_path) -> None:
+    expected = {p.key: p.value for p in onnx.load(WEIGHTS).metadata_props}
+    assert read_metadata(WEIGHTS) == expected
+    assert read_metadata(tmp_path / "none.onnx") == {}
+    for content in (b"", b"hello", WEIGHTS.read_bytes()[:1000], bytes(range(256))):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        assert read_metadata(tmp_path / "bad.onnx") == {}
+
+
+def test_model_in_8_bits_goes_to_openvino_where_it_is_installed(monkeypatch) -> None:
+    assert suited(shipped_model("fp32")) == "onnxruntime"
+    assert suited(shipped_model("int8")) == "openvino"
+    monkeypatch.setattr("roadseg.backends.find_spec", lambda _name: None)
+    assert suited(shipped_model("int8")) == "onnxruntime"

@@ -230,7 +230,8 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     assert table.returncode == 0, table.stderr
     for word in ("mIoU", "pixel accuracy", "cross entropy", "Confusion", "road", "bicyclist"):
         assert word in table.stdout
-    done = roadseg("evaluate", "--data", streets, "--json", "--page", "val.html", cwd=tmp_path)
+    on_export = ("evaluate", "--data", streets, "--weights", WEIGHTS, "--json")
+    done = roadseg(*on_export, "--page", "val.html", cwd=tmp_path)
     figures = json.loads(done.stdout)
     assert 0 <= figures["miou"] <= 1 and len(figures["confusion"]) == 11
     page = (tmp_path / "val.html").read_text()
@@ -244,7 +245,8 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
 
 
 def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
-    both = ["evaluate", "--data", streets, "--against", CHECKPOINT, "--worst", "1"]
+    both = ["evaluate", "--data", streets, "--weights", WEIGHTS]
+    both += ["--against", CHECKPOINT, "--worst", "1"]
     table = roadseg(*both, "--page", "both.html", cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in (WEIGHTS.name, CHECKPOINT.name, "change", "calibration error", "lowest mIoU of"):
@@ -317,3 +319,21 @@ def test_version_is_that_of_the_package(tmp_path) -> None:
     from roadseg import __version__
 
     assert roadseg("--version", cwd=tmp_path).stdout.strip() == f"roadseg {__version__}"
+
+
+def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
+    words = ("compile", "--film", SAMPLE, "--size", "96x64", "--runtime", "onnxruntime")
+    done = roadseg(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("there was none", "in int8, as executed", "pixels as before", "times as fast"):
+        assert word in done.stdout
+    name = "unet-lite.onnxruntime-int8.onnx"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}
+    again = roadseg(*words, cwd=tmp_path)
+    assert "it was there and still fits" in again.stdout
+
+
+def test_compile_without_frames_is_one_line(tmp_path) -> None:
+    done = roadseg("compile", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "give one of them" in done.stderr

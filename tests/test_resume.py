@@ -106,12 +106,12 @@ def test_part_torn_at_any_byte_plays_and_goes_on(long, share) -> None:
 RUNNER = """
 import sys
 from pathlib import Path
-from roadseg.backends import BACKENDS
+from roadseg.backends import BACKENDS, Runtime
 from roadseg.config import InferConfig
 from roadseg.infer import infer
 
 sys.path.insert(0, sys.argv[1])
-BACKENDS["brightness"] = (".json", "brightness_backend", "")
+BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")
 source, out, weights, masks, stats = map(Path, sys.argv[2:])
 infer(InferConfig(source=source, out=out, weights=weights, masks=masks, stats=stats, crf=10,
     outline=False, legend=False, resume=True))

@@ -1,13 +1,15 @@
-"""Runtimes behind one protocol, chosen by the suffix of the model file."""
+"""Runtimes behind one protocol, chosen by the suffix of the model file and by the machine."""
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.backends.onnx_record import read_metadata
 from roadseg.config import ModelSpec
 from roadseg.errors import BackendUnavailable, ModelFileError
 
@@ -35,15 +37,44 @@ class Backend(Protocol):
         ...
 
 
+class Runtime(NamedTuple):
+    """What is known of a runtime before it is imported."""
+
+    suffixes: tuple[str, ...]
+    """Suffixes of the model files that it reads."""
+    module: str
+    """Module with `open_model`."""
+    install: str
+    """Command that installs it."""
+    package: str = ""
+    """Name of the package that pip knows it by."""
+
+
+_EXTRA = "pip install '.[{}]' in a checkout of roadseg"
 BACKENDS = {
-    "onnxruntime": (".onnx", "roadseg.backends.onnxruntime_backend", "pip install onnxruntime"),
-    "torch": (
-        ".safetensors",
-        "roadseg.backends.torch_backend",
-        "pip install '.[train]' in a checkout of roadseg",
+    "onnxruntime": Runtime(
+        (".onnx",),
+        "roadseg.backends.onnxruntime_backend",
+        "pip install onnxruntime",
+        "onnxruntime",
+    ),
+    "openvino": Runtime(
+        (".xml", ".onnx"),
+        "roadseg.backends.openvino_backend",
+        _EXTRA.format("openvino"),
+        "openvino",
+    ),
+    "torch": Runtime(
+        (".safetensors",), "roadseg.backends.torch_backend", _EXTRA.format("train"), "torch"
+    ),
+    "torch-compiled": Runtime(
+        (".safetensors",),
+        "roadseg.backends.torch_compiled_backend",
+        _EXTRA.format("train"),
+        "torch",
     ),
 }
-"""Name: suffix of its model files, module with `open_model`, command that installs it."""
+"""The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""
 
 
 def open_backend(path: Path, name: str = "auto") -> Backend:
@@ -51,36 +82,62 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
 
     Args:
         path: Model file.
-        name: A key of `BACKENDS`, or "auto" to go by the suffix.
+        name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
 
     Raises:
-        ModelFileError: The file is missing, not ours, or of a kind that the runtime does not read.
-        BackendUnavailable: The runtime is unknown or not installed.
+        ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
+            was compiled for something else.
+        BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
-    suffixes = {suffix: key for key, (suffix, _, _) in BACKENDS.items()}
-    if name == "auto":
-        if path.suffix not in suffixes:
-            raise ModelFileError(
-                f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
-            )
-        name = suffixes[path.suffix]
+    name = suited(path) if name == "auto" else name
     if name not in BACKENDS:
         raise BackendUnavailable(
             f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
         )
-    suffix, module_name, install = BACKENDS[name]
-    if path.suffix != suffix:
+    runtime = BACKENDS[name]
+    if path.suffix not in runtime.suffixes:
         raise ModelFileError(
-            f"{path} is not for the {name} backend, which reads {suffix} files; "
-            "give one with --weights"
+            f"{path} is not for the {name} backend, which reads "
+            f"{' and '.join(runtime.suffixes)} files; give one with --weights"
         )
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; check --weights")
     try:
-        module = import_module(module_name)
+        module = import_module(runtime.module)
     except ImportError as error:
         raise BackendUnavailable(
-            f"the {name} backend does not load here ({error}); run: {install}"
+            f"the {name} backend does not load here ({error}); run: {runtime.install}"
         ) from error
     open_model = cast(Callable[[Path], Backend], module.open_model)
     return open_model(path)
+
+
+def suited(path: Path) -> str:
+    """Return the runtime for a model file on this machine.
+
+    A file that was compiled for a runtime goes to it. A portable one in 8 bits goes to OpenVINO
+    where it is installed, the fastest at those; in FP32 it was no faster than ONNX Runtime.
+
+    Raises:
+        ModelFileError: No runtime reads files of its suffix.
+    """
+    readers = [name for name, runtime in BACKENDS.items() if path.suffix in runtime.suffixes]
+    if not readers:
+        suffixes = dict.fromkeys(s for runtime in BACKENDS.values() for s in runtime.suffixes)
+        raise ModelFileError(
+            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
+        )
+    if len(readers) == 1 or "roadseg" not in (told := read_metadata(path)):
+        return readers[0]
+    build = ModelSpec.from_json(told["roadseg"], path).build
+    if build and build.runtime_version is not None:
+        return build.runtime
+    is_fastest = build and build.precision == "int8" and find_spec("openvino")
+    return "openvino" if is_fastest else readers[0]
+
+
+def refuse_misfit(path: Path, spec: ModelSpec, runtime: str, version: str, device: str) -> None:
+    """Raise `ModelFileError` if a file was compiled for something else than what would run it."""
+    misfit = spec.build and spec.build.misfit(runtime, version, device)
+    if misfit:
+        raise ModelFileError(f"{path} must not run here: {misfit}; run roadseg compile again")

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: what the base install runs."""
+"""ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
 
 from pathlib import Path
 from typing import cast
@@ -7,15 +7,20 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from roadseg.backends import refuse_misfit
 from roadseg.config import ModelSpec
 from roadseg.errors import ModelFileError
+from roadseg.machine import cpu_kind
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+"""What may run the graph, the best first; the usual build has the second alone."""
 
 
 class OnnxRuntimeBackend:
     """A session on one exported model.
 
     Args:
-        session: Session whose model `roadseg export` wrote.
+        session: Session whose model `roadseg export` or `roadseg compile` wrote.
         spec: Its record.
     """
 
@@ -41,21 +46,35 @@ def open_model(path: Path) -> OnnxRuntimeBackend:
     """Open an exported model.
 
     Raises:
-        ModelFileError: The file is no ONNX model, or not one of ours.
+        ModelFileError: The file is no ONNX model, not one of ours, or compiled for something else.
     """
-    options = ort.SessionOptions()
-    # Threads that spin while they wait take the cores from decoding and encoding.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors come as exceptions; warnings would be lines of noise
-    try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors share no base class but this
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(f"{path} is no ONNX model ({reason}); export it again") from error
+    session = open_session(path)
     record = session.get_modelmeta().custom_metadata_map.get("roadseg")
     if record is None:
         raise ModelFileError(
             f"{path} was not exported by roadseg; use a file from roadseg export, "
             "or leave out --weights"
         )
-    return OnnxRuntimeBackend(session, ModelSpec.from_json(record, path))
+    spec = ModelSpec.from_json(record, path)
+    refuse_misfit(path, spec, "onnxruntime", ort.__version__, cpu_kind())
+    return OnnxRuntimeBackend(session, spec)
+
+
+def open_session(path: Path, **options: object) -> ort.InferenceSession:
+    """Open a session as the backend does, with further attributes of its options set.
+
+    Raises:
+        ModelFileError: The file is no ONNX model.
+    """
+    settings = ort.SessionOptions()
+    # Threads that spin while they wait take the cores from decoding and encoding.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3  # errors come as exceptions; warnings would be lines of noise
+    for name, value in options.items():
+        setattr(settings, name, value)
+    present = [name for name in PROVIDERS if name in ort.get_available_providers()]
+    try:
+        return ort.InferenceSession(path, settings, providers=present)
+    except Exception as error:  # the runtime's errors share no base class but this
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path} is no ONNX model ({reason}); export it again") from error

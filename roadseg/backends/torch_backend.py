@@ -22,7 +22,7 @@ class TorchBackend:
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         self.spec = spec
-        self._segmenter = Segmenter(network)
+        self.segmenter = Segmenter(network)
         self._device = next(network.parameters()).device
 
     def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -32,11 +32,11 @@ class TorchBackend:
         self, frames: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         with torch.inference_mode():
-            class_map, logits = self._segmenter(torch.from_numpy(frames).to(self._device))
+            class_map, logits = self.segmenter(torch.from_numpy(frames).to(self._device))
         return class_map.cpu().numpy(), logits.float().cpu().numpy()
 
     def close(self) -> None:
-        del self._segmenter
+        del self.segmenter
 
 
 def open_model(path: Path) -> TorchBackend:

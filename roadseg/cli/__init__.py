@@ -11,7 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from roadseg import __version__
+from roadseg.cli.compile import compile_
 from roadseg.cli.data import app as data_app
+from roadseg.cli.doctor import doctor
 from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
@@ -34,6 +36,10 @@ app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epoc
 app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: roadseg export runs/first/best.safetensors --out mine.onnx")(export)
+app.command(epilog="Example: roadseg doctor")(doctor)
+app.command(name="compile", epilog="Example: roadseg compile --data CamVid --runtime openvino")(
+    compile_
+)
 
 
 def _show_version(wanted: bool) -> None:

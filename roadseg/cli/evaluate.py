@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.cli.options import Backend
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,7 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="Second model to measure and to set beside the first.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
-    backend: Annotated[str, typer.Option(help="Runtime: auto, onnxruntime, torch.")] = "auto",
+    backend: Backend = "auto",
     size: Annotated[
         str | None,
         typer.Option(

@@ -8,7 +8,9 @@ import typer
 Weights = Annotated[
     Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
 ]
-Backend = Annotated[str, typer.Option(help="Runtime: auto, onnxruntime, torch.")]
+Backend = Annotated[
+    str, typer.Option(help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled.")
+]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -1,0 +1,106 @@
+"""`roadseg compile`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roadseg.compile import CompileResult
+
+
+def compile_(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Exported model (.onnx) or model file from training (.safetensors).",
+            show_default="the model that comes along",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="Runtime to build for: auto, onnxruntime, openvino.")
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="int8; for openvino also bf16, fp32.", show_default="int8"),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Network input to calibrate, compare and measure at.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Frames a call.")] = 1,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Labelled data: ranges are set on train/, the build is compared on val/.",
+        ),
+    ] = None,
+    film: Annotated[
+        Path | None,
+        typer.Option(metavar="VIDEO", help="Film to do both on, where there are no labels."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write.", show_default="MODEL.RUNTIME-PRECISION.* here"),
+    ] = None,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Bind the file to no version and no device.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build even if what is there still fits.")
+    ] = False,
+) -> None:
+    """Make a model fast on this machine, and prove that it is still the same model."""
+    from rich.console import Console
+
+    from roadseg.compile import CompileConfig, compile_model
+    from roadseg.imaging import parse_size
+
+    config = CompileConfig(
+        model=model,
+        runtime=runtime,
+        precision=precision,
+        size_hw=parse_size(size) if size else None,
+        batch=batch,
+        data=data,
+        film=film,
+        out=out,
+        portable=portable,
+        rebuild=rebuild,
+    )
+    err = Console(stderr=True)
+    with err.status("building and comparing; a minute or so"):
+        result = compile_model(config)
+    _show(result, Console())
+
+
+def _show(result: "CompileResult", console: "Console") -> None:
+    from rich.table import Table
+
+    from roadseg.compile import report_path
+
+    build, parity, race = result.build, result.parity, result.race
+    table = Table(title=str(result.out), title_justify="left", show_header=False)
+    table.add_row("made", result.rebuilt_because or "it was there and still fits: nothing done")
+    table.add_row("runtime", f"{build.runtime} {build.runtime_version or '(any version)'}")
+    table.add_row("device", build.device or "any")
+    table.add_row("input", f"{build.shape[2]}x{build.shape[1]}, {build.shape[0]} a call")
+    layers = ", ".join(f"{count} in {name}" for name, count in result.layers.items())
+    table.add_row("convolutions", f"{layers}, as executed")
+    table.add_row("pixels as before", f"{parity.agreement:.2%} of {parity.frames} frames")
+    if parity.miou is not None and parity.source_miou is not None:
+        table.add_row("mIoU", f"{parity.miou:.2%}, and {parity.source_miou:.2%} before")
+    table.add_row(
+        "speed",
+        f"{race.build_ms:.1f} ms, {race.speedup:.2f} times as fast as FP32 on ONNX Runtime "
+        f"({race.source_ms:.1f} ms; {race.rounds} rounds in turns)",
+    )
+    console.print(table)
+    console.print(f"kept in {report_path(result.out)}", highlight=False, soft_wrap=True)

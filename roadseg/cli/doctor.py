@@ -1,0 +1,36 @@
+"""`roadseg doctor`."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Try everything that roadseg can use here; say what works and what would add the rest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from roadseg.doctor import examine
+
+    with Console(stderr=True).status("trying runtimes, codecs and devices"):
+        findings = list(examine())
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    table = Table()
+    for heading in ("", "what", "", "found, or what would add it"):
+        table.add_column(heading)
+    shown_area = None
+    for found in findings:
+        area = "" if found.area == shown_area else found.area
+        shown_area = found.area
+        mark = "[green]yes[/green]" if found.works else "[red]no[/red]"
+        text = found.detail if found.works else f"{found.detail}; {found.remedy}"
+        table.add_row(area, found.name, mark, text)
+    Console().print(table)

@@ -1,0 +1,48 @@
+"""What this machine is, as far as a model file or a measurement depends on it."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+CPU_FILE = Path("/proc/cpuinfo")
+INSTRUCTION_SETS = (
+    ("avx512_vnni", "AVX-512 VNNI"),
+    ("avx_vnni", "AVX-VNNI"),
+    ("avx512f", "AVX-512"),
+    ("avx2", "AVX2"),
+)
+"""Flag of the kernel and usual name, the best for a network first."""
+INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
+"""Sets with instructions that sum products of 8-bit numbers without overflow."""
+
+
+def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
+    """Return the architecture and the best instruction set that is known of it."""
+    flags = _flags(cpu_file)
+    best = next((name for flag, name in INSTRUCTION_SETS if flag in flags), None)
+    return f"{platform.machine()} with {best}" if best else platform.machine()
+
+
+def has_int8_units(cpu_file: Path = CPU_FILE) -> bool:
+    """Return whether 8-bit networks are known to be fast and exact on this CPU."""
+    return cpu_kind(cpu_file).endswith(INT8_SETS)
+
+
+def cpu_name(cpu_file: Path = CPU_FILE) -> str:
+    """Return the CPU's name as its maker gave it, or its architecture where none is told."""
+    return _fields(cpu_file).get("model name", platform.processor() or platform.machine())
+
+
+def _flags(cpu_file: Path) -> frozenset[str]:
+    return frozenset(_fields(cpu_file).get("flags", "").split())
+
+
+@cache
+def _fields(cpu_file: Path) -> dict[str, str]:
+    """Return what Linux tells of the first CPU; other systems tell nothing this way."""
+    try:
+        text = cpu_file.read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

@@ -1,0 +1,37 @@
+"""A CPU is told by what the kernel says of it."""
+
+import pytest
+
+from roadseg.config import default_weights, shipped_model
+from roadseg.machine import cpu_kind, cpu_name, has_int8_units
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "fast"),
+    [
+        ("fpu sse2", "", False),
+        ("sse2 avx avx2", " with AVX2", False),
+        ("avx2 avx_vnni", " with AVX-VNNI", True),
+        ("avx2 avx512f avx512_vnni", " with AVX-512 VNNI", True),
+        ("avx2 avx512f", " with AVX-512", False),
+    ],
+)
+def test_best_instruction_set_is_found(tmp_path, flags, kind, fast) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text(
+        f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n\nprocessor : 1\n"
+    )
+    assert cpu_kind(told).endswith(kind)
+    assert (" with " in cpu_kind(told)) == bool(kind)
+    assert has_int8_units(told) == fast
+    assert cpu_name(told) == "Some CPU"
+
+
+def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:
+    assert not has_int8_units(tmp_path / "none")
+    assert cpu_name(tmp_path / "none")
+    monkeypatch.setattr("roadseg.config.has_int8_units", lambda: False)
+    assert default_weights() == shipped_model("fp32")
+    monkeypatch.setattr("roadseg.config.has_int8_units", lambda: True)
+    assert default_weights() == shipped_model("int8")
+    assert all(shipped_model(precision).is_file() for precision in ("fp32", "int8"))
