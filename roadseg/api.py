@@ -27,7 +27,7 @@ from roadseg.picture import Picture
 from roadseg.stages import Pipeline
 from roadseg.stats import count_pixels, shares_of
 from roadseg.video.faults import reading_faults
-from roadseg.video.source import ReadLog, decode, probe
+from roadseg.video.source import USUAL_FPS, ReadLog, decode, named, probe
 
 _model_in_use = Lock()
 """Held while `segment` uses the model that it keeps: a backend serves one thread at a time."""
@@ -113,6 +113,7 @@ def stream(
     palette: str = ModelConfig.palette,
     start_s: float = 0.0,
     end_s: float | None = None,
+    image_fps: Fraction | int = USUAL_FPS,
 ) -> Iterator[Result]:
     """Yield every frame of a film with its labels; decoding and labelling run on their own threads.
 
@@ -121,13 +122,14 @@ def stream(
     `UserWarning` at the end.
 
     Args:
-        source: Film to label.
+        source: Film to label: a file, a folder or pattern of images, or an address.
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
         palette: Colours of the classes: camvid or colorblind.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
+        image_fps: Images a second, where the film is a folder or pattern of them.
 
     Raises:
         VideoError: The film cannot be read.
@@ -135,7 +137,7 @@ def stream(
         BackendUnavailable: The runtime is not installed.
     """
     config = _model_config(weights, backend, size_hw, palette)
-    info, log = probe(Path(source)), ReadLog()
+    info, log = probe(named(str(source)), Fraction(image_fps)), ReadLog()
     frames = decode(info, log, start_s, end_s)
     names = ["decode", "segment"]
     labelled = partial(segment_stage, config=config)

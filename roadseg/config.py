@@ -348,8 +348,9 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     source: Path | str
     """Film to label: a file, a folder or pattern of images, or as text an address."""
-    out: Path
-    """Film to write."""
+    out: Path | None
+    """Film to write, images by a name with their number in it, or - for standard output; None
+    writes none."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
@@ -381,10 +382,10 @@ class InferConfig(ModelConfig, OverlayConfig):
         """Check each value, naming the flag at fault."""
         ModelConfig.__post_init__(self)
         OverlayConfig.__post_init__(self)
-        if self.resume and (self.stats or self.report):
+        if self.resume and self.report:
             raise ConfigError(
-                "--resume is given with --stats or --report, which need the whole film; leave "
-                "them out, or leave out --resume to begin anew"
+                "--resume is given with --report, which needs the whole film; leave it out, or "
+                "leave out --resume to begin anew"
             )
         if self.image_fps <= 0:
             raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")
@@ -396,8 +397,10 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
+        if self.out is None and not (self.stats or self.masks):
+            raise ConfigError("--no-film leaves nothing to write; add --stats or --masks")
         is_path = isinstance(self.source, Path) and self.source.exists()
-        if is_path and self.out.exists() and self.out.samefile(self.source):
+        if is_path and self.out and self.out.exists() and self.out.samefile(self.source):
             raise ConfigError(f"--out is the input, {self.source}; choose another name")
 
     def to_record(self) -> dict[str, str]:

@@ -42,9 +42,11 @@ def temporary_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Translate the file system's errors of writing `path`."""
+    """Translate the file system's errors of writing `path`; a reader that leaves is none."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}); check that its folder exists, "

@@ -20,12 +20,12 @@ from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats
-from roadseg.stats import STATS_SUFFIXES, count_pixels, save_stats, shares_of
-from roadseg.video.encoding import Encoding
+from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
 from roadseg.video.faults import at_time, reading_faults
 from roadseg.video.masks import place_for_masks, save_masks
-from roadseg.video.part import check_settings, count_frames
-from roadseg.video.sink import VideoWriter, check_output
+from roadseg.video.origin import Origin
+from roadseg.video.outputs import check_out, open_out
+from roadseg.video.part import check_settings, count_frames, part_path, place_beside
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
 QUEUE_DEPTH = 4
@@ -36,10 +36,10 @@ QUEUE_DEPTH = 4
 class InferResult:
     """What a run did."""
 
-    out: Path
-    """The film written."""
+    out: Path | None
+    """The film written, as it was asked for; None if none was."""
     frames: int
-    """Frames in it."""
+    """Frames labelled, those of an unfinished run included."""
     kept_frames: int
     """Frames of them that an unfinished run had written; the figures below are without them."""
     wall_s: float
@@ -79,7 +79,7 @@ def infer(
     """
     started_s = time.perf_counter()
     info = probe(config.source, config.image_fps)
-    check_output(config.out, encoding(config), overwrite=config.overwrite)
+    check_out(config)
     check_side_files(config)
     kept = frames_to_keep(config) if config.resume else 0
     drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
@@ -90,13 +90,14 @@ def infer(
     frames = kept
     with (
         place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
-        build_pipeline(config, info, log, masks, drive, kept) as pipeline,
+        place_beside(config.stats, config.out) as stats,
+        build_pipeline(config, info, log, Beside(masks, stats, drive), kept) as pipeline,
     ):
         for item in pipeline:
             frames += 1
             pixels += count_pixels(item)
             on_frame(frames, total)
-    assert item is not None  # without a frame the encoder raises
+    assert item is not None  # `some` sees to it
     result = InferResult(
         out=config.out,
         frames=frames,
@@ -108,7 +109,7 @@ def infer(
         bottleneck=pipeline.bottleneck.name,
         warnings=tuple(reading_faults(log, info)),
     )
-    if config.report and drive:
+    if config.report and drive and config.out:
         write_report(config.report, drive, config.out, facts(result, config))
     return result
 
@@ -140,11 +141,6 @@ def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
     }
 
 
-def encoding(config: InferConfig) -> Encoding:
-    """Return how the film is to be encoded."""
-    return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
-
-
 def frames_to_keep(config: InferConfig) -> int:
     """Return how many frames of an unfinished run can be kept.
 
@@ -152,9 +148,11 @@ def frames_to_keep(config: InferConfig) -> int:
         ConfigError: The unfinished run was told something else.
         VideoError: There is no record of what it was told.
     """
-    kept = count_frames(config.out)
-    if kept:
+    kept = count_frames(config.out) if config.out else 0
+    if kept and config.out:
         check_settings(config.out, settings_record(config))
+    if kept and config.stats:
+        keep_stats(part_path(config.stats), kept)
     return kept
 
 
@@ -168,28 +166,56 @@ def settings_record(config: InferConfig) -> dict[str, str]:
     return record
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What comes of a run beside the film, where it is wanted."""
+
+    masks: Path | None
+    """Place for class maps."""
+    stats: Path | None
+    """Place for what is in every frame."""
+    drive: DriveLog | None
+    """Notes for the report."""
+
+
 def build_pipeline(
     config: InferConfig,
     info: VideoInfo,
     log: ReadLog,
-    masks: Path | None,
-    drive: DriveLog | None,
+    beside: Beside,
     kept: int,
 ) -> Pipeline:
     """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
     stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
-    if config.stats is not None:
-        stages["stats"] = partial(save_stats, path=config.stats)
-    if drive is not None:
-        stages["report"] = partial(log_drive, log=drive)
-    stages["overlay"] = partial(blend, config=config)
-    if masks is not None:
-        stages["masks"] = partial(save_masks, place=masks, first=kept, fps=info.fps)
-    stages["encode"] = partial(encode, config=config, info=info, log=log, resume=kept > 0)
-    source = decode(info, log, config.start_s, config.end_s, kept)
+    if beside.stats is not None:
+        stages["stats"] = partial(save_stats, place=beside.stats, kept=kept)
+    if beside.drive is not None:
+        stages["report"] = partial(log_drive, log=beside.drive)
+    if config.out is not None:
+        stages["overlay"] = partial(blend, config=config)
+    if beside.masks is not None:
+        stages["masks"] = partial(save_masks, place=beside.masks, first=kept, fps=info.fps)
+    if config.out is not None:
+        origin = Origin(source=info, log=log, start_s=config.start_s, end_s=config.end_s)
+        stages["encode"] = partial(encode, config=config, origin=origin, resume=kept > 0)
+    source = some(decode(info, log, config.start_s, config.end_s, kept), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
+def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
+    """Yield frames.
+
+    Raises:
+        VideoError: There is none.
+    """
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(f"{path} has no frame between --start and --end; choose other times")
+    yield first
+    del first  # a picture is let go as soon as it is done with
+    yield from frames
 
 
 def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> Iterator[Frame]:
@@ -239,24 +265,10 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
 
 
 def encode(
-    items: Iterator[SegmentedFrame],
-    *,
-    config: InferConfig,
-    info: VideoInfo,
-    log: ReadLog,
-    resume: bool,
+    items: Iterator[SegmentedFrame], *, config: InferConfig, origin: Origin, resume: bool
 ) -> Iterator[SegmentedFrame]:
-    """Stage: write every picture to the film."""
-    with VideoWriter(
-        config.out,
-        info,
-        log,
-        encoding(config),
-        start_s=config.start_s,
-        end_s=config.end_s,
-        record=settings_record(config),
-        resume=resume,
-    ) as writer:
+    """Stage: write every picture to where it is wanted."""
+    with open_out(config, origin, record=settings_record(config), resume=resume) as writer:
         for item in items:
             writer.write(item.frame)
             yield item

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from roadseg.config import ModelSpec
-from roadseg.files import replacing
+from roadseg.errors import VideoError
+from roadseg.files import output_errors
 from roadseg.frame import SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
@@ -27,7 +28,8 @@ ROAD_EDGE_PERCENTILES = (2, 98)
 LEAST_ROAD_WIDTH = 0.2
 """Share of the picture's width that the road has where its edges mean something; further away,
 where it runs out to a point, whoever is beside it would seem to be on it."""
-STATS_SUFFIXES = (".jsonl", ".csv")
+CSV_SUFFIX = ".csv"
+STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
 DIGITS = 6
 """Decimals of shares and seconds."""
 
@@ -124,29 +126,60 @@ def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
     return round(float((column - first) / (last - first)), DIGITS)
 
 
-def save_stats(items: Iterator[SegmentedFrame], *, path: Path) -> Iterator[SegmentedFrame]:
-    """Stage: write what is in every frame, as JSON lines or CSV by the suffix."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        write = _csv_writer(file) if path.suffix.lower() == ".csv" else _json_writer(file)
+def save_stats(
+    items: Iterator[SegmentedFrame], *, place: Path, kept: int
+) -> Iterator[SegmentedFrame]:
+    """Stage: write what is in every frame, as JSON lines or CSV by the suffix.
+
+    Args:
+        items: Frames with their class maps.
+        place: File to write; each line is in it before its frame goes on.
+        kept: Frames that the file has already.
+    """
+    with (
+        output_errors(place),
+        place.open("a" if kept else "w", buffering=1, newline="", encoding="utf-8") as file,
+    ):
+        write = _json_writer(file)
+        if place.suffix.lower() == CSV_SUFFIX:
+            write = _csv_writer(file, with_head=not kept)
         for item in items:
             write(measure(item))
             yield item
+
+
+def keep_stats(place: Path, kept: int) -> None:
+    """Cut what an unfinished run wrote to the lines of the frames that are kept.
+
+    Raises:
+        VideoError: There are fewer.
+        OutputError: The file cannot be cut.
+    """
+    lines = kept + (place.suffix.lower() == CSV_SUFFIX)
+    if place.exists():
+        with output_errors(place), place.open("r+b") as file:
+            if all(file.readline().endswith(b"\n") for _ in range(lines)):
+                file.truncate(file.tell())
+                return
+    raise VideoError(
+        f"the unfinished run left no {place} with all its frames; leave out --stats, or leave out "
+        "--resume to begin anew"
+    )
 
 
 def _json_writer(file: TextIO) -> Callable[[FrameStats], object]:
     return lambda stats: file.write(json.dumps(asdict(stats)) + "\n")
 
 
-def _csv_writer(file: TextIO) -> Callable[[FrameStats], object]:
+def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], object]:
     """Return a function that writes a row: a column a class, and the objects in the last."""
     rows = csv.writer(file)
-    is_first = True
 
     def write(stats: FrameStats) -> None:
-        nonlocal is_first
-        if is_first:
+        nonlocal with_head
+        if with_head:
             rows.writerow(["pts", "time_s", *stats.shares, "objects"])
-            is_first = False
+            with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
         rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), " ".join(boxes)])
 

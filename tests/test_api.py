@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from cameras import served
 from conftest import SAMPLE
 
 import roadseg
@@ -33,6 +34,19 @@ def test_stream_gives_every_frame_of_the_cut_with_its_time() -> None:
     assert [result.pts for result in results] == expected
     assert results[5].time_s == pytest.approx(0.2)
     assert all(r.class_map.shape == r.picture.shape[:2] == (540, 960) for r in results)
+
+
+def test_stream_takes_images_at_a_rate(tmp_path) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), first_picture())
+    results = list(roadseg.stream(tmp_path / "*.png", size_hw=SMALL, image_fps=10))
+    assert [result.time_s for result in results] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_stream_takes_an_address() -> None:
+    with served(SAMPLE.parent) as address:
+        results = list(roadseg.stream(f"{address}/{SAMPLE.name}", size_hw=SMALL, end_s=0.2))
+    assert len(results) == 5
 
 
 def test_leaving_the_loop_ends_the_threads() -> None:

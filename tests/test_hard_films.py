@@ -217,6 +217,74 @@ def copy_all(source: av.container.InputContainer, target: av.container.OutputCon
             target.mux(packet)
 
 
+def with_edit_list(source: Path, path: Path, hidden_s: Fraction) -> Path:
+    """The same film in which an edit list hides the beginning."""
+    as_it_is = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    with av.open(source) as film, av.open(path, "w", container_options=as_it_is) as target:
+        streams = [target.add_stream_from_template(s, opaque=True) for s in film.streams]
+        for packet in film.demux():
+            if packet.dts is not None:
+                units = int(hidden_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts - units, packet.dts - units
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_what_an_edit_list_hides_stays_hidden(plain, tmp_path, suffix, start) -> None:
+    film = Film(times=tuple(range(30)), sounds=1, options=(("g", "8"),))
+    bare = film.write(tmp_path / "bare.mp4")
+    source = with_edit_list(bare, plain.source, Fraction("1.2"))
+    out = tmp_path / f"out{suffix}"
+    result = infer(replace(plain, source=source, out=out, crf=4, start_s=start))
+    first = 12 + round(start * 10)
+    assert frame_times(out) == [Fraction(i, 10) for i in range(30 - first)]
+    for one, other in zip(pictures(bare)[first:], pictures(out), strict=True):
+        assert cv2.PSNR(one, other) > 33
+    tail = [data for time, data in packets(bare, "audio") if time >= Fraction(first, 10)]
+    heard = [(time, data) for time, data in packets(out, "audio") if time >= 0]
+    assert [data for _, data in heard] == tail
+    assert 0 <= heard[0][0] < Fraction(1, 5)
+    assert (result.frames, result.warnings) == (30 - first, ())
+    if suffix == ".mkv":  # it has no way to hide more than what a decoder starts with
+        assert len(packets(out, "audio")) <= len(tail) + 2
+
+
+def test_sound_that_comes_first_stays_where_it_is(plain, tmp_path) -> None:
+    late = Film(times=tuple(range(8, 30)), sounds=1).write(tmp_path / "late.mp4")
+    source = tmp_path / "film.mkv"
+    with av.open(late) as film, av.open(source, "w") as target:  # sound is the first stream
+        streams = {s.index: target.add_stream_from_template(s) for s in reversed(film.streams)}
+        for packet in film.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    with av.open(source) as film:
+        assert [s.type for s in film.streams] == ["audio", "video"]
+    assert packets(source, "audio")[0][0] < frame_times(source)[0] - Fraction(1, 2)
+    for suffix in (".mp4", ".mkv"):
+        out = tmp_path / f"out{suffix}"
+        infer(replace(plain, source=source, out=out))
+        assert frame_times(out) == frame_times(source)
+        assert packets(out, "audio") == packets(source, "audio")
+
+
+def test_frame_of_8k_goes_through(plain) -> None:
+    columns = np.tile(np.arange(16, 235, dtype=np.uint8).repeat(36)[:7680], (4320 * 3 // 2, 1))
+    with av.open(plain.source, "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height = 7680, 4320
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(columns, "yuv420p")))
+        container.mux(stream.encode(None))
+    result = infer(replace(plain, preset="ultrafast", crf=18))
+    assert result.frames == 1
+    for one, other in zip(planes(plain.source)[0], planes(plain.out)[0], strict=True):
+        assert other.shape == one.shape and one.shape[1] in (7680, 3840)
+        assert np.abs(one[::9, ::9].astype(int) - other[::9, ::9]).max() < 8
+
+
 def rich_film(path: Path) -> Path:
     """Two languages of sound, subtitles, chapters, and tags as phones and dashcams write them."""
     plain = Film(sounds=2, times=tuple(range(60))).write(path.with_name("bare.mp4"))

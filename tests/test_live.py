@@ -18,6 +18,7 @@ import pytest
 from cameras import Camera, transport_stream
 from conftest import SAMPLE, WEIGHTS
 
+import roadseg.video.cameras
 import roadseg.video.live
 from roadseg.config import LiveConfig
 from roadseg.errors import ConfigError, OutputError, VideoError
@@ -177,7 +178,7 @@ def test_waits_between_attempts_grow_up_to_a_limit() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("none.mp4", r"none\.mp4 does not exist"),
+        ("none.mp4", r"none\.mp4 does not exist, nor does such a camera"),
         ("http://127.0.0.1:9/", r"http://127.0.0.1:9/ cannot be opened \(Connection refused\)"),
         ("rtsp://me:secret@127.0.0.1:9/", r"rtsp://me:\*\*\*@127.0.0.1:9/ cannot be opened"),
         ("/dev/video97", r"/dev/video97 cannot be opened \(No such file"),
@@ -217,9 +218,35 @@ def test_source_of_sound_alone_is_an_error(tmp_path) -> None:
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
-def test_kind_of_a_source_is_told_by_its_name(text, uri, is_film) -> None:
+def test_kind_of_a_source_is_told_by_its_name(tmp_path, monkeypatch, text, uri, is_film) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("drive.mp4", "0.mp4"):
+        Path(name).touch()
     source = parse_source(text)
     assert (source.uri, source.is_film) == (uri, is_film)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(roadseg.video.cameras, "LIST", tmp_path)
+    devices = {0: ("Integrated Camera: IR", 0), 2: ("BRIO 4K", 0), 3: ("BRIO 4K", 1), 10: ("HD", 0)}
+    for number, (name, index) in devices.items():
+        folder = tmp_path / f"video{number}"
+        folder.mkdir()
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "index").write_text(f"{index}\n")
+    assert parse_source("brio").uri == "/dev/video2"
+    (tmp_path / "video10" / "index").unlink()  # as some drivers have it
+    assert parse_source("HD") == parse_source("10")
+    with pytest.raises(
+        VideoError, match=r"I names more than one camera.*: 0 \(.*\), 2 \(BRIO 4K\)$"
+    ):
+        parse_source("I")
+    with pytest.raises(VideoError, match=r"logi does not exist.*: 0 \(.*\), 2 \(.*\), 10 \(HD\)$"):
+        parse_source("logi")
+    monkeypatch.setattr(roadseg.video.cameras, "LIST", tmp_path / "none")
+    with pytest.raises(VideoError, match=r"the number of a camera: none$"):
+        parse_source("brio")
 
 
 def test_segments_follow_each_other_and_go_on_counting(tmp_path, clip) -> None:

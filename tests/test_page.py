@@ -149,6 +149,12 @@ def test_page_fits_the_screen_and_follows_its_scheme(page, scheme, width) -> Non
     tab.open(server.url, (width, 900), scheme)
     tab.wait_for("frame")
     assert tab.run("document.documentElement.scrollWidth") <= width
+    shares = "[...document.querySelectorAll('#classes span')]"
+    tab.run(f"{shares}.forEach((share) => share.textContent = '88.8 %')")
+    lines = tab.run("[...document.querySelectorAll('#classes label')].map((l) => l.offsetHeight)")
+    assert len(set(lines)) == 1  # the longest name and its share fit into one
+    inside = "s.getBoundingClientRect().right <= s.closest('form').getBoundingClientRect().right"
+    assert tab.run(f"{shares}.every((s) => {inside})")
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     darkest = max(map(int, ground.removeprefix("rgb(").removesuffix(")").split(",")))
     assert (darkest < 64) == (scheme == "dark")

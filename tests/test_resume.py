@@ -36,7 +36,8 @@ def interrupt_at(frame: int, config: InferConfig) -> None:
 
 @pytest.fixture
 def long(plain, tmp_path) -> InferConfig:
-    config = replace(plain, alpha=0.5, masks=tmp_path / "masks", crf=10)
+    beside = {"masks": tmp_path / "masks", "stats": tmp_path / "stats.jsonl"}
+    config = replace(plain, alpha=0.5, crf=10, **beside)
     LONG.write(config.source)
     return config
 
@@ -46,10 +47,22 @@ def masks(config: InferConfig) -> Iterator[tuple[str, bytes]]:
         yield path.name, path.read_bytes()
 
 
+def whole_of(config: InferConfig, suffix: str = ".mp4") -> InferConfig:
+    """The same run to other places, never interrupted."""
+    folder = config.out.parent
+    return replace(
+        config,
+        out=folder / f"whole{suffix}",
+        masks=folder / "whole",
+        stats=config.stats.with_stem("whole"),
+    )
+
+
 def assert_same_film(one: InferConfig, other: InferConfig) -> None:
     assert frame_times(one.out) == frame_times(other.out)
     assert packets(one.out, "audio") == packets(other.out, "audio")
     assert list(masks(one)) == list(masks(other))
+    assert one.stats.read_text() == other.stats.read_text()
     for a, b in zip(pictures(one.out), pictures(other.out), strict=True):
         assert cv2.PSNR(a, b) > 33  # the encoder began anew in between
 
@@ -58,7 +71,7 @@ def assert_same_film(one: InferConfig, other: InferConfig) -> None:
 def test_resumed_film_is_the_uninterrupted_one(long, tmp_path, suffix) -> None:
     if suffix == ".webm":
         Film(times=LONG.times).write(long.source)  # it cannot hold the sound
-    whole = replace(long, out=tmp_path / f"whole{suffix}", masks=tmp_path / "whole")
+    whole = whole_of(long, suffix)
     infer(whole)
     torn = replace(long, out=tmp_path / f"torn{suffix}", resume=True)
     interrupt_at(70, torn)
@@ -68,6 +81,7 @@ def test_resumed_film_is_the_uninterrupted_one(long, tmp_path, suffix) -> None:
     if suffix == ".webm":
         assert frame_times(torn.out) == frame_times(whole.out)
         assert list(masks(torn)) == list(masks(whole))
+        assert torn.stats.read_text() == whole.stats.read_text()
     else:
         assert_same_film(torn, whole)
     assert not part_path(torn.out).exists() and not settings_path(torn.out).exists()
@@ -75,8 +89,8 @@ def test_resumed_film_is_the_uninterrupted_one(long, tmp_path, suffix) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
-def test_part_torn_at_any_byte_plays_and_goes_on(long, tmp_path, share) -> None:
-    whole = replace(long, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+def test_part_torn_at_any_byte_plays_and_goes_on(long, share) -> None:
+    whole = whole_of(long)
     infer(whole)
     interrupt_at(105, long)
     part = part_path(long.out)
@@ -98,37 +112,44 @@ from roadseg.infer import infer
 
 sys.path.insert(0, sys.argv[1])
 BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")
-source, out, weights, masks = map(Path, sys.argv[2:])
-infer(InferConfig(source=source, out=out, weights=weights, masks=masks, crf=10, outline=False,
-    legend=False, resume=True))
+source, out, weights, masks, stats = map(Path, sys.argv[2:])
+infer(InferConfig(source=source, out=out, weights=weights, masks=masks, stats=stats, crf=10,
+    outline=False, legend=False, resume=True))
 """
 
 
-@pytest.mark.parametrize("killed_at", [30_000, 70_000, 110_000])
-def test_killed_run_leaves_a_part_that_plays_and_goes_on(long, tmp_path, killed_at) -> None:
-    Film(times=tuple(range(400)), sounds=1).write(long.source)
-    whole = replace(long, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
-    infer(whole)
-    files = (long.source, long.out, long.weights, long.masks)
+def kill_at(config: InferConfig, size: int) -> None:
+    """Run until the part has a size, then kill the process."""
+    files = (config.source, config.out, config.weights, config.masks, config.stats)
     process = subprocess.Popen(
         [sys.executable, "-c", RUNNER, str(Path(__file__).parent), *map(str, files)]
     )
-    part, deadline = part_path(long.out), time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size >= killed_at):
+    part, deadline = part_path(config.out), time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size >= size):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     process.kill()
     process.wait()
-    with av.open(part) as container:
-        assert next(container.decode(video=0)).width == 64
+
+
+@pytest.mark.parametrize("killed_at", [(30_000,), (70_000, 110_000), (0, 50_000)])
+def test_killed_run_leaves_a_part_that_plays_and_goes_on(long, killed_at) -> None:
+    Film(times=tuple(range(400)), sounds=1).write(long.source)
+    whole = whole_of(long)
+    infer(whole)
+    for size in killed_at:
+        kill_at(long, size)
+        if size:
+            with av.open(part_path(long.out)) as container:
+                assert next(container.decode(video=0)).width == 64
     result = infer(replace(long, resume=True))
     assert result.frames == 400 and 0 < result.kept_frames < 400
     assert_same_film(long, whole)
 
 
-def test_cut_is_resumed_where_it_stood(long, tmp_path) -> None:
+def test_cut_is_resumed_where_it_stood(long) -> None:
     cut = replace(long, start_s=3.0, end_s=12.0)
-    whole = replace(cut, out=tmp_path / "whole.mp4", masks=tmp_path / "whole")
+    whole = whole_of(cut)
     infer(whole)
     interrupt_at(60, cut)
     assert infer(replace(cut, resume=True)).kept_frames > 20
@@ -148,15 +169,45 @@ def test_other_settings_do_not_go_on(long) -> None:
     assert part_path(long.out).exists()
 
 
-def test_masks_that_the_unfinished_run_did_not_write_are_missed(long) -> None:
-    interrupt_at(50, replace(long, masks=None))
-    with pytest.raises(VideoError, match="no class maps"):
+@pytest.mark.parametrize(
+    ("missing", "said"), [("masks", "no class maps"), ("stats", r"no .*stats\.part\.jsonl")]
+)
+def test_what_the_unfinished_run_did_not_write_is_missed(long, missing, said) -> None:
+    interrupt_at(50, replace(long, **{missing: None}))
+    with pytest.raises(VideoError, match=said):
         infer(replace(long, resume=True))
+    assert part_path(long.out).exists()
+
+
+@pytest.mark.parametrize("torn", ["", "half a li"])
+def test_stats_in_a_table_go_on_under_one_head(long, torn) -> None:
+    long = replace(long, masks=None, stats=long.stats.with_suffix(".csv"))
+    whole = replace(whole_of(long), masks=None)
+    infer(whole)
+    interrupt_at(70, long)
+    with part_path(long.stats).open("a") as file:
+        file.write(torn)
+    assert infer(replace(long, resume=True)).kept_frames > 20
+    assert long.stats.read_bytes() == whole.stats.read_bytes()
+    assert not part_path(long.stats).exists()
+
+
+def test_report_needs_a_run_of_its_own(long, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="--report, which needs the whole film"):
+        replace(long, resume=True, report=tmp_path / "drive.html")
 
 
 def test_without_a_part_resuming_is_beginning(long) -> None:
     result = infer(replace(long, resume=True))
     assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
+
+
+def test_run_that_does_not_begin_leaves_the_part_of_another_alone(long) -> None:
+    interrupt_at(50, long)
+    kept = part_path(long.out).read_bytes()
+    with pytest.raises(ConfigError, match="cat"):
+        infer(replace(long, classes=("cat",)))
+    assert part_path(long.out).read_bytes() == kept
 
 
 def test_without_resume_the_film_is_begun_anew(long) -> None:

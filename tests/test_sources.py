@@ -1,18 +1,14 @@
 """Where films come from besides files: series of images, the network."""
 
-import contextlib
 import socket
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from cameras import served
 from films import Film, frame_times, packets, pictures, scene
 
 from roadseg.errors import VideoError
@@ -100,24 +96,6 @@ def test_folder_without_an_intact_image_is_said(plain, tmp_path) -> None:
         infer(replace(plain, source=tmp_path / "shots"))
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a web server on a folder."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_film_from_the_network_has_its_sound(plain) -> None:
     Film(sounds=1, times=tuple(range(20))).write(plain.source)
     with served(plain.source.parent) as address:
@@ -126,6 +104,22 @@ def test_film_from_the_network_has_its_sound(plain) -> None:
             infer(replace(plain, source=f"{address}/none.mp4", out=plain.out.with_name("n.mp4")))
     assert frame_times(plain.out) == frame_times(plain.source)
     assert packets(plain.out, "audio") == packets(plain.source, "audio")
+
+
+def test_film_in_segments_from_the_network_has_its_sound(plain, tmp_path) -> None:
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    film = Film(sounds=1, times=tuple(range(40)), options=(("g", "10"),))
+    film.write(folder / "film.m3u8")
+    assert len(list(folder.glob("*.ts"))) > 1
+    with served(folder) as address:
+        infer(replace(plain, source=f"{address}/film.m3u8"))
+    assert np.diff(np.array(frame_times(plain.out))).tolist() == [Fraction(1, 10)] * 39
+    sound = packets(plain.out, "audio")
+    original = [
+        data for segment in sorted(folder.glob("*.ts")) for _, data in packets(segment, "audio")
+    ]
+    assert len(sound) == len(original)
 
 
 def test_address_that_stays_silent_is_given_up(plain, monkeypatch) -> None:

@@ -119,14 +119,16 @@ def read(path: Path) -> list[dict]:
     ]
 
 
-def test_failure_leaves_no_half_file(tmp_path, quick) -> None:
+@pytest.mark.parametrize("film", [True, False])
+def test_failure_leaves_a_half_file_only_beside_a_half_film(tmp_path, quick, film) -> None:
     def fails(done: int, _total: int | None) -> None:
         if done == 3:
             raise RuntimeError("reader")
 
     with pytest.raises(RuntimeError, match="reader"):
-        infer(replace(quick, stats=tmp_path / "drive.csv"), fails)
-    assert not [path.name for path in tmp_path.iterdir() if "drive" in path.name]
+        infer(replace(quick, out=quick.out if film else None, stats=tmp_path / "drive.csv"), fails)
+    left = ["drive.part.csv", "o.part.json", "o.part.mp4"] if film else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @pytest.mark.parametrize(

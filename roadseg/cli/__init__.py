@@ -3,6 +3,7 @@
 Modules here import nothing heavy at their top, so that help and mistakes answer at once.
 """
 
+import errno
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -64,6 +65,12 @@ def main() -> NoReturn:
         app()
     except RoadsegError as error:
         typer.echo(f"roadseg: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # files' errors are translated: this is standard output's
+        if error.errno != errno.ENOSPC:
+            raise
+        typer.echo(f"roadseg: standard output cannot be written ({error.strerror})", err=True)
+        sys.stdout = None  # Python would try once more
         sys.exit(1)
     sys.exit(0)
 

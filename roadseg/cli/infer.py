@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import typer
@@ -30,7 +32,7 @@ from roadseg.cli.options import (
 from roadseg.config import InferConfig, default_weights
 from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import make_folder
-from roadseg.video.encoding import FORMATS
+from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES
 
 if TYPE_CHECKING:
     from roadseg.infer import InferResult
@@ -52,10 +54,13 @@ def infer(
         Path | None,
         typer.Option(
             help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "films.",
+            "films; a name such as frames/%06d.png (or .jpg) for images; - for standard output.",
             show_default="VIDEO.overlay.mp4 in the current folder; .mkv if VIDEO is one",
         ),
     ] = None,
+    no_film: Annotated[
+        bool, typer.Option("--no-film", help="Write no film, only --stats or --masks.")
+    ] = False,
     weights: Weights = None,
     backend: Backend = InferConfig.backend,
     size: Size = None,
@@ -102,7 +107,7 @@ def infer(
         typer.Option(
             metavar="FILE",
             help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
-            "boxes of poles, signs, cars and people.",
+            "boxes of poles, signs, cars and people. Of several films: drive.FILE, ...",
         ),
     ] = None,
     report: Annotated[
@@ -110,15 +115,15 @@ def infer(
         typer.Option(
             metavar="FILE.html",
             help="Also write a page about the drive: the film, class shares over time, moments "
-            "with people on the road.",
+            "with people on the road. Of several films: drive.FILE.html, ...",
         ),
     ] = None,
     start: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Where to begin.")
-    ] = InferConfig.start_s,
+        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
+    ] = "0",
     end: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Where to stop.", show_default="the end"),
+        str | None,
+        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first damage in the film.")
@@ -149,20 +154,23 @@ def infer(
         "outline": outline,
         "legend": legend,
         "side_by_side": side_by_side,
-        "stats": stats,
-        "report": report,
         "image_fps": parse_rate(fps),
         "codec": codec,
         "crf": crf,
         "preset": preset,
-        "start_s": start,
-        "end_s": end,
+        "start_s": parse_time(start, "--start"),
+        "end_s": None if end is None else parse_time(end, "--end"),
         "strict": strict,
         "resume": resume,
         "overwrite": overwrite,
     }
+    if as_json and out == STDOUT:
+        raise ConfigError("--json and --out - both want standard output; choose one")
+    if no_film and out is not None:
+        raise ConfigError(f"--no-film and --out {out} contradict each other; leave out one")
+    beside = Beside(masks=masks, stats=stats, report=report)
     with received(sources) as films:
-        jobs = plan(films, out, masks, settings)
+        jobs = plan(films, out, beside, settings, no_film=no_film)
         results, failed = _run_all(jobs, silent=quiet or as_json)
     if as_json:
         summaries = [_as_json(result) for result in results]
@@ -178,6 +186,8 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
     Most formats can only be read by jumping about, and their sound is read beside the pictures.
     """
+    from roadseg.video.source import named
+
     with contextlib.ExitStack() as stack:
         films: list[Path | str] = []
         for source in sources:
@@ -187,44 +197,68 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
                     shutil.copyfileobj(sys.stdin.buffer, file)
                 films.append(folder / "stdin")
             else:
-                films.append(source if "://" in source else Path(source))
+                films.append(named(source))
         yield films
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is written beside a film, or beside each of several."""
+
+    masks: Path | None
+    """Folder, or film, of class maps; of several films, the folder of those."""
+    stats: Path | None
+    """File of what is in the frames; of several films, the end of its name."""
+    report: Path | None
+    """Page about the drive; of several films, the end of its name."""
+
+    def of(self, film: str) -> Self:
+        """Return the same for one of several films, given its name without a suffix."""
+        return replace(
+            self,
+            masks=self.masks and self.masks / film,
+            stats=self.stats and self.stats.with_name(f"{film}.{self.stats.name}"),
+            report=self.report and self.report.with_name(f"{film}.{self.report.name}"),
+        )
 
 
 def plan(
     films: Sequence[Path | str],
     out: Path | None,
-    masks: Path | None,
+    beside: Beside,
     settings: Mapping[str, Any],
+    *,
+    no_film: bool,
 ) -> list[InferConfig]:
-    """Return the settings for each film: where there are several, `out` and `masks` are folders.
+    """Return the settings for each film.
+
+    Args:
+        films: The films.
+        out: Film to write, or the folder for those of several; None chooses a name.
+        beside: What to write beside it.
+        settings: All other settings.
+        no_film: Write only what is beside it.
 
     Raises:
         ConfigError: A setting cannot be used, or two films would get the same name.
         OutputError: The folder for several films cannot be made.
     """
     if len(films) == 1:
-        name = out or overlay_name(films[0])
-        return [InferConfig(source=films[0], out=name, masks=masks, **settings)]
-    for flag in ("stats", "report"):
-        if settings[flag] is not None:
-            raise ConfigError(
-                f"--{flag} is for one film, and there are {len(films)}; take each alone"
-            )
-    folder = out or Path()
-    if folder.suffix.lower() in FORMATS:
+        path = None if no_film else out or overlay_name(films[0])
+        return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
+    if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
         raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
-    make_folder(folder)
-    jobs: list[InferConfig] = []
+    jobs: dict[str, InferConfig] = {}
     for film in films:
-        name = folder / overlay_name(film)
-        of_film = masks / name.stem.removesuffix(".overlay") if masks else None
-        if any(name == job.out for job in jobs):
-            raise ConfigError(f"two films would be written to {name}; label them one by one")
-        jobs.append(InferConfig(source=film, out=name, masks=of_film, **settings))
-    if masks:
-        make_folder(masks)
-    return jobs
+        overlay = overlay_name(film)
+        name = overlay.stem.removesuffix(".overlay")
+        if name in jobs:
+            raise ConfigError(f"two films would be written to {overlay}; label them one by one")
+        path = None if no_film else (out or Path()) / overlay
+        jobs[name] = InferConfig(source=film, out=path, **vars(beside.of(name)), **settings)
+    for folder in filter(None, (out, beside.masks)):
+        make_folder(folder)
+    return list(jobs.values())
 
 
 def overlay_name(film: Path | str) -> Path:
@@ -234,6 +268,21 @@ def overlay_name(film: Path | str) -> Path:
         path = path.parent  # the images of a folder
     suffix = ".mkv" if path.suffix.lower() == ".mkv" else ".mp4"
     return Path(f"{path.stem or path.resolve().stem or 'film'}.overlay{suffix}")
+
+
+def parse_time(text: str, flag: str) -> float:
+    """Return seconds as users write times: 90, 1:30 or 0:01:30.5.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    parts = text.split(":")
+    if len(parts) <= 3 and all(re.fullmatch(r"\d+", part) for part in parts[:-1]):
+        with contextlib.suppress(ValueError):
+            seconds = float(parts[-1])
+            if len(parts) == 1 or 0 <= seconds < 60:
+                return sum((60**n * int(part) for n, part in enumerate(parts[-2::-1], 1)), seconds)
+    raise ConfigError(f"{flag} is {text!r}; give seconds, or a time such as 1:30 or 1:02:30")
 
 
 def parse_rate(text: str) -> Fraction:
@@ -263,7 +312,7 @@ def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferR
             continue
         results.append(result)
         if not silent:
-            _show(result, job.palette)
+            _show(result, job)
         for warning in result.warnings:
             typer.echo(f"roadseg: warning: {warning}", err=True)
     return results, failed
@@ -280,7 +329,6 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
     )
 
     from roadseg.infer import infer as label
-    from roadseg.video.part import part_path
 
     columns = (
         TextColumn("{task.description}"),
@@ -303,34 +351,46 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         try:
             return label(config, on_frame)
         except BaseException as error:  # Ctrl-C and a full disk alike
-            part = part_path(config.out)
-            if part.exists():
-                console.print(
-                    f"stopped; what was labelled so far is in {part}, and --resume goes on from "
-                    "there",
-                    style="bold",
-                    soft_wrap=True,
-                )
-            elif not isinstance(error, Exception):
-                console.print("stopped; nothing was written", style="bold")
+            if ending := _how_it_ended(error, config.out):
+                console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
 
-def _show(result: "InferResult", palette: str) -> None:
+def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
+    """Return what there is of a film that was stopped; None if the error says enough."""
+    from roadseg.video.outputs import is_file
+    from roadseg.video.part import part_path
+    from roadseg.video.stills import stills_of
+
+    if isinstance(error, BrokenPipeError):
+        return "whoever read the film is gone"
+    if is_file(out):
+        part = part_path(out)
+        if part.exists():
+            return f"what was labelled so far is in {part}, and --resume goes on from there"
+    elif out is not None and out != STDOUT and any(stills_of(out)):
+        return f"the images so far are in {out.parent}"
+    if isinstance(error, Exception):
+        return None
+    return "the film ends there" if out == STDOUT else "nothing was written"
+
+
+def _show(result: "InferResult", config: InferConfig) -> None:
     from rich.console import Console
 
     from roadseg.cli.tables import class_share_table, stage_table
 
-    console = Console()
+    console = Console(stderr=config.out == STDOUT)
+    name = "standard output" if config.out == STDOUT else config.out or config.source
     height, width = result.network_hw
     console.print(
-        f"{result.out}: {result.frames} frames in {result.wall_s:.1f} s, {result.fps:.1f} fps, "
-        f"network input {width}x{height}",
+        f"{name}: {result.frames} frames in {result.wall_s:.1f} s, "
+        f"{result.fps:.1f} fps, network input {width}x{height}",
         highlight=False,
         soft_wrap=True,
     )
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
-    console.print(class_share_table(shares, palette))
+    console.print(class_share_table(shares, config.palette))
     console.print(stage_table(result.stages, result.bottleneck))
 
 
@@ -338,7 +398,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
     from dataclasses import asdict
 
     return {
-        "out": str(result.out),
+        "out": None if result.out is None else str(result.out),
         "frames": result.frames,
         "kept_frames": result.kept_frames,
         "wall_s": round(result.wall_s, 3),

@@ -35,7 +35,8 @@ def live(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Camera (0, /dev/video0), address of a stream (rtsp://..., http://...) or film.",
+            help="Camera (0, /dev/video0 or a part of its name), address of a stream (rtsp://..., "
+            "http://...) or film.",
         ),
     ],
     as_camera: Annotated[

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,8 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
-from roadseg.video.source import VideoInfo, open_input, seek
+from roadseg.video.origin import Origin
+from roadseg.video.source import VideoInfo, open_input, read_from
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -102,24 +104,16 @@ class Companions:
     """The sound and the subtitles of a source, copied packet by packet into another file.
 
     Args:
-        source: Film that they belong to.
+        origin: Film, or cut of it, that they belong to.
         target: File to copy them into.
-        start_s: Where a cut begins, counted from the film's first frame.
-        end_s: Where it ends; None is the source's end.
     """
 
-    def __init__(
-        self,
-        source: VideoInfo,
-        target: av.container.OutputContainer,
-        start_s: float,
-        end_s: float | None,
-    ) -> None:
-        self._source = source
+    def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
+        self._source = origin.source
         self._target = target
-        self._seek_s = source.start_s + start_s if start_s > 0 else None
-        self._first_s = float("-inf")
-        self._last_s = float("inf") if end_s is None else source.start_s + end_s
+        self._seek_s = origin.first_s
+        self._first_s = -inf
+        self._last_s = origin.last_s
         self._pending: av.Packet[Any] | None = None
         self._offset_s = 0.0
         self._container: av.container.InputContainer | None = None
@@ -154,14 +148,15 @@ class Companions:
         """
         if self._container is None:
             return
+        hides_lead = self._target.format.name in ("mp4", "mov")
         inputs = [s for kind in KINDS for s in self._container.streams if s.type == kind]
         for stream in inputs:
             self._streams[stream.index] = copy_stream(stream, self._target, self._source.path)
             # Broadcasts repeat a header before each packet, which MP4 has once for all.
-            if _is_broadcast_aac(stream) and self._target.format.name in ("mp4", "mov"):
+            if _is_broadcast_aac(stream) and hides_lead:
                 self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
         if inputs:
-            self._packets = self._demux(self._container, inputs)
+            self._packets = _heard(self._demux(self._container, inputs), hides_lead=hides_lead)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that start before a time, so that all lie side by side in the file."""
@@ -177,17 +172,14 @@ class Companions:
     def _demux(
         self, container: av.container.InputContainer, inputs: list[av.stream.Stream]
     ) -> Iterator["av.Packet[Any]"]:
-        """Yield the packets from the beginning of the cut on, and perhaps some before it."""
-        if self._seek_s is not None and seek(container, inputs[0], self._seek_s):
+        """Return the packets from the beginning of the cut on, and perhaps some before it."""
+        if self._seek_s > -inf:
             packets = _timed(container.demux(inputs))
-            first = next(packets, None)
-            if first is not None and _start_s(first) <= self._seek_s:
-                yield first
-                yield from packets
-                return
-        if self._seek_s is not None:  # the format cannot seek, or went too far
+            sought = read_from(container, inputs[0], self._seek_s, packets, _start_s)
+            if sought is not None:
+                return sought
             container.seek(0)
-        yield from _timed(container.demux(inputs))
+        return _timed(container.demux(inputs))
 
     def _next(self) -> "av.Packet[Any] | None":
         with read_errors(self._source.path):
@@ -214,6 +206,27 @@ def _is_broadcast_aac(stream: av.stream.Stream) -> bool:
 def _timed(packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
     """Leave out packets without a time: the empty one at a stream's end is such."""
     return (packet for packet in packets if packet.dts is not None)
+
+
+def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
+    """Leave out what the source's edit list hides.
+
+    Decoders start with what lies before the first sound to be heard: a format with edit lists of
+    its own keeps all of it hidden, any other gets the last packet.
+    """
+    begun: set[int] = set()
+    lead: dict[int, av.Packet[Any]] = {}
+    for packet in packets:
+        index = packet.stream.index
+        if not packet.is_discard:
+            begun.add(index)
+            if index in lead:
+                yield lead.pop(index)
+            yield packet
+        elif index not in begun and hides_lead:
+            yield packet
+        elif index not in begun:
+            lead[index] = packet
 
 
 def _start_s(packet: "av.Packet[Any]") -> float:

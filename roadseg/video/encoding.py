@@ -1,4 +1,4 @@
-"""How films are encoded: which codecs and presets there are, and what each file format takes."""
+"""How films are written: which codecs and presets there are, and what each kind of file takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +86,10 @@ FORMATS = {
     ".webm": ("vp9", "av1"),
 }
 """Codecs by the suffix of the file that holds them, the default first."""
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Suffixes that tell images from a film."""
+STDOUT = Path("-")
+"""How users call standard output."""
 FRAGMENTED = (".mp4", ".mov")
 """Formats that can only be cut off without harm when they are written in fragments."""
 

@@ -19,6 +19,7 @@ import av
 from roadseg.errors import VideoError
 from roadseg.frame import Arrival, Frame
 from roadseg.stages import Stop
+from roadseg.video.cameras import find_camera
 from roadseg.video.source import ReadLog, decode, probe, upright_picture
 
 OPEN_TIMEOUT_S = 5.0
@@ -57,10 +58,11 @@ class LiveSource:
 
 
 def parse_source(text: str) -> LiveSource:
-    """Tell a camera ("0", "/dev/video0") from a stream ("rtsp://...") and from a file.
+    """Tell a camera ("0", "/dev/video0", a part of its name) from a stream and from a file.
 
     Raises:
-        VideoError: It is a camera, and this system's cameras are not supported.
+        VideoError: There is nothing of that name, or it is a camera and this system's cameras are
+            not supported.
     """
     camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
     if camera and sys.platform != "linux":
@@ -70,6 +72,8 @@ def parse_source(text: str) -> LiveSource:
         )
     if camera:
         return LiveSource(f"/dev/video{camera[1]}", format="v4l2")
+    if "://" not in text and not Path(text).exists():
+        return LiveSource(f"/dev/video{find_camera(text).number}", format="v4l2")
     if "://" not in text:
         return LiveSource(text, is_film=True)
     transport = {"rtsp_transport": "tcp"} if text.startswith("rtsp") else {}

@@ -15,6 +15,7 @@ from roadseg.files import output_errors, temporary_path
 from roadseg.frame import SegmentedFrame
 from roadseg.video.errors import write_errors
 from roadseg.video.part import part_path
+from roadseg.video.writing import open_film
 
 MASK_NAME = "{:06d}.png"
 """File name of a class map, by the number of its frame in the output."""
@@ -24,7 +25,7 @@ FILM_SUFFIX = ".mkv"
 
 @contextlib.contextmanager
 def place_for_masks(
-    target: Path | None, film: Path, kept: int, *, overwrite: bool
+    target: Path | None, film: Path | None, kept: int, *, overwrite: bool
 ) -> Iterator[Path | None]:
     """Give a name for class maps; they take their own when the block ends without an error.
 
@@ -32,7 +33,7 @@ def place_for_masks(
 
     Args:
         target: Where they shall be in the end; None if they are not wanted.
-        film: Film that they belong to.
+        film: Film that they belong to, if there is one.
         kept: Frames of an unfinished run that are kept.
         overwrite: Replace what is there.
 
@@ -69,7 +70,9 @@ def _place_for_film(target: Path, kept: int, *, overwrite: bool) -> Iterator[Pat
 
 
 @contextlib.contextmanager
-def _place_for_folder(target: Path, film: Path, kept: int, *, overwrite: bool) -> Iterator[Path]:
+def _place_for_folder(
+    target: Path, film: Path | None, kept: int, *, overwrite: bool
+) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise VideoError(f"--masks {target} is a file; give a folder, or a name in {FILM_SUFFIX}")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
@@ -89,7 +92,7 @@ def _place_for_folder(target: Path, film: Path, kept: int, *, overwrite: bool) -
         with output_errors(target):
             _move_masks(temporary, target)
     finally:
-        if not part_path(film).exists():
+        if film is None or not part_path(film).exists():
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -134,7 +137,7 @@ def _save_as_images(
 def _save_as_film(
     items: Iterator[SegmentedFrame], path: Path, fps: Fraction
 ) -> Iterator[SegmentedFrame]:
-    with write_errors(path), av.open(path, "w") as container:
+    with write_errors(path), open_film(path, {}) as container:
         stream = None
         for item in items:
             if stream is None:

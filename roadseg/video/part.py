@@ -59,6 +59,32 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
         )
 
 
+@contextlib.contextmanager
+def place_beside(target: Path | None, film: Path | None) -> Iterator[Path | None]:
+    """Give a name for a file beside a film; it takes its own when the block ends without an error.
+
+    Where a part of the film stays for another run, so does the file's.
+
+    Args:
+        target: Where it shall be in the end; None if it is not wanted.
+        film: Film that it belongs to, if there is one.
+
+    Raises:
+        OutputError: It cannot take its name.
+    """
+    if target is None:
+        yield None
+        return
+    place = part_path(target)
+    try:
+        yield place
+        with output_errors(target):
+            place.replace(target)
+    finally:
+        if film is None or not part_path(film).exists():
+            place.unlink(missing_ok=True)
+
+
 def remove_part(path: Path) -> None:
     """Remove what a finished film does not need any more."""
     part_path(path).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from roadseg.picture import PIXEL_FORMAT, Picture
 from roadseg.video.encoding import Encoding
 from roadseg.video.errors import write_errors
 from roadseg.video.sink import check_output
+from roadseg.video.writing import open_film
 
 USUAL_FPS = 30
 """Rate that the encoder reckons with; every frame has its own time all the same."""
@@ -84,7 +85,7 @@ class Recorder:
             film.enter_context(write_errors(self._path))
             temporary = film.enter_context(replacing(self._path))
             options = {"movflags": "+faststart"} if temporary.suffix.lower() != ".mkv" else {}
-            self._container = film.enter_context(av.open(temporary, "w", options=options))
+            self._container = film.enter_context(open_film(temporary, options))
             self._stream = self._add_stream(frame, picture)
             self._film = film.pop_all()
         self._first = frame

@@ -3,11 +3,12 @@
 A film is a file, an address on the network, or a series of images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -29,6 +30,8 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
 """Beginnings of addresses that cannot be read from the same place twice."""
 QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,11 @@ class ReadLog:
         """Keep the time of the first damage."""
         if self.first_damage_s is None:
             self.first_damage_s = time_s
+
+
+def named(text: str) -> Path | str:
+    """Return what users call a film as `probe` takes it: an address is text, all else a path."""
+    return text if "://" in text else Path(text)
 
 
 def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
@@ -239,28 +247,48 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
         stream = container.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         stream.thread_type = "AUTO"
-        if from_s is None or seek(container, stream, from_s):
-            frames = _decode_all(container, stream, log)
-            first = next(frames, None)
-            if from_s is None or (first is not None and _time_s(first, info) <= from_s):
-                if first is not None:
-                    yield first
-                yield from frames
-                return
+        if from_s is None:
+            yield from _decode_all(container, stream, log)
+            return
+        frames = _decode_all(container, stream, log)
+        sought = read_from(container, stream, from_s, frames, lambda frame: _time_s(frame, info))
+        if sought is not None:
+            yield from sought
+            return
     # Some formats cannot seek, or land behind the time: then only the long way is left.
     log.damaged_packets, log.damaged_frames, log.first_damage_s = 0, 0, None
     log.retimed_frames = 0
     yield from _decode_from(info, log, None)
 
 
-def seek(container: av.container.InputContainer, stream: av.stream.Stream, time_s: float) -> bool:
-    """Go to a keyframe before a time; return whether the format can."""
+def read_from(
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    time_s: float,
+    items: Iterator[Item],
+    begin_s: Callable[[Item], float],
+) -> Iterator[Item] | None:
+    """Go to a keyframe at or before a time; return the items from there on.
+
+    Args:
+        container: An open file, of which nothing has been read.
+        stream: Stream whose keyframes count.
+        time_s: The time.
+        items: Reads them from wherever the file stands.
+        begin_s: Tells when one of them begins.
+
+    Returns:
+        The items; None if the format cannot seek, or lands behind the time.
+    """
     assert stream.time_base is not None
     try:
         container.seek(int(time_s / stream.time_base), stream=stream)
     except av.FFmpegError:
-        return False
-    return True
+        return None
+    first = next(items, None)
+    if first is None or begin_s(first) > time_s:
+        return None
+    return chain([first], items)
 
 
 def _decode_all(

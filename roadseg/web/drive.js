@@ -69,7 +69,7 @@ function layout() {
     hovermode: "x unified",
     hoverlabel: { bgcolor: style.getPropertyValue("--panel"), font: { color: ink } },
     legend: { orientation: "h", y: -0.12, bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
-    xaxis: { ticksuffix: " s", gridcolor: line, range: [0, record.times_s.at(-1)] },
+    xaxis: { ticksuffix: " s", ticklabelstandoff: 6, gridcolor: line, range: [0, record.times_s.at(-1)] },
     yaxis: { tickformat: ".0%", range: [0, 1], gridcolor: line },
     shapes: [...moments, head],
   };

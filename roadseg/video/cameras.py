@@ -1,0 +1,55 @@
+"""The cameras of this machine, as Linux lists them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from roadseg.errors import VideoError
+
+LIST = Path("/sys/class/video4linux")
+"""Where Linux has a folder for each of its cameras' devices."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera of this machine."""
+
+    number: int
+    """Its device is /dev/video with this number."""
+    name: str
+    """What it calls itself."""
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.name})"
+
+
+def list_cameras() -> list[Camera]:
+    """Return the cameras in order of their numbers."""
+    found = []
+    for folder in LIST.glob("video*"):
+        number = folder.name.removeprefix("video")
+        # Of the devices of one camera, the first gives its pictures.
+        if number.isdecimal() and _read(folder / "index") in ("0", ""):
+            found.append(Camera(int(number), _read(folder / "name")))
+    return sorted(found, key=lambda camera: camera.number)
+
+
+def find_camera(name: str) -> Camera:
+    """Return the camera whose name has a text in it, upper or lower case.
+
+    Raises:
+        VideoError: There is none, or more than one.
+    """
+    cameras = list_cameras()
+    matches = [camera for camera in cameras if name.casefold() in camera.name.casefold()]
+    if len(matches) == 1:
+        return matches[0]
+    there = ", ".join(map(str, matches or cameras)) or "none"
+    what = "names more than one camera" if matches else "does not exist, nor does such a camera"
+    raise VideoError(f"{name} {what}; give a file, an address, or the number of a camera: {there}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:  # not every driver tells everything
+        return ""

@@ -1,0 +1,105 @@
+"""Write a film to standard output: in a form that plays while it comes, with sound, tags and all.
+
+The form is MP4 in fragments, or Matroska where MP4 cannot hold the film's sound or subtitles.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from roadseg.errors import VideoError
+from roadseg.frame import Frame
+from roadseg.video.companions import Companions
+from roadseg.video.encoding import Encoding
+from roadseg.video.errors import write_errors
+from roadseg.video.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
+from roadseg.video.origin import Origin
+from roadseg.video.writing import open_pipe
+
+SPOKEN = Path("standard output")
+"""What errors call it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form in which a film can come."""
+
+    ffmpeg: str
+    """What FFmpeg calls it."""
+    name: Path
+    """What a file of it is called."""
+    options: Mapping[str, str]
+    """How it is written."""
+
+
+MP4 = Form("mp4", Path("-.mp4"), IN_PIECES)
+MATROSKA = Form("matroska", Path("-.mkv"), TIMES_AS_THEY_ARE)
+
+
+class PipeWriter:
+    """A film being written to standard output; it is ended properly when the block ends.
+
+    Args:
+        origin: What the frames and all else come from.
+        encoding: Codec and quality.
+    """
+
+    def __init__(self, origin: Origin, encoding: Encoding) -> None:
+        self._origin = origin
+        self._encoding = encoding
+
+    def __enter__(self) -> Self:
+        form = MP4 if fits_mp4(self._origin) else MATROSKA
+        codec = self._encoding.codec_for(form.name)
+        options = {"flush_packets": "1", **form.options}
+        with contextlib.ExitStack() as stack, write_errors(SPOKEN):
+            container = stack.enter_context(open_pipe(form.ffmpeg, options))
+            companions = stack.enter_context(Companions(self._origin, container))
+            self._muxer = Muxer(container, self._origin, companions, self._encoding, codec)
+            self._container = container
+            self._exits = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with write_errors(SPOKEN), self._exits:
+                self._muxer.finish()
+            return
+        # What ended the run is what counts; perhaps nobody reads any more.
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            self._muxer.flush()
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame at its own time.
+
+        Raises:
+            BrokenPipeError: Whoever read is gone.
+            VideoError: FFmpeg refuses the film in this format.
+            OutputError: It cannot be written.
+        """
+        with write_errors(SPOKEN):
+            if not self._muxer.has_begun:
+                self._muxer.begin(frame)
+                self._muxer.describe(self._container, self._container.streams.video[0])
+            self._muxer.write(frame)
+
+
+def fits_mp4(origin: Origin) -> bool:
+    """Return whether MP4 can hold a film's sound and subtitles."""
+    with av.open(io.BytesIO(), "w", format="mp4") as trial, Companions(origin, trial) as companions:
+        try:
+            companions.open_streams()
+        except VideoError:
+            return False
+    return True
