@@ -181,6 +181,7 @@ def _parts(rounds: Sequence[Round], loop: str) -> go.Figure:
                     insidetextanchor="middle",
                     hovertemplate=f"{part}: %{{x:.1f}} ms<extra></extra>",
                 )
+    figure.update_yaxes(autorange="reversed")
     return figure.update_layout(barmode="stack", showlegend=False, xaxis_title="ms")
 
 
@@ -227,9 +228,9 @@ def _start(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
             x=list(steps.values()),
             y=[_median(values_of(rounds, name, step)) for step in steps],
             name=name,
+            texttemplate="%{y:.0f}",
         )
-    figure.update_yaxes(type="log")
-    return figure
+    return figure.update_yaxes(type="log", dtick=1)
 
 
 def _roofline(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
@@ -310,7 +311,9 @@ def _target_row(number: int, score: Score) -> str:
     sign = "≥" if goal.at_least else "≤"
     measured = ""
     if found is not None:
-        measured = f"{found.median:.2f}{goal.unit} ({found.low:.2f} to {found.high:.2f})"
+        measured = (
+            f"{found.median:.2f}{goal.unit} <small>({found.low:.2f} to {found.high:.2f})</small>"
+        )
     state = {"m": "met", "n": "missed"}[score.verdict[0]]
     return (
         f"<tr><th>{number}. {escape(goal.name)}</th><td>{sign} {goal.limit:.2f}{goal.unit}</td>"
