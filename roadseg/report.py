@@ -101,14 +101,16 @@ def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
             text=[speed.name for speed in known],
             customdata=[(speed.p50_ms, speed.p95_ms) for speed in known],
             name=run,
-            mode="markers",
+            mode="markers+text",
+            textposition="top center",
+            cliponaxis=False,
             marker_size=11,
             hovertemplate="%{text}<br>%{x:.1f} frames a second<br>half within %{customdata[0]:.1f} "
             "ms, 95 % within %{customdata[1]:.1f} ms<br>mIoU %{y:.1f} %",
         )
     figure.update_xaxes(rangemode="tozero")
     return figure.update_layout(
-        title="mIoU on val (%) by speed of the model alone",
+        title="mIoU on val (%) by speed",
         xaxis_title="frames a second",
         **LAYOUT,
     )
@@ -118,10 +120,11 @@ def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
     """Return the speeds of a run of measurements as HTML."""
     rows = "".join(
         f"<tr><td>{escape(speed.name)}</td><td>{speed.fps:.1f}</td><td>{speed.p50_ms:.1f}</td>"
-        f"<td>{speed.p95_ms:.1f}</td></tr>"
+        f"<td>{speed.p95_ms:.1f}</td><td>{'' if speed.miou is None else f'{100 * speed.miou:.1f}'}"
+        "</td></tr>"
         for speed in speeds
     )
-    heads = ("model alone", "frames a second", "latency p50, ms", "p95, ms")
+    heads = ("model alone", "frames a second", "latency p50, ms", "p95, ms", "mIoU on val, %")
     head = "".join(f"<th>{head}</th>" for head in heads)
     return f"<h2>Speed: {escape(run)}</h2><table><tr>{head}</tr>{rows}</table>"
 
