@@ -40,7 +40,7 @@ LAYOUT = {
 }
 STYLE = (
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
-    "th,td{text-align:left;padding:.2rem 1rem .2rem 0;font-variant-numeric:tabular-nums}"
+    "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
     "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
     "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
     "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
@@ -94,20 +94,18 @@ def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
     """Draw the models of each run of measurements: to the right is faster, higher is better."""
     figure = go.Figure()
     for run, measured in speeds.items():
-        known = [speed for speed in measured if speed.miou is not None]
-        figure.add_scatter(
-            x=[speed.fps for speed in known],
-            y=[_scaled(speed.miou, 100) for speed in known],
-            text=[speed.name for speed in known],
-            customdata=[(speed.p50_ms, speed.p95_ms) for speed in known],
-            name=run,
-            mode="markers+text",
-            textposition="top center",
-            cliponaxis=False,
-            marker_size=11,
-            hovertemplate="%{text}<br>%{x:.1f} frames a second<br>half within %{customdata[0]:.1f} "
-            "ms, 95 % within %{customdata[1]:.1f} ms<br>mIoU %{y:.1f} %",
-        )
+        for speed in measured:
+            if speed.miou is not None:
+                figure.add_scatter(
+                    x=[speed.fps],
+                    y=[100 * speed.miou],
+                    name=speed.name,
+                    mode="markers",
+                    marker_size=11,
+                    hovertemplate=f"{run}<br>{speed.name}<br>%{{x:.1f}} frames a second<br>half "
+                    f"within {speed.p50_ms:.1f} ms, 95 % within {speed.p95_ms:.1f} ms<br>mIoU "
+                    "%{y:.1f} %<extra></extra>",
+                )
     figure.update_xaxes(rangemode="tozero")
     return figure.update_layout(
         title="mIoU on val (%) by speed",
