@@ -5,7 +5,8 @@
     python benchmarks/experiments.py page experiments.html
 
 A record holds the command, the settings, the log and the finding; table and page are pure functions
-of the records in `benchmarks/experiments/`.
+of the records in `benchmarks/experiments/`, and for the speed of models of the runs of
+`roadseg bench` in `benchmarks/results/`.
 """
 
 import json
@@ -17,10 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from roadseg.config import TrainConfig
+from roadseg.figures import Speed, speeds_of
 from roadseg.files import replacing
 from roadseg.report import experiments_page
 
 FOLDER = Path(__file__).parent / "experiments"
+RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
 app = typer.Typer(add_completion=False)
@@ -66,9 +69,20 @@ def _write(record: dict[str, Any]) -> None:
 
 @app.command()
 def page(out: Path) -> None:
-    """Write a page that compares the curves of all records."""
+    """Write a page that compares the curves of all records, and the speeds of models."""
     with replacing(out) as temporary:
-        temporary.write_text(experiments_page(records()))
+        temporary.write_text(experiments_page(records(), speeds()))
+
+
+def speeds() -> dict[str, list[Speed]]:
+    """Return the speeds of models in every recorded run of `roadseg bench`."""
+    found = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text())
+        machine = record["machine"]
+        run = f"{path.stem}, {machine['cpu']}, {machine['cores']} cores, {record['film']['name']}"
+        found[run] = speeds_of(record)
+    return found
 
 
 def records() -> list[dict[str, Any]]:

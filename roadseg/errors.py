@@ -43,3 +43,7 @@ class BackendUnavailable(RoadsegError):
 
 class ExportError(RoadsegError):
     """A model that could not be exported, or whose export does not match it."""
+
+
+class BenchError(RoadsegError):
+    """A measurement that cannot be made, or records that cannot be compared."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from roadseg.classes import PALETTES
+from roadseg.figures import Speed
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
 
 CURVES = {
@@ -39,6 +40,7 @@ LAYOUT = {
 }
 STYLE = (
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
+    "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
     "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
     "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
     "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
@@ -61,11 +63,14 @@ def curves_page(
     return _page([*figures, _class_curves(records)], title, below=shown)
 
 
-def experiments_page(experiments: Sequence[Mapping[str, Any]]) -> str:
-    """Return the curves of several runs in the same figures as HTML.
+def experiments_page(
+    experiments: Sequence[Mapping[str, Any]], speeds: Mapping[str, Sequence[Speed]] | None = None
+) -> str:
+    """Return the curves of several runs in the same figures as HTML, and how fast models are.
 
     Args:
         experiments: Each with its "name", "command", "finding" and "log".
+        speeds: Speeds of models by the run of measurements that they are of.
     """
     figures = [
         _compared(experiments, split, title)
@@ -79,7 +84,47 @@ def experiments_page(experiments: Sequence[Mapping[str, Any]]) -> str:
         f"<code>{escape(e['command'])}</code></li>"
         for e in experiments
     )
-    return _page(figures, "Experiments", below=f"<ul>{listed}</ul>")
+    shown = speeds or {}
+    figures += [_accuracy_by_speed(shown)] if shown else []
+    below = f"<ul>{listed}</ul>" + "".join(map(_speed_table, shown, shown.values()))
+    return _page(figures, "Experiments", below=below)
+
+
+def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
+    """Draw the models of each run of measurements: to the right is faster, higher is better."""
+    figure = go.Figure()
+    for run, measured in speeds.items():
+        for speed in measured:
+            if speed.miou is not None:
+                figure.add_scatter(
+                    x=[speed.fps],
+                    y=[100 * speed.miou],
+                    name=speed.name,
+                    mode="markers",
+                    marker_size=11,
+                    hovertemplate=f"{run}<br>{speed.name}<br>%{{x:.1f}} frames a second<br>half "
+                    f"within {speed.p50_ms:.1f} ms, 95 % within {speed.p95_ms:.1f} ms<br>mIoU "
+                    "%{y:.1f} %<extra></extra>",
+                )
+    figure.update_xaxes(rangemode="tozero")
+    return figure.update_layout(
+        title="mIoU on val (%) by speed",
+        xaxis_title="frames a second",
+        **LAYOUT,
+    )
+
+
+def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
+    """Return the speeds of a run of measurements as HTML."""
+    rows = "".join(
+        f"<tr><td>{escape(speed.name)}</td><td>{speed.fps:.1f}</td><td>{speed.p50_ms:.1f}</td>"
+        f"<td>{speed.p95_ms:.1f}</td><td>{'' if speed.miou is None else f'{100 * speed.miou:.1f}'}"
+        "</td></tr>"
+        for speed in speeds
+    )
+    heads = ("model alone", "frames a second", "latency p50, ms", "p95, ms", "mIoU on val, %")
+    head = "".join(f"<th>{head}</th>" for head in heads)
+    return f"<h2>Speed: {escape(run)}</h2><table><tr>{head}</tr>{rows}</table>"
 
 
 def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> go.Figure:

@@ -109,6 +109,13 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["train", "--data", ".", "--accumulate", "3"], "a divisor of --batch-size"),
         (["data", "check", "nowhere"], "nowhere has none of the folders"),
         (["data", "camvid", "new", "--url", "ftp://x"], "give an https address"),
+        (["bench", "none.mp4"], "none.mp4 does not exist"),
+        (["bench", SAMPLE, "--rounds", "0"], "--rounds is 0"),
+        (["bench", SAMPLE, "--weights", "a.safetensors"], "name it before the others"),
+        (["bench", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
+        (["bench", SAMPLE, "--peer", "none.xml"], "--peer none.xml does not exist"),
+        (["bench", SAMPLE, "--page", "page.pdf"], "must end in .html"),
+        (["bench", "--compare", "a.json", "b.json"], "a.json is no record"),
         (["export", "none.safetensors"], "none.safetensors does not exist"),
     ],
 )

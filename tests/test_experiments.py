@@ -58,3 +58,13 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
     experiments.page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "It &lt;works&gt;." in page and '"mine"' in page
+
+
+def test_page_sets_the_speed_of_recorded_models_beside_the_curves(tmp_path) -> None:
+    experiments.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for run, measured in experiments.speeds().items():
+        assert f"Speed: {run}" in page
+        for speed in measured:
+            assert f"<td>{speed.name}</td><td>{speed.fps:.1f}</td>" in page
+    assert experiments.speeds()

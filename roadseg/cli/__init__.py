@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from roadseg import __version__
+from roadseg.cli.bench import bench
 from roadseg.cli.compile import compile_
 from roadseg.cli.data import app as data_app
 from roadseg.cli.doctor import doctor
@@ -34,6 +35,7 @@ app.command(epilog="Example: roadseg infer drive.mp4 --out overlay.mp4 --side-by
 app.command(epilog="Example: roadseg live rtsp://camera.local/street --out street.mp4")(live)
 app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epochs 60")(train)
 app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
+app.command(epilog="Example: roadseg bench drive.mp4 --json run.json --page run.html")(bench)
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: roadseg export runs/first/best.safetensors --out mine.onnx")(export)
 app.command(epilog="Example: roadseg doctor")(doctor)

@@ -1,0 +1,221 @@
+"""`roadseg bench`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roadseg.config import BenchConfig
+from roadseg.errors import BenchError, ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
+"""The sample clip, where this is a checkout."""
+LEAST_IDLE = 0.1
+"""Share of the cores that other processes may take without a warning."""
+
+
+def bench(
+    clip: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CLIP", help="Film to measure on.", show_default="the sample, in a checkout"
+        ),
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Model file, the reference first; may be repeated.",
+            show_default="those that come along",
+        ),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Runtime; may be repeated.", show_default="all there are"
+        ),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WxH",
+            help="Network input; may be repeated.",
+            show_default="by the film's aspect ratio",
+        ),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N", help="Frames a call of the model alone; may be repeated.", show_default="1"
+        ),
+    ] = None,
+    peer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.xml",
+            help="Also measure OpenVINO's road-segmentation-adas-0001.",
+            show_default="none",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FPS", help="The camera's rate in live mode.", show_default="the film's"
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Times that everything is measured, in turns.")
+    ] = BenchConfig.rounds,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How much of the film to label.")
+    ] = BenchConfig.film_s or 0.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A look in some 20 seconds; too short for claims.")
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="OLD.json NEW.json",
+            help="Measure nothing; tell which figures of two runs differ.",
+            show_default="none",
+        ),
+    ] = None,
+    to_json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE.json", help="Also write all samples.", show_default="none"
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Also write a page.", show_default="none"),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
+) -> None:
+    """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
+    from rich.console import Console
+
+    from roadseg.files import check_new
+    from roadseg.imaging import parse_size
+
+    console = Console()
+    if compare:
+        before, after = map(_read, compare)
+        _show_changes(before, after, console)
+        return
+    for flag, path, suffix in (("--json", to_json, ".json"), ("--page", page, ".html")):
+        if path:
+            check_new(path, flag, (suffix,), overwrite=overwrite)
+    config = BenchConfig(
+        film=clip or _sample(),
+        weights=tuple(weights or ()),
+        backends=tuple(backend or ()),
+        sizes_hw=tuple(map(parse_size, size or ())),
+        batches=tuple(batch or (1,)),
+        peer=peer,
+        rate=rate,
+        rounds=rounds,
+        film_s=seconds,
+    )
+    record = _measure(config.shortened() if quick else config)
+    _save(record, to_json, page)
+    _show(record, console)
+
+
+def _sample() -> Path:
+    if not SAMPLE.is_file():
+        raise ConfigError(
+            "there is no CLIP, and no sample beside an installed roadseg; name a film"
+        )
+    return SAMPLE
+
+
+def _measure(config: BenchConfig) -> dict[str, Any]:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from roadseg.bench import bench as measure
+    from roadseg.cli.tables import quiet_elsewhere
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, **quiet_elsewhere()) as progress:
+        task = progress.add_task("looking at the film", total=None)
+        return measure(config, lambda step: progress.update(task, description=step))
+
+
+def _save(record: dict[str, Any], to_json: Path | None, page: Path | None) -> None:
+    from roadseg.files import replacing
+    from roadseg.report_bench import bench_page
+
+    if to_json:
+        with replacing(to_json) as temporary:
+            temporary.write_text(json.dumps(record) + "\n")
+    if page:
+        with replacing(page) as temporary:
+            temporary.write_text(bench_page(record))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record that `--json` wrote.
+
+    Raises:
+        BenchError: It is none, or of another version.
+    """
+    from roadseg.figures import RECORD_FORMAT
+
+    try:
+        record = json.loads(path.read_text())
+        found = record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"{path} is no record of roadseg bench ({error}); give files that --json wrote"
+        ) from error
+    if found != RECORD_FORMAT:
+        raise BenchError(
+            f"{path} has format {found}; this roadseg reads format {RECORD_FORMAT}; measure anew"
+        )
+    return dict(record)
+
+
+def _show(record: dict[str, Any], console: "Console") -> None:
+    from roadseg.cli import bench_tables
+    from roadseg.figures import has_energy, others_share
+
+    film = record["film"]
+    console.print(
+        f"{film['name']}, {film['size_hw'][1]}x{film['size_hw'][0]}, on {record['machine']['cpu']} "
+        f"with {record['machine']['cores']} cores; reference {record['reference']}; rounds "
+        f"{len(record['rounds'])}; medians over rounds",
+        highlight=False,
+    )
+    for table in bench_tables.tables(record):
+        console.print(table)
+    for name, check in record["checks"].items():
+        if "error" in check:
+            console.print(f"not measured: {name}: {check['error']}", highlight=False)
+    for name, result in record["rounds"][0]["results"].items():
+        if "error" in result:
+            console.print(f"not measured: {name}: {result['error']}", highlight=False)
+    if not has_energy(record):
+        console.print("energy: not available on this machine")
+    others = others_share(record)
+    if others is not None and others > LEAST_IDLE:
+        typer.echo(
+            f"roadseg: warning: other processes took {others:.0%} of the cores; what depends on "
+            "free cores, such as the pipeline's efficiency, was not to be had",
+            err=True,
+        )
+
+
+def _show_changes(before: dict[str, Any], after: dict[str, Any], console: "Console") -> None:
+    from roadseg.cli import bench_tables
+    from roadseg.figures import changes, differences
+
+    for difference in differences(before, after):
+        console.print(difference, highlight=False)
+    console.print(bench_tables.change_table(changes(before, after)))

@@ -1,0 +1,168 @@
+"""Tables that `roadseg bench` prints: medians over the rounds, in 80 columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from roadseg.figures import (
+    Change,
+    Round,
+    Score,
+    ceilings,
+    has_energy,
+    rounds_of,
+    scores_of,
+    spread,
+)
+from roadseg.measure import Interval
+
+STYLES = {"met": "green", "not met": "red", "better": "green", "worse": "red"}
+"""Colour of a verdict, by how it begins."""
+MODEL_COLUMNS = (
+    ("fps", "fps"),
+    ("p50", "p50\nms"),
+    ("p90", "p90\nms"),
+    ("p95", "p95\nms"),
+    ("p99", "p99\nms"),
+    ("open", "open\nms"),
+    ("first_call", "first\nms"),
+    ("cpu", "CPU\nms"),
+    ("peak_mb", "peak\nMB"),
+)
+FILM_COLUMNS = (
+    ("fps", "fps"),
+    ("whole_fps", "with\nstart"),
+    ("first_frame", "first\ns"),
+    ("p50", "p50\nms"),
+    ("p95", "p95\nms"),
+    ("cpu", "CPU\nms"),
+    ("model_cpu", "model\nms"),
+    ("outside_cpu", "else\nms"),
+    ("peak_mb", "peak\nMB"),
+)
+STAGE_COLUMNS = (("fps", "fps"), ("cpu", "CPU ms"), ("peak_mb", "memory MB"))
+ENERGY_COLUMNS = (("joules", "J a frame"),)
+STAGES = ("decode", "segment", "overlay", "encode")
+LIVE_COLUMNS = (
+    ("fps", "fps"),
+    ("p50", "age p50\nms"),
+    ("p95", "age p95\nms"),
+    ("p99", "age p99\nms"),
+    ("dropped", "dropped"),
+)
+
+
+def tables(record: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield all tables of a run, the targets last, where they stay in view."""
+    rounds = rounds_of(record)
+    by_job = {
+        job: [name for name, told in record["contenders"].items() if told["job"] == job]
+        for job in ("model", "plain", "peer", "film", "loop", "live")
+    }
+    models = [*by_job["model"], *by_job["plain"], *by_job["peer"]]
+    yield figure_table("The model alone, a call", rounds, models, MODEL_COLUMNS)
+    films = [*by_job["loop"], *by_job["film"]]
+    yield figure_table("Film to film, a frame once warm", rounds, films, FILM_COLUMNS)
+    yield stage_table(rounds)
+    yield figure_table("Live: newest frame first", rounds, by_job["live"], LIVE_COLUMNS)
+    yield ceiling_table(record)
+    if has_energy(record):
+        yield figure_table("Energy", rounds, films, ENERGY_COLUMNS)
+    yield target_table(scores_of(record))
+
+
+def figure_table(
+    title: str,
+    rounds: Sequence[Round],
+    contenders: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+) -> Table:
+    """Return figures of contenders, a row each."""
+    table = _table(title, "", *(heading for _, heading in columns))
+    for contender in contenders:
+        cells = [_cell(rounds, contender, figure) for figure, _ in columns]
+        table.add_row(contender, *cells)
+    return table
+
+
+def stage_table(rounds: Sequence[Round]) -> Table:
+    """Return what each stage does when it runs alone; the model's share of one stage is in it."""
+    table = _table("Each stage alone, a frame", "", *(heading for _, heading in STAGE_COLUMNS))
+    for stage in STAGES:
+        cells = [_cell(rounds, "stages", f"{stage} {figure}") for figure, _ in STAGE_COLUMNS]
+        table.add_row(stage, *cells)
+        if stage == "segment":
+            table.add_row("  of it the model", "", _cell(rounds, "stages", "model cpu"), "")
+    return table
+
+
+def ceiling_table(record: Mapping[str, Any]) -> Table:
+    """Return what bounds pipeline and models, and how near they come."""
+    table = _table("Ceilings", "", "fps", "reached", "by")
+    table.columns[3].justify = "left"
+    for ceiling in ceilings(record):
+        limit, reached = ceiling.limit_fps.median, ceiling.reached.median
+        table.add_row(ceiling.name, f"{limit:.1f}", f"{reached:.0%}", ceiling.by)
+    return table
+
+
+def target_table(scores: Sequence[Score]) -> Table:
+    """Return the targets and whether they are met."""
+    table = _table("Targets (ratios within a round: median, 95 % interval)", "target", "wanted")
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("", min_width=7)
+    for score in scores:
+        goal = score.goal
+        sign = "≥" if goal.at_least else "≤"
+        wanted = f"{sign} {goal.limit:.2f}{goal.unit}"
+        measured = "" if score.interval is None else interval(score.interval, goal.unit)
+        table.add_row(goal.name, wanted, measured, score.verdict, style=_style(score.verdict))
+    return table
+
+
+def change_table(changes: Sequence[Change]) -> Table:
+    """Return what changed from one run to another."""
+    table = _table("Change, after over before", "", "before", "after")
+    table.add_column("ratio (95 %)", justify="right", no_wrap=True)
+    table.add_column("p", justify="right")
+    table.add_column("")
+    for change in changes:
+        table.add_row(
+            change.name,
+            f"{change.before:.4g}",
+            f"{change.after:.4g}",
+            interval(change.ratio),
+            f"{change.p:.3f}",
+            change.verdict,
+            style=_style(change.verdict),
+        )
+    return table
+
+
+def interval(found: Interval, unit: str = "") -> str:
+    """Return a median and where it lies."""
+    return f"{found.median:.2f}{unit} ({found.low:.2f}..{found.high:.2f})"
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    first, *others = headings
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _cell(rounds: Sequence[Round], contender: str, figure: str) -> str:
+    found = spread(rounds, contender, figure)
+    if found is None:
+        return "n/a"
+    if figure == "dropped":
+        return f"{found.median:.0%}"
+    return f"{found.median:.1f}" if found.median < 1000 else f"{found.median:.0f}"
+
+
+def _style(verdict: str) -> str | None:
+    return STYLES.get(verdict.partition(",")[0])

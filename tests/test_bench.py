@@ -1,0 +1,253 @@
+"""A short run of measurements for real: its record hangs together. No test asks how fast it was."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from browser import CHROMIUM, browser
+from conftest import CHECKPOINT, ROOT, SAMPLE, WEIGHTS
+
+from roadseg import contender
+from roadseg.backends import open_backend
+from roadseg.bench import Bed, Contender
+from roadseg.checkpoint import load_model
+from roadseg.config import BenchConfig
+from roadseg.errors import BenchError
+from roadseg.figures import GOALS, ceilings, rounds_of, scores_of
+from roadseg.meters import ModelMeter
+from roadseg.models import Segmenter
+from roadseg.report_bench import bench_page
+from roadseg.roofline import work_of
+
+PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
+SIZE_HW = (64, 96)
+
+
+def roadseg_bench(*args: object, cwd: Path, columns: int = 80) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "roadseg", "bench", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short run's record, page and words in it."""
+    desk = tmp_path_factory.mktemp("bench")
+    files = ("--json", "run.json", "--page", "run.html")
+    done = roadseg_bench(SAMPLE, "--quick", "--size", "96x64", *files, cwd=desk)
+    assert done.returncode == 0, done.stderr
+    (desk / "words.txt").write_text(done.stdout)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def record(desk) -> dict[str, Any]:
+    return json.loads((desk / "run.json").read_text())
+
+
+def test_every_contender_is_in_every_round_and_what_it_did_adds_up(record) -> None:
+    first, second = (measured["results"] for measured in record["rounds"])
+    assert set(first) == set(record["contenders"]) == set(second) | {"live"}
+    for results in (first, second):
+        for name in ("plain loop", "roadseg"):
+            run = results[name]
+            assert run["frames"] == len(run["frames_at_s"]) == len(run["model_calls_s"]) == 25
+            assert all(a < b for a, b in pairwise([*run["frames_at_s"], run["wall_s"]]))
+            assert all(a <= b for a, b in pairwise([*run["cpu_at_s"], run["cpu_s"]]))
+        film = results["roadseg"]
+        assert film["network_hw"] == list(SIZE_HW)
+        threads_s = sum(stage["cpu_s"] for stage in film["stages"])
+        assert 0 < threads_s <= film["cpu_s"]  # libraries have threads beside the stages'
+        assert results["first frame"]["frames"] == 1
+
+
+def test_figures_obey_the_arithmetic_of_cores(record) -> None:
+    cores = record["machine"]["cores"]
+    for measured in rounds_of(record):
+        for name in ("plain loop", "roadseg"):
+            figures = measured[name]
+            assert figures["efficiency"] <= 1.05  # nobody has more CPU seconds than there are
+            assert figures["bound_fps"] * figures["cpu"] == pytest.approx(1000 * cores)
+            assert 0 < figures["model_cpu"] < figures["cpu"]
+        alone = measured["stages"]
+        assert alone["slowest_fps"] == min(
+            alone[f"{stage} fps"] for stage in ("decode", "segment", "overlay", "encode")
+        )
+    assert all(score.interval is not None for score in scores_of(record))
+    assert {"CPU time and cores", "slowest stage alone"} <= {c.name for c in ceilings(record)}
+
+
+def test_outputs_were_verified_and_the_input_is_named(record) -> None:
+    assert {check["equal_share"] for check in record["checks"].values()} == {1.0}
+    assert record["film"]["sha256"] == hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
+
+
+def test_record_tells_nothing_of_this_machines_folders(desk) -> None:
+    text = (desk / "run.json").read_text()
+    assert str(ROOT) not in text and "/tmp" not in text
+
+
+def test_words_hold_the_target_table_within_80_columns(desk) -> None:
+    words = (desk / "words.txt").read_text()
+    assert max(map(len, words.splitlines())) <= 80
+    for word in ("wanted", "met", "Ceilings", "Each stage alone", "Live", "plain loop"):
+        assert word in words
+    assert sum(
+        line.lstrip().startswith(("≥", "≤")) or " ≥ " in line or " ≤ " in line
+        for line in words.splitlines()
+    ) == len(GOALS)
+
+
+def test_page_needs_no_network_and_has_every_target(desk, record) -> None:
+    page = (desk / "run.html").read_text()
+    assert page == bench_page(record)
+    for goal in GOALS:
+        assert goal.name in page.replace("&#x27;", "'")
+    assert "<script src" not in page and "<link" not in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_page_draws_without_error_light_and_dark_wide_and_narrow(desk, tmp_path) -> None:
+    with browser(tmp_path) as tab:
+        for width, scheme in ((1300, "light"), (390, "dark")):
+            tab.open((desk / "run.html").as_uri(), (width, 900), scheme)
+            tab.wait_for("document.querySelectorAll('.figure .main-svg').length >= 8")
+            assert tab.run("document.documentElement.scrollWidth") <= width
+            ink = tab.run("getComputedStyle(document.body).getPropertyValue('--ink')")
+            assert tab.run("document.getElementById('figure-0').layout.font.color") == ink
+        assert tab.errors == []
+
+
+def test_a_short_run_compared_with_itself_shows_no_difference_for_sure(desk) -> None:
+    done = roadseg_bench("--compare", "run.json", "run.json", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    assert "too few rounds" in done.stdout
+    assert "better" not in done.stdout and "worse" not in done.stdout
+
+
+def test_record_of_another_version_is_refused(desk, tmp_path) -> None:
+    (tmp_path / "new.json").write_text('{"format": 99}')
+    done = roadseg_bench("--compare", desk / "run.json", "new.json", cwd=tmp_path)
+    assert done.returncode == 1 and "new.json has format 99" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Bed:
+    config = BenchConfig(film=SAMPLE, weights=(WEIGHTS,), sizes_hw=(SIZE_HW,), film_s=0.4)
+    return Bed(config, tmp_path_factory.mktemp("bed"), lambda _: None)
+
+
+def settings(bed: Bed) -> dict[str, Any]:
+    files = {"inputs": bed.inputs(SIZE_HW), "answers": bed.answers(SIZE_HW)}
+    return {"weights": str(WEIGHTS), "backend": "onnxruntime", **files}
+
+
+def test_reference_is_what_the_backend_says(bed) -> None:
+    with contextlib.closing(open_backend(WEIGHTS)) as model:
+        expected = model.segment(np.load(bed.inputs(SIZE_HW)))
+    assert (np.load(bed.answers(SIZE_HW)) == expected).mean() > 0.999  # a batch rounds otherwise
+
+
+def test_contender_that_decides_otherwise_is_refused(bed, tmp_path) -> None:
+    wrong = tmp_path / "wrong.npy"
+    np.save(wrong, np.full_like(np.load(bed.answers(SIZE_HW)), 7))
+    told = settings(bed) | {"answers": str(wrong)}
+    check = bed.verify(Contender(name="m", job="model", settings=told))
+    assert "it was not timed" in check["error"]
+    assert "error" not in bed.verify(Contender(name="m", job="model", settings=settings(bed)))
+
+
+def test_mistake_comes_back_as_an_error_and_a_bug_with_its_last_words(bed) -> None:
+    told = {"weights": "none.onnx", "backend": "auto", **settings(bed)} | {"weights": "none.onnx"}
+    result = bed.run("model", told | {"batch": 1, "seconds": 0.1})
+    assert result["kind"] == "ModelFileError" and "none.onnx does not exist" in result["error"]
+    with pytest.raises(BenchError, match=r"broke down with exit code 1(.|\n)*TypeError"):
+        bed.run("model", {"nonsense": 1})
+
+
+@pytest.mark.skipif(not PEER.is_file(), reason="the peer's model is not there")
+def test_peer_sees_the_road_where_roadseg_does(bed, tmp_path) -> None:
+    pytest.importorskip("openvino")
+    frames = np.load(bed.inputs(SIZE_HW))
+    large = np.stack([np.kron(f, np.ones((8, 8, 1), np.uint8)) for f in frames])[:, :, :768]
+    padded = np.pad(large, ((0, 0), (0, 0), (64, 64), (0, 0)), mode="edge")
+    np.save(tmp_path / "frames.npy", padded)
+    told = {"weights": str(PEER), "inputs": str(tmp_path / "frames.npy")}
+    check = bed.verify(
+        Contender(name="p", job="peer", settings={**told, "answers": bed.answers(SIZE_HW)})
+    )
+    assert check["equal_share"] > 0.8
+
+
+def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
+    loop = contender._plain_loop()
+    model, palette = loop.open_model(str(WEIGHTS))
+    steps: list[str] = []
+    out = tmp_path / "loop.mp4"
+    loop.label(str(SAMPLE), str(out), model, palette, (96, 64), limit=3, on_step=steps.append)
+    assert steps == ["read", "resize", "model", "blend", "encode"] * 3
+    with av.open(out) as film:
+        (stream,) = film.streams.video
+        assert (stream.width, stream.height, stream.average_rate) == (960, 540, 25)
+        assert len(list(film.decode(stream))) == 3
+
+
+def test_film_plays_at_the_cameras_rate(tmp_path) -> None:
+    contender.retime(SAMPLE, tmp_path / "fast.mkv", factor=2)
+    times = []
+    for path in (SAMPLE, tmp_path / "fast.mkv"):
+        with av.open(path) as film:
+            times.append([frame.time for frame in film.decode(video=0)])
+    slow, fast = times
+    assert len(fast) == len(slow)
+    assert fast == pytest.approx([time_s / 2 for time_s in slow], abs=0.001)  # Matroska's unit
+
+
+def test_meter_counts_the_runtimes_threads_with_the_caller() -> None:
+    meter = ModelMeter()
+    model = meter.open(lambda: open_backend(WEIGHTS))
+    frames = np.zeros((1, 128, 192, 3), np.uint8)
+    for _ in range(12):
+        meter.call(model.segment, frames)
+    meter.note_pool()
+    model.close()
+    result = meter.result()
+    assert len(result["model_calls_s"]) == 12
+    caller_s = sum(meter._caller_cpu_s[3:]) / 9
+    if Path("/proc/self").exists():
+        assert result["model_cpu_s_a_frame"] >= caller_s * 0.999  # rounded to a microsecond
+
+
+def test_operations_are_those_that_pytorch_would_count() -> None:
+    network, _ = load_model(CHECKPOINT)
+    counted = 0
+
+    def count(module: torch.nn.Conv2d, _inputs: Any, output: torch.Tensor) -> None:
+        nonlocal counted
+        counted += 2 * output.numel() * module.weight[0].numel()
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        Segmenter(network)(torch.zeros(1, *SIZE_HW, 3, dtype=torch.uint8))
+    work = work_of(WEIGHTS, (1, *SIZE_HW, 3))
+    assert work.flops == counted
+    weights_bytes = sum(4 * p.numel() for p in network.parameters() if p.ndim > 1)
+    assert work.moved_bytes > weights_bytes
+    assert work.limit_s(1e9, 1e12) == pytest.approx(work.flops / 1e9)
