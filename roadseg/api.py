@@ -20,8 +20,9 @@ from roadseg.config import ModelConfig, OverlayConfig, default_weights
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement
-from roadseg.infer import QUEUE_DEPTH, input_size
+from roadseg.infer import QUEUE_DEPTH
 from roadseg.infer import segment as segment_stage
+from roadseg.label import input_size
 from roadseg.overlay import overlay_for
 from roadseg.picture import Picture
 from roadseg.stages import Pipeline
