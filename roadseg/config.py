@@ -289,7 +289,7 @@ class ModelConfig:
     """Network input; None chooses by the model and the film's aspect ratio."""
     palette: str = "camvid"
     """Colours of the classes, a key of `PALETTES`."""
-    steady: float = 0.0
+    steady: float = 0.6
     """Weight of the past in a film's labels after a fifteenth of a second; 0 has no past."""
     every: int = 1
     """Frames of a film from one that the network looks at to the next."""

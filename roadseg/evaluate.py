@@ -103,6 +103,8 @@ def evaluate_split_as_film(
     fps: Fraction,
     config: ModelConfig,
     on_frame: Callable[[int], None] = lambda _done: None,
+    *,
+    can_wait: bool = True,
 ) -> FilmScores:
     """Label a split's pictures as the films that they are frames of, and count.
 
@@ -114,6 +116,7 @@ def evaluate_split_as_film(
         fps: Pictures a second.
         config: How films are labelled; which model, does not count.
         on_frame: Called with the number of frames done.
+        can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
 
     Raises:
         DatasetError: The model's classes are not the data set's.
@@ -125,7 +128,7 @@ def evaluate_split_as_film(
             Frame(Picture.from_rgb(part[index][0]), index, 1 / fps) for index in range(len(part))
         )
         film.begin()
-        for item in label(frames, backend, config, can_wait=True):
+        for item in label(frames, backend, config, can_wait=can_wait):
             film.add(item, part[item.frame.pts][1])
     return film.result()
 

@@ -31,6 +31,8 @@ MOST_CREDIT = 2.0
 """Frames' time that can be saved up."""
 MOST_ADVANCE = 2.0
 """Frames' time that an urgent look may take in advance."""
+SLACK = 0.1
+"""Share of a frame's time that a frame may be late by, as the world is never quite on time."""
 
 
 class Chooser(Protocol):
@@ -89,7 +91,7 @@ class InTime:
         if self._credit_s < -MOST_ADVANCE * frame_s:
             return False
         wanted = need()
-        early = min(max(wanted / USUAL_NEED - 1, 0.0), MOST_ADVANCE)
+        early = min(max(wanted / USUAL_NEED - 1, SLACK), MOST_ADVANCE)
         return wanted > STILL_NEED and self._credit_s >= -early * frame_s
 
     def _settle(self, frame_s: float) -> None:

@@ -197,7 +197,7 @@ class _Labeller:
         small = cv2.resize(class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
         self._key = _Key(frame, luma, class_map, np.asarray(small, np.uint8))
         self._between = []
-        return SegmentedFrame(frame, class_map, self._spec)
+        return SegmentedFrame(frame, class_map.copy(), self._spec)  # it is the reader's from now on
 
     def _moved(self, between: _Between) -> SegmentedFrame:
         """Label a frame by the key frame before it."""

@@ -67,17 +67,22 @@ class Motion:
 
 def compose(flow: Flow, further: Flow) -> Flow:
     """Return the flow that leads along `flow`, and from where that arrives along `further`."""
-    return np.asarray(flow + _fetch(further, flow, cv2.INTER_LINEAR), np.float32)
+    return np.asarray(flow + fetch(further, flow, cv2.INTER_LINEAR), np.float32)
 
 
 def residual(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
     """Return how much flow leaves unexplained, (h, w) in grey levels; `UNSEEN` beyond the edge."""
-    difference = cv2.absdiff(later, _fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
-    height, width = later.shape
-    x, y = _positions(flow)
-    beyond = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-    difference[beyond] = UNSEEN
+    difference = cv2.absdiff(later, fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
+    difference[leads_out(flow)] = UNSEEN
     return difference
+
+
+def leads_out(flow: Flow) -> NDArray[np.bool_]:
+    """Return where (h, w) flow leads beyond the edge of the earlier picture."""
+    height, width = flow.shape[:2]
+    x, y = _positions(flow)
+    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+    return np.asarray(outside, np.bool_)
 
 
 def is_cut(later: Luma, unexplained: NDArray[np.float32]) -> bool:
@@ -98,7 +103,7 @@ def contrast(luma: Luma) -> float:
 
 def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
     """Return an earlier frame's class map (H, W) where things are in the later frame."""
-    return np.asarray(_fetch(class_map, scaled(flow, class_map.shape), cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(fetch(class_map, scaled(flow, class_map.shape), cv2.INTER_NEAREST), np.uint8)
 
 
 def move_planes(planes: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
@@ -120,7 +125,7 @@ def scaled(flow: Flow, size_hw: tuple[int, ...]) -> Flow:
     return np.asarray(resized, np.float32)
 
 
-def _fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
+def fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
     """Return what lies where flow leads, from an array of its size; beyond the edge, the edge."""
     x, y = _positions(flow)
     return np.asarray(cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -175,6 +175,51 @@ def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
         figures.append(_class_bars(of_class, scores, "IoU (%)"))
     facts = "; ".join(f"{name}: {film_headline(film)}" for name, film in measured.items())
     return _page(figures, title, facts)
+
+
+def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Return speed against accuracy and steadiness, a curve for each runtime, as HTML.
+
+    Args:
+        measured: "backends": by name, the figures of each way of labelling a film.
+        timed: "fps": by name, the samples of each way; "plain_loop_fps"; "machine"; "film".
+    """
+    panels = (
+        ("mIoU of the film (%)", lambda figures: figures["miou"]),
+        ("IoU of pedestrians (%)", lambda figures: figures["iou"]["pedestrian"]),
+        ("Consistency along the motion (%)", lambda figures: figures["consistency"]),
+        ("Pixels that flip along the motion (%)", lambda figures: figures["flip_rate"]),
+    )
+    figures = [_against_speed(measured, timed, *panel) for panel in panels]
+    facts = f"Accuracy: CamVid's val at {measured['rate']:g} Hz. Speed: {timed['film']} from file "
+    loop = timed["plain_loop_fps"]
+    facts += f"to file, median of {len(loop) or 'some'} rounds, on {timed['machine']}"
+    facts += f"; the plain loop labels {np.median(loop):.1f} a second." if loop else "."
+    return _page(figures, "Steady labels and key frames", facts)
+
+
+def _against_speed(
+    measured: Mapping[str, Any],
+    timed: Mapping[str, Any],
+    title: str,
+    figure_of: Callable[[Mapping[str, Any]], float],
+) -> go.Figure:
+    """Draw one figure of every way by its speed."""
+    figure = go.Figure()
+    for backend, ways in measured["backends"].items():
+        fps = timed["fps"].get(backend, {})
+        drawn = [way for way in ways if way in fps]
+        figure.add_scatter(
+            x=[float(np.median(fps[way])) for way in drawn],
+            y=[_scaled(figure_of(ways[way]), 100) for way in drawn],
+            text=drawn,
+            name=backend,
+            mode="lines+markers+text",
+            textposition="top center",
+            cliponaxis=False,
+        )
+    figure.update_xaxes(title_text="frames a second")
+    return figure.update_layout(title=title, **LAYOUT)
 
 
 def film_headline(film: FilmScores) -> str:

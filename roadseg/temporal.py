@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.metrics import Scores, confusion_matrix
-
-LEAST_VISIBLE = 0.5
-"""With less of a frame to be found in the one before, the two are of different scenes."""
+from roadseg.motion import Flow, Luma, fetch, is_cut, leads_out, residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +135,10 @@ class TemporalMeter:
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self._names = class_names
-        self._luma: NDArray[np.uint8] | None = None
+        self._luma: Luma | None = None
         self._maps: list[NDArray[np.uint8]] = []
 
-    def add(self, luma: NDArray[np.uint8], class_map: NDArray[np.uint8]) -> TemporalScores:
+    def add(self, luma: Luma, class_map: NDArray[np.uint8]) -> TemporalScores:
         """Return what a frame adds: nothing if it is the first of a scene.
 
         Args:
@@ -148,18 +146,16 @@ class TemporalMeter:
             class_map: (H, W) ids.
         """
         before, self._luma = self._luma, luma.copy()  # a plane may be written to once it is out
-        count = len(self._names)
-        nothing = TemporalScores(class_names=self._names, moved=np.zeros((count, count), np.int64))
-        seen = None
-        if before is not None and before.shape == luma.shape:
-            flow, seen = _visible_motion(luma, before)
-        if seen is None or seen.mean() < LEAST_VISIBLE:
+        flow = None if before is None else _flow(luma, before)
+        if before is None or flow is None:
             self._maps = [class_map]
-            return nothing
-        moved = _remap(self._maps[-1], flow, cv2.INTER_NEAREST)
+            count = len(self._names)
+            return TemporalScores(class_names=self._names, moved=np.zeros((count, count), np.int64))
+        seen = _seen_before(luma, before, flow)
+        moved = fetch(self._maps[-1], flow, cv2.INTER_NEAREST)
         scores = TemporalScores(
             class_names=self._names,
-            moved=confusion_matrix(moved[seen], class_map[seen], count),
+            moved=confusion_matrix(moved[seen], class_map[seen], len(self._names)),
             flickers=self._flickers(class_map),
             watched=class_map.size if len(self._maps) > 1 else 0,
         )
@@ -174,25 +170,27 @@ class TemporalMeter:
         return int(((before == class_map) & (middle != class_map)).sum())
 
 
-def _visible_motion(
-    later: NDArray[np.uint8], earlier: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the flow back (H, W, 2), and where the earlier frame shows what the later one does.
+def _flow(later: Luma, earlier: Luma) -> Flow | None:
+    """Return the flow (H, W, 2) from a frame back to the one before, or None across a cut."""
+    if later.shape != earlier.shape:
+        return None
+    flow = _farneback(later, earlier)
+    return None if is_cut(later, residual(later, earlier, flow)) else flow
+
+
+def _seen_before(later: Luma, earlier: Luma, back: Flow) -> NDArray[np.bool_]:
+    """Return where (H, W) the earlier frame shows what the later one does.
 
     There the flow forth leads back to where it came from (Sundaram, Brox and Keutzer, ECCV 2010,
     equation 5).
     """
-    back, forth = _farneback(later, earlier), _farneback(earlier, later)
-    returned = back + _remap(forth, back, cv2.INTER_LINEAR)
-    lengths = (back**2).sum(axis=2) + ((returned - back) ** 2).sum(axis=2)
-    agrees = (returned**2).sum(axis=2) < 0.01 * lengths + 0.5
-    height, width = later.shape
-    x, y = _positions(back)
-    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    return back, agrees & inside
+    forth = fetch(_farneback(earlier, later), back, cv2.INTER_LINEAR)
+    lengths = (back**2).sum(axis=2) + (forth**2).sum(axis=2)
+    agrees = ((back + forth) ** 2).sum(axis=2) < 0.01 * lengths + 0.5
+    return np.asarray(agrees & ~leads_out(back), np.bool_)
 
 
-def _farneback(later: NDArray[np.uint8], earlier: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _farneback(later: Luma, earlier: Luma) -> Flow:
     """Return the flow from one picture back to another (Farneback, SCIA 2003)."""
     flow = cv2.calcOpticalFlowFarneback(
         later,
@@ -207,19 +205,6 @@ def _farneback(later: NDArray[np.uint8], earlier: NDArray[np.uint8]) -> NDArray[
         flags=0,
     )
     return np.asarray(flow, np.float32)
-
-
-def _remap(values: NDArray[Any], flow: NDArray[np.float32], interpolation: int) -> NDArray[Any]:
-    x, y = _positions(flow)
-    return np.asarray(cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
-
-
-def _positions(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the columns and rows (H, W) where flow leads."""
-    height, width = flow.shape[:2]
-    columns = np.arange(width, dtype=np.float32)
-    rows = np.arange(height, dtype=np.float32)
-    return flow[..., 0] + columns, flow[..., 1] + rows[:, None]
 
 
 def _finite(value: float) -> float | None:

@@ -100,7 +100,7 @@ sys.path.insert(0, sys.argv[1])
 BACKENDS["brightness"] = (".json", "brightness_backend", "")
 source, out, weights, masks = map(Path, sys.argv[2:])
 infer(InferConfig(source=source, out=out, weights=weights, masks=masks, crf=10, outline=False,
-    legend=False, resume=True))
+    legend=False, resume=True, steady=0))
 """
 
 

@@ -71,7 +71,7 @@ def evaluate(
     from rich.console import Console
 
     from roadseg.data.folder import FolderDataset
-    from roadseg.errors import OutputError
+    from roadseg.errors import ConfigError, OutputError
     from roadseg.files import replacing
     from roadseg.imaging import parse_size
     from roadseg.report import evaluation_page
@@ -84,6 +84,10 @@ def evaluate(
         config = ModelConfig(backend=backend, size_hw=size_hw, steady=steady, every=every)
         _evaluate_film(data, split, fps, models, config, page, as_json=as_json)
         return
+    if (steady, every) != (ModelConfig.steady, ModelConfig.every):
+        raise ConfigError(
+            "--steady and --every say how films are labelled; give --video too, or leave them out"
+        )
     dataset = FolderDataset.open(data, split)
     measured: dict[str, Evaluation] = {}
     pictures: dict[str, bytes] = {}

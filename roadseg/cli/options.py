@@ -29,7 +29,7 @@ Every = Annotated[
     int,
     typer.Option(
         metavar="N",
-        help="Let the network look at each Nth frame alone, and move labels along in between.",
+        help="Let the network look at every Nth frame only, and move labels along in between.",
     ),
 ]
 FpsTarget = Annotated[
