@@ -13,7 +13,9 @@ are in `benchmarks/steady/`; table and page are pure functions of them. What was
 """
 
 import importlib.util
+import io
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -95,7 +97,7 @@ def speed(
                     samples[name].setdefault(way, []).append(timed())
             if loop.is_file():
                 plain.append(_loop_fps(loop, out, round(seconds * 25)))
-    machine = f"{platform.machine()}, {platform.system()}, {_cores()} cores"
+    machine = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores"
     record = {"film": SAMPLE.name, "seconds": seconds, "machine": machine}
     _write("speed", {**record, "fps": samples, "plain_loop_fps": plain})
 
@@ -199,25 +201,30 @@ def _shrunk(luma: Luma, width: int) -> Luma:
 
 
 def _codec_flows(pictures: list[np.ndarray]) -> Iterator[Flow]:
-    """Yield the vectors that x264 has chosen, where they lead to the frame before; else zero."""
+    """Return an iterator over the vectors that x264 has chosen; only reading them takes time."""
     height, width = pictures[0].shape[:2]
-    with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "film.mp4"
-        with av.open(film, "w") as container:
-            stream = container.add_stream("libx264", 15, options={"preset": "veryfast", "bf": "0"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for picture in pictures:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-            container.mux(stream.encode())
-        with av.open(film) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.options = {"flags2": "+export_mvs"}
-            for number, frame in enumerate(container.decode(stream)):
-                if number:
-                    yield _vectors(frame, (height, width))
+    film = io.BytesIO()
+    with av.open(film, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", 15, options={"preset": "veryfast", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    film.seek(0)
+    return _read_vectors(film, (height, width))
+
+
+def _read_vectors(film: io.BytesIO, size_hw: tuple[int, int]) -> Iterator[Flow]:
+    with av.open(film) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"flags2": "+export_mvs"}
+        for number, frame in enumerate(container.decode(stream)):
+            if number:
+                yield _vectors(frame, size_hw)
 
 
 def _vectors(frame: av.VideoFrame, size_hw: tuple[int, int]) -> Flow:
+    """Return a frame's vectors as flow; zero where it has none, or one to another frame."""
     flow = np.zeros((*size_hw, 2), np.float32)
     vectors = frame.side_data.get("MOTION_VECTORS")
     for vector in vectors.to_ndarray() if vectors else ():
@@ -244,12 +251,6 @@ def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict
         "miou": Scores(class_names=names, confusion=counts).miou,
         "residual": float(np.mean(levels)),
     }
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
 
 
 def _write(name: str, record: Mapping[str, Any]) -> None:
