@@ -38,12 +38,13 @@ SLACK = 0.1
 class Chooser(Protocol):
     """Decides whether the network looks at a frame."""
 
-    def due(self, gap: int, interval_s: float, need: Callable[[], float]) -> bool:
+    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
         """Decide.
 
         Args:
             gap: Frames since the last one that the network looked at, this one included.
-            interval_s: Time of the source from the frame before to this one.
+            interval_s: Time that the source takes for a frame.
+            age_s: Time since the frame arrived, if its source is live; infinite if not.
             need: Returns this frame's need; only called where it matters.
         """
         ...
@@ -55,9 +56,9 @@ class EveryNth:
     def __init__(self, n: int) -> None:
         self._n = n
 
-    def due(self, gap: int, interval_s: float, need: Callable[[], float]) -> bool:
+    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
         """Decide by the count alone."""
-        del interval_s, need
+        del interval_s, age_s, need
         return gap >= self._n
 
 
@@ -82,10 +83,10 @@ class InTime:
         self._credit_s = 0.0
         self._last_s: float | None = None
 
-    def due(self, gap: int, interval_s: float, need: Callable[[], float]) -> bool:
+    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
         """Decide by the time that is left, and by the need."""
         frame_s = interval_s if self._interval_s is None else self._interval_s
-        self._settle(frame_s)
+        self._settle(frame_s, age_s)
         if gap >= MOST_BETWEEN:
             return True
         if self._credit_s < -MOST_ADVANCE * frame_s:
@@ -94,12 +95,16 @@ class InTime:
         early = min(max(wanted / USUAL_NEED - 1, SLACK), MOST_ADVANCE)
         return wanted > STILL_NEED and self._credit_s >= -early * frame_s
 
-    def _settle(self, frame_s: float) -> None:
-        """Add a frame's time to the credit and take off what has passed."""
+    def _settle(self, frame_s: float, age_s: float) -> None:
+        """Add a frame's time to the credit and take off what has passed.
+
+        Who has just received a frame has caught up, whatever was lost on the way.
+        """
         now_s = self._clock()
         if self._last_s is not None:
             credit_s = self._credit_s + frame_s - (now_s - self._last_s)
-            self._credit_s = min(max(credit_s, -MOST_BETWEEN * frame_s), MOST_CREDIT * frame_s)
+            least_s = max(-age_s, -MOST_BETWEEN * frame_s)
+            self._credit_s = min(max(credit_s, least_s), MOST_CREDIT * frame_s)
         self._last_s = now_s
 
 

@@ -6,6 +6,8 @@ moved: from the last key frame, and where the reader can wait, from the next one
 from the one that explains the picture better there. A cut lets go of all that was before it.
 """
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -177,6 +179,7 @@ class _Labeller:
         return self._chooser.due(
             len(self._between) + 1,
             interval_s,
+            time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             lambda: need_of(
                 luma,
                 passage.unexplained,

@@ -26,6 +26,8 @@ from roadseg.video.record import Recorder
 
 RATE_FRAMES = 30
 """Frames over which the frame rate is taken."""
+MOST_WAITING = 4
+"""Frames that may wait for a look to end, where labels are moved to them in a moment then."""
 AGE_FRAMES = 1000
 """Latest frames whose ages the summary is about."""
 
@@ -138,6 +140,7 @@ class LiveSession:
             depth=1,
             names=["capture", *stages],
             newest=not source.is_film or config.as_camera,
+            waiting=MOST_WAITING if config.realtime or config.fps_target else 1,
             stop=stop,
         )
 

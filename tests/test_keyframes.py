@@ -1,5 +1,7 @@
 """When the network looks: by the count, and by the time with a clock that the test turns."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ class Run:
             self.now_s = max(self.now_s, arrives_s)
             wanted = self._need if need is None else need
             gap = number - self.looks[-1]
-            if self._chooser.due(gap, FRAME_S, lambda wanted=wanted: wanted):
+            if self._chooser.due(gap, FRAME_S, math.inf, lambda wanted=wanted: wanted):
                 self.looks.append(number)
             self.now_s += self._costs[number != self.looks[-1]]
         return self
@@ -46,7 +48,11 @@ class Run:
 
 def test_every_nth_frame_is_looked_at() -> None:
     chooser = EveryNth(3)
-    assert [chooser.due(gap, 1.0, lambda: 1.0) for gap in (1, 2, 3)] == [False, False, True]
+    assert [chooser.due(gap, 1.0, math.inf, lambda: 1.0) for gap in (1, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_fast_machine_looks_at_every_frame() -> None:
@@ -59,6 +65,16 @@ def test_slow_machine_keeps_up_and_looks_as_often_as_it_can(look_s) -> None:
     assert run.late_s < look_s + FRAME_S
     possible = 200 * (FRAME_S - 0.005) / (look_s - 0.005)
     assert 0.7 * possible <= len(run.looks) <= possible + 2  # it waits for a frame to be there
+
+
+def test_lost_frames_are_forgiven_as_soon_as_a_frame_is_fresh() -> None:
+    now_s = 0.0
+    chooser = InTime(None, clock=lambda: now_s)
+    assert chooser.due(1, FRAME_S, 0.0, lambda: 0.1)
+    now_s = 3.0  # a stall: the source has dropped all frames but the newest
+    assert not chooser.due(1, FRAME_S, 0.03, lambda: 0.1)
+    now_s += 0.01
+    assert chooser.due(2, FRAME_S, 0.001, lambda: 0.1)
 
 
 def test_still_camera_is_hardly_looked_at() -> None:

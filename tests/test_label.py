@@ -157,7 +157,7 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
     asked = []
 
     class Asked:
-        def due(self, gap, interval_s, need):
+        def due(self, gap, interval_s, _age_s, need):
             asked.append((gap, interval_s, need()))
             return False
 
