@@ -8,6 +8,7 @@ they are what moved labels lose first.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from roadseg.config import MOST_BETWEEN, ModelConfig
 from roadseg.motion import UNSEEN, Luma, contrast
 
+LONGEST_S = 0.35
+"""Time of the film after which a near thing has moved too far to be followed."""
 SMALL_CLASSES = ("car", "pedestrian", "bicyclist")
 """Classes of things that move and can be small."""
 SMALL_WEIGHT = 8.0
@@ -35,31 +38,39 @@ SLACK = 0.1
 """Share of a frame's time that a frame may be late by, as the world is never quite on time."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What is known of a frame that the network might look at."""
+
+    gap: int
+    """Frames since the last one that the network looked at, this one included."""
+    elapsed_s: float
+    """Time of the film since that one."""
+    interval_s: float
+    """Time that the source takes for a frame."""
+    age_s: float
+    """Time since the frame arrived, if its source is live; infinite if not."""
+    need: Callable[[], float]
+    """Returns the frame's need; only called where it matters."""
+
+
 class Chooser(Protocol):
     """Decides whether the network looks at a frame."""
 
-    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
-        """Decide.
-
-        Args:
-            gap: Frames since the last one that the network looked at, this one included.
-            interval_s: Time that the source takes for a frame.
-            age_s: Time since the frame arrived, if its source is live; infinite if not.
-            need: Returns this frame's need; only called where it matters.
-        """
+    def due(self, situation: Situation) -> bool:
+        """Decide."""
         ...
 
 
 class EveryNth:
-    """Looks at every `n`th frame of a scene."""
+    """Looks at every `n`th frame of a scene, or sooner where frames are far apart in time."""
 
     def __init__(self, n: int) -> None:
         self._n = n
 
-    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
-        """Decide by the count alone."""
-        del interval_s, age_s, need
-        return gap >= self._n
+    def due(self, situation: Situation) -> bool:
+        """Decide by the count and the time of the film."""
+        return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
 
 
 class InTime:
@@ -83,15 +94,15 @@ class InTime:
         self._credit_s = 0.0
         self._last_s: float | None = None
 
-    def due(self, gap: int, interval_s: float, age_s: float, need: Callable[[], float]) -> bool:
+    def due(self, situation: Situation) -> bool:
         """Decide by the time that is left, and by the need."""
-        frame_s = interval_s if self._interval_s is None else self._interval_s
-        self._settle(frame_s, age_s)
-        if gap >= MOST_BETWEEN:
+        frame_s = situation.interval_s if self._interval_s is None else self._interval_s
+        self._settle(frame_s, situation.age_s)
+        if situation.gap >= MOST_BETWEEN:
             return True
         if self._credit_s < -MOST_ADVANCE * frame_s:
             return False
-        wanted = need()
+        wanted = situation.need()
         early = min(max(wanted / USUAL_NEED - 1, SLACK), MOST_ADVANCE)
         return wanted > STILL_NEED and self._credit_s >= -early * frame_s
 

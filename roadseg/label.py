@@ -20,7 +20,7 @@ from roadseg.backends import Backend
 from roadseg.config import ModelConfig, ModelSpec
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
-from roadseg.keyframes import chooser_for, need_of
+from roadseg.keyframes import Situation, chooser_for, need_of
 from roadseg.motion import (
     Luma,
     Motion,
@@ -175,18 +175,19 @@ class _Labeller:
         assert self._key is not None
         key, last = self._key, self._between[-1].frame if self._between else self._key.frame
         lost = frame.arrival.number - last.arrival.number if frame.arrival and last.arrival else 1
-        interval_s = (frame.time_s - last.time_s) / max(lost, 1)
-        return self._chooser.due(
-            len(self._between) + 1,
-            interval_s,
-            time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
-            lambda: need_of(
+        situation = Situation(
+            gap=len(self._between) + 1,
+            elapsed_s=passage.elapsed_s,
+            interval_s=(frame.time_s - last.time_s) / max(lost, 1),
+            age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
+            need=lambda: need_of(
                 luma,
                 passage.unexplained,
                 move_class_map(key.small_map, passage.flow),
                 self._spec.class_names,
             ),
         )
+        return self._chooser.due(situation)
 
     def _look(self, frame: Frame, luma: Luma, passage: Passage | None) -> SegmentedFrame:
         """Make a frame the key frame."""

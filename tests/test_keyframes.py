@@ -8,11 +8,20 @@ import pytest
 from roadseg.classes import CLASS_NAMES
 from roadseg.config import MOST_BETWEEN, ModelConfig
 from roadseg.errors import ConfigError
-from roadseg.keyframes import EveryNth, InTime, chooser_for, need_of
+from roadseg.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
 from roadseg.motion import UNSEEN
 
 NAMES = CLASS_NAMES[:11]
 FRAME_S = 0.04
+
+
+def at(
+    gap: int, need: float = 0.1, age_s: float = math.inf, elapsed_s: float | None = None
+) -> Situation:
+    elapsed_s = gap * FRAME_S if elapsed_s is None else elapsed_s
+    return Situation(
+        gap=gap, elapsed_s=elapsed_s, interval_s=FRAME_S, age_s=age_s, need=lambda: need
+    )
 
 
 class Run:
@@ -36,7 +45,7 @@ class Run:
             self.now_s = max(self.now_s, arrives_s)
             wanted = self._need if need is None else need
             gap = number - self.looks[-1]
-            if self._chooser.due(gap, FRAME_S, math.inf, lambda wanted=wanted: wanted):
+            if self._chooser.due(at(gap, need=wanted)):
                 self.looks.append(number)
             self.now_s += self._costs[number != self.looks[-1]]
         return self
@@ -48,11 +57,12 @@ class Run:
 
 def test_every_nth_frame_is_looked_at() -> None:
     chooser = EveryNth(3)
-    assert [chooser.due(gap, 1.0, math.inf, lambda: 1.0) for gap in (1, 2, 3)] == [
-        False,
-        False,
-        True,
-    ]
+    assert [chooser.due(at(gap)) for gap in (1, 2, 3)] == [False, False, True]
+
+
+def test_frames_far_apart_in_time_are_not_bridged() -> None:
+    chooser = EveryNth(4)
+    assert [chooser.due(at(gap, elapsed_s=gap / 5)) for gap in (1, 2)] == [False, True]
 
 
 def test_fast_machine_looks_at_every_frame() -> None:
@@ -70,11 +80,11 @@ def test_slow_machine_keeps_up_and_looks_as_often_as_it_can(look_s) -> None:
 def test_lost_frames_are_forgiven_as_soon_as_a_frame_is_fresh() -> None:
     now_s = 0.0
     chooser = InTime(None, clock=lambda: now_s)
-    assert chooser.due(1, FRAME_S, 0.0, lambda: 0.1)
+    assert chooser.due(at(1, age_s=0.0))
     now_s = 3.0  # a stall: the source has dropped all frames but the newest
-    assert not chooser.due(1, FRAME_S, 0.03, lambda: 0.1)
+    assert not chooser.due(at(1, age_s=0.03))
     now_s += 0.01
-    assert chooser.due(2, FRAME_S, 0.001, lambda: 0.1)
+    assert chooser.due(at(2, age_s=0.001))
 
 
 def test_still_camera_is_hardly_looked_at() -> None:

@@ -157,8 +157,8 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
     asked = []
 
     class Asked:
-        def due(self, gap, interval_s, _age_s, need):
-            asked.append((gap, interval_s, need()))
+        def due(self, situation):
+            asked.append((situation.gap, situation.interval_s, situation.need()))
             return False
 
     monkeypatch.setattr("roadseg.label.chooser_for", lambda _config: Asked())
