@@ -5,7 +5,7 @@ The same decoding, model and colours as `roadseg infer`, without the file that i
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -20,8 +20,9 @@ from roadseg.config import ModelConfig, OverlayConfig, default_weights
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement
-from roadseg.infer import QUEUE_DEPTH, input_size
+from roadseg.infer import QUEUE_DEPTH
 from roadseg.infer import segment as segment_stage
+from roadseg.label import input_size
 from roadseg.overlay import overlay_for
 from roadseg.picture import Picture
 from roadseg.stages import Pipeline
@@ -111,6 +112,8 @@ def stream(
     backend: str = ModelConfig.backend,
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
+    steady: float = ModelConfig.steady,
+    every: int = ModelConfig.every,
     start_s: float = 0.0,
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
@@ -127,6 +130,8 @@ def stream(
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
         palette: Colours of the classes: camvid or colorblind.
+        steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
+        every: Frames from one that the network looks at to the next; labels move along in between.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         image_fps: Images a second, where the film is a folder or pattern of them.
@@ -135,8 +140,10 @@ def stream(
         VideoError: The film cannot be read.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
+        ConfigError: A setting is out of its range.
     """
-    config = _model_config(weights, backend, size_hw, palette)
+    model = _model_config(weights, backend, size_hw, palette)
+    config = replace(model, steady=steady, every=every)
     info, log = probe(named(str(source)), Fraction(image_fps)), ReadLog()
     frames = decode(info, log, start_s, end_s)
     names = ["decode", "segment"]

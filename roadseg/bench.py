@@ -28,7 +28,7 @@ from roadseg.config import BenchConfig, ModelConfig, default_weights, shipped_mo
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.figures import RECORD_FORMAT
 from roadseg.imaging import Placement
-from roadseg.infer import input_size
+from roadseg.label import input_size
 from roadseg.measure import busy_s, core_count, machine_record, sha256_of
 from roadseg.video.source import ReadLog, decode, probe
 

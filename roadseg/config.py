@@ -19,6 +19,8 @@ T = TypeVar("T")
 MODEL_FORMAT = 1
 SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
+MOST_BETWEEN = 12
+"""Most frames of a film from one that the network looks at to the next."""
 WIDTHS = {("unet", 1): 64, ("unet-lite", 2): 48, ("unet-lite", 4): 48, ("deeplabv3plus", 4): 128}
 """Usual width, by architecture and output stride.
 
@@ -307,6 +309,14 @@ class ModelConfig:
     """Network input; None chooses by the model and the film's aspect ratio."""
     palette: str = "camvid"
     """Colours of the classes, a key of `PALETTES`."""
+    steady: float = 0.6
+    """Weight of the past in a film's labels after a fifteenth of a second; 0 has no past."""
+    every: int = 1
+    """Frames of a film from one that the network looks at to the next."""
+    fps_target: float | None = None
+    """Frames a second to reach by letting the network look at fewer of them."""
+    realtime: bool = False
+    """Reach the film's own rate that way."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -314,6 +324,27 @@ class ModelConfig:
             raise ConfigError(
                 f"--palette is {self.palette!r}; it must be one of: {', '.join(PALETTES)}"
             )
+        if not 0 <= self.steady < 1:
+            raise ConfigError(
+                f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"
+            )
+        if not 1 <= self.every <= MOST_BETWEEN:
+            raise ConfigError(f"--every is {self.every}; it must be from 1 to {MOST_BETWEEN}")
+        if self.fps_target is not None and not (
+            self.fps_target > 0 and math.isfinite(self.fps_target)
+        ):
+            raise ConfigError(f"--fps-target is {self.fps_target}; it must be above 0, such as 25")
+        ways = (self.every > 1, self.fps_target is not None, self.realtime)
+        if sum(ways) > 1:
+            raise ConfigError(
+                "--every, --fps-target and --realtime each say how often the network looks; "
+                "choose one"
+            )
+
+    @property
+    def goes_by_motion(self) -> bool:
+        """Whether labels follow the motion in a film, rather than each frame being a stranger."""
+        return bool(self.steady or self.every > 1 or self.fps_target or self.realtime)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,26 @@
-"""Measure a model on a labelled split, at the labels' own size, as a user would get it."""
+"""Measure a model: on a labelled split, picture by picture, or on a film, with its labels in time.
+
+Both give figures of what a user would get, at the pictures' own size.
+"""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends import Backend
+from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import DatasetError
+from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
+from roadseg.label import label
 from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.picture import Picture
+from roadseg.temporal import FilmMoment, FilmScores, TemporalMeter, TemporalScores
 
 Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A class map (H, W) and logits (C, H, W) at a picture's size."""
@@ -86,6 +95,106 @@ def evaluate(
         boundary_f1=_mean_of_present(np.stack(boundaries)),
     )
     return Evaluation(scores=scores, pictures=tuple(pictures))
+
+
+def evaluate_split_as_film(
+    backend: Backend,
+    dataset: FolderDataset,
+    fps: Fraction,
+    config: ModelConfig,
+    on_frame: Callable[[int], None] = lambda _done: None,
+    *,
+    can_wait: bool = True,
+) -> FilmScores:
+    """Label a split's pictures as the films that they are frames of, and count.
+
+    Each sequence is a film of its own, its pictures in the order of their names.
+
+    Args:
+        backend: Model to measure.
+        dataset: Labelled split.
+        fps: Pictures a second.
+        config: How films are labelled; which model, does not count.
+        on_frame: Called with the number of frames done.
+        can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
+
+    Raises:
+        DatasetError: The model's classes are not the data set's.
+    """
+    names = _common_classes(backend, dataset)
+    film = _FilmMeter(names, on_frame)
+    for part in dataset.by_sequence():
+        frames = (
+            Frame(Picture.from_rgb(part[index][0]), index, 1 / fps) for index in range(len(part))
+        )
+        film.begin()
+        for item in label(frames, backend, config, can_wait=can_wait):
+            film.add(item, part[item.frame.pts][1])
+    return film.result()
+
+
+def evaluate_film(
+    backend: Backend,
+    frames: Iterator[Frame],
+    config: ModelConfig,
+    on_frame: Callable[[int], None] = lambda _done: None,
+) -> FilmScores:
+    """Label a film that has no labels and measure how steady that is.
+
+    Args:
+        backend: Model to measure.
+        frames: The film.
+        config: How it is labelled; which model, does not count.
+        on_frame: Called with the number of frames done.
+    """
+    film = _FilmMeter(backend.spec.class_names, on_frame)
+    for item in label(frames, backend, config, can_wait=True):
+        film.add(item, None)
+    return film.result()
+
+
+class _FilmMeter:
+    """Counts what there is to measure in a film, frame by frame."""
+
+    def __init__(self, names: tuple[str, ...], on_frame: Callable[[int], None]) -> None:
+        self._names = names
+        self._on_frame = on_frame
+        nothing = np.zeros((len(names), len(names)), np.int64)
+        self._confusion = nothing.copy()
+        self._total = TemporalScores(class_names=names, moved=nothing)
+        self._moments: list[FilmMoment] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another film."""
+        self._meter = TemporalMeter(self._names)
+
+    def add(self, item: SegmentedFrame, target: NDArray[np.uint8] | None) -> None:
+        """Count a frame, with its labels if there are any."""
+        temporal = self._meter.add(item.frame.picture.planes[0], item.class_map)
+        counts = np.zeros_like(self._confusion)
+        if target is not None:
+            counts = confusion_matrix(target, item.class_map, len(self._names))
+        self._total += temporal
+        self._confusion += counts
+        self._moments.append(
+            FilmMoment(
+                time_s=item.frame.time_s,
+                by_network=item.by_network,
+                consistency=temporal.consistency,
+                flip_rate=temporal.flip_rate,
+                miou=Scores(class_names=self._names, confusion=counts).miou,
+            )
+        )
+        self._on_frame(len(self._moments))
+
+    def result(self) -> FilmScores:
+        """Return the figures of all frames."""
+        return FilmScores(
+            temporal=self._total,
+            scores=Scores(class_names=self._names, confusion=self._confusion),
+            moments=tuple(self._moments),
+        )
 
 
 def answer(

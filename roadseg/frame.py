@@ -54,3 +54,5 @@ class SegmentedFrame:
     """(H, W) ids, at the frame's size."""
     spec: ModelSpec
     """The model's classes and palette."""
+    by_network: bool = True
+    """Whether the network looked at this frame, or its labels were moved here from others."""

@@ -143,6 +143,49 @@ class Placement:
         )
         return np.stack(list(remapped)).astype(np.float32, copy=False)
 
+    def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the frame's class map from the network's logits (C, h, w) at any stride.
+
+        Each class is enlarged on its own and each pixel goes to the strongest. The grid is laid on
+        whole pixels of the frame, which moves an edge by less than one.
+        """
+        scale_y, scale_x = (f / c for f, c in zip(self.frame_hw, self.content_hw, strict=True))
+        size_wh = round(self.network_hw[1] * scale_x), round(self.network_hw[0] * scale_y)
+        top, left = round(self.top * scale_y), round(self.left * scale_x)
+        window = slice(top, top + self.frame_hw[0]), slice(left, left + self.frame_hw[1])
+        strongest = _enlarged(logits[0], size_wh)[window].copy()
+        result = np.zeros(self.frame_hw, np.uint8)
+        for class_id, of_class in enumerate(logits[1:], 1):
+            strength = _enlarged(of_class, size_wh)[window]
+            wins = cv2.compare(strength, strongest, cv2.CMP_GT)
+            cv2.max(strength, strongest, strongest)
+            cv2.copyTo(np.full_like(result, class_id), wins, result)
+        return result
+
+    def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.
+
+        The frame takes whole cells of the grid; beside it, its edge is repeated.
+        """
+        rows, columns = (
+            _cells(offset, content, network, grid)
+            for offset, content, network, grid in zip(
+                (self.top, self.left), self.content_hw, self.network_hw, grid_hw, strict=True
+            )
+        )
+        resized = cv2.resize(values, (columns[1], rows[1]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(
+            cv2.copyMakeBorder(
+                resized,
+                rows[0],
+                grid_hw[0] - sum(rows),
+                columns[0],
+                grid_hw[1] - sum(columns),
+                cv2.BORDER_REPLICATE,
+            ),
+            np.float32,
+        )
+
     @property
     def _window(self) -> tuple[slice, slice]:
         height, width = self.content_hw
@@ -175,6 +218,16 @@ def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> 
         cv2.max(strongest, strength, strongest)
         result[wins != 0] = class_id
     return result
+
+
+def _enlarged(values: NDArray[np.float32], size_wh: tuple[int, int]) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _cells(offset: int, content: int, network: int, grid: int) -> tuple[int, int]:
+    """Return the first cell of a grid that a frame takes along one side, and how many it takes."""
+    first = round(offset * grid / network)
+    return first, min(max(round(content * grid / network), 1), grid - first)
 
 
 def _source_positions(frame_side: int, content_side: int, offset: int) -> NDArray[np.float64]:

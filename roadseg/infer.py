@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import numpy as np
 
 from roadseg import __version__
 from roadseg.backends import open_backend
-from roadseg.config import InferConfig, ModelConfig, ModelSpec
+from roadseg.config import InferConfig, ModelConfig
 from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
 from roadseg.files import check_new
 from roadseg.frame import Frame, SegmentedFrame
-from roadseg.imaging import Placement, network_size
+from roadseg.label import input_size, label
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats
 from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
@@ -42,6 +41,8 @@ class InferResult:
     """Frames labelled, those of an unfinished run included."""
     kept_frames: int
     """Frames of them that an unfinished run had written; the figures below are without them."""
+    network_frames: int
+    """Frames that the network looked at; the labels of the others were moved along."""
     wall_s: float
     """Seconds the whole run took."""
     network_hw: tuple[int, int]
@@ -87,7 +88,7 @@ def infer(
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
-    frames = kept
+    frames, network_frames = kept, 0
     with (
         place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
         place_beside(config.stats, config.out) as stats,
@@ -95,6 +96,7 @@ def infer(
     ):
         for item in pipeline:
             frames += 1
+            network_frames += item.by_network
             pixels += count_pixels(item)
             on_frame(frames, total)
     assert item is not None  # `some` sees to it
@@ -102,6 +104,7 @@ def infer(
         out=config.out,
         frames=frames,
         kept_frames=kept,
+        network_frames=network_frames,
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
         class_shares=shares_of(pixels, item.spec),
@@ -235,24 +238,18 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         )
 
 
-def segment(frames: Iterator[Frame], *, config: ModelConfig) -> Iterator[SegmentedFrame]:
-    """Stage: add the class map to every frame."""
+def segment(
+    frames: Iterator[Frame], *, config: ModelConfig, can_wait: bool = True
+) -> Iterator[SegmentedFrame]:
+    """Stage: add the class map to every frame.
+
+    Args:
+        frames: Frames of one film.
+        config: Settings.
+        can_wait: Whether frames may be kept until a later one has its labels.
+    """
     with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
-        for frame in frames:
-            frame_hw = frame.picture.size_hw
-            network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
-            placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
-            class_maps = backend.segment(placement.pad(frame.rgb(placement.content_hw))[None])
-            spec = backend.spec.recolored(config.palette)
-            yield SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
-
-
-def input_size(
-    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: ModelConfig
-) -> tuple[int, int]:
-    """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
-    shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
-    return config.size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)
+        yield from label(frames, backend, config, can_wait=can_wait)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:

@@ -26,6 +26,8 @@ from roadseg.video.record import Recorder
 
 RATE_FRAMES = 30
 """Frames over which the frame rate is taken."""
+MOST_WAITING = 4
+"""Frames that may wait for a look to end, where labels are moved to them in a moment then."""
 AGE_FRAMES = 1000
 """Latest frames whose ages the summary is about."""
 
@@ -59,6 +61,8 @@ class LiveSummary:
     """Frames labelled."""
     dropped: int
     """Frames that came and were not."""
+    network_frames: int
+    """Frames that the network looked at; the labels of the others were moved along."""
     wall_s: float
     """Seconds from the first label to the last."""
     age_p50_s: float
@@ -75,15 +79,16 @@ class Meter:
     """Counts frames, their rate and their ages."""
 
     def __init__(self) -> None:
-        self.frames = self.dropped = 0
+        self.frames = self.dropped = self.network_frames = 0
         self.ages_s: deque[float] = deque(maxlen=AGE_FRAMES)
         self._shown_s: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first_s = self._last_s = 0.0
 
-    def read(self, arrival: Arrival) -> Reading:
-        """Count a frame whose labels are there now."""
+    def read(self, arrival: Arrival, *, by_network: bool = True) -> Reading:
+        """Count a frame whose labels are there now, by the network or moved along."""
         now_s = time.monotonic()
         self.frames += 1
+        self.network_frames += by_network
         self.dropped = arrival.number + 1 - self.frames
         self.ages_s.append(now_s - arrival.time_s)
         self._first_s = self._first_s or now_s
@@ -126,7 +131,7 @@ class LiveSession:
         )
         source, stop = parse_source(config.source), Stop()
         arriving = capture(source, stop=stop, notify=notify, at_its_own_rate=config.as_camera)
-        stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
+        stages: dict[str, Stage] = {"segment": partial(segment, config=config, can_wait=False)}
         if self._recorder:
             stages["record"] = partial(record, config=config, recorder=self._recorder)
         self._pipeline = Pipeline(
@@ -135,6 +140,7 @@ class LiveSession:
             depth=1,
             names=["capture", *stages],
             newest=not source.is_film or config.as_camera,
+            waiting=MOST_WAITING if config.realtime or config.fps_target else 1,
             stop=stop,
         )
 
@@ -154,7 +160,7 @@ class LiveSession:
         """Yield every labelled frame with how the run goes."""
         for item in self._pipeline:
             assert item.frame.arrival is not None  # capture sees to it
-            yield item, self._meter.read(item.frame.arrival)
+            yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
 
     def summary(self) -> LiveSummary:
         """Return what the run did; complete once the block is left."""
@@ -162,6 +168,7 @@ class LiveSession:
         return LiveSummary(
             frames=self._meter.frames,
             dropped=self._meter.dropped,
+            network_frames=self._meter.network_frames,
             wall_s=self._meter.wall_s,
             age_p50_s=float(p50_s),
             age_p95_s=float(p95_s),

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from roadseg.classes import PALETTES
 from roadseg.figures import Speed
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
+from roadseg.temporal import FilmScores
 
 CURVES = {
     "train": ("train (augmented crops, weighted loss)", "#333333"),
@@ -196,6 +197,101 @@ def evaluation_page(
     facts = "; ".join(f"{name}: {headline(scores)}" for name, scores in measured.items())
     below = _pictures(worst or {}, "Worst pictures: picture, label, prediction")
     return _page(figures, title, facts, below)
+
+
+def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
+    """Return how steady and how right the labels of a film are, in time and by class, as HTML.
+
+    Args:
+        measured: Figures by the name of the model.
+        title: Heading.
+    """
+    labelled = any(film.scores.confusion.any() for film in measured.values())
+    panels = {"Consistency with the frame before (%)": "consistency"}
+    panels["Pixels that flip (%)"] = "flip_rate"
+    if labelled:
+        panels["mIoU of each frame (%)"] = "miou"
+    figures = [_timeline(measured, panel, key) for panel, key in panels.items()]
+    of_class = {name: 100 * film.temporal.by_class for name, film in measured.items()}
+    scores = {name: film.scores for name, film in measured.items()}
+    figures.append(_class_bars(of_class, scores, "Consistency (%)"))
+    if labelled:
+        of_class = {name: 100 * film.scores.iou for name, film in measured.items()}
+        figures.append(_class_bars(of_class, scores, "IoU (%)"))
+    facts = "; ".join(f"{name}: {film_headline(film)}" for name, film in measured.items())
+    return _page(figures, title, facts)
+
+
+def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Return speed against accuracy and steadiness, a curve for each runtime, as HTML.
+
+    Args:
+        measured: "backends": by name, the figures of each way of labelling a film.
+        timed: "fps": by name, the samples of each way; "plain_loop_fps"; "machine"; "film".
+    """
+    panels = (
+        ("mIoU of the film (%)", lambda figures: figures["miou"]),
+        ("IoU of pedestrians (%)", lambda figures: figures["iou"]["pedestrian"]),
+        ("Consistency along the motion (%)", lambda figures: figures["consistency"]),
+        ("Pixels that flip along the motion (%)", lambda figures: figures["flip_rate"]),
+    )
+    figures = [_against_speed(measured, timed, *panel) for panel in panels]
+    facts = f"Accuracy: CamVid's val at {measured['rate']:g} Hz. Speed: {timed['film']} from file "
+    loop = timed["plain_loop_fps"]
+    facts += f"to file, median of {len(loop) or 'some'} rounds, on {timed['machine']}"
+    facts += f"; the plain loop labels {np.median(loop):.1f} a second." if loop else "."
+    return _page(figures, "Steady labels and key frames", facts)
+
+
+def _against_speed(
+    measured: Mapping[str, Any],
+    timed: Mapping[str, Any],
+    title: str,
+    figure_of: Callable[[Mapping[str, Any]], float],
+) -> go.Figure:
+    """Draw one figure of every way by its speed."""
+    figure = go.Figure()
+    for backend, ways in measured["backends"].items():
+        fps = timed["fps"].get(backend, {})
+        drawn = [way for way in ways if way in fps]
+        figure.add_scatter(
+            x=[float(np.median(fps[way])) for way in drawn],
+            y=[_scaled(figure_of(ways[way]), 100) for way in drawn],
+            text=drawn,
+            name=backend,
+            mode="lines+markers+text",
+            textposition="top center",
+            cliponaxis=False,
+        )
+    figure.update_xaxes(title_text="frames a second")
+    return figure.update_layout(title=title, **LAYOUT)
+
+
+def film_headline(film: FilmScores) -> str:
+    """Return the figures of a film in a sentence."""
+    temporal, miou = film.temporal, film.scores.miou
+    right = f"mIoU {miou:.1%}" if miou == miou else "no labels to be right by"
+    return (
+        f"{right}, consistency {temporal.consistency:.1%}, {temporal.flip_rate:.2%} of pixels flip "
+        f"along the motion and {temporal.flicker_rate:.2%} flicker in place; the network looked at "
+        f"{film.network_frames} of {len(film.moments)} frames"
+    )
+
+
+def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> go.Figure:
+    """Draw one figure of every frame by time; where the network looked, there is a dot."""
+    figure = go.Figure()
+    for name, film in measured.items():
+        dots = [6 if moment.by_network else 0 for moment in film.moments]
+        figure.add_scatter(
+            x=[moment.time_s for moment in film.moments],
+            y=[_scaled(getattr(moment, key), 100) for moment in film.moments],
+            name=name,
+            mode="lines+markers",
+            marker={"size": dots if min(dots) == 0 else 3},
+            line={"width": 1.5},
+        )
+    return figure.update_layout(title=title, xaxis_title="seconds", **LAYOUT)
 
 
 def headline(scores: Scores) -> str:

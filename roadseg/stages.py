@@ -151,7 +151,8 @@ class Pipeline:
         depth: Items that may wait between two stages.
         names: Names of the source and the stages for notes and statistics; None takes the
             functions' own.
-        newest: Never let the source wait; only its newest item waits for the first stage.
+        newest: Never let the source wait; only its newest items wait for the first stage.
+        waiting: How many these are.
         stop: Set when the pipeline ends.
     """
 
@@ -162,11 +163,12 @@ class Pipeline:
         depth: int = 4,
         names: list[str] | None = None,
         newest: bool = False,
+        waiting: int = 1,
         stop: Stop | None = None,
     ) -> None:
         names = names or [_name(part) for part in (source, *stages)]
         self.stats = [StageStats(name) for name in names]
-        first = Channel(1, newest=True) if newest else Channel(depth)
+        first = Channel(waiting, newest=True) if newest else Channel(depth)
         self._channels = [first, *(Channel(depth) for _ in stages)]
         self._stop_waiting = stop or Stop()
         self._error: BaseException | None = None

@@ -145,6 +145,7 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferConfig:
         source=tmp_path / "film.mp4",
         out=tmp_path / "out.mp4",
         weights=weights,
+        steady=0,
         alpha=0,
         outline=False,
         legend=False,

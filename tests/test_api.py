@@ -49,6 +49,18 @@ def test_stream_takes_an_address() -> None:
     assert len(results) == 5
 
 
+def test_stream_follows_the_motion_as_it_is_told() -> None:
+    alone, moved = (
+        list(roadseg.stream(SAMPLE, end_s=0.36, size_hw=SMALL, steady=0, every=every))
+        for every in (1, 3)
+    )
+    assert [r.item.by_network for r in moved] == [n in (0, 3, 6, 8) for n in range(9)]  # the last
+    for number in (0, 3, 6):
+        np.testing.assert_array_equal(moved[number].class_map, alone[number].class_map)
+    with pytest.raises(ConfigError, match="--every is 0"):
+        next(roadseg.stream(SAMPLE, every=0))
+
+
 def test_leaving_the_loop_ends_the_threads() -> None:
     for result in roadseg.stream(str(SAMPLE), size_hw=SMALL):
         assert result.class_map.dtype == np.uint8 and threads()

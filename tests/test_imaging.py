@@ -120,3 +120,30 @@ def test_bad_sizes_are_refused_with_the_flag(text) -> None:
 
 def test_size_is_written_width_first() -> None:
     assert parse_size("512x384") == (384, 512)
+
+
+@pytest.mark.parametrize("frame_hw", [(540, 960), (96, 96), (300, 70)])
+def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(frame_hw) -> None:
+    placement = Placement.fit(frame_hw, (64, 96))
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(5, 4, 6)).astype(np.float32)
+    logits = np.stack([cv2.resize(c, (48, 32), interpolation=cv2.INTER_CUBIC) for c in coarse])
+    expected = placement.restore_logits(logits).argmax(axis=0)
+    found = placement.class_map(logits)
+    assert found.shape == frame_hw and found.dtype == np.uint8
+    inside = cv2.erode(
+        (
+            cv2.morphologyEx(expected.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3))) == 0
+        ).astype(np.uint8),
+        np.ones((3, 3)),
+    )
+    assert (found != expected)[inside > 0].mean() < 0.002
+
+
+def test_values_are_spread_over_the_frames_part_of_the_grid() -> None:
+    placement = Placement.fit((64, 48), (64, 96))  # the middle half of the input
+    values = np.arange(48, dtype=np.float32)[None].repeat(64, axis=0)
+    spread = placement.spread(values, (32, 48))
+    assert spread.shape == (32, 48)
+    np.testing.assert_allclose(spread[:, 12:36], values[:32, :24] * 2 + 0.5)
+    assert (spread[:, :12] == 0.5).all() and (spread[:, 36:] == 46.5).all()

@@ -178,6 +178,23 @@ def quick(tmp_path) -> InferConfig:
     )
 
 
+def test_looking_at_every_fourth_frame_keeps_all_of_them_in_order(quick) -> None:
+    result = infer(replace(quick, every=4))
+    assert (result.frames, result.network_frames) == (25, 7)
+    times = [time for time, _ in packets(quick.out, "video")]
+    assert times == [Fraction(i, 25) for i in range(25)]
+
+
+def test_frame_rate_that_is_easy_to_reach_costs_no_look(quick) -> None:
+    result = infer(replace(quick, fps_target=1))
+    assert result.network_frames == result.frames == 25
+
+
+def test_frame_rate_out_of_reach_makes_looks_rare(quick) -> None:
+    result = infer(replace(quick, fps_target=100_000))
+    assert result.frames == 25 and 3 <= result.network_frames <= 6
+
+
 def test_variable_frame_rate_is_kept(tmp_path, quick) -> None:
     times = (0, 1, 5, 6, 13, 14, 15, 40)
     made = make_film(tmp_path / "vfr.mp4", times=times)

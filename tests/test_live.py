@@ -79,6 +79,21 @@ def test_film_as_a_camera_plays_at_its_own_rate(clip) -> None:
     assert summary.frames >= 1
 
 
+def test_view_moves_labels_along_between_looks_and_waits_for_no_frame(clip) -> None:
+    with LiveSession(config(clip, every=4), print) as session:
+        looked = [item.by_network for item, _ in session]
+    assert looked == [number % 4 == 0 for number in range(25)]
+    assert session.summary().network_frames == 7
+
+
+def test_real_time_is_kept_by_looking_less(clip) -> None:
+    with LiveSession(config(clip, as_camera=True, realtime=True), print) as session:
+        numbers = [item.frame.arrival.number for item, _ in session]
+    summary = session.summary()
+    assert numbers == sorted(set(numbers))
+    assert 1 <= summary.network_frames <= summary.frames == len(numbers)
+
+
 @pytest.mark.usefixtures("brief")
 def test_newest_frame_wins_and_the_delay_stays_bounded() -> None:
     behind = []

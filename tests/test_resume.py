@@ -114,7 +114,7 @@ sys.path.insert(0, sys.argv[1])
 BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")
 source, out, weights, masks, stats = map(Path, sys.argv[2:])
 infer(InferConfig(source=source, out=out, weights=weights, masks=masks, stats=stats, crf=10,
-    outline=False, legend=False, resume=True))
+    outline=False, legend=False, resume=True, steady=0))
 """
 
 

@@ -169,7 +169,8 @@ def test_time_of_a_slow_stage_is_counted_where_it_belongs() -> None:
     assert [stats.items for stats in pipeline.stats] == [20, 20, 20]
 
 
-def test_newest_item_wins_where_the_source_may_not_wait() -> None:
+@pytest.mark.parametrize(("waiting", "kept"), [(1, [99]), (3, [97, 98, 99])])
+def test_newest_item_wins_where_the_source_may_not_wait(waiting, kept) -> None:
     taken, all_made = threading.Event(), threading.Event()
 
     def camera() -> Iterator[int]:
@@ -184,8 +185,8 @@ def test_newest_item_wins_where_the_source_may_not_wait() -> None:
         all_made.wait()
         yield from items
 
-    with Pipeline(camera(), slow, depth=1, newest=True) as pipeline:
-        assert list(pipeline) == [0, 99]
+    with Pipeline(camera(), slow, depth=1, newest=True, waiting=waiting) as pipeline:
+        assert list(pipeline) == [0, *kept]
     assert pipeline.stats[0].items == 100 and pipeline.stats[0].blocked_s < 0.5
 
 

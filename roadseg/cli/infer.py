@@ -20,12 +20,16 @@ from roadseg.cli.options import (
     AsJson,
     Backend,
     Classes,
+    Every,
+    FpsTarget,
     Legend,
     Only,
     Outline,
     Palette,
     Quiet,
+    Realtime,
     Size,
+    Steady,
     Weights,
     class_names,
 )
@@ -64,6 +68,10 @@ def infer(
     weights: Weights = None,
     backend: Backend = InferConfig.backend,
     size: Size = None,
+    steady: Steady = InferConfig.steady,
+    every: Every = InferConfig.every,
+    fps_target: FpsTarget = InferConfig.fps_target,
+    realtime: Realtime = InferConfig.realtime,
     alpha: Alpha = InferConfig.alpha,
     classes: Classes = None,
     only: Only = None,
@@ -147,6 +155,10 @@ def infer(
         "weights": weights or default_weights(),
         "backend": backend,
         "size_hw": parse_size(size) if size else None,
+        "steady": steady,
+        "every": every,
+        "fps_target": fps_target,
+        "realtime": realtime,
         "alpha": alpha,
         "classes": class_names(classes),
         "only": class_names(only),
@@ -385,13 +397,22 @@ def _show(result: "InferResult", config: InferConfig) -> None:
     height, width = result.network_hw
     console.print(
         f"{name}: {result.frames} frames in {result.wall_s:.1f} s, "
-        f"{result.fps:.1f} fps, network input {width}x{height}",
+        f"{result.fps:.1f} fps, network input {width}x{height}, {_looks(result)}",
         highlight=False,
         soft_wrap=True,
     )
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
     console.print(class_share_table(shares, config.palette))
     console.print(stage_table(result.stages, result.bottleneck))
+
+
+def _looks(result: "InferResult") -> str:
+    """Say how many of the frames labelled now the network looked at."""
+    labelled = result.frames - result.kept_frames
+    which = (
+        "every frame" if result.network_frames == labelled else f"{result.network_frames} frames"
+    )
+    return f"the network looked at {which}"
 
 
 def _as_json(result: "InferResult") -> dict[str, object]:
@@ -401,6 +422,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "out": None if result.out is None else str(result.out),
         "frames": result.frames,
         "kept_frames": result.kept_frames,
+        "network_frames": result.network_frames,
         "wall_s": round(result.wall_s, 3),
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},

@@ -12,11 +12,15 @@ from roadseg.cli.options import (
     AsJson,
     Backend,
     Classes,
+    Every,
+    FpsTarget,
     Legend,
     Only,
     Outline,
     Palette,
+    Realtime,
     Size,
+    Steady,
     Weights,
     class_names,
 )
@@ -74,6 +78,10 @@ def live(
     weights: Weights = None,
     backend: Backend = LiveConfig.backend,
     size: Size = None,
+    steady: Steady = LiveConfig.steady,
+    every: Every = LiveConfig.every,
+    fps_target: FpsTarget = LiveConfig.fps_target,
+    realtime: Realtime = LiveConfig.realtime,
     alpha: Alpha = LiveConfig.alpha,
     classes: Classes = None,
     only: Only = None,
@@ -105,6 +113,10 @@ def live(
         weights=weights or default_weights(),
         backend=backend,
         size_hw=parse_size(size) if size else None,
+        steady=steady,
+        every=every,
+        fps_target=fps_target,
+        realtime=realtime,
         alpha=alpha,
         classes=class_names(classes),
         only=class_names(only),
@@ -187,7 +199,7 @@ def _show(summary: "LiveSummary", *, quiet: bool, as_json: bool) -> None:
         typer.echo(
             f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; "
             f"age {summary.age_p50_s * 1000:.0f} ms (median), {summary.age_p95_s * 1000:.0f} ms "
-            "(95 %)"
+            f"(95 %); the network looked at {summary.network_frames}"
         )
         for path in summary.recorded:
             typer.echo(f"recorded {path}")

@@ -20,6 +20,35 @@ Size = Annotated[
         show_default="by the film's aspect ratio",
     ),
 ]
+Steady = Annotated[
+    float,
+    typer.Option(
+        metavar="0..1",
+        help="Weight of the past in a film's labels, moved along: less flicker. 0 takes each frame "
+        "alone.",
+    ),
+]
+Every = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Let the network look at every Nth frame only, and move labels along in between.",
+    ),
+]
+FpsTarget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FPS",
+        help="Let the network look as often as leaves this many frames a second.",
+        show_default="at every frame",
+    ),
+]
+Realtime = Annotated[
+    bool,
+    typer.Option(
+        "--realtime", help="Let the network look as often as keeps up with the film's own rate."
+    ),
+]
 Alpha = Annotated[float, typer.Option(help="Share of the colour in the overlay, 0..1.")]
 Classes = Annotated[
     str | None,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
     from roadseg.metrics import Scores
     from roadseg.stages import StageStats
+    from roadseg.temporal import FilmScores
 
 
 TOTALS = "mIoU\npixel accuracy\nboundary F1\ncalibration error\ncross entropy (nats)"
@@ -80,6 +81,29 @@ def _totals(scores: "Scores") -> str:
         scores.confidence.calibration_error,
     )
     return "\n".join([*map(percent, shares), f"{cross_entropy:.3f}"])
+
+
+def film_table(measured: Mapping[str, "FilmScores"]) -> Table:
+    """Return how steady and how right the labels of a film are, two columns for each model."""
+    table = Table(title="In %, but for the frames", title_justify="left", show_footer=True)
+    footer = "together\npixels that flip\npixels that flicker\nframes\nseen by the network"
+    table.add_column("class", footer=footer)
+    for name, film in measured.items():
+        label = f"{name}: " if len(measured) > 1 else ""
+        shares = film.temporal.consistency, film.temporal.flip_rate, film.temporal.flicker_rate
+        figures = [*(f"{100 * share:.2f}" for share in shares), str(len(film.moments))]
+        table.add_column(
+            f"{label}consistency",
+            justify="right",
+            footer="\n".join([*figures, str(film.network_frames)]),
+        )
+        table.add_column(f"{label}IoU", justify="right", footer=percent(film.scores.miou))
+    names = next(iter(measured.values())).temporal.class_names
+    for i, name in enumerate(names):
+        films = measured.values()
+        cells = (percent(v[i]) for f in films for v in (f.temporal.by_class, f.scores.iou))
+        table.add_row(swatch(name), *cells)
+    return table
 
 
 def percent(value: float) -> str:

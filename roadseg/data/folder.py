@@ -101,6 +101,15 @@ class FolderDataset:
         """Pictures of each sequence, by its name."""
         return dict(sorted(Counter(map(_sequence, self.image_paths)).items()))
 
+    def by_sequence(self) -> list[Self]:
+        """Return the drives of the split, each in the order of its pictures' names."""
+        return [
+            self._subset(
+                name, [i for i, path in enumerate(self.image_paths) if _sequence(path) == name]
+            )
+            for name in self.sequences
+        ]
+
     def _subset(self, name: str, indices: list[int]) -> Self:
         images = tuple(self.image_paths[i] for i in indices)
         labels = tuple(self.label_paths[i] for i in indices)

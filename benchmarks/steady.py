@@ -1,0 +1,305 @@
+"""Measure what following the motion gives and costs, and draw it.
+
+    python benchmarks/steady.py accuracy --data CamVid
+    python benchmarks/steady.py speed --backend onnxruntime --backend openvino
+    python benchmarks/steady.py flows --data CamVid
+    python benchmarks/steady.py table
+    python benchmarks/steady.py page steady.html
+
+Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
+to file, all ways in turn in each round, so that ratios hold on a machine that is not quiet. Records
+are in `benchmarks/steady/`; table and page are pure functions of them. What was seen is in
+`benchmarks/steady.md`.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import cv2
+import numpy as np
+import typer
+
+from roadseg.backends import open_backend
+from roadseg.config import InferConfig, ModelConfig, default_weights
+from roadseg.data.folder import FolderDataset
+from roadseg.evaluate import evaluate_split_as_film
+from roadseg.files import replacing
+from roadseg.imaging import network_size
+from roadseg.infer import infer
+from roadseg.metrics import Scores, confusion_matrix
+from roadseg.motion import Flow, Luma, fetch, residual, scaled
+from roadseg.report import steadiness_page
+
+FOLDER = Path(__file__).parent / "steady"
+LOOP = Path(__file__).parent / "loop.py"
+README = Path(__file__).parent.parent / "README.md"
+SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
+BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
+RATE = Fraction(15)
+WAYS: dict[str, tuple[dict[str, Any], bool]] = {
+    "each frame alone": ({"steady": 0}, True),
+    "steady": ({}, True),
+    "--every 2": ({"every": 2}, True),
+    "--every 3": ({"every": 3}, True),
+    "--every 4": ({"every": 4}, True),
+    "--every 6": ({"every": 6}, True),
+    "live --every 2": ({"every": 2}, False),
+    "live --every 3": ({"every": 3}, False),
+}
+"""Settings by name, and whether frames may wait for a later one, as they may in a file."""
+BARE_CALLS = 30
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def accuracy(data: Path, backend: Annotated[list[str], typer.Option()] = ["onnxruntime"]) -> None:  # noqa: B006
+    """Measure every way on val as a film."""
+    dataset = FolderDataset.open(data, "val")
+    found: dict[str, dict[str, Any]] = {}
+    for name in backend:
+        with closing(open_backend(default_weights(), name)) as model:
+            found[name] = {
+                way: evaluate_split_as_film(
+                    model, dataset, RATE, ModelConfig(**settings), can_wait=can_wait
+                ).summary()
+                for way, (settings, can_wait) in WAYS.items()
+            }
+    _write("accuracy", {"rate": float(RATE), "backends": found})
+
+
+@app.command()
+def speed(
+    backend: Annotated[list[str], typer.Option()] = ["onnxruntime"],  # noqa: B006
+    rounds: int = 3,
+    seconds: float = 4.0,
+    loop: Annotated[Path, typer.Option(help="The plain sequential loop.")] = LOOP,
+) -> None:
+    """Time every way of labelling the sample, the bare models and the plain loop, in turn."""
+    samples: dict[str, dict[str, list[float]]] = {name: {} for name in backend}
+    plain: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.mp4"
+        for _ in range(rounds):
+            for name in backend:
+                for way, timed in _timed(name, out, seconds).items():
+                    samples[name].setdefault(way, []).append(timed())
+            if loop.is_file():
+                plain.append(_loop_fps(loop, out, round(seconds * 25)))
+    machine = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores"
+    record = {"film": SAMPLE.name, "seconds": seconds, "machine": machine}
+    _write("speed", {**record, "fps": samples, "plain_loop_fps": plain})
+
+
+def _timed(backend: str, out: Path, seconds: float) -> dict[str, Callable[[], float]]:
+    """Return functions that label the sample, one a way, and give frames a second."""
+
+    def label(settings: Mapping[str, Any]) -> float:
+        config = InferConfig(
+            source=SAMPLE, out=out, backend=backend, end_s=seconds, overwrite=True, **settings
+        )
+        return infer(config).fps
+
+    ways = {
+        way: lambda settings=settings: label(settings)
+        for way, (settings, can_wait) in WAYS.items()
+        if can_wait
+    }
+    return {"bare model": lambda: _bare_fps(backend), **ways}
+
+
+def _bare_fps(backend: str) -> float:
+    """Return how many inputs a second a model takes when there is nothing else to do."""
+    with closing(open_backend(default_weights(), backend)) as model:
+        height, width = network_size((540, 960), model.spec.size_hw)
+        frames = np.full((1, height, width, 3), 127, np.uint8)
+        model.segment(frames)
+        started_s = time.perf_counter()
+        for _ in range(BARE_CALLS):
+            model.segment(frames)
+        return BARE_CALLS / (time.perf_counter() - started_s)
+
+
+def _loop_fps(path: Path, out: Path, frames: int) -> float:
+    """Return how many frames a second the plain loop labels, its start included."""
+    spec = importlib.util.spec_from_file_location("loop", path)
+    assert spec and spec.loader
+    loop = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loop)
+    started_s = time.perf_counter()
+    model, palette = loop.open_model(str(default_weights()))
+    loop.label(str(SAMPLE), str(out), model, palette, (576, 320), limit=frames)
+    return frames / (time.perf_counter() - started_s)
+
+
+@app.command()
+def flows(data: Path) -> None:
+    """Compare flows: what they cost, and how well true labels fit when moved by a frame."""
+    dataset = FolderDataset.open(data, "val")
+    pairs = [dataset[index] for index in range(len(dataset))]
+    lumas = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture, _ in pairs]
+    found = {}
+    for name, every in _flows(lumas, [picture for picture, _ in pairs]).items():
+        started_s = time.process_time()
+        made = list(every)
+        cpu_s = time.process_time() - started_s
+        found[name] = {
+            "cpu_ms": 1000 * cpu_s / len(made),
+            **_fit(made, lumas, [target for _, target in pairs]),
+        }
+        typer.echo(f"{name}: {found[name]}")
+    _write("flows", found)
+
+
+def _flows(lumas: list[Luma], pictures: list[np.ndarray]) -> dict[str, Iterator[Flow]]:
+    """Return iterators over the flows of all neighbours, by the name of the method."""
+    quick, fast = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, cv2.DISOPTICAL_FLOW_PRESET_FAST
+    return {
+        "none": (np.zeros((*luma.shape, 2), np.float32) for luma in lumas[1:]),
+        "codec's vectors (x264)": _codec_flows(pictures),
+        "DIS ultrafast 192": _dis_flows(lumas, 192, quick),
+        "DIS ultrafast 256": _dis_flows(lumas, 256, quick),
+        "DIS ultrafast 384": _dis_flows(lumas, 384, quick),
+        "DIS ultrafast 480": _dis_flows(lumas, 480, quick),
+        "DIS fast 384": _dis_flows(lumas, 384, fast),
+        "DIS fast 480": _dis_flows(lumas, 480, fast),
+        "Farneback 384": _farneback_flows(lumas, 384),
+    }
+
+
+def _dis_flows(lumas: list[Luma], width: int, preset: int) -> Iterator[Flow]:
+    search = cv2.DISOpticalFlow.create(preset)
+    earlier = _shrunk(lumas[0], width)
+    for luma in lumas[1:]:
+        later = _shrunk(luma, width)
+        yield search.calc(later, earlier, None)
+        earlier = later
+
+
+def _farneback_flows(lumas: list[Luma], width: int) -> Iterator[Flow]:
+    earlier = _shrunk(lumas[0], width)
+    for luma in lumas[1:]:
+        later = _shrunk(luma, width)
+        yield cv2.calcOpticalFlowFarneback(later, earlier, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        earlier = later
+
+
+def _shrunk(luma: Luma, width: int) -> Luma:
+    size_wh = width, round(luma.shape[0] * width / luma.shape[1])
+    return cv2.resize(luma, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _codec_flows(pictures: list[np.ndarray]) -> Iterator[Flow]:
+    """Return an iterator over the vectors that x264 has chosen; only reading them takes time."""
+    height, width = pictures[0].shape[:2]
+    film = io.BytesIO()
+    with av.open(film, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", 15, options={"preset": "veryfast", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    film.seek(0)
+    return _read_vectors(film, (height, width))
+
+
+def _read_vectors(film: io.BytesIO, size_hw: tuple[int, int]) -> Iterator[Flow]:
+    with av.open(film) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"flags2": "+export_mvs"}
+        for number, frame in enumerate(container.decode(stream)):
+            if number:
+                yield _vectors(frame, size_hw)
+
+
+def _vectors(frame: av.VideoFrame, size_hw: tuple[int, int]) -> Flow:
+    """Return a frame's vectors as flow; zero where it has none, or one to another frame."""
+    flow = np.zeros((*size_hw, 2), np.float32)
+    vectors = frame.side_data.get("MOTION_VECTORS")
+    for vector in vectors.to_ndarray() if vectors else ():
+        if vector["source"] == -1:
+            rows = slice(max(vector["dst_y"] - vector["h"] // 2, 0), None)
+            left = max(vector["dst_x"] - vector["w"] // 2, 0)
+            way = np.array([vector["motion_x"], vector["motion_y"]], np.float32)
+            flow[rows][: vector["h"], left : left + vector["w"]] = way / vector["motion_scale"]
+    return flow
+
+
+def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict[str, float]:
+    """Return the mIoU of true labels with those of the frame before, moved; and the residual."""
+    counts = np.zeros((11, 11), np.int64)
+    levels = []
+    for number, flow in enumerate(made, 1):
+        whole = scaled(np.asarray(flow, np.float32), targets[number].shape)
+        moved = fetch(targets[number - 1], whole, cv2.INTER_NEAREST)
+        both = np.where(moved < 11, targets[number], 255)
+        counts += confusion_matrix(both, np.minimum(moved, 10), 11)
+        levels.append(np.median(residual(lumas[number], lumas[number - 1], whole)))
+    names = tuple(map(str, range(11)))
+    return {
+        "miou": Scores(class_names=names, confusion=counts).miou,
+        "residual": float(np.mean(levels)),
+    }
+
+
+def _write(name: str, record: Mapping[str, Any]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with replacing(FOLDER / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+@app.command()
+def table() -> None:
+    """Write the table of all ways into the README."""
+    before, rest = README.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    text = markdown(_read("accuracy"), _read("speed"))
+    README.write_text(f"{before}{BEGIN}{text}{END}{after}")
+
+
+@app.command()
+def page(out: Path) -> None:
+    """Write a page with the curves of speed against accuracy and steadiness."""
+    with replacing(out) as temporary:
+        temporary.write_text(steadiness_page(_read("accuracy"), _read("speed")))
+
+
+def markdown(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Return what was measured as a Markdown table, a row for each way and runtime."""
+    lines = [
+        "| way | mIoU | pedestrian | bicyclist | consistency | flip | flicker | frames a second |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for backend, ways in measured["backends"].items():
+        for way, figures in ways.items():
+            iou = figures["iou"]
+            shares = [figures["miou"], iou["pedestrian"], iou["bicyclist"], figures["consistency"]]
+            rare = (figures["flip_rate"], figures["flicker_rate"])
+            fps = timed["fps"].get(backend, {}).get(way)
+            cells = (
+                way if len(measured["backends"]) == 1 else f"{way}, {backend}",
+                *(f"{100 * share:.1f}" for share in shares),
+                *(f"{100 * share:.2f} %" for share in rare),
+                f"{statistics.median(fps):.1f}" if fps else "",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    app()

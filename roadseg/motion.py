@@ -1,0 +1,145 @@
+"""Where things went from one frame to the next: dense flow between small pictures of the luma.
+
+Flow leads back: at each pixel of the later picture it is the way, (x, y) in pixels, to where the
+same thing was in the earlier one. So what is known of the earlier frame is fetched from there, and
+every pixel of the later frame gets a value. Flow belongs to whole frames and not to a size: it is
+made on small pictures, and scaled to whatever is to be moved.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.picture import Picture
+
+LONG_SIDE_PX = 384
+"""Longer side of the pictures that flow is made on: twice as many cost four times as much."""
+SHORT_SIDE_PX = 64
+"""Least shorter side: OpenCV finds no flow in a narrow strip."""
+UNSEEN = 255.0
+"""Residual where the earlier picture does not show the place at all."""
+CUT_SHARE = 0.5
+"""Residual, as a share of the picture's contrast, from which two frames are of different scenes."""
+LEAST_CONTRAST = 8.0
+"""Grey levels of contrast that every picture is granted, so that noise in the dark is no cut."""
+
+Luma = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The way from a frame back to another one."""
+
+    flow: Flow
+    """(h, w, 2)."""
+    unexplained: NDArray[np.float32]
+    """(h, w), its `residual`."""
+    elapsed_s: float
+    """Time between the two."""
+
+
+def small_luma(picture: Picture) -> Luma:
+    """Return a picture's brightness (h, w) at the size that flow is made on."""
+    luma = picture.planes[0]
+    scale = LONG_SIDE_PX / max(luma.shape)
+    height, width = (max(round(side * scale), SHORT_SIDE_PX) for side in luma.shape)
+    return np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class Motion:
+    """Finds flow by dense inverse search (Kroeger et al., ECCV 2016) in its quickest setting.
+
+    It keeps OpenCV's buffers, so one thread uses it at a time.
+    """
+
+    def __init__(self) -> None:
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+
+    def between(self, later: Luma, earlier: Luma) -> Flow:
+        """Return the flow (h, w, 2) from one picture back to another of its size."""
+        return np.asarray(self._search.calc(later, earlier, None), np.float32)  # type: ignore[call-overload]
+
+
+def compose(flow: Flow, further: Flow) -> Flow:
+    """Return the flow that leads along `flow`, and from where that arrives along `further`."""
+    return np.asarray(flow + fetch(further, flow, cv2.INTER_LINEAR), np.float32)
+
+
+def residual(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
+    """Return how much flow leaves unexplained, (h, w) in grey levels; `UNSEEN` beyond the edge."""
+    difference = cv2.absdiff(later, fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
+    difference[leads_out(flow)] = UNSEEN
+    return difference
+
+
+def leads_out(flow: Flow) -> NDArray[np.bool_]:
+    """Return where (h, w) flow leads beyond the edge of the earlier picture."""
+    height, width = flow.shape[:2]
+    x, y = _positions(flow)
+    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+    return np.asarray(outside, np.bool_)
+
+
+def is_cut(later: Luma, unexplained: NDArray[np.float32]) -> bool:
+    """Tell a change of scene from motion: next to nothing of the picture is explained by flow.
+
+    Args:
+        later: The picture.
+        unexplained: Its `residual`.
+    """
+    seen = unexplained[unexplained < UNSEEN]
+    return not seen.size or float(seen.mean()) > CUT_SHARE * contrast(later)
+
+
+def contrast(luma: Luma) -> float:
+    """Return how far a picture's brightness is from its mean, on average, in grey levels."""
+    return max(float(np.abs(luma - np.float32(luma.mean())).mean()), LEAST_CONTRAST)
+
+
+def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+    """Return an earlier frame's class map (H, W) where things are in the later frame."""
+    return np.asarray(fetch(class_map, scaled(flow, class_map.shape), cv2.INTER_NEAREST), np.uint8)
+
+
+def move_planes(planes: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+    """Return what an earlier frame has (C, h, w) where things are in the later frame, anew."""
+    x, y = _positions(flow)
+    result = np.empty_like(planes)
+    for plane, target in zip(planes, result, strict=True):
+        cv2.remap(plane, x, y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REPLICATE)
+    return result
+
+
+def scaled(flow: Flow, size_hw: tuple[int, ...]) -> Flow:
+    """Return flow at another size (H, W, 2), in pixels of that size."""
+    height, width = size_hw
+    if flow.shape[:2] == (height, width):
+        return flow
+    resized = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized *= np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    return np.asarray(resized, np.float32)
+
+
+def fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
+    """Return what lies where flow leads, from an array of its size; beyond the edge, the edge."""
+    x, y = _positions(flow)
+    return np.asarray(cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _positions(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the columns and rows (h, w) where flow leads."""
+    columns, rows = _grid(flow.shape[0], flow.shape[1])
+    return flow[..., 0] + columns, flow[..., 1] + rows
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the numbers of columns (1, w) and of rows (h, 1)."""
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)[None]
+    return columns, rows

@@ -1,0 +1,126 @@
+"""When the network looks: by the count, and by the time with a clock that the test turns."""
+
+import math
+
+import numpy as np
+import pytest
+
+from roadseg.classes import CLASS_NAMES
+from roadseg.config import MOST_BETWEEN, ModelConfig
+from roadseg.errors import ConfigError
+from roadseg.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
+from roadseg.motion import UNSEEN
+
+NAMES = CLASS_NAMES[:11]
+FRAME_S = 0.04
+
+
+def at(
+    gap: int, need: float = 0.1, age_s: float = math.inf, elapsed_s: float | None = None
+) -> Situation:
+    elapsed_s = gap * FRAME_S if elapsed_s is None else elapsed_s
+    return Situation(
+        gap=gap, elapsed_s=elapsed_s, interval_s=FRAME_S, age_s=age_s, need=lambda: need
+    )
+
+
+class Run:
+    """A machine whose looks and moves take a known time, and a source with a rate.
+
+    Args:
+        look_s: Seconds that a look takes.
+        move_s: Seconds that a frame without one takes.
+        need: What every frame needs.
+    """
+
+    def __init__(self, look_s: float, move_s: float = 0.005, need: float = 0.1) -> None:
+        self.now_s = 0.0
+        self.looks: list[int] = [0]
+        self._costs, self._need = (look_s, move_s), need
+        self._chooser = InTime(None, clock=lambda: self.now_s)
+
+    def frames(self, count: int, need: float | None = None) -> "Run":
+        for number in range(1, count):
+            arrives_s = number * FRAME_S
+            self.now_s = max(self.now_s, arrives_s)
+            wanted = self._need if need is None else need
+            gap = number - self.looks[-1]
+            if self._chooser.due(at(gap, need=wanted)):
+                self.looks.append(number)
+            self.now_s += self._costs[number != self.looks[-1]]
+        return self
+
+    @property
+    def late_s(self) -> float:
+        return self.now_s - 199 * FRAME_S
+
+
+def test_every_nth_frame_is_looked_at() -> None:
+    chooser = EveryNth(3)
+    assert [chooser.due(at(gap)) for gap in (1, 2, 3)] == [False, False, True]
+
+
+def test_frames_far_apart_in_time_are_not_bridged() -> None:
+    chooser = EveryNth(4)
+    assert [chooser.due(at(gap, elapsed_s=gap / 5)) for gap in (1, 2)] == [False, True]
+
+
+def test_fast_machine_looks_at_every_frame() -> None:
+    assert Run(look_s=0.03).frames(200).looks == list(range(200))
+
+
+@pytest.mark.parametrize("look_s", [0.06, 0.1, 0.3])
+def test_slow_machine_keeps_up_and_looks_as_often_as_it_can(look_s) -> None:
+    run = Run(look_s=look_s).frames(200)
+    assert run.late_s < look_s + FRAME_S
+    possible = 200 * (FRAME_S - 0.005) / (look_s - 0.005)
+    assert 0.7 * possible <= len(run.looks) <= possible + 2  # it waits for a frame to be there
+
+
+def test_lost_frames_are_forgiven_as_soon_as_a_frame_is_fresh() -> None:
+    now_s = 0.0
+    chooser = InTime(None, clock=lambda: now_s)
+    assert chooser.due(at(1, age_s=0.0))
+    now_s = 3.0  # a stall: the source has dropped all frames but the newest
+    assert not chooser.due(at(1, age_s=0.03))
+    now_s += 0.01
+    assert chooser.due(at(2, age_s=0.001))
+
+
+def test_still_camera_is_hardly_looked_at() -> None:
+    run = Run(look_s=0.03, need=0.0).frames(200)
+    assert run.looks == list(range(0, 200, MOST_BETWEEN))
+
+
+def test_great_need_is_heard_before_its_time() -> None:
+    calm, urgent = (Run(look_s=0.09, need=need).frames(20).looks[1:3] for need in (0.1, 0.6))
+    assert urgent < calm
+
+
+def test_machine_that_never_keeps_up_still_looks_now_and_then() -> None:
+    run = Run(look_s=1.0, move_s=0.1).frames(200)
+    assert max(b - a for a, b in zip(run.looks, run.looks[1:], strict=False)) <= MOST_BETWEEN
+
+
+def test_settings_choose_the_chooser_and_exclude_each_other() -> None:
+    assert isinstance(chooser_for(ModelConfig(every=3)), EveryNth)
+    assert isinstance(chooser_for(ModelConfig(fps_target=25)), InTime)
+    assert isinstance(chooser_for(ModelConfig(realtime=True)), InTime)
+    with pytest.raises(ConfigError, match="choose one"):
+        ModelConfig(every=2, realtime=True)
+    for bad in ({"every": 0}, {"every": 99}, {"steady": 1.0}, {"fps_target": 0.0}):
+        with pytest.raises(ConfigError, match=f"--{next(iter(bad)).replace('_', '-')} is"):
+            ModelConfig(**bad)
+
+
+def test_people_weigh_more_than_road_in_the_need() -> None:
+    luma = np.tile(np.array([60, 180], np.uint8), (60, 50))
+    class_map = np.full((60, 100), NAMES.index("road"), np.uint8)
+    class_map[20:40, 40:50] = NAMES.index("pedestrian")
+    at_them, at_the_road = np.zeros((60, 100), np.float32), np.zeros((60, 100), np.float32)
+    at_them[20:40, 40:50] = at_the_road[20:40, 80:90] = 50
+    assert need_of(luma, at_them, class_map, NAMES) > 5 * need_of(
+        luma, at_the_road, class_map, NAMES
+    )
+    assert need_of(luma, np.zeros_like(at_them), class_map, NAMES) == 0
+    assert need_of(luma, np.full_like(at_them, UNSEEN), class_map, NAMES) == pytest.approx(1)

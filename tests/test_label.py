@@ -1,0 +1,182 @@
+"""Films labelled along their motion: with the real network, and with one that flickers."""
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+import pytest
+from conftest import SAMPLE, WEIGHTS
+from moving import FIFTEENTH, FlickeringBackend, panning
+
+from roadseg.backends import open_backend
+from roadseg.config import ModelConfig
+from roadseg.frame import Arrival, Frame, SegmentedFrame
+from roadseg.label import label
+from roadseg.picture import Picture
+from roadseg.video.source import ReadLog, decode, probe
+
+ALONE = ModelConfig(steady=0)
+
+
+def run(frames, backend, config: ModelConfig, *, can_wait: bool = True) -> list[SegmentedFrame]:
+    return list(label(iter(frames), backend, config, can_wait=can_wait))
+
+
+def maps(items: list[SegmentedFrame]) -> np.ndarray:
+    return np.stack([item.class_map for item in items])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return open_backend(WEIGHTS)
+
+
+def sample(count: int) -> list[Frame]:
+    return list(islice(decode(probe(SAMPLE), ReadLog()), count))
+
+
+def test_frames_alone_are_labelled_by_the_network_to_the_bit(network) -> None:
+    frames = sample(3)
+    config = replace(ALONE, size_hw=(96, 160))
+    alone = run(frames, network, config)
+    each = [item for frame in frames for item in run([frame], network, config)]
+    np.testing.assert_array_equal(maps(alone), maps(each))
+    keys = run(frames, network, replace(config, every=2))
+    assert [item.by_network for item in keys] == [True, False, True]
+    np.testing.assert_array_equal(maps(keys)[::2], maps(alone)[::2])
+
+
+def test_plain_path_asks_for_no_logits_and_makes_no_flow(monkeypatch) -> None:
+    backend = FlickeringBackend()
+    monkeypatch.delattr(FlickeringBackend, "segment_with_logits")
+    monkeypatch.delattr("roadseg.label.Motion")
+    assert len(run(panning([0, 0, 0]), backend, ALONE)) == 3
+
+
+def test_still_film_flips_nothing() -> None:
+    still = [0] * 8
+    flickering = FlickeringBackend(wrong=(3, 6))
+    alone = maps(run(panning(still), FlickeringBackend(wrong=(3, 6)), ALONE))
+    assert (alone[1:] != alone[:-1]).mean() > 0.3
+    steady = maps(run(panning(still), flickering, replace(ALONE, steady=0.6)))
+    assert not (steady[1:] != steady[:-1]).any()
+
+
+def test_cut_lets_go_of_the_past() -> None:
+    frames = [*panning([0] * 4), *panning([0] * 3, seed=1, times=[4, 5, 6])]
+    backend = FlickeringBackend(wrong=(4,))  # the first frame of the new scene
+    items = run(frames, backend, replace(ALONE, steady=0.9))
+    expected = run(frames[4:5], FlickeringBackend(wrong=(0,)), replace(ALONE, steady=0.9))
+    np.testing.assert_array_equal(items[4].class_map, expected[0].class_map)
+    assert (items[4].class_map != items[3].class_map).any()
+
+
+@pytest.mark.parametrize("can_wait", [True, False])
+def test_cut_is_looked_at_at_once(can_wait) -> None:
+    frames = [*panning([0] * 6), *panning([0] * 6, seed=1, times=list(range(6, 12)))]
+    items = run(frames, FlickeringBackend(), replace(ALONE, every=4), can_wait=can_wait)
+    looked = [item.frame.pts for item in items if item.by_network]
+    assert [item.frame.pts for item in items] == list(range(12))
+    # A reader that waits has the last frame of a scene looked at as well, to fill up to it.
+    assert looked == ([0, 4, 5, 6, 10, 11] if can_wait else [0, 4, 6, 10])
+
+
+class EdgeBackend(FlickeringBackend):
+    """Class 3 left of a stripe that is in the picture, class 0 from there."""
+
+    def _answer(self, frames):
+        bright = frames[..., 0].astype(int).mean(axis=(0, 1))
+        self.edge = int(bright.argmax())
+        _, height, width, _ = frames.shape
+        class_map = np.zeros((1, height, width), np.uint8)
+        class_map[:, :, : self.edge] = 3
+        self.calls += 1
+        logits = np.full((1, 11, height, width), -4, np.float32)
+        np.put_along_axis(logits, class_map[:, None].astype(int), 4.0, axis=1)
+        return class_map, logits
+
+
+def striped(steps: list[int]) -> list[Frame]:
+    frames, column = [], 160
+    for number, (step, frame) in enumerate(zip(steps, panning([0, *steps[1:]]), strict=True)):
+        column -= step if number else 0  # the camera goes on, so things go back
+        rgb = frame.rgb()
+        rgb[:, column : column + 3] = 255
+        frames.append(Frame(Picture.from_rgb(rgb), number, FIFTEENTH))
+    return frames
+
+
+@pytest.mark.parametrize("can_wait", [True, False])
+def test_labels_between_looks_are_where_the_things_are(can_wait) -> None:
+    frames = striped([0, 4, 4, 4, 4, 4, 4, 4])
+    alone = run(frames, EdgeBackend(), ALONE)
+    backend = EdgeBackend()
+    items = run(frames, backend, replace(ALONE, every=3), can_wait=can_wait)
+    assert backend.calls == (4 if can_wait else 3)
+    held = maps(alone)[[0, 0, 0, 3, 3, 3, 6, 6]]
+    for moved, true, old in zip(maps(items), maps(alone), held, strict=True):
+        wrong = (moved != true)[20:-20].mean()
+        assert wrong < 0.01
+        assert wrong < 0.5 * (old != true).mean() or not (old != true).any()
+
+
+def test_film_of_one_frame_and_film_of_none() -> None:
+    config = ModelConfig(steady=0.6, every=4)
+    assert len(run(panning([0]), FlickeringBackend(), config)) == 1
+    assert run([], FlickeringBackend(), config) == []
+
+
+def test_variable_frame_rate_goes_by_the_time_and_not_by_the_count() -> None:
+    times = [0, 1, 31, 32]  # two seconds pass in between
+    steady = replace(ALONE, steady=0.6)
+    items = run(panning([0] * 4, times=times), FlickeringBackend(wrong=(2,)), steady)
+    assert [item.frame.pts for item in items] == times
+    changed = (maps(items)[1:] != maps(items)[:-1]).any(axis=(1, 2))
+    assert changed.tolist() == [False, True, True]  # what was seen two seconds ago is forgotten
+
+
+def test_frames_of_another_size_begin_anew() -> None:
+    wide = list(panning([0, 0]))
+    small = [Frame(frame.picture.resized((108, 192)), frame.pts + 2, FIFTEENTH) for frame in wide]
+    items = run([*wide, *small], FlickeringBackend(), ModelConfig(steady=0.6, every=4))
+    assert [item.class_map.shape for item in items] == [(216, 384)] * 2 + [(108, 192)] * 2
+
+
+def test_reader_that_writes_into_a_class_map_changes_no_other() -> None:
+    expected = maps(run(panning([0] * 3), FlickeringBackend(), replace(ALONE, every=3)))
+    found = []
+    config = replace(ALONE, every=3)
+    for item in label(panning([0] * 3), FlickeringBackend(), config, can_wait=False):
+        found.append(item.class_map.copy())
+        item.class_map[:] = 7
+    np.testing.assert_array_equal(np.stack(found)[:2], expected[:2])
+
+
+def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) -> None:
+    asked = []
+
+    class Asked:
+        def due(self, situation):
+            asked.append((situation.gap, situation.interval_s, situation.need()))
+            return False
+
+    monkeypatch.setattr("roadseg.label.chooser_for", lambda _config: Asked())
+    frames = [
+        replace(frame, arrival=Arrival(number, 0.0))
+        for frame, number in zip(panning([0] * 3, times=[0, 3, 4]), (0, 3, 4), strict=True)
+    ]
+    run(frames, FlickeringBackend(), replace(ALONE, realtime=True), can_wait=False)
+    assert [gap for gap, _, _ in asked] == [1, 2]
+    assert [interval_s for _, interval_s, _ in asked] == pytest.approx([1 / 15, 1 / 15])
+    assert max(need for _, _, need in asked) < 0.01
+
+
+def test_real_network_is_steadier_along_the_sample(network) -> None:
+    frames = sample(10)
+    config = replace(ALONE, size_hw=(192, 352))
+    alone, steady = (maps(run(frames, network, c)) for c in (config, replace(config, steady=0.6)))
+    flips = [(m[1:] != m[:-1]).mean() for m in (alone, steady)]
+    assert flips[1] < 0.8 * flips[0]
+    assert (alone != steady).mean() < 0.05
+    assert Fraction(frames[1].pts - frames[0].pts) * frames[0].time_base == Fraction(1, 25)
