@@ -46,8 +46,17 @@ learnt other roads.
 """
 PEER_HW = (512, 896)
 """Network input of the peer."""
-MODES: dict[str, dict[str, Any]] = {"roadseg": {}}
-"""Ways to run `roadseg infer`: name, and what `InferConfig` is told beside the defaults."""
+EACH_ALONE: dict[str, Any] = {"steady": 0.0}
+"""What `InferConfig` is told to label each frame without the past, as the plain loop does."""
+MODES: dict[str, dict[str, Any]] = {
+    "roadseg": {},
+    "roadseg --steady 0": EACH_ALONE,
+    "roadseg --every 4": {"every": 4},
+}
+"""Ways to run `roadseg infer`: name, and what `InferConfig` is told beside the defaults.
+
+The first is what the targets call the defaults.
+"""
 PLAIN = "plain session"
 """Name of the model alone as the plain loop opens it."""
 SAME_RUNTIME = "onnxruntime"
@@ -335,7 +344,7 @@ def films_of(bed: Bed, checks: dict[str, dict[str, Any]]) -> tuple[list[Contende
     found = [Contender(name=roles["loop"], job="loop", settings={**plain, "limit": bed.frames})]
     if (bed.usual, check["runtime"]) != (bed.weights[0], SAME_RUNTIME):
         roles["same"] = f"{usual} as the loop"
-        same = {**plain, **cut, "backend": SAME_RUNTIME}
+        same = {**plain, **cut, "backend": SAME_RUNTIME, "mode": EACH_ALONE}
         found.append(Contender(name=roles["same"], job="film", settings=same))
     for name, mode in MODES.items():
         found.append(Contender(name=name, job="film", settings={**chosen, **cut, "mode": mode}))

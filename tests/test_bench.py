@@ -19,7 +19,7 @@ from conftest import CHECKPOINT, ROOT, SAMPLE, WEIGHTS
 
 from roadseg import contender
 from roadseg.backends import open_backend
-from roadseg.bench import Bed, Contender
+from roadseg.bench import LEAST_EQUAL, Bed, Contender
 from roadseg.checkpoint import load_model
 from roadseg.config import BenchConfig
 from roadseg.errors import BenchError
@@ -93,7 +93,8 @@ def test_figures_obey_the_arithmetic_of_cores(record) -> None:
 
 
 def test_outputs_were_verified_and_the_input_is_named(record) -> None:
-    assert {check["equal_share"] for check in record["checks"].values()} == {1.0}
+    shares = [check["equal_share"] for check in record["checks"].values()]
+    assert max(shares) == 1.0 and min(shares) >= LEAST_EQUAL["model"]  # 8 bits move edges
     assert record["film"]["sha256"] == hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
 
 

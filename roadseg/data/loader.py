@@ -89,4 +89,8 @@ def batches(
         len(dataset), batch_size, steps_per_epoch(dataset, batch_size), epochs, first_step, seed
     )
     samples = _Samples(dataset, crop_hw, augmentation, rare, seed)
-    yield from DataLoader(samples, batch_sampler=sampler, num_workers=workers)
+    # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
+    context = "spawn" if workers else None
+    yield from DataLoader(
+        samples, batch_sampler=sampler, num_workers=workers, multiprocessing_context=context
+    )
