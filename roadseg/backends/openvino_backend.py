@@ -1,5 +1,9 @@
 """OpenVINO on the CPU: exported models, and what `roadseg compile` made of them for it."""
 
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,30 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 bfloat16 where the CPU has it, which took two thirds of the CPU time of FP32 there.
 """
+
+
+class _SignalStack(ctypes.Structure):
+    """The C library's `stack_t`."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Leave the thread the stack that its signal handlers run on.
+
+    OpenVINO sets one of its own when it compiles, and with two models open puts a freed one back
+    when the second is closed: the next signal, such as the end of a child process, then kills us.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    saved = _SignalStack()
+    if library:
+        library.sigaltstack(None, ctypes.byref(saved))
+    try:
+        yield
+    finally:
+        if library:
+            library.sigaltstack(ctypes.byref(saved), None)
 
 
 class OpenVinoBackend:
@@ -45,9 +73,11 @@ class OpenVinoBackend:
         found = self._infer(frames, "class_map", "logits")
         return found["class_map"], found["logits"]
 
+    @signal_stack_kept()
     def close(self) -> None:
         del self._request, self._model
 
+    @signal_stack_kept()
     def _infer(self, frames: NDArray[np.uint8], *outputs: str) -> dict[str, NDArray[Any]]:
         request = self._request(frames.shape, outputs)
         request.infer([np.ascontiguousarray(frames)], share_inputs=True)

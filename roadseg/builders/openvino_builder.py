@@ -16,6 +16,7 @@ from roadseg.backends.openvino_backend import (
     RECORD_PLACE,
     compile_settings,
     open_model,
+    signal_stack_kept,
     version,
 )
 from roadseg.builders import Source
@@ -36,6 +37,7 @@ def device() -> str:
     return cpu_kind()
 
 
+@signal_stack_kept()
 def build(source: Source, out: Path) -> None:
     """Write the model as `.xml`, its weights beside it as `.bin`."""
     assert source.spec.build is not None
@@ -47,6 +49,7 @@ def build(source: Source, out: Path) -> None:
         ov.save_model(model, out, compress_to_fp16=False)
 
 
+@signal_stack_kept()
 def census(path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
     """Count the convolutions of the graph that OpenVINO executes for some frames, by precision."""
     model = ov.Core().read_model(path)
