@@ -1,6 +1,8 @@
 """One suite that every runtime passes: the same decisions as PyTorch, on real frames."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -183,3 +185,31 @@ def test_model_in_8_bits_goes_to_openvino_where_it_is_installed(monkeypatch) -> 
     assert suited(shipped_model("int8")) == "openvino"
     monkeypatch.setattr("roadseg.backends.find_spec", lambda _name: None)
     assert suited(shipped_model("int8")) == "onnxruntime"
+
+
+SIGNAL_STACK = """
+import ctypes, sys
+from pathlib import Path
+import numpy as np
+from roadseg.backends import open_backend
+
+def signal_stack():
+    words = (ctypes.c_size_t * 3)()  # stack_t: base, flags, size
+    ctypes.CDLL(None).sigaltstack(None, words)
+    return list(words)
+
+before = signal_stack()
+frames = np.zeros((1, 32, 32, 3), np.uint8)
+first, second = (open_backend(Path(sys.argv[1]), "openvino") for _ in range(2))
+first.segment(frames), second.segment(frames)
+assert signal_stack() == before
+first.close(), second.close()
+assert signal_stack() == before
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
+def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
