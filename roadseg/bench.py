@@ -57,6 +57,8 @@ MODES: dict[str, dict[str, Any]] = {
 
 The first is what the targets call the defaults.
 """
+SLOW_STARTERS = ("torch-compiled",)
+"""Runtimes that are measured only when asked for: each process compiles for a minute."""
 PLAIN = "plain session"
 """Name of the model alone as the plain loop opens it."""
 SAME_RUNTIME = "onnxruntime"
@@ -275,7 +277,7 @@ def models_at_hand() -> tuple[Path, ...]:
 
 def models_of(bed: Bed) -> list[Contender]:
     """Return the models to measure alone: every file on every runtime, at every size and batch."""
-    names = bed.config.backends or tuple(BACKENDS)
+    names = bed.config.backends or tuple(name for name in BACKENDS if name not in SLOW_STARTERS)
     found = [
         _model(bed, path, name, size_hw, batch)
         for size_hw in bed.sizes_hw

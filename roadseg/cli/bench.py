@@ -36,7 +36,9 @@ def bench(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Runtime; may be repeated.", show_default="all there are"
+            metavar="NAME",
+            help="Runtime; may be repeated.",
+            show_default="all there are but torch-compiled",
         ),
     ] = None,
     size: Annotated[
