@@ -29,7 +29,8 @@ from roadseg.errors import BenchError, ModelFileError
 from roadseg.figures import RECORD_FORMAT
 from roadseg.imaging import Placement
 from roadseg.label import input_size
-from roadseg.measure import busy_s, core_count, machine_record, sha256_of
+from roadseg.machine import core_count
+from roadseg.measure import busy_s, machine_record, sha256_of
 from roadseg.video.source import ReadLog, decode, probe
 
 INPUT_FRAMES = 8

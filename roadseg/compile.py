@@ -5,7 +5,6 @@ gets its name: what it decides, what it is worth on labelled pictures, what each
 is executed in, and how fast it is. A file is built again only when its key has changed.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from roadseg.builders import Builder, Source, open_builder
 from roadseg.config import ModelSpec, shipped_model
 from roadseg.errors import ConfigError, ExportError
 from roadseg.files import check_writable, output_errors, replacing
+from roadseg.measure import sha256_of
 from roadseg.parity import Parity, Race, Sample, compare, film_samples, labelled_samples, race
 
 LEAST_AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.96}
@@ -171,7 +171,7 @@ def _key(
             f"{', '.join(builder.PRECISIONS)}"
         )
     return BuildRecord(
-        source_sha256=_digest(model),
+        source_sha256=sha256_of(model),
         runtime=runtime,
         runtime_version=None if config.portable else builder.version(),
         device=None if config.portable else builder.device(),
@@ -179,11 +179,6 @@ def _key(
         shape=(config.batch, *(config.size_hw or spec.size_hw)),
         fixed_shape=builder.FIXED_SHAPE,
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def report_path(out: Path) -> Path:
@@ -196,7 +191,7 @@ def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
     try:
         record = json.loads(report_path(out).read_text())
         build = BuildRecord.from_dict(record["build"])
-        if record["sha256"] != _digest(out):
+        if record["sha256"] != sha256_of(out):
             return f"{out} is not what was written"
         changed = build.difference(key)
         return changed or CompileResult(
@@ -254,7 +249,7 @@ def _refuse_worse(result: CompileResult) -> None:
 def _keep(draft: Path, result: CompileResult) -> None:
     """Give a build, and what lies beside it, its name; write down what is known of it."""
     record = {
-        "sha256": _digest(draft),
+        "sha256": sha256_of(draft),
         "build": asdict(result.build),
         "parity": asdict(result.parity),
         "layers": result.layers,

@@ -3,7 +3,6 @@
 Everything is tried, not looked up: a runtime is imported, an encoder opened, a device asked for.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from av.codec.hwaccel import HWAccel
 from roadseg.backends import BACKENDS, suited
 from roadseg.builders import BUILDERS, open_builder
 from roadseg.config import default_weights
-from roadseg.machine import cpu_kind, cpu_name, has_int8_units
+from roadseg.machine import core_count, cpu_kind, cpu_name, has_int8_units
 from roadseg.video.encoding import CODECS
 from roadseg.window import has_window
 
@@ -47,7 +46,9 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Yield what was found, area by area."""
-    yield Finding(area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {cores()} cores")
+    yield Finding(
+        area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
+    )
     yield Finding(area="machine", name="model", works=True, detail=_usual_model())
     for name, runtime in BACKENDS.items():
         yield _tried("runtime", name, partial(_start_runtime, name), runtime.install)
@@ -62,13 +63,6 @@ def examine() -> Iterator[Finding]:
         yield _tried("encode", encoder, partial(_encode_with, encoder), DRIVER)
     yield _tried("live", "camera", _find_cameras, "connect one; addresses and films need none")
     yield _tried("live", "window", _find_window, "use the page in the browser, as live does itself")
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Finding:

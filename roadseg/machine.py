@@ -1,5 +1,6 @@
 """What this machine is, as far as a model file or a measurement depends on it."""
 
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 
 def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
     """Return the architecture and the best instruction set that is known of it."""
-    flags = _flags(cpu_file)
+    flags = cpu_flags(cpu_file)
     best = next((name for flag, name in INSTRUCTION_SETS if flag in flags), None)
     return f"{platform.machine()} with {best}" if best else platform.machine()
 
@@ -33,8 +34,17 @@ def cpu_name(cpu_file: Path = CPU_FILE) -> str:
     return _fields(cpu_file).get("model name", platform.processor() or platform.machine())
 
 
-def _flags(cpu_file: Path) -> frozenset[str]:
-    return frozenset(_fields(cpu_file).get("flags", "").split())
+def cpu_flags(cpu_file: Path = CPU_FILE) -> frozenset[str]:
+    """Return what the CPU can do, in the kernel's words."""
+    fields = _fields(cpu_file)
+    return frozenset(fields.get("flags", fields.get("Features", "")).split())  # the latter on ARM
+
+
+def core_count() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

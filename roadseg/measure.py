@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from roadseg.machine import core_count, cpu_flags, cpu_name
+
 PERCENTILES = (50, 90, 95, 99)
 PACKAGES = (
     "roadseg",
@@ -112,16 +114,11 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
     return {f"p{p}": float(np.percentile(samples, p)) for p in PERCENTILES}
 
 
-def core_count() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine_record() -> dict[str, Any]:
     """Return what a timing depends on: processor, system, versions, revision."""
     return {
-        "cpu": cpu_model(),
-        "flags": cpu_flags(),
+        "cpu": cpu_name(),
+        "flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
         "cores": core_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": gpu_names(),
@@ -130,23 +127,6 @@ def machine_record() -> dict[str, Any]:
         "versions": package_versions(),
         "revision": git_revision(Path(__file__).parent),
     }
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    for line in _lines(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def cpu_flags() -> list[str]:
-    """Return which of `CPU_FLAGS` the processor has, where the system tells."""
-    for line in _lines(Path("/proc/cpuinfo")):
-        if line.startswith(("flags", "Features")):
-            present = set(line.partition(":")[2].split())
-            return [flag for flag in CPU_FLAGS if flag in present]
-    return []
 
 
 def gpu_names() -> list[str]:
