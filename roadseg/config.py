@@ -68,6 +68,12 @@ class ModelSpec:
     """Version of this record."""
 
     @property
+    def architecture(self) -> str:
+        """What the shapes of its weights depend on, the classes apart, in words."""
+        encoder = "" if self.arch == "unet" else f", encoder {self.encoder}"
+        return f"{self.arch}{encoder}, width {self.width}, output stride {self.output_stride}"
+
+    @property
     def num_classes(self) -> int:
         """Channels of the logits."""
         return len(self.class_names)
@@ -178,6 +184,8 @@ class TrainConfig:
     """Pixels along a side for one of the logits; None takes the architecture's usual stride."""
     pretrained: bool = True
     """Start the encoder from ImageNet."""
+    start_from: Path | None = None
+    """Model file to go on from, instead of ImageNet; classes are matched by their names."""
     epochs: int = 60
     """Passes over the training split."""
     batch_size: int = 8
@@ -344,7 +352,12 @@ class ModelConfig:
     @property
     def goes_by_motion(self) -> bool:
         """Whether labels follow the motion in a film, rather than each frame being a stranger."""
-        return bool(self.steady or self.every > 1 or self.fps_target or self.realtime)
+        return bool(self.steady or self.every > 1 or self.goes_by_time)
+
+    @property
+    def goes_by_time(self) -> bool:
+        """Whether the frames that the network looks at are chosen by the time that is left."""
+        return bool(self.fps_target or self.realtime)
 
 
 @dataclass(frozen=True, kw_only=True)

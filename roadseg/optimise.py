@@ -3,12 +3,14 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec, TrainConfig, choose
 from roadseg.errors import ConfigError
 from roadseg.losses import LOSSES
@@ -39,9 +41,16 @@ class TrainState:
 
 
 def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the state before the first step."""
+    """Build the state before the first step.
+
+    Raises:
+        ModelFileError: The model to start from cannot be read.
+        ConfigError: It is of another architecture.
+    """
     torch.manual_seed(config.seed)
-    network = build_model(spec, pretrained=config.pretrained)
+    network = build_model(spec, pretrained=config.pretrained and config.start_from is None)
+    if config.start_from is not None:
+        start_from(config.start_from, network, spec)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(network).eval().requires_grad_(False)
     return TrainState(
@@ -50,6 +59,32 @@ def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> Tra
         optimizer=_optimizer(network, config),
         confusion=np.zeros((spec.num_classes, spec.num_classes), np.int64),
     )
+
+
+def start_from(path: Path, network: nn.Module, spec: ModelSpec) -> None:
+    """Give a network the weights of a model file.
+
+    Heads are filled class by class, by name; those of classes that the file does not know stay new.
+
+    Raises:
+        ModelFileError: It is no model file of ours.
+        ConfigError: It is of another architecture.
+    """
+    source, known = load_model(path)
+    if known.architecture != spec.architecture:
+        raise ConfigError(
+            f"--start-from {path} is {known.architecture} and the run trains {spec.architecture}; "
+            "both must be the same, see --arch, --encoder, --width and --output-stride"
+        )
+    weights = source.state_dict()
+    shared = [name for name in spec.class_names if name in known.class_names]
+    to_rows = [spec.class_names.index(name) for name in shared]
+    from_rows = [known.class_names.index(name) for name in shared]
+    for name, fresh in network.state_dict().items():
+        if "head" in name.split("."):
+            rows, weights[name] = weights[name], fresh.clone()
+            weights[name][to_rows] = rows[from_rows]
+    network.load_state_dict(weights)
 
 
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

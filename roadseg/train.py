@@ -20,6 +20,7 @@ from roadseg.errors import ConfigError
 from roadseg.evaluate import answer, evaluate
 from roadseg.files import output_errors, replacing
 from roadseg.losses import CLASS_WEIGHTS, LOSSES
+from roadseg.measure import sha256_of
 from roadseg.metrics import Scores
 from roadseg.models import build_model
 from roadseg.optimise import TrainState, learning_rate, new_state, train_step
@@ -359,8 +360,10 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
 
 
 def _comparable(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings on which the result depends."""
+    """Return the settings on which the result depends, a file by its digest."""
     settings = config.to_dict()
+    if config.start_from is not None:
+        settings["start_from"] = sha256_of(config.start_from)
     for name in NOT_OF_THE_RESULT:
         del settings[name]
     return settings

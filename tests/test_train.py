@@ -42,6 +42,37 @@ def small(data: Path, out: Path, **changes: Any) -> TrainConfig:
     return replace(config, **changes)
 
 
+def test_run_starts_from_a_model_and_keeps_what_it_knows_of_each_class(tmp_path) -> None:
+    config = small(tmp_path, tmp_path / "run")
+    before = begin(replace(config, seed=7)).network
+    save_model(tmp_path / "start.safetensors", before, config.spec)
+    spec = replace(
+        config.spec,
+        class_names=("kerb", "road", "sky"),
+        palette=((9, 9, 9), *(config.spec.palette[i] for i in (3, 0))),
+    )
+    started = replace(config, start_from=tmp_path / "start.safetensors")
+    after = new_state(spec, started, torch.device("cpu"))
+    fresh = new_state(spec, config, torch.device("cpu")).network.state_dict()
+    old, new = before.state_dict(), after.network.state_dict()
+    for name, tensor in new.items():
+        if ".head." in f".{name}":
+            torch.testing.assert_close(tensor[1:], old[name][[3, 0]])
+            torch.testing.assert_close(tensor[0], fresh[name][0])
+        else:
+            torch.testing.assert_close(tensor, old[name])
+        torch.testing.assert_close(after.average.state_dict()[name], tensor)
+
+
+def test_model_of_another_architecture_is_no_start(tmp_path) -> None:
+    config = small(tmp_path, tmp_path / "run")
+    save_model(tmp_path / "start.safetensors", begin(config).network, config.spec)
+    with pytest.raises(ConfigError, match=r"width 12.*width 16.*--width"):
+        begin(replace(config, width=16, start_from=tmp_path / "start.safetensors"))
+    with pytest.raises(ModelFileError, match="does not exist"):
+        begin(replace(config, start_from=tmp_path / "nothing.safetensors"))
+
+
 def begin(config: TrainConfig) -> TrainState:
     return new_state(config.spec, config, torch.device("cpu"))
 

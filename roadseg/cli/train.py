@@ -86,6 +86,15 @@ def train(
             "pretrained where the architecture can be",
         ),
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        _option(
+            "Model",
+            "Start from this model (.safetensors) instead, such as the one that comes along; "
+            "classes that it knows by name keep what it learnt.",
+            metavar="FILE",
+        ),
+    ] = None,
     size: Annotated[
         str | None,
         _option("Model", "Network input for validation and by default.", "512x384", metavar="WxH"),
