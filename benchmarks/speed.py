@@ -23,8 +23,10 @@ README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- runs -->\n", "<!-- end of runs -->\n"
 WORK = (
     ("decode", "read", "decode"),
-    ("to the network's size and back", "resize", "convert"),
+    ("motion", "", "motion"),
+    ("to the network's size, or there and back", "resize", "convert"),
     ("model", "model", "model"),
+    ("steady labels, and back to full size", "", "labels"),
     ("overlay", "blend", "overlay"),
     ("encode", "encode", "encode"),
 )
@@ -98,7 +100,9 @@ def _work(rounds: Sequence[Round], loop: str) -> list[str]:
     ]
     for work, step, stage in WORK:
         figures = ((loop, f"{step} wall"), (loop, f"{step} cpu"), ("stages", f"{stage} cpu"))
-        lines.append(f"| {work} | {' | '.join(_cell(rounds, *figure) for figure in figures)} |")
+        cells = [_cell(rounds, *figure) for figure in figures]
+        if any(cells):
+            lines.append(f"| {work} | {' | '.join(cells)} |")
     sums = ((loop, "p50"), (loop, "cpu"), ("stages", "cpu"))
     lines.append(f"| all | {' | '.join(_cell(rounds, *figure) for figure in sums)} |")
     return lines

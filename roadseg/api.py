@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -20,8 +20,7 @@ from roadseg.config import ModelConfig, OverlayConfig, default_weights
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement
-from roadseg.infer import QUEUE_DEPTH
-from roadseg.infer import segment as segment_stage
+from roadseg.infer import QUEUE_DEPTH, labelling
 from roadseg.label import input_size
 from roadseg.overlay import overlay_for
 from roadseg.picture import Picture
@@ -146,9 +145,9 @@ def stream(
     config = replace(model, steady=steady, every=every)
     info, log = probe(named(str(source)), Fraction(image_fps)), ReadLog()
     frames = decode(info, log, start_s, end_s)
-    names = ["decode", "segment"]
-    labelled = partial(segment_stage, config=config)
-    with Pipeline(frames, labelled, depth=QUEUE_DEPTH, names=names) as pipeline:
+    stages = labelling(config)
+    names = ["decode", *stages]
+    with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
         yield from map(Result, pipeline)
     for fault in reading_faults(log, info):
         warnings.warn(fault, stacklevel=2)

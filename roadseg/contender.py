@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -30,9 +30,8 @@ from roadseg.backends import Backend, open_backend
 from roadseg.classes import CLASS_NAMES
 from roadseg.config import InferConfig, LiveConfig
 from roadseg.errors import BackendUnavailable, RoadsegError, VideoError
-from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import resize_class_map
-from roadseg.infer import blend, encode, infer, segment
+from roadseg.infer import blend, encode, infer, labelling
 from roadseg.live import LiveSession
 from roadseg.measure import (
     EnergyMeter,
@@ -42,8 +41,16 @@ from roadseg.measure import (
     reset_peak_rss,
     rss_bytes,
 )
-from roadseg.meters import WARMUP_CALLS, Marks, ModelMeter, StepMeter, warmup_frames
+from roadseg.meters import (
+    WARMUP_CALLS,
+    Marks,
+    ModelMeter,
+    StepMeter,
+    model_result,
+    warmup_frames,
+)
 from roadseg.roofline import work_of
+from roadseg.stages import Parallel, Pipeline, Stage
 from roadseg.video.origin import Origin
 from roadseg.video.source import ReadLog, decode, probe
 
@@ -73,9 +80,9 @@ class MeteredBackend:
         """Return class maps, timed."""
         return self._meter.call(self._backend.segment, frames)
 
-    def segment_with_logits(self, frames: Frames) -> tuple[Frames, NDArray[np.float32]]:
-        """Return class maps and logits, timed."""
-        return self._meter.call(self._backend.segment_with_logits, frames)
+    def logits(self, frames: Frames) -> NDArray[np.float32]:
+        """Return logits, timed."""
+        return self._meter.call(self._backend.logits, frames)
 
     def close(self) -> None:
         """Free what the runtime holds."""
@@ -84,28 +91,31 @@ class MeteredBackend:
 
 
 @contextlib.contextmanager
-def metered(meter: ModelMeter) -> Iterator[None]:
-    """Meter the model that the pipeline opens; this process is there for one measurement."""
+def metered() -> Iterator[list[ModelMeter]]:
+    """Meter each model that a pipeline opens; this process is there for one measurement."""
+    meters: list[ModelMeter] = []
 
-    def open_metered(path: Path, name: str = "auto") -> MeteredBackend:
-        return MeteredBackend(meter.open(partial(open_backend, path, name)), meter)
+    def open_metered(*arguments: Any) -> MeteredBackend:
+        meter = ModelMeter(len(meters))
+        meters.append(meter)
+        return MeteredBackend(meter.open(partial(open_backend, *arguments)), meter)
 
     with patch("roadseg.infer.open_backend", open_metered):
-        yield
+        yield meters
 
 
 def label_film(
     *, spawned_s: float, limit_s: float | None, mode: dict[str, Any] | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Job: `roadseg infer` without its command line."""
-    marks, meter = Marks(spawned_s), ModelMeter()
+    marks = Marks(spawned_s)
     config = replace(_infer_config(**settings), end_s=limit_s, **(mode or {}))
-    with metered(meter):
+    with metered() as meters:
         result = infer(config, marks.add)
     stages = [asdict(stats) for stats in result.stages]
     written = Path(settings["out"]).stat().st_size
     size = {"network_hw": result.network_hw, "out_bytes": written}
-    return marks.result() | meter.result() | size | {"stages": stages}
+    return marks.result() | model_result(meters) | size | {"stages": stages}
 
 
 def _infer_config(
@@ -169,7 +179,7 @@ def run_loop(
     )
     meter.note_pool()
     size = {"out_bytes": Path(out).stat().st_size}
-    return marks.result() | meter.result() | steps.result() | size
+    return marks.result() | model_result([meter]) | steps.result() | size
 
 
 def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, Any]:
@@ -300,31 +310,29 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     del settings["spawned_s"]  # each stage has a clock of its own
     config = _infer_config(**settings)
     origin = Origin(source=probe(config.source), log=ReadLog())
-    stages: dict[str, Callable[[Iterator[Any]], Iterable[Any]]] = {
+    stages: dict[str, Stage | Parallel] = {
         "decode": lambda _: islice(decode(origin.source, origin.log), frames),
-        "segment": partial(segment, config=config),
+        **labelling(config),
         "overlay": partial(blend, config=config),
         "encode": partial(encode, config=config, origin=origin, resume=False),
     }
-    items: list[Frame | SegmentedFrame] = []
+    items: list[Any] = []
     results = {}
-    meter = ModelMeter()
-    with metered(meter):
+    with metered() as meters:
         for name, stage in stages.items():
             items, results[name] = _alone(stage, items)
-    return {"stages_alone": results} | meter.result()
+    return {"stages_alone": results} | model_result(meters)
 
 
-def _alone(
-    stage: Callable[[Iterator[Any]], Iterable[Any]], items: list[Any]
-) -> tuple[list[Any], dict[str, Any]]:
+def _alone(stage: Stage | Parallel, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
     reset_peak_rss()
     before = rss_bytes()
     marks = Marks(time.monotonic())
     made = []
-    for item in stage(iter(items)):
-        made.append(item)
-        marks.add()
+    with Pipeline(items, stage, names=["memory", "stage"]) as pipeline:
+        for item in pipeline:
+            made.append(item)
+            marks.add()
     result = marks.result()
     grown = result["peak_rss_bytes"] - before if before is not None else None
     return made, result | {"grown_rss_bytes": grown}

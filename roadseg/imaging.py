@@ -5,6 +5,8 @@ input; what is left over is grey. The way back cuts the picture's part out of th
 brings it to the picture's size.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -20,6 +22,22 @@ PADDING_VALUE = 127
 """Grey that the networks see as zero."""
 MAX_PADDED_SHARE = 0.02
 """Share of the input that may be grey when a size is chosen freely."""
+FAR_BEHIND = 12.0
+"""Distance from the strongest logit at which a class counts no more."""
+
+
+@contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
+    """Keep OpenCV from sharing out its work, in all threads, while the block runs.
+
+    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 @cache
@@ -146,21 +164,15 @@ class Placement:
     def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the frame's class map from the network's logits (C, h, w) at any stride.
 
-        Each class is enlarged on its own and each pixel goes to the strongest. The grid is laid on
-        whole pixels of the frame, which moves an edge by less than one.
+        Each class is enlarged on its own and each pixel goes to the strongest. What is enlarged is
+        how far a class is behind the strongest of its cell, in 8 bits: memory is what this takes,
+        and the distance between two classes is the same. The grid is laid on whole pixels of the
+        frame, which moves an edge by less than one.
         """
         scale_y, scale_x = (f / c for f, c in zip(self.frame_hw, self.content_hw, strict=True))
         size_wh = round(self.network_hw[1] * scale_x), round(self.network_hw[0] * scale_y)
         top, left = round(self.top * scale_y), round(self.left * scale_x)
-        window = slice(top, top + self.frame_hw[0]), slice(left, left + self.frame_hw[1])
-        strongest = _enlarged(logits[0], size_wh)[window].copy()
-        result = np.zeros(self.frame_hw, np.uint8)
-        for class_id, of_class in enumerate(logits[1:], 1):
-            strength = _enlarged(of_class, size_wh)[window]
-            wins = cv2.compare(strength, strongest, cv2.CMP_GT)
-            cv2.max(strength, strongest, strongest)
-            cv2.copyTo(np.full_like(result, class_id), wins, result)
-        return result
+        return _strongest(enumerate(_levels(logits)), size_wh, (top, left), self.frame_hw)
 
     def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.
@@ -207,21 +219,44 @@ def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> 
     """
     if class_map.shape == size_hw:
         return class_map
-    height, width = size_hw
-    present = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1))
-    result = np.full(size_hw, present[0], np.uint8)
-    strongest = np.zeros(size_hw, np.uint8)
-    for class_id in present:
-        member = cv2.inRange(class_map, int(class_id), int(class_id))  # (h, w) 0 or 255
-        strength = cv2.resize(member, (width, height), interpolation=cv2.INTER_LINEAR)
+    present = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1)).tolist()
+    members = ((class_id, _u8(cv2.inRange(class_map, class_id, class_id))) for class_id in present)
+    return _strongest(members, size_hw[::-1], (0, 0), size_hw)
+
+
+def _levels(logits: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
+    """Yield for each class how strong it is, (h, w): 255 if none is stronger, 0 far behind."""
+    best = logits.max(axis=0)
+    for of_class in logits:
+        behind = np.maximum(of_class - best, -FAR_BEHIND)
+        yield _u8(cv2.convertScaleAbs(behind, alpha=255 / FAR_BEHIND, beta=255))
+
+
+def _strongest(
+    classes: Iterable[tuple[int, NDArray[np.uint8]]],
+    enlarged_wh: tuple[int, int],
+    corner: tuple[int, int],
+    size_hw: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """Return which class is the strongest in each pixel.
+
+    Args:
+        classes: Ids, and how strong each is, (h, w); one is at 255 in every place.
+        enlarged_wh: Width and height that these are enlarged to.
+        corner: Row and column from which on that is wanted.
+        size_hw: Height and width that are wanted.
+    """
+    rows, columns = (slice(o, o + side) for o, side in zip(corner, size_hw, strict=True))
+    result = np.zeros(size_hw, np.uint8)
+    strongest = np.zeros_like(result)
+    for class_id, levels in classes:
+        if levels.max() < 255:
+            continue  # it is nowhere the strongest
+        strength = cv2.resize(levels, enlarged_wh, interpolation=cv2.INTER_LINEAR)[rows, columns]
         wins = cv2.compare(strength, strongest, cv2.CMP_GT)
-        cv2.max(strongest, strength, strongest)
-        result[wins != 0] = class_id
+        cv2.max(strength, strongest, strongest)
+        cv2.copyTo(np.full_like(result, class_id), wins, result)
     return result
-
-
-def _enlarged(values: NDArray[np.float32], size_wh: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _cells(offset: int, content: int, network: int, grid: int) -> tuple[int, int]:

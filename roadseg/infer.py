@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from roadseg import __version__
-from roadseg.backends import open_backend
+from roadseg.backends import Backend, crew_for, open_backend
 from roadseg.config import InferConfig, ModelConfig
 from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
 from roadseg.files import check_new
 from roadseg.frame import Frame, SegmentedFrame
-from roadseg.label import input_size, label
+from roadseg.imaging import opencv_on_one_thread
+from roadseg.label import input_size, label, look, look_alone, settle, survey
 from roadseg.overlay import Overlay, overlay_for
-from roadseg.stages import Pipeline, Stage, StageStats
+from roadseg.stages import Parallel, Pipeline, Stage, StageStats
 from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
 from roadseg.video.faults import at_time, reading_faults
 from roadseg.video.masks import place_for_masks, save_masks
@@ -92,6 +94,7 @@ def infer(
     with (
         place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
         place_beside(config.stats, config.out) as stats,
+        opencv_on_one_thread(),
         build_pipeline(config, info, log, Beside(masks, stats, drive), kept) as pipeline,
     ):
         for item in pipeline:
@@ -188,8 +191,8 @@ def build_pipeline(
     beside: Beside,
     kept: int,
 ) -> Pipeline:
-    """Put the stages in line: decode, segment, overlay, encode, and what is asked for beside."""
-    stages: dict[str, Stage] = {"segment": partial(segment, config=config)}
+    """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
+    stages = labelling(config)
     if beside.stats is not None:
         stages["stats"] = partial(save_stats, place=beside.stats, kept=kept)
     if beside.drive is not None:
@@ -238,18 +241,46 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         )
 
 
+def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
+    """Return the stages that label a film, by name.
+
+    Copies of the network look at several frames at once, with the motion found before and the
+    labels settled after them. Where what the network looks at is chosen by the time that is left,
+    each frame must be done before the next is chosen, and one stage does it all.
+
+    Raises:
+        ModelFileError: No runtime reads such files as the weights.
+        BackendUnavailable: The runtime is unknown.
+    """
+    if config.goes_by_time:
+        return {"segment": partial(segment, config=config)}
+    crew = crew_for(config.weights, config.backend)
+    step = look if config.goes_by_motion else look_alone
+    network = partial(segment, config=config, step=step, threads=crew.threads)
+    stages: dict[str, Stage | Parallel] = {"segment": Parallel(network, crew.workers)}
+    if not config.goes_by_motion:
+        return stages
+    before, after = partial(survey, config=config), partial(settle, config=config)
+    return {"motion": before, **stages, "labels": after}
+
+
 def segment(
-    frames: Iterator[Frame], *, config: ModelConfig, can_wait: bool = True
-) -> Iterator[SegmentedFrame]:
-    """Stage: add the class map to every frame.
+    items: Iterator[Any],
+    *,
+    config: ModelConfig,
+    step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]] = label,
+    threads: int | None = None,
+) -> Iterator[Any]:
+    """Stage: open the model and do with it a step of labelling, or all of it.
 
     Args:
-        frames: Frames of one film.
+        items: What the step takes.
         config: Settings.
-        can_wait: Whether frames may be kept until a later one has its labels.
+        step: One of the functions of `roadseg.label` that take a backend.
+        threads: Threads for the model; None leaves it to the runtime.
     """
-    with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
-        yield from label(frames, backend, config, can_wait=can_wait)
+    with contextlib.closing(open_backend(config.weights, config.backend, threads)) as backend:
+        yield from step(items, backend, config)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:

@@ -1,15 +1,23 @@
 """Label a film along its motion: steadily, and with the network looking at some of its frames.
 
-Every frame gets flow to the one before. Where the network looks, at key frames, its logits are
-filtered along the flow since the last key frame (`roadseg.steady`). In between, class maps are
-moved: from the last key frame, and where the reader can wait, from the next one too, each pixel
-from the one that explains the picture better there. A cut lets go of all that was before it.
+That takes three steps, one after the other in `label`, or each a stage of a pipeline:
+
+- `survey` finds the flow from every frame to the one before, and decides where the network looks:
+  at the first frame of a scene, at key frames, and where nothing else could be moved along.
+- `look` has it look. What it sees in one frame does not depend on any other, so several copies of
+  the network can look at once.
+- `settle` gives every frame its labels. The logits of key frames are filtered along the flow since
+  the last one (`roadseg.steady`). In between, class maps are moved: from the last key frame, and
+  where the reader can wait, from the next one too, each pixel from the one that explains the
+  picture better there. A cut lets go of all that was before it.
+
+A film whose frames are strangers to each other needs the network alone: `look_alone`.
 """
 
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import cv2
@@ -31,7 +39,7 @@ from roadseg.motion import (
     residual,
     small_luma,
 )
-from roadseg.steady import SteadyFilter
+from roadseg.steady import Logits, SteadyFilter
 
 NEARER_LEVELS = 2.0
 """Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
@@ -39,8 +47,45 @@ BLUR_PX = 5
 """Side of the square over which two key frames' residuals are compared."""
 
 
+@dataclass(frozen=True)
+class Surveyed:
+    """A frame and the way to it."""
+
+    frame: Frame
+    luma: Luma
+    passage: Passage | None
+    """Back to the key frame before; None begins a scene."""
+    is_key: bool
+    """Whether the network is to look at it."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A frame and, if it is a key frame, what the network sees in it."""
+
+    surveyed: Surveyed
+    spec: ModelSpec
+    """The model's record, in the colours wanted."""
+    placement: Placement | None = None
+    """Where a key frame lies in the network's input."""
+    logits: Logits | None = None
+    """(C, h, w) of it, where they are to be filtered."""
+    class_map: NDArray[np.uint8] | None = None
+    """(H, W) of it at the frame's size, where they are not."""
+
+
+@dataclass
+class Known:
+    """What `settle` lets `survey` know, where the two take turns."""
+
+    key_map: NDArray[np.uint8] | None = None
+    """(h, w) labels of the last key frame, at the size of its luma."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes by id."""
+
+
 def label(
-    frames: Iterator[Frame], backend: Backend, config: ModelConfig, *, can_wait: bool
+    frames: Iterator[Frame], backend: Backend, config: ModelConfig, *, can_wait: bool = True
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with its class map.
 
@@ -51,30 +96,95 @@ def label(
         can_wait: Whether frames may be kept until a later one has its labels.
     """
     if not config.goes_by_motion:
-        yield from label_each(frames, backend, config)
-        return
-    labeller = _Labeller(backend, config, can_wait=can_wait)
-    for frame in frames:
-        yield from labeller.take(frame)
-    yield from labeller.finish()
+        return look_alone(frames, backend, config)
+    known = Known()
+    surveyed = survey(frames, config, can_wait=can_wait, known=known)
+    return settle(look(surveyed, backend, config), config, can_wait=can_wait, known=known)
 
 
-def label_each(
+def look_alone(
     frames: Iterator[Frame], backend: Backend, config: ModelConfig
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class map that the network has for it alone."""
     spec = backend.spec.recolored(config.palette)
     for frame in frames:
-        placement = placed(frame, backend, config)
-        class_maps = backend.segment(placement.pad(frame.rgb(placement.content_hw))[None])
+        placement, pictures = _placed(frame, backend, config)
+        class_maps = backend.segment(pictures)
         yield SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
 
 
-def placed(frame: Frame, backend: Backend, config: ModelConfig) -> Placement:
-    """Return where a frame lies in the network's input."""
+def survey(
+    frames: Iterator[Frame],
+    config: ModelConfig,
+    *,
+    can_wait: bool = True,
+    known: Known | None = None,
+) -> Iterator[Surveyed]:
+    """Yield every frame with the way to it, and with whether it is a key frame.
+
+    Args:
+        frames: Frames of one film.
+        config: Settings.
+        can_wait: Whether a frame may be kept until it is known if it is the last of its scene,
+            which then is a key frame too.
+        known: What `settle` knows by then; must be given if the choice goes by the time.
+    """
+    surveyor = _Surveyor(config, known or Known())
+    held: Surveyed | None = None
+    for frame in frames:
+        item = surveyor.take(frame)
+        if held:
+            yield replace(held, is_key=True) if item.passage is None else held
+        held = item if can_wait and not item.is_key else None
+        if not held:
+            yield item
+    if held:
+        yield replace(held, is_key=True)
+
+
+def look(items: Iterator[Surveyed], backend: Backend, config: ModelConfig) -> Iterator[Looked]:
+    """Yield every frame; have the network look at key frames."""
+    spec = backend.spec.recolored(config.palette)
+    for item in items:
+        if not item.is_key:
+            yield Looked(item, spec)
+            continue
+        placement, pictures = _placed(item.frame, backend, config)
+        if config.steady:
+            yield Looked(item, spec, placement, logits=backend.logits(pictures)[0])
+        else:
+            class_map = placement.restore(backend.segment(pictures)[0])
+            yield Looked(item, spec, placement, class_map=class_map)
+
+
+def settle(
+    items: Iterator[Looked],
+    config: ModelConfig,
+    *,
+    can_wait: bool = True,
+    known: Known | None = None,
+) -> Iterator[SegmentedFrame]:
+    """Yield every frame with its class map, in order.
+
+    Args:
+        items: Frames of one film, the first of them a key frame.
+        config: Settings.
+        can_wait: Whether frames between key frames are labelled when both of them are.
+        known: Told the labels of each key frame.
+    """
+    settler = _Settler(config, known or Known(), can_wait=can_wait)
+    for item in items:
+        yield from settler.take(item)
+
+
+def _placed(
+    frame: Frame, backend: Backend, config: ModelConfig
+) -> tuple[Placement, NDArray[np.uint8]]:
+    """Return where a frame lies in the network's input, and that input, (1, H, W, 3)."""
     frame_hw = frame.picture.size_hw
     network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
-    return Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
+    placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
+    return placement, placement.pad(frame.rgb(placement.content_hw))[None]
 
 
 def input_size(
@@ -85,155 +195,151 @@ def input_size(
     return config.size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """A frame that the network has looked at."""
+class _Surveyor:
+    """Finds the way to one frame after the other."""
 
-    frame: Frame
-    luma: Luma
-    class_map: NDArray[np.uint8]
-    """(H, W) at the frame's size."""
-    small_map: NDArray[np.uint8]
-    """(h, w) at that of the luma."""
-
-
-@dataclass(frozen=True)
-class _Between:
-    """A frame that it has not."""
-
-    frame: Frame
-    luma: Luma
-    passage: Passage
-    """Back to the key frame before."""
-
-
-class _Labeller:
-    """Labels one frame after the other.
-
-    Args:
-        backend: Model.
-        config: Settings.
-        can_wait: Whether frames may be kept until the next key frame.
-    """
-
-    def __init__(self, backend: Backend, config: ModelConfig, *, can_wait: bool) -> None:
-        self._backend = backend
-        self._config = config
-        self._can_wait = can_wait
-        self._spec = backend.spec.recolored(config.palette)
+    def __init__(self, config: ModelConfig, known: Known) -> None:
+        self._known = known
         self._motion = Motion()
         self._chooser = chooser_for(config)
-        self._filter = SteadyFilter(config.steady)
-        self._key: _Key | None = None
-        self._between: list[_Between] = []
+        self._key: Surveyed | None = None
+        self._last: Surveyed | None = None
+        self._gap = 0
 
-    def take(self, frame: Frame) -> Iterator[SegmentedFrame]:
-        """Take a frame and yield those that have their labels now, in order."""
+    def take(self, frame: Frame) -> Surveyed:
+        """Return a frame with the way to it."""
         luma = small_luma(frame.picture)
         passage = self._passage(frame, luma)
-        if passage is None:
-            yield from self.finish()
-            yield self._look(frame, luma, None)
-        elif self._is_due(frame, luma, passage):
-            waiting, before = self._between, self._key
-            item = self._look(frame, luma, passage)
-            if self._can_wait and before:
-                yield from self._fill(before, waiting)
-            yield item
-        else:
-            self._between.append(_Between(frame, luma, passage))
-            if not self._can_wait:
-                yield self._moved(self._between[-1])
-
-    def finish(self) -> Iterator[SegmentedFrame]:
-        """Yield the frames that wait when no key frame follows: the last one becomes one."""
-        if not (self._can_wait and self._between and self._key):
-            return
-        before, (*waiting, last) = self._key, self._between
-        item = self._look(last.frame, last.luma, last.passage)
-        yield from self._fill(before, waiting)
-        yield item
+        self._gap += 1
+        is_key = passage is None or self._is_due(frame, luma, passage)
+        self._last = Surveyed(frame, luma, passage, is_key)
+        if is_key:
+            self._key, self._gap = self._last, 0
+        return self._last
 
     def _passage(self, frame: Frame, luma: Luma) -> Passage | None:
         """Return the way back to the last key frame, or None where the scene is a new one."""
-        key = self._key
-        if key is None or key.frame.picture.size_hw != frame.picture.size_hw:
+        key, last = self._key, self._last
+        if key is None or last is None or last.frame.picture.size_hw != frame.picture.size_hw:
             return None
-        last = self._between[-1] if self._between else key
         step = self._motion.between(luma, last.luma)
         unexplained = residual(luma, last.luma, step)
         if is_cut(luma, unexplained):
             return None
         elapsed_s = frame.time_s - key.frame.time_s
-        if isinstance(last, _Between):
+        if last.passage is not None and last is not key:
             step = compose(step, last.passage.flow)
             unexplained = residual(luma, key.luma, step)
         return Passage(step, unexplained, elapsed_s)
 
     def _is_due(self, frame: Frame, luma: Luma, passage: Passage) -> bool:
         """Decide whether the network looks at a frame."""
-        assert self._key is not None
-        key, last = self._key, self._between[-1].frame if self._between else self._key.frame
+        assert self._last is not None
+        last = self._last.frame
         lost = frame.arrival.number - last.arrival.number if frame.arrival and last.arrival else 1
         situation = Situation(
-            gap=len(self._between) + 1,
+            gap=self._gap,
             elapsed_s=passage.elapsed_s,
             interval_s=(frame.time_s - last.time_s) / max(lost, 1),
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
-            need=lambda: need_of(
-                luma,
-                passage.unexplained,
-                move_class_map(key.small_map, passage.flow),
-                self._spec.class_names,
-            ),
+            need=lambda: self._need(luma, passage),
         )
         return self._chooser.due(situation)
 
-    def _look(self, frame: Frame, luma: Luma, passage: Passage | None) -> SegmentedFrame:
-        """Make a frame the key frame."""
-        placement = placed(frame, self._backend, self._config)
-        pictures = placement.pad(frame.rgb(placement.content_hw))[None]
-        if self._config.steady:
-            _, logits = self._backend.segment_with_logits(pictures)
-            class_map = placement.class_map(self._filter.update(logits[0], placement, passage))
-        else:
-            class_map = placement.restore(self._backend.segment(pictures)[0])
-        small = cv2.resize(class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        self._key = _Key(frame, luma, class_map, np.asarray(small, np.uint8))
-        self._between = []
-        return SegmentedFrame(frame, class_map.copy(), self._spec)  # it is the reader's from now on
+    def _need(self, luma: Luma, passage: Passage) -> float:
+        """Return how much a frame asks for a look, by the labels that would be moved to it."""
+        assert self._known.key_map is not None  # `settle` has had the key frame before
+        moved = move_class_map(self._known.key_map, passage.flow)
+        return need_of(luma, passage.unexplained, moved, self._known.class_names)
 
-    def _moved(self, between: _Between) -> SegmentedFrame:
-        """Label a frame by the key frame before it."""
+
+@dataclass(frozen=True)
+class _Key:
+    """A key frame's labels."""
+
+    luma: Luma
+    class_map: NDArray[np.uint8]
+    """(H, W) at the frame's size."""
+
+
+class _Settler:
+    """Labels one frame after the other."""
+
+    def __init__(self, config: ModelConfig, known: Known, *, can_wait: bool) -> None:
+        self._known = known
+        self._can_wait = can_wait
+        self._filter = SteadyFilter(config.steady)
+        self._motion = Motion()
+        self._key: _Key | None = None
+        self._waiting: list[Surveyed] = []
+
+    def take(self, item: Looked) -> Iterator[SegmentedFrame]:
+        """Take a frame and yield those that have their labels now, in order."""
+        surveyed = item.surveyed
+        if item.placement is None:
+            if self._can_wait:
+                self._waiting.append(surveyed)
+            else:
+                yield self._moved(surveyed, item.spec)
+            return
+        before, waiting = self._key, self._waiting
+        class_map = self._class_map(item, item.placement)
+        self._key, self._waiting = _Key(surveyed.luma, class_map), []
+        self._tell(item.spec)
+        if before and waiting:
+            yield from self._fill(before, self._key, waiting, item.spec)
+        # What the reader gets is its own from now on.
+        yield SegmentedFrame(surveyed.frame, class_map.copy(), item.spec)
+
+    def _class_map(self, item: Looked, placement: Placement) -> NDArray[np.uint8]:
+        """Return a key frame's labels (H, W)."""
+        if item.logits is None:
+            assert item.class_map is not None
+            return item.class_map
+        return placement.class_map(
+            self._filter.update(item.logits, placement, item.surveyed.passage)
+        )
+
+    def _tell(self, spec: ModelSpec) -> None:
+        """Let the survey know the key frame's labels."""
         assert self._key is not None
-        class_map = move_class_map(self._key.class_map, between.passage.flow)
-        return SegmentedFrame(between.frame, class_map, self._spec, by_network=False)
+        size_wh = self._key.luma.shape[::-1]
+        small = cv2.resize(self._key.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+        self._known.key_map = np.asarray(small, np.uint8)
+        self._known.class_names = spec.class_names
 
-    def _fill(self, before: _Key, waiting: list[_Between]) -> Iterator[SegmentedFrame]:
-        """Label the frames between two key frames, the later of which is the present one."""
-        after = self._key
-        assert after is not None
+    def _moved(self, item: Surveyed, spec: ModelSpec) -> SegmentedFrame:
+        """Label a frame by the key frame before it."""
+        assert self._key is not None and item.passage is not None
+        class_map = move_class_map(self._key.class_map, item.passage.flow)
+        return SegmentedFrame(item.frame, class_map, spec, by_network=False)
+
+    def _fill(
+        self, before: _Key, after: _Key, waiting: list[Surveyed], spec: ModelSpec
+    ) -> Iterator[SegmentedFrame]:
+        """Label the frames between two key frames."""
         onward = self._onward(after.luma, waiting)
-        for number, (between, passage) in enumerate(zip(waiting, onward, strict=True), 1):
+        for number, (item, passage) in enumerate(zip(waiting, onward, strict=True), 1):
+            assert item.passage is not None
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
-            class_map = move_class_map(before.class_map, between.passage.flow)
-            from_after = _blurred(passage) < _blurred(between.passage) + nearer
+            from_after = _blurred(passage) < _blurred(item.passage) + nearer
+            class_map = move_class_map(before.class_map, item.passage.flow)
             chosen = cv2.resize(
                 from_after.astype(np.uint8), class_map.shape[::-1], interpolation=cv2.INTER_NEAREST
             )
             cv2.copyTo(move_class_map(after.class_map, passage.flow), chosen, class_map)
-            yield SegmentedFrame(between.frame, class_map, self._spec, by_network=False)
+            yield SegmentedFrame(item.frame, class_map, spec, by_network=False)
 
-    def _onward(self, luma: Luma, waiting: list[_Between]) -> list[Passage]:
+    def _onward(self, luma: Luma, waiting: list[Surveyed]) -> list[Passage]:
         """Return the ways of waiting frames to the key frame after them."""
         passages: list[Passage] = []
         following = luma
-        for between in reversed(waiting):
-            flow = self._motion.between(between.luma, following)
+        for item in reversed(waiting):
+            flow = self._motion.between(item.luma, following)
             if passages:
                 flow = compose(flow, passages[-1].flow)
-            passages.append(Passage(flow, residual(between.luma, luma, flow), 0.0))
-            following = between.luma
+            passages.append(Passage(flow, residual(item.luma, luma, flow), 0.0))
+            following = item.luma
         return passages[::-1]
 
 

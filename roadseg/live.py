@@ -19,6 +19,7 @@ import numpy as np
 from roadseg.config import LiveConfig
 from roadseg.frame import Arrival, SegmentedFrame
 from roadseg.infer import segment
+from roadseg.label import label
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Pipeline, Stage, StageStats, Stop
 from roadseg.video.live import capture, parse_source
@@ -131,7 +132,9 @@ class LiveSession:
         )
         source, stop = parse_source(config.source), Stop()
         arriving = capture(source, stop=stop, notify=notify, at_its_own_rate=config.as_camera)
-        stages: dict[str, Stage] = {"segment": partial(segment, config=config, can_wait=False)}
+        stages: dict[str, Stage] = {
+            "segment": partial(segment, config=config, step=partial(label, can_wait=False))
+        }
         if self._recorder:
             stages["record"] = partial(record, config=config, recorder=self._recorder)
         self._pipeline = Pipeline(

@@ -1,7 +1,7 @@
 """Count what a run takes while it goes on: when its frames were done, and what its model costs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ WARMUP_CALLS = 3
 WARMUP_FRAMES = 16
 """Frames of a film before the pipeline's queues and the encoder are taken to be full."""
 MODEL_THREADS = "model"
-"""Name of the thread that opens a model, and so of those that its runtime starts."""
+"""Begins the name of a thread that opens a model, and so of those that its runtime starts."""
 
 
 class Marks:
@@ -78,17 +78,23 @@ class StepMeter:
 
 
 class ModelMeter:
-    """Times a model's calls, and counts the CPU seconds they take on its runtime's own threads."""
+    """Times a model's calls, and counts the CPU seconds they take on its runtime's own threads.
 
-    def __init__(self) -> None:
-        self._calls_s: list[float] = []
+    Args:
+        number: Tells it from others in this process.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._threads = f"{MODEL_THREADS} {number}"
         self._frames: list[int] = []
         self._caller_cpu_s: list[float] = []
         self._pool_cpu_s: list[float | None] = []
+        self.calls_s: list[float] = []
+        """Seconds of each call."""
 
     def open(self, model: Callable[[], T]) -> T:
         """Open a model so that the threads it starts are known again."""
-        name_thread(MODEL_THREADS)
+        name_thread(self._threads)
         return model()
 
     def call(self, model: Callable[[NDArray[Any]], T], frames: NDArray[Any]) -> T:
@@ -96,23 +102,38 @@ class ModelMeter:
         since_s, cpu_s = time.perf_counter(), time.thread_time()
         answer = model(frames)
         self._caller_cpu_s.append(time.thread_time() - cpu_s)
-        self._calls_s.append(round(time.perf_counter() - since_s, 6))
+        self.calls_s.append(round(time.perf_counter() - since_s, 6))
         self._frames.append(len(frames))
-        if len(self._calls_s) == WARMUP_CALLS:
+        if len(self.calls_s) == WARMUP_CALLS:
             self.note_pool()
         return answer
 
     def note_pool(self) -> None:
         """Note the CPU seconds of the runtime's threads; to be done before they end."""
-        self._pool_cpu_s.append(named_cpu_s(MODEL_THREADS))
+        self._pool_cpu_s.append(named_cpu_s(self._threads))
 
-    def result(self) -> dict[str, Any]:
-        """Return each call's seconds, and the CPU seconds a frame once the model is warm."""
-        cpu_s = None
-        frames = sum(self._frames[WARMUP_CALLS:])
-        if len(self._pool_cpu_s) == 2 and frames:
-            before, after = self._pool_cpu_s
-            if before is not None and after is not None:
-                caller_s = sum(self._caller_cpu_s[WARMUP_CALLS:])
-                cpu_s = round((caller_s + after - before) / frames, 6)
-        return {"model_calls_s": self._calls_s, "model_cpu_s_a_frame": cpu_s}
+    @property
+    def warm_frames(self) -> int:
+        """Frames of the calls after the first few."""
+        return sum(self._frames[WARMUP_CALLS:])
+
+    @property
+    def warm_cpu_s(self) -> float | None:
+        """CPU seconds of these calls, as far as the system tells."""
+        if len(self._pool_cpu_s) != 2 or None in self._pool_cpu_s:
+            return None
+        before, after = self._pool_cpu_s
+        assert before is not None and after is not None
+        return sum(self._caller_cpu_s[WARMUP_CALLS:]) + after - before
+
+
+def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
+    """Return each call's seconds, and the CPU seconds a frame once all copies are warm."""
+    frames, seconds = sum(m.warm_frames for m in meters), [m.warm_cpu_s for m in meters]
+    known = [s for s in seconds if s is not None]
+    return {
+        "model_calls_s": [call_s for meter in meters for call_s in meter.calls_s],
+        "model_cpu_s_a_frame": round(sum(known) / frames, 6)
+        if frames and len(known) == len(seconds)
+        else None,
+    }

@@ -36,14 +36,16 @@ PARTS = {
     "read": "#7a6fc2",
     "resize": "#c58b2a",
     "convert": "#c58b2a",
+    "motion": "#8a8f3c",
     "model": "#2a9d8f",
+    "labels": "#b06ab3",
     "overlay": "#2a78b5",
     "blend": "#2a78b5",
     "encode": "#d1495b",
 }
 """Colour of a step or stage; those that do the same work have one colour."""
 STEPS = ("read", "resize", "model", "blend", "encode")
-STAGES = ("decode", "convert", "model", "overlay", "encode")
+STAGES = ("decode", "motion", "convert", "model", "labels", "overlay", "encode")
 
 
 class Panel(NamedTuple):

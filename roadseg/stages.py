@@ -10,6 +10,10 @@ body, so each resource lives and dies on one thread. What is guaranteed:
   broke off or Ctrl-C came. Generators are closed on their own threads, so their `with` blocks end.
 - Nothing polls and nothing sleeps.
 
+A stage that gives one item for each that it takes, and needs only that one, can run on several
+threads at once (`Parallel`): each takes the next item when it is free, and hands its answer on when
+those before it have been.
+
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
 items that no stage has taken yet only the newest is kept. A source that must wait for a time waits
 on a `Stop`, which wakes it when the pipeline ends. `LoopThread` is the other thread there is, for
@@ -28,6 +32,16 @@ from typing import Any, Self
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """A stage on several threads, each of which calls it anew."""
+
+    stage: Stage
+    """Must yield one item for each that it takes, before it takes another."""
+    workers: int
+    """Threads."""
+
+
 class Cancelled(BaseException):
     """Raised at a channel's ends when the pipeline stops early.
 
@@ -37,7 +51,7 @@ class Cancelled(BaseException):
 
 @dataclass
 class StageStats:
-    """What a stage did with its time."""
+    """What a stage did with its time; of a stage on several threads, the mean of their times."""
 
     name: str
     items: int = 0
@@ -49,7 +63,18 @@ class StageStats:
     blocked_s: float = 0.0
     """Seconds waiting for room behind it."""
     cpu_s: float = 0.0
-    """CPU seconds of the stage's own thread; a library's threads are not in it."""
+    """CPU seconds of the stage's own threads, all together; a library's are not in it."""
+
+
+def _merged(workers: list[StageStats]) -> StageStats:
+    return StageStats(
+        name=workers[0].name,
+        items=sum(stats.items for stats in workers),
+        busy_s=sum(stats.busy_s for stats in workers) / len(workers),
+        starved_s=sum(stats.starved_s for stats in workers) / len(workers),
+        blocked_s=sum(stats.blocked_s for stats in workers) / len(workers),
+        cpu_s=sum(stats.cpu_s for stats in workers),
+    )
 
 
 class Stop:
@@ -80,25 +105,38 @@ class Channel:
         self._items: deque[Any] = deque(maxlen=depth)  # appending to a full one drops its oldest
         self._depth = depth
         self._newest = newest
+        self._added = 0
+        self._taken = 0
         self._ended = False
         self._cancelled = False
         self._changed = threading.Condition()
 
-    def put(self, item: Any) -> None:
-        """Add an item; make room or wait for it. Raises `Cancelled`."""
+    def put(self, item: Any, turn: int | None = None) -> None:
+        """Add an item; make room or wait for it. Raises `Cancelled`.
+
+        Args:
+            item: What to add.
+            turn: Wait until this many items have been added before it.
+        """
         with self._changed:
-            while not self._has_room() and not self._cancelled:
+            while not self._has_room(turn) and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
                 raise Cancelled
             self._items.append(item)
+            self._added += 1
             self._changed.notify_all()
 
-    def _has_room(self) -> bool:
-        return self._newest or len(self._items) < self._depth
+    def _has_room(self, turn: int | None) -> bool:
+        in_turn = turn is None or turn == self._added
+        return in_turn and (self._newest or len(self._items) < self._depth)
 
     def get(self) -> Any:
         """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
+        return self.take()[1]
+
+    def take(self) -> tuple[int, Any]:
+        """Take the next item as `get` does, with the number of those taken before it."""
         with self._changed:
             while not self._items and not self._ended and not self._cancelled:
                 self._changed.wait()
@@ -107,8 +145,9 @@ class Channel:
             if not self._items:
                 raise StopIteration
             item = self._items.popleft()
+            self._taken += 1
             self._changed.notify_all()
-            return item
+            return self._taken - 1, item
 
     def end(self) -> None:
         """Say that no item will follow."""
@@ -130,6 +169,8 @@ class _Inlet:
     def __init__(self, channel: Channel, stats: StageStats) -> None:
         self._channel = channel
         self._stats = stats
+        self.number = -1
+        """How many items were taken, by whichever thread, before the last one taken here."""
 
     def __iter__(self) -> Self:
         return self
@@ -137,7 +178,8 @@ class _Inlet:
     def __next__(self) -> Any:
         since = time.perf_counter()
         try:
-            return self._channel.get()
+            self.number, item = self._channel.take()
+            return item
         finally:
             self._stats.starved_s += time.perf_counter() - since
 
@@ -147,7 +189,7 @@ class Pipeline:
 
     Args:
         source: Iterable that feeds the first stage; a generator is started on its own thread.
-        stages: Functions from iterator to iterator, in order.
+        stages: Functions from iterator to iterator, in order, some of them perhaps `Parallel`.
         depth: Items that may wait between two stages.
         names: Names of the source and the stages for notes and statistics; None takes the
             functions' own.
@@ -159,25 +201,32 @@ class Pipeline:
     def __init__(
         self,
         source: Iterable[Any],
-        *stages: Stage,
+        *stages: Stage | Parallel,
         depth: int = 4,
         names: list[str] | None = None,
         newest: bool = False,
         waiting: int = 1,
         stop: Stop | None = None,
     ) -> None:
-        names = names or [_name(part) for part in (source, *stages)]
-        self.stats = [StageStats(name) for name in names]
+        parts = [Parallel(lambda _: source, 1), *map(_as_parallel, stages)]
+        names = names or [_name(source), *(_name(part.stage) for part in parts[1:])]
+        self._stats = [
+            [StageStats(name) for _ in range(part.workers)]
+            for name, part in zip(names, parts, strict=True)
+        ]
         first = Channel(waiting, newest=True) if newest else Channel(depth)
         self._channels = [first, *(Channel(depth) for _ in stages)]
         self._stop_waiting = stop or Stop()
         self._error: BaseException | None = None
         self._error_raised = False
         self._lock = threading.Lock()
-        parts = [lambda _: source, *stages]
+        self._at_work = [part.workers for part in parts]
         self._threads = [
-            threading.Thread(target=self._run, args=(i, part), name=f"roadseg-{names[i]}")
-            for i, part in enumerate(parts)
+            threading.Thread(
+                target=self._run, args=(index, part, worker), name=f"roadseg-{names[index]}"
+            )
+            for index, part in enumerate(parts)
+            for worker in range(part.workers)
         ]
 
     def __enter__(self) -> Self:
@@ -211,37 +260,52 @@ class Pipeline:
         raise StopIteration
 
     @property
+    def stats(self) -> list[StageStats]:
+        """What the source and each stage did; complete once the block is left."""
+        return [_merged(workers) for workers in self._stats]
+
+    @property
     def bottleneck(self) -> StageStats:
         """The stage that was at work longest, for which the others waited."""
         return max(self.stats, key=lambda stats: stats.busy_s)
 
-    def _run(self, index: int, part: Stage) -> None:
-        """Drive one stage to its end on this thread."""
-        stats, outlet = self.stats[index], self._channels[index]
+    def _run(self, index: int, part: Parallel, worker: int) -> None:
+        """Drive one stage to its end on this thread, or one worker of it."""
+        stats, outlet = self._stats[index][worker], self._channels[index]
         inlet_channel = self._channels[index - 1] if index else None
-        inlet = _Inlet(inlet_channel, stats) if inlet_channel else iter(())
+        inlet = _Inlet(inlet_channel, stats) if inlet_channel else None
         started_s, started_cpu_s = time.perf_counter(), time.thread_time()
         try:
-            self._pump(part(inlet), outlet, stats)
-            outlet.end()
+            self._pump(part, inlet, outlet, stats)
         except Cancelled:
             outlet.cancel()
         except BaseException as error:  # whatever it is, the reading thread must hear of it
             self._fail(error, stats.name)
         finally:
-            if inlet_channel:
-                inlet_channel.cancel()  # a stage that ends early stops those before it
+            if self._is_last_at_work(index):
+                outlet.end()
+                if inlet_channel:
+                    inlet_channel.cancel()  # a stage that ends early stops those before it
             total_s = time.perf_counter() - started_s
             stats.busy_s = total_s - stats.starved_s - stats.blocked_s
             stats.cpu_s = time.thread_time() - started_cpu_s
 
-    def _pump(self, items: Iterable[Any], outlet: Channel, stats: StageStats) -> None:
+    def _is_last_at_work(self, index: int) -> bool:
+        """Note that a worker of a stage is done, and tell whether all of them are."""
+        with self._lock:
+            self._at_work[index] -= 1
+            return not self._at_work[index]
+
+    def _pump(
+        self, part: Parallel, inlet: _Inlet | None, outlet: Channel, stats: StageStats
+    ) -> None:
         """Move a stage's items to the next channel; close its generator whatever happens."""
+        items = part.stage(inlet or iter(()))
         try:
             for item in items:
                 since = time.perf_counter()
                 try:
-                    outlet.put(item)
+                    outlet.put(item, inlet.number if inlet and part.workers > 1 else None)
                 finally:
                     stats.blocked_s += time.perf_counter() - since
                 stats.items += 1
@@ -336,6 +400,10 @@ class LoopThread:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+
+def _as_parallel(stage: Stage | Parallel) -> Parallel:
+    return stage if isinstance(stage, Parallel) else Parallel(stage, 1)
 
 
 def _name(part: object) -> str:

@@ -16,10 +16,9 @@ class BrightnessBackend:
             np.uint8
         )
 
-    def segment_with_logits(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        class_map = self.segment(frames)
+    def logits(self, frames: np.ndarray) -> np.ndarray:
         ids = np.arange(len(self.spec.class_names))[:, None, None]
-        return class_map, (class_map[:, None] == ids).astype(np.float32)
+        return (self.segment(frames)[:, None] == ids).astype(np.float32)
 
     def close(self) -> None:
         pass

@@ -50,8 +50,8 @@ class FlickeringBackend:
     def segment(self, frames: np.ndarray) -> np.ndarray:
         return self._answer(frames)[0]
 
-    def segment_with_logits(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._answer(frames)
+    def logits(self, frames: np.ndarray) -> np.ndarray:
+        return self._answer(frames)[1]
 
     def _answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         _, height, width, _ = frames.shape

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -11,17 +12,18 @@ import av
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS
 from numpy.typing import NDArray
 
-from roadseg.backends import BACKENDS, Backend, Runtime, open_backend, suited
+from roadseg.backends import BACKENDS, Backend, Runtime, crew_for, open_backend, suited
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.checkpoint import save_model
 from roadseg.config import ModelSpec, shipped_model
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
 from roadseg.export import export_onnx
 from roadseg.imaging import Placement
-from roadseg.models import build_model
+from roadseg.models import build_model, enlarge
 
 FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
 
@@ -56,12 +58,41 @@ def test_decides_as_pytorch_does(backend, reference, frames) -> None:
 
 
 def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
-    class_map, logits = backend.segment_with_logits(frames)
-    _, expected = reference.segment_with_logits(frames)
+    class_map, logits = backend.segment(frames), backend.logits(frames)
+    expected = reference.logits(frames)
     assert logits.dtype == np.float32
     assert logits.shape == (3, 11, *(s // backend.spec.output_stride for s in frames.shape[1:3]))
     np.testing.assert_allclose(logits, expected, atol=2e-3)  # sums in another order
-    np.testing.assert_array_equal(class_map, backend.segment(frames))
+    decided = enlarge(torch.from_numpy(logits), frames.shape[1:3]).argmax(dim=1).numpy()
+    assert (class_map == decided).mean() > 0.9995
+
+
+@pytest.mark.parametrize("name", [name for name, r in BACKENDS.items() if r.divisible])
+def test_copies_with_a_thread_each_decide_as_one_with_all_cores(name, frames) -> None:
+    with (
+        closing(open_backend(WEIGHTS, name)) as whole,
+        closing(open_backend(WEIGHTS, name, threads=1)) as first,
+        closing(open_backend(WEIGHTS, name, threads=1)) as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        maps = pool.map(lambda backend: backend.segment(frames), (first, second))
+        assert all((m == whole.segment(frames)).mean() > 0.9995 for m in maps)
+
+
+@pytest.mark.parametrize(
+    ("cores", "name", "crew"),
+    [
+        (1, "onnxruntime", (1, None)),
+        (2, "onnxruntime", (2, 1)),
+        (2, "openvino", (2, 1)),
+        (16, "auto", (4, 4)),
+        (6, "onnxruntime", (4, 2)),
+        (8, "torch", (1, None)),
+    ],
+)
+def test_crew_shares_the_cores_where_the_runtime_can(monkeypatch, cores, name, crew) -> None:
+    monkeypatch.setattr("roadseg.backends.core_count", lambda: cores)
+    assert crew_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == crew
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 160), (384, 512)])

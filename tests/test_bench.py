@@ -24,7 +24,7 @@ from roadseg.checkpoint import load_model
 from roadseg.config import BenchConfig
 from roadseg.errors import BenchError
 from roadseg.figures import GOALS, ceilings, rounds_of, scores_of
-from roadseg.meters import ModelMeter
+from roadseg.meters import ModelMeter, model_result
 from roadseg.models import Segmenter
 from roadseg.report_bench import bench_page
 from roadseg.roofline import work_of
@@ -86,7 +86,8 @@ def test_figures_obey_the_arithmetic_of_cores(record) -> None:
             assert 0 < figures["model_cpu"] < figures["cpu"]
         alone = measured["stages"]
         assert alone["slowest_fps"] == min(
-            alone[f"{stage} fps"] for stage in ("decode", "segment", "overlay", "encode")
+            alone[f"{stage} fps"]
+            for stage in ("decode", "motion", "segment", "labels", "overlay", "encode")
         )
     assert all(score.interval is not None for score in scores_of(record))
     assert {"CPU time and cores", "slowest stage alone"} <= {c.name for c in ceilings(record)}
@@ -227,7 +228,7 @@ def test_meter_counts_the_runtimes_threads_with_the_caller() -> None:
         meter.call(model.segment, frames)
     meter.note_pool()
     model.close()
-    result = meter.result()
+    result = model_result([meter])
     assert len(result["model_calls_s"]) == 12
     caller_s = sum(meter._caller_cpu_s[3:]) / 9
     if Path("/proc/self").exists():

@@ -79,8 +79,8 @@ def test_build_decides_as_its_source_in_8_bits(built, runtime, frames) -> None:
         closing(open_backend(result.out, runtime)) as build,
         closing(open_backend(CHECKPOINT, "torch")) as source,
     ):
-        class_map, logits = build.segment_with_logits(frames)
-        expected, expected_logits = source.segment_with_logits(frames)
+        class_map, logits = build.segment(frames), build.logits(frames)
+        expected, expected_logits = source.segment(frames), source.logits(frames)
         assert (class_map == expected).mean() > 0.97  # 8 bits move edges by a pixel
         assert logits.shape == expected_logits.shape
         assert build.spec == replace(source.spec, build=result.build)

@@ -126,7 +126,7 @@ def test_size_is_written_width_first() -> None:
 def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(frame_hw) -> None:
     placement = Placement.fit(frame_hw, (64, 96))
     rng = np.random.default_rng(0)
-    coarse = rng.normal(size=(5, 4, 6)).astype(np.float32)
+    coarse = rng.normal(scale=4, size=(5, 4, 6)).astype(np.float32)  # as far apart as a network's
     logits = np.stack([cv2.resize(c, (48, 32), interpolation=cv2.INTER_CUBIC) for c in coarse])
     expected = placement.restore_logits(logits).argmax(axis=0)
     found = placement.class_map(logits)

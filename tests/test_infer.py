@@ -96,7 +96,8 @@ def test_road_lies_below_and_sky_above(whole) -> None:
 
 def test_summary_says_where_the_time_went(whole) -> None:
     _, result, _ = whole
-    assert [s.name for s in result.stages] == ["decode", "segment", "overlay", "masks", "encode"]
+    labelling = ["motion", "segment", "labels"]
+    assert [s.name for s in result.stages] == ["decode", *labelling, "overlay", "masks", "encode"]
     assert all(s.items == 221 for s in result.stages)
     for stats in result.stages:
         assert stats.busy_s + stats.starved_s + stats.blocked_s <= result.wall_s

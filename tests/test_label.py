@@ -12,8 +12,10 @@ from moving import FIFTEENTH, FlickeringBackend, panning
 from roadseg.backends import open_backend
 from roadseg.config import ModelConfig
 from roadseg.frame import Arrival, Frame, SegmentedFrame
+from roadseg.infer import labelling
 from roadseg.label import label
 from roadseg.picture import Picture
+from roadseg.stages import Pipeline
 from roadseg.video.source import ReadLog, decode, probe
 
 ALONE = ModelConfig(steady=0)
@@ -49,7 +51,7 @@ def test_frames_alone_are_labelled_by_the_network_to_the_bit(network) -> None:
 
 def test_plain_path_asks_for_no_logits_and_makes_no_flow(monkeypatch) -> None:
     backend = FlickeringBackend()
-    monkeypatch.delattr(FlickeringBackend, "segment_with_logits")
+    monkeypatch.delattr(FlickeringBackend, "logits")
     monkeypatch.delattr("roadseg.label.Motion")
     assert len(run(panning([0, 0, 0]), backend, ALONE)) == 3
 
@@ -170,6 +172,20 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
     assert [gap for gap, _, _ in asked] == [1, 2]
     assert [interval_s for _, interval_s, _ in asked] == pytest.approx([1 / 15, 1 / 15])
     assert max(need for _, _, need in asked) < 0.01
+
+
+@pytest.mark.parametrize("mode", [{}, {"steady": 0.6}, {"every": 3}, {"steady": 0.6, "every": 3}])
+def test_stages_on_their_threads_label_as_one_after_the_other(network, mode) -> None:
+    frames = sample(11)
+    config = replace(ALONE, weights=WEIGHTS, backend="onnxruntime", size_hw=(96, 160), **mode)
+    stages = labelling(config).values()
+    with Pipeline(frames, *stages, depth=2) as pipeline:
+        found = list(pipeline)
+    expected = run(frames, network, config)
+    assert [item.by_network for item in found] == [item.by_network for item in expected]
+    assert [item.frame.pts for item in found] == [frame.pts for frame in frames]
+    # One thread sums in another order than two, which flips a pixel here and there.
+    assert (maps(found) == maps(expected)).mean() > 0.9995
 
 
 def test_real_network_is_steadier_along_the_sample(network) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.stages import LoopThread, Pipeline, Stop
+from roadseg.stages import LoopThread, Parallel, Pipeline, Stop
 
 
 class Broken(Exception):
@@ -94,6 +94,63 @@ def test_no_more_items_are_alive_than_the_channels_hold(depth: int, stages: int)
     assert most_alive <= (stages + 1) * (depth + 1) + 1
 
 
+@given(
+    count=st.integers(0, 30),
+    workers=st.integers(2, 4),
+    depth=st.integers(1, 4),
+    slow=st.sets(st.integers(0, 30)),
+    fails_at=st.none() | st.integers(0, 30),
+    stops_at=st.none() | st.integers(0, 30),
+)
+def test_parallel_stage_keeps_the_order_and_ends_cleanly(
+    count, workers, depth, slow, fails_at, stops_at
+) -> None:
+    ends: list[bool] = []
+
+    def double(items: Iterator[int]) -> Iterator[int]:
+        thread = threading.get_ident()
+        try:
+            for item in items:
+                if item == fails_at:
+                    raise Broken(item)
+                until = time.perf_counter() + (0.002 if item in slow else 0)
+                while time.perf_counter() < until:
+                    pass
+                yield 2 * item
+        finally:
+            ends.append(thread == threading.get_ident())
+
+    received: list[int] = []
+    try:
+        with Pipeline(range(count), Parallel(double, workers), Probe(), depth=depth) as pipeline:
+            for item in pipeline:
+                received.append(item)
+                if len(received) == stops_at:
+                    break
+    except Broken as error:
+        assert error.args == (fails_at,)
+    else:
+        fails = fails_at is not None and fails_at < count
+        assert len(received) == count or fails or stops_at == len(received)
+    assert received == list(range(0, 2 * len(received), 2))
+    assert not pipeline_threads()
+    assert all(ends)  # each worker's resources die on its own thread
+    assert pipeline.stats[1].items >= len(received)
+
+
+def test_parallel_stage_works_on_several_items_at_once() -> None:
+    together = threading.Barrier(3, timeout=10)
+
+    def meet(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            together.wait()
+            yield item
+
+    with Pipeline(range(6), Parallel(meet, 3), depth=1, names=["count", "meet"]) as pipeline:
+        assert list(pipeline) == list(range(6))
+    assert [(stats.name, stats.items) for stats in pipeline.stats] == [("count", 6), ("meet", 6)]
+
+
 def test_none_is_an_item_like_any_other() -> None:
     with Pipeline(
         [None, None], lambda items: (item for item in items), names=["a", "b"]
@@ -161,7 +218,7 @@ def test_time_of_a_slow_stage_is_counted_where_it_belongs() -> None:
     with Pipeline(range(20), slow, quick, depth=1) as pipeline:
         assert len(list(pipeline)) == 20
     source_stats, slow_stats, quick_stats = pipeline.stats
-    assert pipeline.bottleneck is slow_stats
+    assert pipeline.bottleneck == slow_stats
     assert slow_stats.busy_s >= 0.2
     # How long the others are left to wait beside the spinning one is the interpreter's choice.
     assert source_stats.blocked_s > 10 * source_stats.busy_s

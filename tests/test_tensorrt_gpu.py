@@ -66,10 +66,10 @@ def median_ms(call: Callable[[], object], times: int = 200) -> tuple[float, floa
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_reloaded_engine_decides_as_pytorch_does(engine_file, reference, cuda_graph) -> None:
     frames = sample_frames(SHAPE[1:], 3)
-    expected, logits = reference.segment_with_logits(frames)
+    expected, logits = reference.segment(frames), reference.logits(frames)
     with closing(open_model(engine_file, cuda_graph=cuda_graph)) as backend:
         assert (backend.segment(frames) == expected).mean() > 0.998  # 0.9996 on the CPU
-        found, half_logits = backend.segment_with_logits(frames)
+        found, half_logits = backend.segment(frames), backend.logits(frames)
         np.testing.assert_array_equal(found, backend.segment(frames))
         assert np.abs(half_logits - logits).mean() < 0.01 * logits.std()
 
@@ -80,9 +80,9 @@ def test_every_architecture_builds_and_agrees(tmp_path, spec) -> None:
     build_engine(network, spec, (1, 96, 160), tmp_path / "some.engine")
     frames = sample_frames((96, 160), 1)
     with closing(TorchBackend(network.cuda(), spec)) as reference:
-        _, expected = reference.segment_with_logits(frames)
+        expected = reference.logits(frames)
     with closing(open_backend(tmp_path / "some.engine")) as backend:
-        _, found = backend.segment_with_logits(frames)
+        found = backend.logits(frames)
     assert np.abs(found - expected).mean() < 0.02 * expected.std()
 
 

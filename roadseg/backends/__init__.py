@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.config import ModelSpec
 from roadseg.errors import BackendUnavailable, ModelFileError
+from roadseg.machine import core_count
 
 
 class Backend(Protocol):
@@ -26,10 +27,8 @@ class Backend(Protocol):
         """Return class maps (N, H, W) for frames (N, H, W, 3) RGB, sides multiples of 32."""
         ...
 
-    def segment_with_logits(
-        self, frames: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return class maps as `segment` does, and logits (N, C, H/s, W/s) at its stride."""
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits (N, C, H/s, W/s) that `segment` decides by, at the model's stride."""
         ...
 
     def close(self) -> None:
@@ -46,19 +45,29 @@ class Runtime(NamedTuple):
     """Module with `open_model` and `version`."""
     install: str
     """Command that installs it."""
+    divisible: bool = False
+    """Whether copies with a thread each label more than one with all the cores.
+
+    Threads that share one frame wait for each other at every layer, most of all where other stages
+    of a pipeline want the cores too. `open_model` then takes the threads as its second argument.
+    """
 
 
+MOST_WORKERS = 4
+"""Copies of a model in a pipeline; each takes memory, and more cores make each of them faster."""
 _EXTRA = "pip install '.[{}]' in a checkout of roadseg"
 BACKENDS = {
     "onnxruntime": Runtime(
         (".onnx",),
         "roadseg.backends.onnxruntime_backend",
         "pip install onnxruntime",
+        divisible=True,
     ),
     "openvino": Runtime(
         (".xml", ".onnx"),
         "roadseg.backends.openvino_backend",
         _EXTRA.format("openvino"),
+        divisible=True,
     ),
     "torch": Runtime((".safetensors",), "roadseg.backends.torch_backend", _EXTRA.format("train")),
     "torch-compiled": Runtime(
@@ -73,23 +82,42 @@ BACKENDS = {
 """The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""
 
 
-def open_backend(path: Path, name: str = "auto") -> Backend:
+class Crew(NamedTuple):
+    """How many copies of a model share the cores to label a film, frame by frame."""
+
+    workers: int
+    """Copies, each on a thread of the pipeline."""
+    threads: int | None
+    """Threads of each for itself; None leaves it to the runtime."""
+
+
+def crew_for(path: Path, name: str = "auto") -> Crew:
+    """Return how a model file is best run where throughput counts and not the time of one frame.
+
+    Raises:
+        ModelFileError, BackendUnavailable: As `open_backend`.
+    """
+    cores = core_count()
+    workers = min(cores, MOST_WORKERS)
+    if workers == 1 or not BACKENDS[_resolved(path, name)].divisible:
+        return Crew(1, None)
+    return Crew(workers, -(-cores // workers))
+
+
+def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> Backend:
     """Open a model file with the runtime that reads it.
 
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
+        threads: Threads to compute on, where the runtime is divisible; None leaves it to it.
 
     Raises:
         ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
             was compiled for something else.
         BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
-    name = suited(path) if name == "auto" else name
-    if name not in BACKENDS:
-        raise BackendUnavailable(
-            f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
-        )
+    name = _resolved(path, name)
     runtime = BACKENDS[name]
     if path.suffix not in runtime.suffixes:
         raise ModelFileError(
@@ -104,8 +132,18 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
         raise BackendUnavailable(
             f"the {name} backend does not load here ({error}); run: {runtime.install}"
         ) from error
-    open_model = cast(Callable[[Path], Backend], module.open_model)
-    return open_model(path)
+    open_model = cast(Callable[..., Backend], module.open_model)
+    return open_model(path, threads) if threads else open_model(path)
+
+
+def _resolved(path: Path, name: str) -> str:
+    """Return the key of `BACKENDS` that a name stands for."""
+    name = suited(path) if name == "auto" else name
+    if name not in BACKENDS:
+        raise BackendUnavailable(
+            f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
+        )
+    return name
 
 
 def suited(path: Path) -> str:

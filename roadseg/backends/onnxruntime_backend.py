@@ -32,23 +32,21 @@ class OnnxRuntimeBackend:
         (class_map,) = self._session.run(["class_map"], {"frames": frames})
         return cast(NDArray[np.uint8], class_map)
 
-    def segment_with_logits(
-        self, frames: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        class_map, logits = self._session.run(["class_map", "logits"], {"frames": frames})
-        return cast(NDArray[np.uint8], class_map), cast(NDArray[np.float32], logits)
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (logits,) = self._session.run(["logits"], {"frames": frames})
+        return cast(NDArray[np.float32], logits)
 
     def close(self) -> None:
         del self._session
 
 
-def open_model(path: Path) -> OnnxRuntimeBackend:
-    """Open an exported model.
+def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
+    """Open an exported model, to compute on so many threads.
 
     Raises:
         ModelFileError: The file is no ONNX model, not one of ours, or compiled for something else.
     """
-    session = open_session(path)
+    session = open_session(path, intra_op_num_threads=threads or 0)  # 0: one for each core
     record = session.get_modelmeta().custom_metadata_map.get("roadseg")
     if record is None:
         raise ModelFileError(

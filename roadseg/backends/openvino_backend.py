@@ -26,6 +26,10 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 bfloat16 where the CPU has it, which took two thirds of the CPU time of FP32 there.
 """
 
+# OpenVINO's binding makes its tables of types when it first needs one, and two threads that first
+# need one at once wait for each other for ever. An import is never on two threads at once.
+ov.Tensor(np.zeros(1, np.uint8), shared_memory=True).element_type.to_dtype()
+
 
 class _SignalStack(ctypes.Structure):
     """The C library's `stack_t`."""
@@ -57,45 +61,42 @@ class OpenVinoBackend:
     Args:
         model: Graph whose sides are free.
         spec: Its record.
+        threads: Threads to compute on; None takes one for each core, and keeps it there.
     """
 
-    def __init__(self, model: ov.Model, spec: ModelSpec) -> None:
+    def __init__(self, model: ov.Model, spec: ModelSpec, threads: int | None = None) -> None:
         self.spec = spec
         self._model = model
+        self._settings = compile_settings(spec)
+        if threads is not None:  # copies of a model would all be kept on the same first cores
+            self._settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._request = cache(self._compile)
 
     def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return self._infer(frames, "class_map")["class_map"]
+        return self._infer(frames, "class_map")
 
-    def segment_with_logits(
-        self, frames: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        found = self._infer(frames, "class_map", "logits")
-        return found["class_map"], found["logits"]
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._infer(frames, "logits")
 
     @signal_stack_kept()
     def close(self) -> None:
         del self._request, self._model
 
     @signal_stack_kept()
-    def _infer(self, frames: NDArray[np.uint8], *outputs: str) -> dict[str, NDArray[Any]]:
-        request = self._request(frames.shape, outputs)
+    def _infer(self, frames: NDArray[np.uint8], output: str) -> NDArray[Any]:
+        request = self._request(frames.shape, output)
         request.infer([np.ascontiguousarray(frames)], share_inputs=True)
         # The request's own memory is written to by the next call.
-        return {name: request.get_tensor(name).data.copy() for name in outputs}
+        return np.array(request.get_tensor(output).data)
 
-    def _compile(self, shape: tuple[int, ...], outputs: tuple[str, ...]) -> ov.InferRequest:
-        """Return a request for one shape that computes these outputs and no others."""
+    def _compile(self, shape: tuple[int, ...], output: str) -> ov.InferRequest:
+        """Return a request for one shape that computes this output and no other."""
         model = self._model.clone()
         for result in model.get_results():
-            if not result.output(0).get_names() & set(outputs):
+            if output not in result.output(0).get_names():
                 model.remove_result(result)
         model.reshape(list(shape))
-        return (
-            ov.Core()
-            .compile_model(model, DEVICE, compile_settings(self.spec))
-            .create_infer_request()
-        )
+        return ov.Core().compile_model(model, DEVICE, self._settings).create_infer_request()
 
 
 def compile_settings(spec: ModelSpec) -> dict[str, object]:
@@ -105,8 +106,8 @@ def compile_settings(spec: ModelSpec) -> dict[str, object]:
     return {"PERFORMANCE_HINT": "LATENCY", **hint}
 
 
-def open_model(path: Path) -> OpenVinoBackend:
-    """Open an exported or compiled model.
+def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
+    """Open an exported or compiled model, to compute on so many threads.
 
     Raises:
         ModelFileError: The file is no model, not one of ours, or compiled for something else.
@@ -124,7 +125,7 @@ def open_model(path: Path) -> OpenVinoBackend:
     record = model.get_rt_info(list(RECORD_PLACE)).astype(str)
     spec = ModelSpec.from_json(record, path)
     refuse_misfit(path, spec, "openvino", version(), cpu_kind())
-    return OpenVinoBackend(model, spec)
+    return OpenVinoBackend(model, spec, threads)
 
 
 def version() -> str:

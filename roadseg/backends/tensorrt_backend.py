@@ -37,14 +37,12 @@ class TensorRtBackend:
     def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.concatenate([self._run(batch) for batch in self._batches(frames)])
 
-    def segment_with_logits(
-        self, frames: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        class_maps, logits = [], []
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = []
         for batch in self._batches(frames):
-            class_maps.append(self._run(batch))
+            self._run(batch)
             logits.append(self._engine.logits[: len(batch)].float().cpu().numpy())
-        return np.concatenate(class_maps), np.concatenate(logits)
+        return np.concatenate(logits)
 
     def close(self) -> None:
         del self._engine, self._frames, self._class_map

@@ -26,14 +26,15 @@ class TorchBackend:
         self._device = next(network.parameters()).device
 
     def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return self.segment_with_logits(frames)[0]
+        return self._run(frames)[0].cpu().numpy()
 
-    def segment_with_logits(
-        self, frames: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run(frames)[1].float().cpu().numpy()
+
+    def _run(self, frames: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode():
             class_map, logits = self.segmenter(torch.from_numpy(frames).to(self._device))
-        return class_map.cpu().numpy(), logits.float().cpu().numpy()
+        return class_map, logits
 
     def close(self) -> None:
         del self.segmenter

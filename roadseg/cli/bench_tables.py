@@ -44,7 +44,6 @@ FILM_COLUMNS = (
 )
 STAGE_COLUMNS = (("fps", "fps"), ("cpu", "CPU ms"), ("peak_mb", "memory MB"))
 ENERGY_COLUMNS = (("joules", "J a frame"),)
-STAGES = ("decode", "segment", "overlay", "encode")
 LIVE_COLUMNS = (
     ("fps", "fps"),
     ("p50", "age p50\nms"),
@@ -90,7 +89,8 @@ def figure_table(
 def stage_table(rounds: Sequence[Round]) -> Table:
     """Return what each stage does when it runs alone; the model's share of one stage is in it."""
     table = _table("Each stage alone, a frame", "", *(heading for _, heading in STAGE_COLUMNS))
-    for stage in STAGES:
+    figures = rounds[0].get("stages", {})
+    for stage in (name.removesuffix(" fps") for name in figures if name.endswith(" fps")):
         cells = [_cell(rounds, "stages", f"{stage} {figure}") for figure, _ in STAGE_COLUMNS]
         table.add_row(stage, *cells)
         if stage == "segment":
