@@ -39,7 +39,7 @@ from roadseg.files import replacing
 from roadseg.imaging import network_size
 from roadseg.infer import infer
 from roadseg.metrics import Scores, confusion_matrix
-from roadseg.motion import Flow, Luma, fetch, residual, scaled
+from roadseg.motion import Flow, Luma, fetch, residual
 from roadseg.report import steadiness_page
 
 FOLDER = Path(__file__).parent / "steady"
@@ -236,12 +236,19 @@ def _vectors(frame: av.VideoFrame, size_hw: tuple[int, int]) -> Flow:
     return flow
 
 
+def _enlarged(flow: Flow, size_hw: tuple[int, ...]) -> Flow:
+    """Return flow at another size (H, W, 2), in pixels of that size."""
+    height, width = size_hw
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    return np.asarray(cv2.resize(flow, (width, height)) * scale, np.float32)
+
+
 def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict[str, float]:
     """Return the mIoU of true labels with those of the frame before, moved; and the residual."""
     counts = np.zeros((11, 11), np.int64)
     levels = []
     for number, flow in enumerate(made, 1):
-        whole = scaled(np.asarray(flow, np.float32), targets[number].shape)
+        whole = _enlarged(np.asarray(flow, np.float32), targets[number].shape)
         moved = fetch(targets[number - 1], whole, cv2.INTER_NEAREST)
         both = np.where(moved < 11, targets[number], 255)
         counts += confusion_matrix(both, np.minimum(moved, 10), 11)

@@ -51,3 +51,8 @@ NUM_CLASSES = CLASS_NAMES.index(UNLABELLED)
 
 IGNORE_INDEX = 255
 """Id in a target of pixels that neither the loss nor a metric counts, whatever its files say."""
+
+
+def css_color(color: tuple[int, int, int]) -> str:
+    """Return a colour as CSS writes it."""
+    return "rgb({}, {}, {})".format(*color)

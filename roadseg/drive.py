@@ -15,11 +15,11 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
+from roadseg.classes import css_color
 from roadseg.config import OverlayConfig
 from roadseg.files import replacing
 from roadseg.frame import SegmentedFrame
 from roadseg.overlay import overlay_for
-from roadseg.report import css_color, drive_page
 from roadseg.stats import FrameStats, measure
 
 PEOPLE = ("pedestrian", "bicyclist")
@@ -185,6 +185,9 @@ def write_report(path: Path, log: DriveLog, film: Path, facts: Mapping[str, str]
     Raises:
         OutputError: The page cannot be written.
     """
+    # Plotly takes a fifth of a second to import, and few runs want a report.
+    from roadseg.report import drive_page
+
     record = log.record() | {"film": _film_url(film, path), "facts": dict(facts)}
     with replacing(path) as temporary:
         temporary.write_text(drive_page(record, f"{film.name}: report"), encoding="utf-8")

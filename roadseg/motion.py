@@ -80,7 +80,7 @@ def residual(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
 def leads_out(flow: Flow) -> NDArray[np.bool_]:
     """Return where (h, w) flow leads beyond the edge of the earlier picture."""
     height, width = flow.shape[:2]
-    x, y = _positions(flow)
+    x, y = cv2.split(_positions(flow))
     outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
     return np.asarray(outside, np.bool_)
 
@@ -102,44 +102,59 @@ def contrast(luma: Luma) -> float:
 
 
 def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-    """Return an earlier frame's class map (H, W) where things are in the later frame."""
-    return np.asarray(fetch(class_map, scaled(flow, class_map.shape), cv2.INTER_NEAREST), np.uint8)
+    """Return an earlier frame's class map (H, W) where things are in the later frame.
+
+    Positions are enlarged rather than flow, which saves adding to them at full size. Beyond the
+    outermost of the small picture's centres they are repeated, so up to half of its pixel there is
+    fetched from beside.
+    """
+    height, width = class_map.shape
+    positions = _positions(flow)
+    for axis, scale in enumerate((width / flow.shape[1], height / flow.shape[0])):
+        positions[..., axis] = (positions[..., axis] + 0.5) * scale - 0.5
+    whole = cv2.resize(positions, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(_remap(class_map, whole, cv2.INTER_NEAREST), np.uint8)
 
 
 def move_planes(planes: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     """Return what an earlier frame has (C, h, w) where things are in the later frame, anew."""
-    x, y = _positions(flow)
+    positions = _positions(flow)
     result = np.empty_like(planes)
     for plane, target in zip(planes, result, strict=True):
-        cv2.remap(plane, x, y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REPLICATE)
+        _remap(plane, positions, cv2.INTER_LINEAR, target)
     return result
-
-
-def scaled(flow: Flow, size_hw: tuple[int, ...]) -> Flow:
-    """Return flow at another size (H, W, 2), in pixels of that size."""
-    height, width = size_hw
-    if flow.shape[:2] == (height, width):
-        return flow
-    resized = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-    resized *= np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    return np.asarray(resized, np.float32)
 
 
 def fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
     """Return what lies where flow leads, from an array of its size; beyond the edge, the edge."""
-    x, y = _positions(flow)
-    return np.asarray(cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE))
+    return _remap(values, _positions(flow), interpolation)
 
 
-def _positions(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the columns and rows (h, w) where flow leads."""
-    columns, rows = _grid(flow.shape[0], flow.shape[1])
-    return flow[..., 0] + columns, flow[..., 1] + rows
+def _remap(
+    values: NDArray[Any],
+    positions: cv2.typing.MatLike,
+    interpolation: int,
+    target: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Return what lies at positions (H, W, 2), perhaps in an array that is there already."""
+    found = cv2.remap(
+        values,
+        positions,
+        None,  # type: ignore[call-overload]
+        interpolation,
+        dst=target,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(found)
+
+
+def _positions(flow: Flow) -> NDArray[np.float32]:
+    """Return the columns and rows (h, w, 2) where flow leads."""
+    return np.asarray(flow + _grid(flow.shape[0], flow.shape[1]), np.float32)
 
 
 @lru_cache(maxsize=8)
-def _grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the numbers of columns (1, w) and of rows (h, 1)."""
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    columns = np.arange(width, dtype=np.float32)[None]
-    return columns, rows
+def _grid(height: int, width: int) -> NDArray[np.float32]:
+    """Return the column and the row of each pixel (h, w, 2)."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([columns, rows], axis=2)

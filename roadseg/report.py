@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from roadseg.classes import PALETTES
+from roadseg.classes import PALETTES, css_color
 from roadseg.figures import Speed
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
 from roadseg.temporal import FilmScores
@@ -495,11 +495,6 @@ def _page(figures: Sequence[go.Figure], title: str, facts: str = "", below: str 
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
-
-
-def css_color(color: tuple[int, int, int]) -> str:
-    """Return a colour as CSS writes it."""
-    return "rgb({}, {}, {})".format(*color)
 
 
 def _class_color(name: str) -> str | None:

@@ -12,7 +12,6 @@ from roadseg.motion import (
     move_class_map,
     move_planes,
     residual,
-    scaled,
     small_luma,
 )
 from roadseg.picture import Picture
@@ -39,7 +38,6 @@ def test_flow_is_scaled_to_the_size_of_what_it_moves() -> None:
     earlier = np.random.default_rng(0).integers(0, 11, (80, 120), np.uint8)
     later = move_class_map(earlier, shifted(3, 1))
     np.testing.assert_array_equal(later[:-2, :-6], earlier[2:, 6:])
-    assert scaled(shifted(3, 1), (80, 180))[0, 0].tolist() == [9, 2]
 
 
 @pytest.mark.parametrize("step", [0, 3, 8, -5])
