@@ -1,15 +1,16 @@
 """Measure what following the motion gives and costs, and draw it.
 
     python benchmarks/steady.py accuracy --data CamVid
-    python benchmarks/steady.py speed --backend onnxruntime --backend openvino
+    python benchmarks/steady.py speed
     python benchmarks/steady.py flows --data CamVid
     python benchmarks/steady.py table
     python benchmarks/steady.py page steady.html
 
 Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
-to file, all ways in turn in each round, so that ratios hold on a machine that is not quiet. Records
-are in `benchmarks/steady/`; table and page are pure functions of them. What was seen is in
-`benchmarks/steady.md`.
+to file once queues and encoder are full, all ways in turn in each round, so that ratios hold on a
+machine that is not quiet. Each model on its runtime is measured, beside the model alone in FP32 and
+the plain loop. Records are in `benchmarks/steady/`; table and page are pure functions of them. What
+was seen is in `benchmarks/steady.md`.
 """
 
 import importlib.util
@@ -20,7 +21,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +33,7 @@ import numpy as np
 import typer
 
 from roadseg.backends import open_backend
-from roadseg.config import InferConfig, ModelConfig, default_weights
+from roadseg.config import InferConfig, ModelConfig, shipped_model
 from roadseg.data.folder import FolderDataset
 from roadseg.evaluate import evaluate_split_as_film
 from roadseg.files import replacing
@@ -59,17 +60,24 @@ WAYS: dict[str, tuple[dict[str, Any], bool]] = {
     "live --every 3": ({"every": 3}, False),
 }
 """Settings by name, and whether frames may wait for a later one, as they may in a file."""
+MODELS = {
+    "onnxruntime, FP32": ("fp32", "onnxruntime"),
+    "openvino, 8 bits": ("int8", "openvino"),
+}
+"""Precision of the model that comes along and its runtime, by name."""
 BARE_CALLS = 30
+WARM_FRAMES = 48
+"""Frames of a film before queues and encoder are taken to be full."""
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def accuracy(data: Path, backend: Annotated[list[str], typer.Option()] = ["onnxruntime"]) -> None:  # noqa: B006
+def accuracy(data: Path) -> None:
     """Measure every way on val as a film."""
     dataset = FolderDataset.open(data, "val")
     found: dict[str, dict[str, Any]] = {}
-    for name in backend:
-        with closing(open_backend(default_weights(), name)) as model:
+    for name, (precision, backend) in MODELS.items():
+        with closing(open_backend(shipped_model(precision), backend)) as model:
             found[name] = {
                 way: evaluate_split_as_film(
                     model, dataset, RATE, ModelConfig(**settings), can_wait=can_wait
@@ -81,47 +89,52 @@ def accuracy(data: Path, backend: Annotated[list[str], typer.Option()] = ["onnxr
 
 @app.command()
 def speed(
-    backend: Annotated[list[str], typer.Option()] = ["onnxruntime"],  # noqa: B006
     rounds: int = 3,
-    seconds: float = 4.0,
     loop: Annotated[Path, typer.Option(help="The plain sequential loop.")] = LOOP,
 ) -> None:
-    """Time every way of labelling the sample, the bare models and the plain loop, in turn."""
-    samples: dict[str, dict[str, list[float]]] = {name: {} for name in backend}
+    """Time every way of labelling the sample, the bare model and the plain loop, in turn."""
+    samples: dict[str, dict[str, list[float]]] = {name: {} for name in MODELS}
     plain: list[float] = []
+    bare: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.mp4"
         for _ in range(rounds):
-            for name in backend:
-                for way, timed in _timed(name, out, seconds).items():
-                    samples[name].setdefault(way, []).append(timed())
-            if loop.is_file():
-                plain.append(_loop_fps(loop, out, round(seconds * 25)))
+            for name in MODELS:
+                for way, (settings, can_wait) in WAYS.items():
+                    if can_wait:
+                        fps = _film_fps(name, out, settings)
+                        samples[name].setdefault(way, []).append(fps)
+            bare.append(_bare_fps())
+            plain.append(_loop_fps(loop, out))
     machine = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores"
-    record = {"film": SAMPLE.name, "seconds": seconds, "machine": machine}
-    _write("speed", {**record, "fps": samples, "plain_loop_fps": plain})
+    record = {"film": SAMPLE.name, "machine": machine}
+    _write("speed", {**record, "fps": samples, "bare_model_fps": bare, "plain_loop_fps": plain})
 
 
-def _timed(backend: str, out: Path, seconds: float) -> dict[str, Callable[[], float]]:
-    """Return functions that label the sample, one a way, and give frames a second."""
+def _film_fps(name: str, out: Path, settings: Mapping[str, Any]) -> float:
+    """Label the sample in a way and return the frames a second."""
+    precision, backend = MODELS[name]
+    config = InferConfig(
+        source=SAMPLE,
+        out=out,
+        weights=shipped_model(precision),
+        backend=backend,
+        overwrite=True,
+        **settings,
+    )
+    done_s: list[float] = []
+    infer(config, lambda *_: done_s.append(time.perf_counter()))
+    return _warm_fps(done_s)
 
-    def label(settings: Mapping[str, Any]) -> float:
-        config = InferConfig(
-            source=SAMPLE, out=out, backend=backend, end_s=seconds, overwrite=True, **settings
-        )
-        return infer(config).fps
 
-    ways = {
-        way: lambda settings=settings: label(settings)
-        for way, (settings, can_wait) in WAYS.items()
-        if can_wait
-    }
-    return {"bare model": lambda: _bare_fps(backend), **ways}
+def _warm_fps(done_s: list[float]) -> float:
+    """Return the frames a second from the one at which all is warm."""
+    return (len(done_s) - WARM_FRAMES) / (done_s[-1] - done_s[WARM_FRAMES - 1])
 
 
-def _bare_fps(backend: str) -> float:
-    """Return how many inputs a second a model takes when there is nothing else to do."""
-    with closing(open_backend(default_weights(), backend)) as model:
+def _bare_fps() -> float:
+    """Return how many inputs a second the model takes in FP32 when there is nothing else to do."""
+    with closing(open_backend(shipped_model(), "onnxruntime")) as model:
         height, width = network_size((540, 960), model.spec.size_hw)
         frames = np.full((1, height, width, 3), 127, np.uint8)
         model.segment(frames)
@@ -131,16 +144,21 @@ def _bare_fps(backend: str) -> float:
         return BARE_CALLS / (time.perf_counter() - started_s)
 
 
-def _loop_fps(path: Path, out: Path, frames: int) -> float:
-    """Return how many frames a second the plain loop labels, its start included."""
+def _loop_fps(path: Path, out: Path) -> float:
+    """Return how many frames a second the plain loop labels."""
     spec = importlib.util.spec_from_file_location("loop", path)
     assert spec and spec.loader
     loop = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loop)
-    started_s = time.perf_counter()
-    model, palette = loop.open_model(str(default_weights()))
-    loop.label(str(SAMPLE), str(out), model, palette, (576, 320), limit=frames)
-    return frames / (time.perf_counter() - started_s)
+    model, palette = loop.open_model(str(shipped_model()))
+    done_s: list[float] = []
+
+    def on_step(name: str) -> None:
+        if name == "encode":
+            done_s.append(time.perf_counter())
+
+    loop.label(str(SAMPLE), str(out), model, palette, (576, 320), on_step=on_step)
+    return _warm_fps(done_s)
 
 
 @app.command()
@@ -288,10 +306,9 @@ def page(out: Path) -> None:
 
 def markdown(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
     """Return what was measured as a Markdown table, a row for each way and runtime."""
-    lines = [
-        "| way | mIoU | pedestrian | bicyclist | consistency | flip | flicker | frames a second |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = ("way", "mIoU", "pedestrian", "bicyclist", "consistency", "flip", "flicker", "fps")
+    headings = (*headings, "of the plain loop", "of the bare model")
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
     for backend, ways in measured["backends"].items():
         for way, figures in ways.items():
             iou = figures["iou"]
@@ -303,9 +320,17 @@ def markdown(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
                 *(f"{100 * share:.1f}" for share in shares),
                 *(f"{100 * share:.2f} %" for share in rare),
                 f"{statistics.median(fps):.1f}" if fps else "",
+                *(_ratio(fps, timed[f"{other}_fps"]) for other in ("plain_loop", "bare_model")),
             )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _ratio(fps: Sequence[float] | None, other: Sequence[float]) -> str:
+    """Return the median of the ratios within the rounds."""
+    if not fps:
+        return ""
+    return f"{statistics.median(a / b for a, b in zip(fps, other, strict=True)):.2f}x"
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def train_step(
         state: Changed in place.
         frames: (N, H, W, 3) uint8 RGB.
         target: (N, H, W) int64.
-        class_weights: (C,) float32.
+        class_weights: (C,) float32, on the device where the network is.
         lr: Learning rate of new layers.
         config: Settings of the run.
 
@@ -141,6 +141,7 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     network = state.network.train()
+    frames, target = frames.to(class_weights.device), target.to(class_weights.device)
     torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
     state.optimizer.zero_grad()
     loss = 0.0

@@ -227,7 +227,8 @@ def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> st
 
     Args:
         measured: "backends": by name, the figures of each way of labelling a film.
-        timed: "fps": by name, the samples of each way; "plain_loop_fps"; "machine"; "film".
+        timed: "fps": by name, the samples of each way; "plain_loop_fps" and "bare_model_fps",
+            those of what it is compared with; "machine"; "film".
     """
     panels = (
         ("mIoU of the film (%)", lambda figures: figures["miou"]),
@@ -238,8 +239,9 @@ def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> st
     figures = [_against_speed(measured, timed, *panel) for panel in panels]
     facts = f"Accuracy: CamVid's val at {measured['rate']:g} Hz. Speed: {timed['film']} from file "
     loop = timed["plain_loop_fps"]
-    facts += f"to file, median of {len(loop) or 'some'} rounds, on {timed['machine']}"
-    facts += f"; the plain loop labels {np.median(loop):.1f} a second." if loop else "."
+    facts += f"to file, median of {len(loop)} rounds, on {timed['machine']}"
+    facts += f"; the plain loop labels {np.median(loop):.1f} a second, and the model alone in FP32 "
+    facts += f"{np.median(timed['bare_model_fps']):.1f}."
     return _page(figures, "Steady labels and key frames", facts)
 
 

@@ -129,12 +129,7 @@ def train(
         BackendUnavailable: A tracker or the encoder's weights are not installed.
         OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
-    device = _device()
-    _check_names(config)
-    data = TrainData.open(config)
-    state = new_state(data.spec(config), config, device)
-    state.data = dict(data.pixels)
-    class_weights = data.class_weights(config).to(device)
+    data, state, class_weights = _begin(config)
     per_epoch = steps_per_epoch(data.train, config.batch_size)
     total_steps = config.epochs * per_epoch
     _open_run(config, state)
@@ -144,9 +139,7 @@ def train(
             if config.patience is not None and state.stale >= config.patience:
                 break
             lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
-            loss = train_step(
-                state, frames.to(device), target.to(device), class_weights, lr, config
-            )
+            loss = train_step(state, frames, target, class_weights, lr, config)
             on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
             closes = state.step % per_epoch == 0
             if closes:
@@ -171,16 +164,10 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     Raises:
         DatasetError, ConfigError, BackendUnavailable: As `train`.
     """
-    device = _device()
-    _check_names(config)
-    data = TrainData.open(config)
-    state = new_state(data.spec(config), config, device)
-    class_weights = data.class_weights(config).to(device)
+    data, state, class_weights = _begin(config)
     for frames, target in _batches(config, data, 0):
         started_s = time.perf_counter()
-        loss = train_step(
-            state, frames.to(device), target.to(device), class_weights, config.lr / 25, config
-        )
+        loss = train_step(state, frames, target, class_weights, config.lr / 25, config)
         step_s = time.perf_counter() - started_s
         if state.step == 2:
             break
@@ -193,8 +180,14 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     )
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, torch.Tensor]:
+    """Return the data, the state before the first step, and the weights of the classes."""
+    _check_names(config)
+    data = TrainData.open(config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = new_state(data.spec(config), config, device)
+    state.data = dict(data.pixels)
+    return data, state, data.class_weights(config).to(device)
 
 
 def _check_names(config: TrainConfig) -> None:
