@@ -40,7 +40,7 @@ from roadseg.files import replacing
 from roadseg.imaging import network_size
 from roadseg.infer import infer
 from roadseg.metrics import Scores, confusion_matrix
-from roadseg.motion import Flow, Luma, fetch, residual
+from roadseg.motion import Flow, Luma, move_class_map, residual
 from roadseg.report import steadiness_page
 
 FOLDER = Path(__file__).parent / "steady"
@@ -267,7 +267,7 @@ def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict
     levels = []
     for number, flow in enumerate(made, 1):
         whole = _enlarged(np.asarray(flow, np.float32), targets[number].shape)
-        moved = fetch(targets[number - 1], whole, cv2.INTER_NEAREST)
+        moved = move_class_map(targets[number - 1], np.asarray(flow, np.float32))
         both = np.where(moved < 11, targets[number], 255)
         counts += confusion_matrix(both, np.minimum(moved, 10), 11)
         levels.append(np.median(residual(lumas[number], lumas[number - 1], whole)))
@@ -314,7 +314,7 @@ def markdown(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
             iou = figures["iou"]
             shares = [figures["miou"], iou["pedestrian"], iou["bicyclist"], figures["consistency"]]
             rare = (figures["flip_rate"], figures["flicker_rate"])
-            fps = timed["fps"].get(backend, {}).get(way)
+            fps = timed["fps"][backend].get(way)
             cells = (
                 way if len(measured["backends"]) == 1 else f"{way}, {backend}",
                 *(f"{100 * share:.1f}" for share in shares),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +30,7 @@ from roadseg.backends import Backend, open_backend
 from roadseg.classes import CLASS_NAMES
 from roadseg.config import InferConfig, LiveConfig
 from roadseg.errors import BackendUnavailable, RoadsegError, VideoError
-from roadseg.imaging import resize_class_map
+from roadseg.imaging import opencv_on_one_thread, resize_class_map
 from roadseg.infer import blend, encode, infer, labelling
 from roadseg.live import LiveSession
 from roadseg.measure import (
@@ -94,9 +94,10 @@ class MeteredBackend:
 def metered() -> Iterator[list[ModelMeter]]:
     """Meter each model that a pipeline opens; this process is there for one measurement."""
     meters: list[ModelMeter] = []
+    numbers = count()  # of which no two threads get the same
 
     def open_metered(*arguments: Any) -> MeteredBackend:
-        meter = ModelMeter(len(meters))
+        meter = ModelMeter(next(numbers))
         meters.append(meter)
         return MeteredBackend(meter.open(partial(open_backend, *arguments)), meter)
 
@@ -318,7 +319,7 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     }
     items: list[Any] = []
     results = {}
-    with metered() as meters:
+    with metered() as meters, opencv_on_one_thread():
         for name, stage in stages.items():
             items, results[name] = _alone(stage, items)
     return {"stages_alone": results} | model_result(meters)

@@ -203,8 +203,9 @@ def answer(
     """Segment one picture, (H, W, 3) RGB, at its own size."""
     picture_hw = (picture.shape[0], picture.shape[1])
     placement = Placement.fit(picture_hw, size_hw or network_size(picture_hw, backend.spec.size_hw))
-    (logits,) = backend.logits(placement.place(picture)[None])
-    return placement.class_map(logits), placement.restore_logits(logits)
+    frames = placement.place(picture)[None]
+    (class_map,), (logits,) = backend.segment(frames), backend.logits(frames)
+    return placement.restore(class_map), placement.restore_logits(logits)
 
 
 def _common_classes(backend: Backend, dataset: FolderDataset) -> tuple[str, ...]:

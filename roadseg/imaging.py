@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -26,18 +27,37 @@ FAR_BEHIND = 12.0
 """Distance from the strongest logit at which a class counts no more."""
 
 
+class _OpenCv:
+    """OpenCV's number of threads, which is one for the whole process."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.threads = 0
+
+
+_opencv = _OpenCv()
+
+
 @contextmanager
 def opencv_on_one_thread() -> Iterator[None]:
     """Keep OpenCV from sharing out its work, in all threads, while the block runs.
 
-    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait.
+    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait. Blocks may
+    overlap: the last to end gives OpenCV its threads back.
     """
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    with _opencv.lock:
+        if not _opencv.users:
+            _opencv.threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _opencv.users += 1
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        with _opencv.lock:
+            _opencv.users -= 1
+            if not _opencv.users:
+                cv2.setNumThreads(_opencv.threads)
 
 
 @cache
@@ -165,8 +185,9 @@ class Placement:
         """Return the frame's class map from the network's logits (C, h, w) at any stride.
 
         Each class is enlarged on its own and each pixel goes to the strongest. What is enlarged is
-        how far a class is behind the strongest of its cell, in 8 bits: memory is what this takes,
-        and the distance between two classes is the same. The grid is laid on whole pixels of the
+        how far a class is behind the strongest of its cell, which keeps the distance of any two, in
+        8 bits, since memory is what this takes time for. So classes nearer to each other than
+        `FAR_BEHIND` / 255 are equal, and the lower id wins. The grid is laid on whole pixels of the
         frame, which moves an edge by less than one.
         """
         scale_y, scale_x = (f / c for f, c in zip(self.frame_hw, self.content_hw, strict=True))
@@ -250,8 +271,8 @@ def _strongest(
     result = np.zeros(size_hw, np.uint8)
     strongest = np.zeros_like(result)
     for class_id, levels in classes:
-        if levels.max() < 255:
-            continue  # it is nowhere the strongest
+        if not levels.any():
+            continue  # it is far behind everywhere
         strength = cv2.resize(levels, enlarged_wh, interpolation=cv2.INTER_LINEAR)[rows, columns]
         wins = cv2.compare(strength, strongest, cv2.CMP_GT)
         cv2.max(strength, strongest, strongest)

@@ -1,4 +1,7 @@
-"""Label a film: decode, segment, overlay, encode, each stage on a thread of its own."""
+"""Label a film: decode, find the motion, segment, settle the labels, overlay, encode.
+
+Each is a stage on a thread of its own, and the network on several.
+"""
 
 import contextlib
 import time

@@ -172,7 +172,7 @@ def settle(
         can_wait: Whether frames between key frames are labelled when both of them are.
         known: Told the labels of each key frame.
     """
-    settler = _Settler(config, known or Known(), can_wait=can_wait)
+    settler = _Settler(config, known, can_wait=can_wait)
     for item in items:
         yield from settler.take(item)
 
@@ -265,7 +265,7 @@ class _Key:
 class _Settler:
     """Labels one frame after the other."""
 
-    def __init__(self, config: ModelConfig, known: Known, *, can_wait: bool) -> None:
+    def __init__(self, config: ModelConfig, known: Known | None, *, can_wait: bool) -> None:
         self._known = known
         self._can_wait = can_wait
         self._filter = SteadyFilter(config.steady)
@@ -285,7 +285,8 @@ class _Settler:
         before, waiting = self._key, self._waiting
         class_map = self._class_map(item, item.placement)
         self._key, self._waiting = _Key(surveyed.luma, class_map), []
-        self._tell(item.spec)
+        if self._known:
+            self._tell(self._known, self._key, item.spec)
         if before and waiting:
             yield from self._fill(before, self._key, waiting, item.spec)
         # What the reader gets is its own from now on.
@@ -300,13 +301,11 @@ class _Settler:
             self._filter.update(item.logits, placement, item.surveyed.passage)
         )
 
-    def _tell(self, spec: ModelSpec) -> None:
+    def _tell(self, known: Known, key: _Key, spec: ModelSpec) -> None:
         """Let the survey know the key frame's labels."""
-        assert self._key is not None
-        size_wh = self._key.luma.shape[::-1]
-        small = cv2.resize(self._key.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
-        self._known.key_map = np.asarray(small, np.uint8)
-        self._known.class_names = spec.class_names
+        size_wh = key.luma.shape[::-1]
+        small = cv2.resize(key.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+        known.key_map, known.class_names = np.asarray(small, np.uint8), spec.class_names
 
     def _moved(self, item: Surveyed, spec: ModelSpec) -> SegmentedFrame:
         """Label a frame by the key frame before it."""

@@ -120,6 +120,8 @@ class ModelMeter:
     @property
     def warm_cpu_s(self) -> float | None:
         """CPU seconds of these calls, as far as the system tells."""
+        if not self.warm_frames:
+            return 0.0
         if len(self._pool_cpu_s) != 2 or None in self._pool_cpu_s:
             return None
         before, after = self._pool_cpu_s

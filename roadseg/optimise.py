@@ -4,6 +4,7 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class TrainState:
     """Training losses of this epoch's steps, summed."""
     data: dict[str, list[int]] = field(default_factory=dict)
     """Pixels of each class in each split, by which the data are known again."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings on which the result depends, by which the run is known again."""
 
 
 def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
@@ -71,11 +74,7 @@ def start_from(path: Path, network: nn.Module, spec: ModelSpec) -> None:
         ConfigError: It is of another architecture.
     """
     source, known = load_model(path)
-    if known.architecture != spec.architecture:
-        raise ConfigError(
-            f"--start-from {path} is {known.architecture} and the run trains {spec.architecture}; "
-            "both must be the same, see --arch, --encoder, --width and --output-stride"
-        )
+    same_architecture(path, known, spec)
     weights = source.state_dict()
     shared = [name for name in spec.class_names if name in known.class_names]
     to_rows = [spec.class_names.index(name) for name in shared]
@@ -87,11 +86,20 @@ def start_from(path: Path, network: nn.Module, spec: ModelSpec) -> None:
     network.load_state_dict(weights)
 
 
+def same_architecture(path: Path, known: ModelSpec, spec: ModelSpec) -> None:
+    """Raise `ConfigError` if a model to start from is of another architecture than a run trains."""
+    if known.architecture != spec.architecture:
+        raise ConfigError(
+            f"--start-from {path} is {known.architecture} and the run trains {spec.architecture}; "
+            "both must be the same, see --arch, --encoder, --width and --output-stride"
+        )
+
+
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        gentle = config.pretrained and name.startswith("encoder.")
+        gentle = (config.pretrained or config.start_from) and name.startswith("encoder.")
         factor = config.encoder_lr_factor if gentle else 1.0
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((factor, decay), []).append(parameter)

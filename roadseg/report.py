@@ -254,7 +254,7 @@ def _against_speed(
     """Draw one figure of every way by its speed."""
     figure = go.Figure()
     for backend, ways in measured["backends"].items():
-        fps = timed["fps"].get(backend, {})
+        fps = timed["fps"][backend]
         drawn = [way for way in ways if way in fps]
         figure.add_scatter(
             x=[float(np.median(fps[way])) for way in drawn],

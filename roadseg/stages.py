@@ -11,8 +11,8 @@ body, so each resource lives and dies on one thread. What is guaranteed:
 - Nothing polls and nothing sleeps.
 
 A stage that gives one item for each that it takes, and needs only that one, can run on several
-threads at once (`Parallel`): each takes the next item when it is free, and hands its answer on when
-those before it have been.
+threads at once (`Parallel`): each takes the next item when it is free. Their answers wait for those
+before them, `depth` at most, and then for their turn.
 
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
 items that no stage has taken yet only the newest is kept. A source that must wait for a time waits
@@ -23,7 +23,6 @@ what waits on many things at once, as a server does.
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,7 +38,11 @@ class Parallel:
     stage: Stage
     """Must yield one item for each that it takes, before it takes another."""
     workers: int
-    """Threads."""
+    """Threads, at least one."""
+
+    def __post_init__(self) -> None:
+        """Check that somebody is there to do the work."""
+        assert self.workers >= 1
 
 
 class Cancelled(BaseException):
@@ -61,7 +64,7 @@ class StageStats:
     starved_s: float = 0.0
     """Seconds waiting for the stage before it."""
     blocked_s: float = 0.0
-    """Seconds waiting for room behind it."""
+    """Seconds waiting for room behind it, the items before its own included."""
     cpu_s: float = 0.0
     """CPU seconds of the stage's own threads, all together; a library's are not in it."""
 
@@ -102,10 +105,11 @@ class Channel:
     """
 
     def __init__(self, depth: int, *, newest: bool = False) -> None:
-        self._items: deque[Any] = deque(maxlen=depth)  # appending to a full one drops its oldest
+        self._items: dict[int, Any] = {}
         self._depth = depth
         self._newest = newest
-        self._added = 0
+        self._next_in = 0
+        self._next_out = 0
         self._taken = 0
         self._ended = False
         self._cancelled = False
@@ -116,20 +120,24 @@ class Channel:
 
         Args:
             item: What to add.
-            turn: Wait until this many items have been added before it.
+            turn: How many items come before it, where they are not added in their order. The one
+                that is to be taken next always has room.
         """
         with self._changed:
             while not self._has_room(turn) and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
                 raise Cancelled
-            self._items.append(item)
-            self._added += 1
+            if len(self._items) == self._depth:  # only the newest may come in then
+                del self._items[self._next_out]
+                self._next_out += 1
+            self._items[self._next_in if turn is None else turn] = item
+            self._next_in += 1
             self._changed.notify_all()
 
     def _has_room(self, turn: int | None) -> bool:
-        in_turn = turn is None or turn == self._added
-        return in_turn and (self._newest or len(self._items) < self._depth)
+        number = self._next_in if turn is None else turn
+        return self._newest or number < self._next_out + self._depth
 
     def get(self) -> Any:
         """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
@@ -138,13 +146,14 @@ class Channel:
     def take(self) -> tuple[int, Any]:
         """Take the next item as `get` does, with the number of those taken before it."""
         with self._changed:
-            while not self._items and not self._ended and not self._cancelled:
+            while self._next_out not in self._items and not self._ended and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
                 raise Cancelled
-            if not self._items:
+            if self._next_out not in self._items:
                 raise StopIteration
-            item = self._items.popleft()
+            item = self._items.pop(self._next_out)
+            self._next_out += 1
             self._taken += 1
             self._changed.notify_all()
             return self._taken - 1, item
@@ -171,6 +180,8 @@ class _Inlet:
         self._stats = stats
         self.number = -1
         """How many items were taken, by whichever thread, before the last one taken here."""
+        self.taken = 0
+        """Items taken here."""
 
     def __iter__(self) -> Self:
         return self
@@ -179,13 +190,14 @@ class _Inlet:
         since = time.perf_counter()
         try:
             self.number, item = self._channel.take()
+            self.taken += 1
             return item
         finally:
             self._stats.starved_s += time.perf_counter() - since
 
 
 class Pipeline:
-    """A source and stages, each on its own thread; iterating it yields what the last stage yields.
+    """A source and stages on threads of their own; iterating it yields what the last stage yields.
 
     Args:
         source: Iterable that feeds the first stage; a generator is started on its own thread.
@@ -301,14 +313,18 @@ class Pipeline:
     ) -> None:
         """Move a stage's items to the next channel; close its generator whatever happens."""
         items = part.stage(inlet or iter(()))
+        turns = inlet if part.workers > 1 else None
         try:
             for item in items:
                 since = time.perf_counter()
                 try:
-                    outlet.put(item, inlet.number if inlet and part.workers > 1 else None)
+                    # One answer too few, and the reader would wait for it for ever.
+                    assert turns is None or turns.taken == stats.items + 1
+                    outlet.put(item, turns.number if turns else None)
                 finally:
                     stats.blocked_s += time.perf_counter() - since
                 stats.items += 1
+            assert turns is None or turns.taken == stats.items
         finally:
             if isinstance(items, Generator):
                 items.close()

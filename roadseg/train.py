@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from roadseg.backends.torch_backend import TorchBackend
-from roadseg.checkpoint import load_state, save_model, save_state
+from roadseg.checkpoint import load_model, load_state, save_model, save_state
 from roadseg.config import ModelSpec, TrainConfig, choose
 from roadseg.data.folder import ClassCounts, FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
@@ -23,7 +23,13 @@ from roadseg.losses import CLASS_WEIGHTS, LOSSES
 from roadseg.measure import sha256_of
 from roadseg.metrics import Scores
 from roadseg.models import build_model
-from roadseg.optimise import TrainState, learning_rate, new_state, train_step
+from roadseg.optimise import (
+    TrainState,
+    learning_rate,
+    new_state,
+    same_architecture,
+    train_step,
+)
 from roadseg.report import compare_pictures, curves_page
 from roadseg.tracking import TRACKERS, open_trackers
 
@@ -125,7 +131,9 @@ def train(
 
     Raises:
         DatasetError: The data are missing or inconsistent.
-        ConfigError: The folder holds a run with other settings or data, or the loss is not finite.
+        ConfigError: The folder holds a run with other settings or data, the model to start from is
+            of another architecture, or the loss is not finite.
+        ModelFileError: The model to start from cannot be read.
         BackendUnavailable: A tracker or the encoder's weights are not installed.
         OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
@@ -147,7 +155,7 @@ def train(
                 track(record)
                 on_log(record)
             if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
-                save_state(config.out / STATE_FILE, _pack(state, config))
+                save_state(config.out / STATE_FILE, _pack(state))
                 saved_s = time.monotonic()
     return TrainResult(
         best_miou=state.best_miou,
@@ -162,7 +170,7 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     """Check all data and take two steps, without writing anything.
 
     Raises:
-        DatasetError, ConfigError, BackendUnavailable: As `train`.
+        DatasetError, ConfigError, ModelFileError, BackendUnavailable: As `train`.
     """
     data, state, class_weights = _begin(config)
     for frames, target in _batches(config, data, 0):
@@ -186,7 +194,7 @@ def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, torch.Tensor]:
     data = TrainData.open(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = new_state(data.spec(config), config, device)
-    state.data = dict(data.pixels)
+    state.data, state.settings = dict(data.pixels), _comparable(config)
     return data, state, data.class_weights(config).to(device)
 
 
@@ -196,7 +204,15 @@ def _check_names(config: TrainConfig) -> None:
     choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
     for name in config.trackers:
         choose(TRACKERS, name, "--tracker")
-    build_model(config.spec, pretrained=config.pretrained)
+    build_model(config.spec, pretrained=config.pretrained and config.start_from is None)
+    if config.start_from is not None:
+        _check_start(config.start_from, config)
+
+
+def _check_start(path: Path, config: TrainConfig) -> None:
+    if path.resolve() == (config.out / MODEL_FILE).resolve():
+        raise ConfigError(f"--start-from {path} is what this run writes; choose another --out")
+    same_architecture(path, load_model(path)[1], config.spec)
 
 
 def _batches(
@@ -284,7 +300,7 @@ def _keep_best(
     state.best_miou, state.stale = record[decisive]["miou"], 0
     spec = replace(
         backend.spec,
-        training={**_comparable(config), "step": state.step},
+        training={**state.settings, "step": state.step},
         metrics={name: record[name] for name in data.measured},
     )
     save_model(config.out / MODEL_FILE, state.average, spec)
@@ -314,9 +330,9 @@ def page_of_run(folder: Path) -> str:
     return curves_page(records, f"{settings['arch']}, seed {settings['seed']}", pictures)
 
 
-def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:
+def _pack(state: TrainState) -> dict[str, Any]:
     return {
-        "config": _comparable(config),
+        "config": state.settings,
         "data": state.data,
         "step": state.step,
         "best_miou": state.best_miou,
@@ -330,7 +346,7 @@ def _pack(state: TrainState, config: TrainConfig) -> dict[str, Any]:
 
 
 def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> None:
-    wanted, found = _comparable(config), saved["config"]
+    wanted, found = state.settings, saved["config"]
     differing = sorted(name for name in wanted if wanted[name] != found.get(name))
     if differing:
         raise ConfigError(

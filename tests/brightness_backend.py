@@ -6,6 +6,8 @@ import numpy as np
 
 from roadseg.config import ModelSpec
 
+DIVISIBLE = True
+
 
 class BrightnessBackend:
     def __init__(self, spec: ModelSpec) -> None:
@@ -24,5 +26,5 @@ class BrightnessBackend:
         pass
 
 
-def open_model(path: Path) -> BrightnessBackend:
+def open_model(path: Path, _threads: int | None = None) -> BrightnessBackend:
     return BrightnessBackend(ModelSpec.from_json(path.read_text(), path))

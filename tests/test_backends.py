@@ -67,7 +67,7 @@ def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
     assert (class_map == decided).mean() > 0.9995
 
 
-@pytest.mark.parametrize("name", [name for name, r in BACKENDS.items() if r.divisible])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_copies_with_a_thread_each_decide_as_one_with_all_cores(name, frames) -> None:
     with (
         closing(open_backend(WEIGHTS, name)) as whole,
@@ -77,6 +77,11 @@ def test_copies_with_a_thread_each_decide_as_one_with_all_cores(name, frames) ->
     ):
         maps = pool.map(lambda backend: backend.segment(frames), (first, second))
         assert all((m == whole.segment(frames)).mean() > 0.9995 for m in maps)
+
+
+def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> None:
+    with closing(open_backend(CHECKPOINT, "torch", threads=1)) as backend:
+        assert backend.segment(frames[:1]).shape == (1, 320, 576)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadseg.errors import ConfigError
-from roadseg.imaging import Placement, network_size, parse_size, resize_class_map
+from roadseg.imaging import (
+    Placement,
+    network_size,
+    opencv_on_one_thread,
+    parse_size,
+    resize_class_map,
+)
 
 sides = st.integers(20, 400)
 network_sides = st.integers(1, 10).map(lambda n: 32 * n)
@@ -122,11 +128,15 @@ def test_size_is_written_width_first() -> None:
     assert parse_size("512x384") == (384, 512)
 
 
+# Logits that are nearer to each other than a network's are told apart less well in 8 bits.
+@pytest.mark.parametrize(("scale", "wrong"), [(4, 0.002), (1, 0.005)])
 @pytest.mark.parametrize("frame_hw", [(540, 960), (96, 96), (300, 70)])
-def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(frame_hw) -> None:
+def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(
+    frame_hw, scale, wrong
+) -> None:
     placement = Placement.fit(frame_hw, (64, 96))
     rng = np.random.default_rng(0)
-    coarse = rng.normal(scale=4, size=(5, 4, 6)).astype(np.float32)  # as far apart as a network's
+    coarse = rng.normal(scale=scale, size=(5, 4, 6)).astype(np.float32)
     logits = np.stack([cv2.resize(c, (48, 32), interpolation=cv2.INTER_CUBIC) for c in coarse])
     expected = placement.restore_logits(logits).argmax(axis=0)
     found = placement.class_map(logits)
@@ -137,7 +147,26 @@ def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(frame_hw) -
         ).astype(np.uint8),
         np.ones((3, 3)),
     )
-    assert (found != expected)[inside > 0].mean() < 0.002
+    assert (found != expected)[inside > 0].mean() < wrong
+
+
+def test_class_that_is_second_on_both_sides_wins_between_them() -> None:
+    logits = np.full((3, 1, 2), -9, np.float32)
+    logits[0, 0, 0] = logits[1, 0, 1] = 2
+    logits[2] = 1
+    found = Placement.fit((60, 120), (32, 64)).class_map(logits)
+    assert list(dict.fromkeys(found[30])) == [0, 2, 1]
+
+
+def test_opencv_gets_its_threads_back_from_blocks_that_overlap() -> None:
+    before = cv2.getNumThreads()
+    first, second = opencv_on_one_thread(), opencv_on_one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cv2.getNumThreads() == 1
+    second.__exit__(None, None, None)
+    assert cv2.getNumThreads() == before
 
 
 def test_values_are_spread_over_the_frames_part_of_the_grid() -> None:

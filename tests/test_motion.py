@@ -38,6 +38,9 @@ def test_flow_is_scaled_to_the_size_of_what_it_moves() -> None:
     earlier = np.random.default_rng(0).integers(0, 11, (80, 120), np.uint8)
     later = move_class_map(earlier, shifted(3, 1))
     np.testing.assert_array_equal(later[:-2, :-6], earlier[2:, 6:])
+    earlier = np.random.default_rng(0).integers(0, 11, (80, 180), np.uint8)
+    later = move_class_map(earlier, shifted(3, 1))
+    np.testing.assert_array_equal(later[1:-2, 1:-9], earlier[3:, 10:])  # the edge is repeated
 
 
 @pytest.mark.parametrize("step", [0, 3, 8, -5])

@@ -130,8 +130,7 @@ def test_parallel_stage_keeps_the_order_and_ends_cleanly(
     except Broken as error:
         assert error.args == (fails_at,)
     else:
-        fails = fails_at is not None and fails_at < count
-        assert len(received) == count or fails or stops_at == len(received)
+        assert len(received) == count or stops_at == len(received)
     assert received == list(range(0, 2 * len(received), 2))
     assert not pipeline_threads()
     assert all(ends)  # each worker's resources die on its own thread
@@ -149,6 +148,57 @@ def test_parallel_stage_works_on_several_items_at_once() -> None:
     with Pipeline(range(6), Parallel(meet, 3), depth=1, names=["count", "meet"]) as pipeline:
         assert list(pipeline) == list(range(6))
     assert [(stats.name, stats.items) for stats in pipeline.stats] == [("count", 6), ("meet", 6)]
+
+
+def test_quick_answers_wait_behind_a_slow_one_without_keeping_workers_from_the_next() -> None:
+    slow = threading.Barrier(2, timeout=10)
+
+    def look(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            if item % 4 == 0:
+                slow.wait()  # two of these are at work at once, though three others lie between
+            yield item
+
+    with Pipeline(range(32), Parallel(look, 2), depth=4) as pipeline:
+        assert list(pipeline) == list(range(32))
+
+
+@pytest.mark.parametrize("too_many", [True, False])
+def test_parallel_stage_that_breaks_its_promise_ends_in_an_error_and_not_in_a_hang(
+    too_many,
+) -> None:
+    def broken(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            if item != 3 or too_many:
+                yield item
+            if item == 3:
+                yield item
+
+    def lazy(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            if item != 3:
+                yield item
+
+    with (
+        pytest.raises(AssertionError),
+        Pipeline(range(9), Parallel(broken if too_many else lazy, 2)) as pipeline,
+    ):
+        list(pipeline)
+    assert not pipeline_threads()
+
+
+def test_errors_of_all_workers_are_one_error() -> None:
+    def cannot_open(_items: Iterator[int]) -> Iterator[int]:
+        raise Broken("no model")
+        yield
+
+    with (
+        pytest.raises(Broken, match="no model") as caught,
+        Pipeline(range(9), Parallel(cannot_open, 3), names=["count", "model"]) as pipeline,
+    ):
+        list(pipeline)
+    assert caught.value.__notes__ == ["in the pipeline's stage 'model'"]
+    assert not pipeline_threads()
 
 
 def test_none_is_an_item_like_any_other() -> None:

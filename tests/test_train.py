@@ -69,6 +69,8 @@ def test_model_of_another_architecture_is_no_start(tmp_path) -> None:
     save_model(tmp_path / "start.safetensors", begin(config).network, config.spec)
     with pytest.raises(ConfigError, match=r"width 12.*width 16.*--width"):
         begin(replace(config, width=16, start_from=tmp_path / "start.safetensors"))
+    with pytest.raises(ConfigError, match="another --out"):
+        train(replace(config, start_from=config.out / "best.safetensors"))
     with pytest.raises(ModelFileError, match="does not exist"):
         begin(replace(config, start_from=tmp_path / "nothing.safetensors"))
 

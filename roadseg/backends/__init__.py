@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -42,15 +43,14 @@ class Runtime(NamedTuple):
     suffixes: tuple[str, ...]
     """Suffixes of the model files that it reads."""
     module: str
-    """Module with `open_model` and `version`."""
+    """Module with `open_model`, `version` and `DIVISIBLE`.
+
+    The latter tells whether copies with a thread each label more than one with all the cores, as on
+    a CPU: threads that share one frame wait for each other at every layer, most of all where other
+    stages of a pipeline want the cores too. `open_model` then takes the threads as well.
+    """
     install: str
     """Command that installs it."""
-    divisible: bool = False
-    """Whether copies with a thread each label more than one with all the cores.
-
-    Threads that share one frame wait for each other at every layer, most of all where other stages
-    of a pipeline want the cores too. `open_model` then takes the threads as its second argument.
-    """
 
 
 MOST_WORKERS = 4
@@ -61,13 +61,11 @@ BACKENDS = {
         (".onnx",),
         "roadseg.backends.onnxruntime_backend",
         "pip install onnxruntime",
-        divisible=True,
     ),
     "openvino": Runtime(
         (".xml", ".onnx"),
         "roadseg.backends.openvino_backend",
         _EXTRA.format("openvino"),
-        divisible=True,
     ),
     "torch": Runtime((".safetensors",), "roadseg.backends.torch_backend", _EXTRA.format("train")),
     "torch-compiled": Runtime(
@@ -99,7 +97,7 @@ def crew_for(path: Path, name: str = "auto") -> Crew:
     """
     cores = core_count()
     workers = min(cores, MOST_WORKERS)
-    if workers == 1 or not BACKENDS[_resolved(path, name)].divisible:
+    if workers == 1 or not _import(_resolved(path, name)).DIVISIBLE:
         return Crew(1, None)
     return Crew(workers, -(-cores // workers))
 
@@ -126,14 +124,20 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
         )
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; check --weights")
+    module = _import(name)
+    open_model = cast(Callable[..., Backend], module.open_model)
+    return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
+
+
+def _import(name: str) -> ModuleType:
+    """Return the module of a runtime."""
+    runtime = BACKENDS[name]
     try:
-        module = import_module(runtime.module)
+        return import_module(runtime.module)
     except ImportError as error:
         raise BackendUnavailable(
             f"the {name} backend does not load here ({error}); run: {runtime.install}"
         ) from error
-    open_model = cast(Callable[..., Backend], module.open_model)
-    return open_model(path, threads) if threads else open_model(path)
 
 
 def _resolved(path: Path, name: str) -> str:

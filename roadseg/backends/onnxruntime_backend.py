@@ -15,6 +15,8 @@ from roadseg.machine import cpu_kind
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """What may run the graph, the best first; the usual build has the second alone."""
 
+DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
+
 
 class OnnxRuntimeBackend:
     """A session on one exported model.

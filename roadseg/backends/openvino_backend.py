@@ -18,6 +18,7 @@ from roadseg.errors import ModelFileError
 from roadseg.machine import cpu_kind
 
 DEVICE = "CPU"
+DIVISIBLE = True
 RECORD_PLACE = ("framework", "roadseg")
 """Where OpenVINO keeps an ONNX file's metadata, and where we write a compiled model's."""
 HINTS = {"fp32": "f32", "bf16": "bf16"}

@@ -14,6 +14,8 @@ from roadseg.config import ModelSpec
 from roadseg.engine import Computes, import_nvidia, open_engine
 from roadseg.errors import ConfigError
 
+DIVISIBLE = False
+
 
 class TensorRtBackend:
     """An engine with a fixed input size; any number of frames goes through it in its batches.

@@ -11,6 +11,8 @@ from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec
 from roadseg.models import Segmenter
 
+DIVISIBLE = False
+
 
 class TorchBackend:
     """A network in memory, on the device where its weights are.

@@ -4,11 +4,11 @@ import shutil
 import warnings
 from pathlib import Path
 
-from roadseg.backends.torch_backend import TorchBackend, version
+from roadseg.backends.torch_backend import DIVISIBLE, TorchBackend, version
 from roadseg.backends.torch_backend import open_model as open_eager
 from roadseg.errors import BackendUnavailable
 
-__all__ = ["open_model", "version"]
+__all__ = ["DIVISIBLE", "open_model", "version"]
 
 COMPILERS = ("g++", "clang++", "c++")
 

@@ -89,7 +89,7 @@ def figure_table(
 def stage_table(rounds: Sequence[Round]) -> Table:
     """Return what each stage does when it runs alone; the model's share of one stage is in it."""
     table = _table("Each stage alone, a frame", "", *(heading for _, heading in STAGE_COLUMNS))
-    figures = rounds[0].get("stages", {})
+    figures = dict.fromkeys(figure for measured in rounds for figure in measured.get("stages", {}))
     for stage in (name.removesuffix(" fps") for name in figures if name.endswith(" fps")):
         cells = [_cell(rounds, "stages", f"{stage} {figure}") for figure, _ in STAGE_COLUMNS]
         table.add_row(stage, *cells)
