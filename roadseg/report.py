@@ -253,7 +253,7 @@ def _against_speed(
 ) -> go.Figure:
     """Draw one figure of every way by its speed."""
     figure = go.Figure()
-    for backend, ways in measured["backends"].items():
+    for number, (backend, ways) in enumerate(measured["backends"].items()):
         fps = timed["fps"][backend]
         drawn = [way for way in ways if way in fps]
         figure.add_scatter(
@@ -262,7 +262,7 @@ def _against_speed(
             text=drawn,
             name=backend,
             mode="lines+markers+text",
-            textposition="top center",
+            textposition=("top center", "bottom center")[number % 2],
             cliponaxis=False,
         )
     figure.update_xaxes(title_text="frames a second")

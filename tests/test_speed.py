@@ -1,4 +1,4 @@
-"""The recorded runs of measurements, and what the benchmarks' README says of them."""
+"""The recorded runs of measurements, and what the READMEs say of them."""
 
 import importlib.util
 from typing import Any
@@ -8,9 +8,15 @@ from conftest import ROOT
 
 from roadseg.figures import scores_of, speeds_of
 
-spec = importlib.util.spec_from_file_location("speed", ROOT / "benchmarks" / "speed.py")
-speed: Any = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(speed)
+
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+speed, steady = script("speed"), script("steady")
 RECORDS = speed.records()
 
 
@@ -31,3 +37,13 @@ def test_a_records_page_is_drawn(tmp_path) -> None:
     name = next(iter(RECORDS))
     speed.page(name, tmp_path / "speed.html")
     assert RECORDS[name]["film"]["sha256"] in (tmp_path / "speed.html").read_text()
+
+
+def test_the_readmes_steady_labels_are_those_of_the_records(tmp_path) -> None:
+    measured, timed = steady._read("accuracy"), steady._read("speed")
+    readme = (ROOT / "README.md").read_text()
+    table = steady.markdown(measured, timed)
+    assert readme.split(steady.BEGIN)[1].split(steady.END)[0] == table
+    assert list(measured["backends"]) == list(timed["fps"]) == list(steady.MODELS)
+    steady.page(tmp_path / "steady.html")
+    assert "openvino, 8 bits" in (tmp_path / "steady.html").read_text()
