@@ -13,7 +13,6 @@ the plain loop. Records are in `benchmarks/steady/`; table and page are pure fun
 was seen is in `benchmarks/steady.md`.
 """
 
-import importlib.util
 import io
 import json
 import os
@@ -25,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import av
 import cv2
@@ -34,6 +33,7 @@ import typer
 
 from roadseg.backends import open_backend
 from roadseg.config import InferConfig, ModelConfig, shipped_model
+from roadseg.contender import plain_loop
 from roadseg.data.folder import FolderDataset
 from roadseg.evaluate import evaluate_split_as_film
 from roadseg.files import replacing
@@ -44,7 +44,6 @@ from roadseg.motion import Flow, Luma, move_class_map, residual
 from roadseg.report import steadiness_page
 
 FOLDER = Path(__file__).parent / "steady"
-LOOP = Path(__file__).parent / "loop.py"
 README = Path(__file__).parent.parent / "README.md"
 SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
 BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
@@ -88,10 +87,7 @@ def accuracy(data: Path) -> None:
 
 
 @app.command()
-def speed(
-    rounds: int = 3,
-    loop: Annotated[Path, typer.Option(help="The plain sequential loop.")] = LOOP,
-) -> None:
+def speed(rounds: int = 3) -> None:
     """Time every way of labelling the sample, the bare model and the plain loop, in turn."""
     samples: dict[str, dict[str, list[float]]] = {name: {} for name in MODELS}
     plain: list[float] = []
@@ -105,7 +101,7 @@ def speed(
                         fps = _film_fps(name, out, settings)
                         samples[name].setdefault(way, []).append(fps)
             bare.append(_bare_fps())
-            plain.append(_loop_fps(loop, out))
+            plain.append(_loop_fps(out))
     machine = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores"
     record = {"film": SAMPLE.name, "machine": machine}
     _write("speed", {**record, "fps": samples, "bare_model_fps": bare, "plain_loop_fps": plain})
@@ -144,12 +140,9 @@ def _bare_fps() -> float:
         return BARE_CALLS / (time.perf_counter() - started_s)
 
 
-def _loop_fps(path: Path, out: Path) -> float:
+def _loop_fps(out: Path) -> float:
     """Return how many frames a second the plain loop labels."""
-    spec = importlib.util.spec_from_file_location("loop", path)
-    assert spec and spec.loader
-    loop = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loop)
+    loop = plain_loop()
     model, palette = loop.open_model(str(shipped_model()))
     done_s: list[float] = []
 

@@ -140,7 +140,8 @@ def loop_path() -> Path:
     return installed if installed.is_file() else package.parent / "benchmarks" / "loop.py"
 
 
-def _plain_loop() -> ModuleType:
+def plain_loop() -> ModuleType:
+    """Import the plain loop, which is a script and in no package."""
     spec = importlib.util.spec_from_file_location("loop", loop_path())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -161,7 +162,7 @@ def run_loop(
     height, width = probe(Path(film)).size_hw
     if height % 2 or width % 2:
         raise VideoError(f"{film} is {width}x{height}; the plain loop needs even sides; crop it")
-    marks, meter, steps, loop = Marks(spawned_s), ModelMeter(), StepMeter(), _plain_loop()
+    marks, meter, steps, loop = Marks(spawned_s), ModelMeter(), StepMeter(), plain_loop()
 
     def on_step(name: str) -> None:
         steps.note(name)
@@ -196,7 +197,7 @@ def time_plain(*, weights: str, **settings: Any) -> dict[str, Any]:
     """Job: the model alone, as the plain loop opens it: ONNX Runtime with its own defaults."""
 
     def opened() -> Model:
-        model: Model = _plain_loop().open_model(weights)[0]
+        model: Model = plain_loop().open_model(weights)[0]
         return model
 
     return _time_calls(opened, **settings)
@@ -289,7 +290,7 @@ def verify(
         ours = np.stack([resize_class_map(e, (height, width)) for e in expected])
         equal, runtime = np.isin(peers, PEER_ROAD) == (ours == ROAD), "openvino"
     elif job == "plain":
-        equal = _label_each(_plain_loop().open_model(weights)[0], inputs) == expected
+        equal = _label_each(plain_loop().open_model(weights)[0], inputs) == expected
     else:
         model = open_backend(Path(weights), backend)
         equal, runtime = _label_each(model.segment, inputs) == expected, _runtime(model)

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import random
 import threading
@@ -68,6 +69,14 @@ def no_thread_outlives_its_test() -> Iterator[None]:
     yield
     ours = [t for t in set(threading.enumerate()) - before if t.name.startswith("roadseg")]
     assert not ours, f"still alive: {ours}"
+
+
+def script(name: str) -> Any:
+    """Import a script of the benchmarks, which are in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def leaf_commands() -> dict[tuple[str, ...], Any]:

@@ -197,7 +197,7 @@ def test_peer_sees_the_road_where_roadseg_does(bed, tmp_path) -> None:
 
 
 def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
-    loop = contender._plain_loop()
+    loop = contender.plain_loop()
     model, palette = loop.open_model(str(WEIGHTS))
     steps: list[str] = []
     out = tmp_path / "loop.mp4"

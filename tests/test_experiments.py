@@ -1,18 +1,14 @@
 """The recorded experiments, and what the README says of them."""
 
-import importlib.util
 import json
 import shlex
-from typing import Any
 
 import pytest
-from conftest import ROOT, leaf_commands
+from conftest import ROOT, leaf_commands, script
 
 from roadseg.config import TrainConfig
 
-spec = importlib.util.spec_from_file_location("experiments", ROOT / "benchmarks" / "experiments.py")
-experiments: Any = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(experiments)
+experiments = script("experiments")
 RECORDS = experiments.records()
 
 

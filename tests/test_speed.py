@@ -1,20 +1,9 @@
 """The recorded runs of measurements, and what the READMEs say of them."""
 
-import importlib.util
-from typing import Any
-
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 
 from roadseg.figures import scores_of, speeds_of
-
-
-def script(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 speed, steady = script("speed"), script("steady")
 RECORDS = speed.records()
