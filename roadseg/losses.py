@@ -19,6 +19,8 @@ HARD_SHARE = 0.25
 """Share of pixels, the worst ones, that online hard example mining learns from."""
 LOVASZ_PIXELS = 2**17
 """Pixels of a batch, drawn at random, on which the Lovász loss is computed: it sorts them."""
+BOUNDARY_PX = 2
+"""Pixels by which an edge may be off in the boundary loss, along each axis."""
 
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
@@ -92,11 +94,44 @@ def cross_entropy_and_lovasz(logits: Tensor, target: Tensor, class_weights: Tens
     return loss + lovasz
 
 
+def cross_entropy_dice_and_boundary(
+    logits: Tensor, target: Tensor, class_weights: Tensor
+) -> Tensor:
+    """Return the cross entropy plus 1 - Dice plus 1 - boundary F1, averaged over classes.
+
+    The last is that of Bokhovkin and Burnaev (arXiv 1905.07852, equations 1 to 5): what maximum
+    pooling of the other classes adds is the inner edge of a class, soft where the answer is. An
+    edge is found if one of the other map is within `BOUNDARY_PX`. Edges of unlabelled areas are
+    none of the picture's.
+    """
+    labelled = (target != IGNORE_INDEX)[:, None].float()  # (N, 1, H, W)
+    safe = target.masked_fill(target == IGNORE_INDEX, 0)
+    answer = logits.softmax(dim=1) * labelled  # (N, C, H, W)
+    truth = F.one_hot(safe, logits.shape[1]).permute(0, 3, 1, 2) * labelled  # (N, C, H, W)
+    inner = 1 - _widest(1 - labelled, 1)  # (N, 1, H, W)
+    edges, true_edges = ((_widest(1 - m, 1) - (1 - m)) * inner for m in (answer, truth))
+    near, true_near = (_widest(m, BOUNDARY_PX) for m in (edges, true_edges))
+    all_of_class = (0, 2, 3)
+    true_total = true_edges.sum(dim=all_of_class)  # (C,)
+    precision = (edges * true_near).sum(all_of_class) / edges.sum(all_of_class).clamp(min=1e-6)
+    recall = (true_edges * near).sum(all_of_class) / true_total.clamp(min=1)
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-6)
+    loss = cross_entropy_and_dice(logits, target, class_weights)
+    present = true_total > 0
+    return loss + (1 - f1[present]).mean() if bool(present.any()) else loss
+
+
+def _widest(maps: Tensor, reach_px: int) -> Tensor:
+    """Return the largest value within reach of each pixel, (N, C, H, W)."""
+    return F.max_pool2d(maps, 2 * reach_px + 1, stride=1, padding=reach_px)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cross-entropy": cross_entropy,
     "ohem": hard_cross_entropy,
     "dice": cross_entropy_and_dice,
     "lovasz": cross_entropy_and_lovasz,
+    "boundary": cross_entropy_dice_and_boundary,
 }
 
 

@@ -11,6 +11,7 @@ from roadseg.losses import (
     cross_entropy,
     cross_entropy_and_dice,
     cross_entropy_and_lovasz,
+    cross_entropy_dice_and_boundary,
     hard_cross_entropy,
 )
 
@@ -92,6 +93,17 @@ def test_lovasz_of_certain_answers_is_one_minus_iou() -> None:
     )
     expected = 1 - (4 / 6 + 2 / 4) / 2
     assert extra == pytest.approx(expected, abs=0.01)  # it draws its pixels at random
+
+
+@pytest.mark.parametrize(("off_px", "found"), [(0, 1), (2, 1), (3, 0)])
+def test_boundary_is_found_within_its_tolerance(off_px: int, found: int) -> None:
+    target = (torch.arange(24) >= 12).long().expand(1, 24, 24)
+    answer = (torch.arange(24) >= 12 + off_px).long().expand(1, 24, 24)
+    logits = torch.nn.functional.one_hot(answer, 5).permute(0, 3, 1, 2).float() * 60
+    extra = cross_entropy_dice_and_boundary(logits, target, torch.ones(5)) - cross_entropy_and_dice(
+        logits, target, torch.ones(5)
+    )
+    assert extra == pytest.approx(1 - found, abs=1e-4)
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2, max_size=12).filter(any))

@@ -158,7 +158,11 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        _setting("Optimisation", "loss", "Loss: cross-entropy alone, or with ohem, dice, lovasz."),
+        _setting(
+            "Optimisation",
+            "loss",
+            "Loss: cross-entropy alone, or with ohem, dice, lovasz, boundary.",
+        ),
     ] = None,
     class_weights: Annotated[
         str | None,
