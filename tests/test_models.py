@@ -8,6 +8,7 @@ from roadseg.errors import ConfigError
 from roadseg.models import Segmenter, build_model, enlarge, normalise
 from roadseg.models.efficientnet_lite import (
     VARIANTS,
+    DepthwiseConv2d,
     EfficientNetLite,
     SameConv2d,
     imagenet_state,
@@ -86,6 +87,15 @@ def test_same_padding_samples_where_tensorflow_does(kernel, side) -> None:
     total = (-(-side // 2) - 1) * 2 + kernel - side
     padded = [0.0] * (total // 2) + list(range(1, side + 1))
     assert conv(ramp)[0, 0, -1].tolist() == padded[: 2 * -(-side // 2) : 2]
+
+
+def test_large_depthwise_filter_is_in_fp32_under_a_cpus_autocast() -> None:
+    conv = DepthwiseConv2d(4, 4, 5, groups=4)
+    x = torch.randn(1, 4, 9, 9, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = conv(x)
+    assert answer.dtype == torch.bfloat16
+    assert torch.equal(answer, conv(x.float()).bfloat16())
 
 
 def test_training_and_evaluation_clamp_alike() -> None:
