@@ -215,7 +215,7 @@ class TrainConfig:
     clip_norm: float | None = None
     """Largest norm of the gradient; None leaves it as it is."""
     amp: bool | None = None
-    """Compute in bfloat16 where that is safe; None does so on a GPU that has it."""
+    """Compute in bfloat16 where that is safe; None does so where the GPU or CPU has it."""
     deterministic: bool = False
     """Ask PyTorch for deterministic algorithms; a CPU's are so anyway."""
     patience: int | None = None

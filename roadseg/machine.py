@@ -15,6 +15,8 @@ INSTRUCTION_SETS = (
 """Flag of the kernel and usual name, the best for a network first."""
 INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 """Sets with instructions that sum products of 8-bit numbers without overflow."""
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""Flags of the kernel for instructions that multiply in bfloat16."""
 
 
 def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
@@ -27,6 +29,11 @@ def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
 def has_int8_units(cpu_file: Path = CPU_FILE) -> bool:
     """Return whether 8-bit networks are known to be fast and exact on this CPU."""
     return cpu_kind(cpu_file).endswith(INT8_SETS)
+
+
+def has_bfloat16_units(cpu_file: Path = CPU_FILE) -> bool:
+    """Return whether this CPU is known to multiply in bfloat16, faster than in FP32."""
+    return not BFLOAT16_FLAGS.isdisjoint(cpu_flags(cpu_file))
 
 
 def cpu_name(cpu_file: Path = CPU_FILE) -> str:

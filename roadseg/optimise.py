@@ -15,6 +15,7 @@ from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec, TrainConfig, choose
 from roadseg.errors import ConfigError
 from roadseg.losses import LOSSES
+from roadseg.machine import has_bfloat16_units
 from roadseg.metrics import confusion_matrix
 from roadseg.models import build_model, enlarge, normalise
 
@@ -196,9 +197,11 @@ def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
 
 def uses_amp(config: TrainConfig, images: Tensor) -> bool:
     """Tell whether the network is computed in bfloat16, which needs no scaling of the loss."""
-    if config.amp is None:
-        return images.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    return config.amp
+    if config.amp is not None:
+        return config.amp
+    if images.is_cuda:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return has_bfloat16_units()
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import pytest
 
 from roadseg.config import default_weights, shipped_model
-from roadseg.machine import cpu_kind, cpu_name, has_int8_units
+from roadseg.machine import cpu_kind, cpu_name, has_bfloat16_units, has_int8_units
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,15 @@ def test_best_instruction_set_is_found(tmp_path, flags, kind, fast) -> None:
     assert (" with " in cpu_kind(told)) == bool(kind)
     assert has_int8_units(told) == fast
     assert cpu_name(told) == "Some CPU"
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [("avx512f avx512_bf16", True), ("amx_bf16", True), ("avx512_vnni", False)]
+)
+def test_bfloat16_is_known_by_its_flags(tmp_path, flags, has) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text(f"flags : {flags}\n")
+    assert has_bfloat16_units(told) == has
 
 
 def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:

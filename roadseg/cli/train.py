@@ -173,7 +173,9 @@ def train(
     amp: Annotated[
         bool | None,
         _option(
-            "Optimisation", "Compute in bfloat16 where that is safe.", "amp on a GPU that has it"
+            "Optimisation",
+            "Compute in bfloat16 where that is safe.",
+            "amp where the GPU or CPU has it",
         ),
     ] = None,
     deterministic: Annotated[
