@@ -60,7 +60,7 @@ def test_decides_as_pytorch_does(backend, reference, frames) -> None:
 def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
     class_map, logits = backend.segment(frames), backend.logits(frames)
     expected = reference.logits(frames)
-    assert logits.dtype == np.float32
+    assert logits.dtype == np.float32 and logits.flags.c_contiguous
     assert logits.shape == (3, 11, *(s // backend.spec.output_stride for s in frames.shape[1:3]))
     np.testing.assert_allclose(logits, expected, atol=2e-3)  # sums in another order
     decided = enlarge(torch.from_numpy(logits), frames.shape[1:3]).argmax(dim=1).numpy()

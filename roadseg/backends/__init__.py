@@ -29,7 +29,10 @@ class Backend(Protocol):
         ...
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (N, C, H/s, W/s) that `segment` decides by, at the model's stride."""
+        """Return the logits that `segment` decides by, at the model's stride.
+
+        They are (N, C, H/s, W/s), and in this order in memory.
+        """
         ...
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class TorchBackend:
         return self._run(frames)[0].cpu().numpy()
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._run(frames)[1].float().cpu().numpy()
+        return self._run(frames)[1].float().contiguous().cpu().numpy()
 
     def _run(self, frames: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode():
