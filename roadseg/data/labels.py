@@ -94,6 +94,13 @@ class LabelMeaning:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
         rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+        named: dict[int, str] = {}
+        for name, label_id, _ in rows:
+            if label_id is not None and named.setdefault(label_id, name) != name:
+                raise DatasetError(
+                    f"{path} gives the id {label_id} to {named[label_id]} and to {name}; an id is "
+                    "of one class; correct it"
+                )
         meaning = cls._of_rows(rows)
         if not 2 <= len(meaning.classes) < UNKNOWN:
             raise DatasetError(
