@@ -150,6 +150,21 @@ class AugmentConfig:
     mix: float = 0.3
     """Share of samples on which classes of another one are pasted, rare ones first."""
 
+    def __post_init__(self) -> None:
+        """Check each strength, naming it."""
+        ranges = {"rotation_deg": 180, "aspect": 1, "rare_crop": 1, "color": 1}
+        for name, most in {**ranges, "camera": 1, "weather": 1, "mix": 1}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ConfigError(
+                    f"--augment {name} is {getattr(self, name)}; it must be from 0 to {most}"
+                )
+        smallest, largest = self.scale
+        if not 0 < smallest <= largest < math.inf:
+            raise ConfigError(
+                f"--augment scale is {smallest:g},{largest:g}; it must be two numbers above 0, the "
+                "smaller first, such as 0.7,1.8"
+            )
+
     @classmethod
     def none(cls) -> Self:
         """Return settings that change nothing but where a crop lies."""
@@ -242,8 +257,16 @@ class TrainConfig:
             self._demand(name, lambda value: value >= 1, "at least 1")
         for name in ("lr", "encoder_lr_factor", "clip_norm"):
             self._demand(name, lambda value: value > 0 and math.isfinite(value), "above 0")
-        for name in ("workers", "seed", "weight_decay", "warmup", "pictures"):
-            self._demand(name, lambda value: value >= 0, "0 or more")
+        for name in ("workers", "weight_decay", "pictures"):
+            self._demand(name, lambda value: 0 <= value < math.inf, "0 or more")
+        self._demand("warmup", lambda value: 0 <= value <= 1, "from 0 to 1")
+        self._demand("seed", lambda value: 0 <= value < 2**32, "from 0 to below 2**32")
+        strides = [stride for arch, stride in WIDTHS if arch == self.arch]
+        self._demand(
+            "output_stride",
+            lambda value: not strides or value in strides,
+            f"{' or '.join(map(str, sorted(strides)))} for {self.arch}",
+        )
         self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
         for name in ("crop_hw", "size_hw"):
             self._demand(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadseg.classes import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE
-from roadseg.config import InferConfig, ModelSpec, TrainConfig
+from roadseg.config import AugmentConfig, InferConfig, ModelSpec, TrainConfig
 from roadseg.errors import ConfigError, ModelFileError
 
 colors = st.tuples(*[st.integers(0, 255)] * 3)
@@ -51,6 +51,9 @@ def test_record_of_a_later_version_asks_for_an_update() -> None:
         ({"seed": -1}, "--seed"),
         ({"weight_decay": -1.0}, "--weight-decay"),
         ({"ema_decay": 1.0}, "--ema-decay"),
+        ({"seed": 2**32}, "--seed"),
+        ({"arch": "unet", "output_stride": 2}, "--output-stride is 2; it must be 1 for unet"),
+        ({"output_stride": 8}, "--output-stride is 8; it must be 2 or 4 for unet-lite"),
     ],
 )
 def test_bad_training_settings_name_the_flag(changes, flag) -> None:
@@ -71,6 +74,22 @@ def test_bad_training_settings_name_the_flag(changes, flag) -> None:
 def test_bad_inference_settings_name_the_flag(changes, flag) -> None:
     with pytest.raises(ConfigError, match=flag):
         InferConfig(source=Path("a"), out=Path("b"), weights=Path("w"), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mix": 7},
+        {"color": -1.0},
+        {"camera": float("nan")},
+        {"scale": (2.0, 0.5)},
+        {"scale": (0, 1)},
+    ],
+)
+def test_bad_strength_of_augmentation_is_named(changes) -> None:
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"--augment {name} is"):
+        AugmentConfig(**changes)
 
 
 def test_output_may_not_be_the_input(tmp_path) -> None:
