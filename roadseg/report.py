@@ -25,6 +25,8 @@ CURVES = {
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
 """Name and colour of each split's curves."""
+OTHER_COLOR = "#888888"
+"""Colour of the bars of classes that CamVid does not have."""
 JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PANELS = (
     ("Loss", "loss", "cross_entropy", 1.0),
@@ -345,7 +347,7 @@ def _class_bars(
     figure = go.Figure()
     for name, of_class in values.items():
         names = measured[name].class_names
-        colors = [_class_color(n) for n in names] if len(values) == 1 else None
+        colors = [_class_color(n) or OTHER_COLOR for n in names] if len(values) == 1 else None
         figure.add_bar(
             x=[_scaled(value, 1) for value in of_class],
             y=list(names),
