@@ -145,7 +145,7 @@ def train_step(
         config: Settings of the run.
 
     Raises:
-        ConfigError: The loss is not finite; the weights are left as they were.
+        ConfigError: The loss or its gradient is not finite; the weights are left as they were.
     """
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
@@ -162,14 +162,13 @@ def train_step(
         (some_loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
         loss += some_loss.item() / config.accumulate
         confusion += _confusion(logits, some_target)
-    if not math.isfinite(loss):
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm or math.inf))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise ConfigError(
-            f"the loss is {loss} at step {state.step}; it must be finite; start anew with an --lr "
-            f"below {config.lr} or --clip-norm 1 and another --out, this run's last checkpoint is "
-            "kept"
+            f"the loss is {loss} and the norm of its gradient {norm} at step {state.step}; both "
+            f"must be finite; start anew with an --lr below {config.lr} or --clip-norm 1 and "
+            "another --out, the last checkpoint stays as it was"
         )
-    if config.clip_norm is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
     state.optimizer.step()
     _update_average(state.average, network, config.ema_decay, state.step)
     state.step += 1
@@ -181,7 +180,9 @@ def train_step(
 def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
     """Return logits (N, C, H, W) float32 of frames (N, H, W, 3) uint8."""
     images = normalise(frames).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_amp(config, images)):
+    with torch.autocast(
+        images.device.type, torch.bfloat16, enabled=uses_amp(config, images.device)
+    ):
         logits = network(images)  # (N, C, H/s, W/s)
     return enlarge(logits.float(), frames.shape[1:3])
 
@@ -195,11 +196,11 @@ def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
     )
 
 
-def uses_amp(config: TrainConfig, images: Tensor) -> bool:
+def uses_amp(config: TrainConfig, device: torch.device) -> bool:
     """Tell whether the network is computed in bfloat16, which needs no scaling of the loss."""
     if config.amp is not None:
         return config.amp
-    if images.is_cuda:
+    if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return has_bfloat16_units()
 

@@ -29,6 +29,7 @@ from roadseg.optimise import (
     new_state,
     same_architecture,
     train_step,
+    uses_amp,
 )
 from roadseg.report import compare_pictures, curves_page
 from roadseg.tracking import TRACKERS, open_trackers
@@ -150,13 +151,13 @@ def train(
             loss = train_step(state, frames, target, class_weights, lr, config)
             on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
             closes = state.step % per_epoch == 0
-            if closes:
-                record = _close_epoch(state, data, state.step // per_epoch, lr, config)
-                track(record)
-                on_log(record)
+            record = _close_epoch(state, data, per_epoch, lr, config) if closes else None
             if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
                 save_state(config.out / STATE_FILE, _pack(state))
                 saved_s = time.monotonic()
+            if record:  # a tracker that fails loses no work
+                track(record)
+                on_log(record)
     return TrainResult(
         best_miou=state.best_miou,
         epochs=state.step // per_epoch,
@@ -194,7 +195,7 @@ def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, torch.Tensor]:
     data = TrainData.open(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = new_state(data.spec(config), config, device)
-    state.data, state.settings = dict(data.pixels), _comparable(config)
+    state.data, state.settings = dict(data.pixels), _comparable(config, device)
     return data, state, data.class_weights(config).to(device)
 
 
@@ -258,10 +259,10 @@ def _open_run(config: TrainConfig, state: TrainState) -> None:
 
 
 def _close_epoch(
-    state: TrainState, data: TrainData, epoch: int, lr: float, config: TrainConfig
+    state: TrainState, data: TrainData, per_epoch: int, lr: float, config: TrainConfig
 ) -> dict[str, Any]:
     """Measure if it is due, write the epoch's line and, if the average is the best, its model."""
-    per_epoch = state.step // epoch
+    epoch = state.step // per_epoch
     spec = data.spec(config)
     crops = Scores(class_names=spec.class_names, confusion=state.confusion)
     record: dict[str, Any] = {
@@ -368,9 +369,10 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
     state.confusion = saved["confusion"].numpy()
 
 
-def _comparable(config: TrainConfig) -> dict[str, Any]:
+def _comparable(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     """Return the settings on which the result depends, a file by its digest."""
     settings = config.to_dict()
+    settings["amp"] = uses_amp(config, device)
     if config.start_from is not None:
         settings["start_from"] = sha256_of(config.start_from)
     for name in NOT_OF_THE_RESULT:

@@ -186,6 +186,22 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets,
     assert load_state(tmp_path / "run" / "last.pt")["step"] == 1
 
 
+def test_gradient_that_is_not_finite_leaves_the_weights_as_they_were(tmp_path, monkeypatch) -> None:
+    config = small(tmp_path, tmp_path / "run")
+    state = begin(config)
+    before = {name: tensor.clone() for name, tensor in state.average.state_dict().items()}
+    # The root of nothing is finite, and its slope is not.
+    monkeypatch.setitem(LOSSES, "dice", lambda logits, *_: (logits.sum() * 0).abs().sqrt())
+    image, target = scene(0, 64, 64)
+    frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
+    with pytest.raises(ConfigError, match=r"gradient nan at step 0"):
+        train_step(state, frames, truth, torch.ones(11), 1e-3, config)
+    for name, tensor in state.average.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    for name, parameter in state.network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
+
+
 def test_data_are_checked_before_anything_is_written(tmp_path) -> None:
     image, target = scene(0)
     write_pair(tmp_path, "train", "a", image, target[:-1])

@@ -215,7 +215,7 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check the data and take one step, without writing anything.",
+            help="Check the data and take two steps, without writing anything.",
             rich_help_panel="Run",
         ),
     ] = False,
@@ -338,7 +338,8 @@ def _train(config: TrainConfig, console: "Console") -> None:
         )
     if not console.quiet:
         typer.echo(
-            f"best mIoU {result.best_miou:.1%}: {result.model_path}\n"
+            f"best mIoU on {config.holdout_sequence or 'val'} {result.best_miou:.1%}: "
+            f"{result.model_path}\n"
             f"curves: {result.page_path}\n"
             f"next: roadseg export {result.model_path} --out mine.onnx"
         )
