@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from roadseg.config import TrainConfig
 from roadseg.figures import Speed, speeds_of
 from roadseg.files import replacing
 from roadseg.report import experiments_page
+from roadseg.train_config import TrainConfig
 
 FOLDER = Path(__file__).parent / "experiments"
 RESULTS = Path(__file__).parent / "results"

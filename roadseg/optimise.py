@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from roadseg.checkpoint import load_model
-from roadseg.config import ModelSpec, TrainConfig, choose
+from roadseg.config import ModelSpec, choose
 from roadseg.errors import ConfigError
 from roadseg.losses import LOSSES
 from roadseg.machine import has_bfloat16_units
 from roadseg.metrics import confusion_matrix
 from roadseg.models import build_model, enlarge, normalise
+from roadseg.train_config import TrainConfig
 
 
 @dataclass(kw_only=True)

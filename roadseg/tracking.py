@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from roadseg.config import TrainConfig, choose
+from roadseg.config import choose
 from roadseg.errors import BackendUnavailable
 from roadseg.files import output_errors
+from roadseg.train_config import TrainConfig
 
 Record = Mapping[str, Any]
 """One epoch of a run's log."""

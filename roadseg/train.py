@@ -13,7 +13,7 @@ import torch
 
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.checkpoint import load_model, load_state, save_model, save_state
-from roadseg.config import ModelSpec, TrainConfig, choose
+from roadseg.config import ModelSpec, choose
 from roadseg.data.folder import ClassCounts, FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
 from roadseg.errors import ConfigError
@@ -33,6 +33,7 @@ from roadseg.optimise import (
 )
 from roadseg.report import compare_pictures, curves_page
 from roadseg.tracking import TRACKERS, open_trackers
+from roadseg.train_config import TrainConfig
 
 STATE_FILE = "last.pt"
 MODEL_FILE = "best.safetensors"

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadseg.classes import IGNORE_INDEX
-from roadseg.config import AugmentConfig
 from roadseg.data.augment import augment, paste_classes
+from roadseg.train_config import AugmentConfig
 
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0, weather=0)
 EVERYTHING = AugmentConfig(camera=1.0, weather=1.0, mix=1.0)

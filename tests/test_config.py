@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadseg.classes import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE
-from roadseg.config import AugmentConfig, InferConfig, ModelSpec, TrainConfig
+from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import ConfigError, ModelFileError
+from roadseg.train_config import AugmentConfig, TrainConfig
 
 colors = st.tuples(*[st.integers(0, 255)] * 3)
 

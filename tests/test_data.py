@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from conftest import scene, write_pair
 
-from roadseg.config import AugmentConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.data.labels import LabelMeaning
 from roadseg.data.loader import batches, steps_per_epoch
 from roadseg.errors import DatasetError
+from roadseg.train_config import AugmentConfig
 
 
 def test_split_is_read_in_order_with_its_labels(streets) -> None:

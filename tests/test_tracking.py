@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from roadseg.config import TrainConfig
 from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.tracking import TRACKERS, flatten, open_trackers
+from roadseg.train_config import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trackers' own use of old interfaces
 RECORDS = [

@@ -13,7 +13,6 @@ from conftest import scene, write_pair
 
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.checkpoint import load_model, load_state, save_model, save_state
-from roadseg.config import AugmentConfig, TrainConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
@@ -21,6 +20,7 @@ from roadseg.losses import LOSSES
 from roadseg.metrics import confusion_matrix
 from roadseg.optimise import TrainState, learning_rate, new_state, train_step
 from roadseg.train import rehearse, train
+from roadseg.train_config import AugmentConfig, TrainConfig
 
 GENTLE = replace(AugmentConfig.none(), scale=(0.9, 1.1), flip=True, rare_crop=0.4)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roadseg.config import AugmentConfig, TrainConfig
 from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
+from roadseg.train_config import AugmentConfig, TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.classes import IGNORE_INDEX
-from roadseg.config import AugmentConfig
 from roadseg.imaging import PADDING_VALUE
+from roadseg.train_config import AugmentConfig
 
 Picture = NDArray[np.uint8]
 Sample = tuple[Picture, Picture]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from roadseg.config import AugmentConfig
 from roadseg.data.augment import Sample, augment, paste_classes
 from roadseg.data.folder import FolderDataset
+from roadseg.train_config import AugmentConfig
 
 Position = tuple[int, int]
 """Epoch and index of a sample."""

@@ -1,0 +1,207 @@
+"""What a training run can be told: frozen and validated."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from roadseg.config import SIDE_MULTIPLE, ModelSpec
+from roadseg.errors import ConfigError
+from roadseg.settings import build_settings
+
+WIDTHS = {("unet", 1): 64, ("unet-lite", 2): 48, ("unet-lite", 4): 48, ("deeplabv3plus", 4): 128}
+"""Usual width, by architecture and output stride.
+
+The paper's for `unet`, half of the paper's for `deeplabv3plus`. The first stride listed with an
+architecture is its usual one.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes to training samples; a strength of 0 switches one off."""
+
+    scale: tuple[float, float] = (0.7, 1.8)
+    """Smallest and largest enlargement."""
+    rotation_deg: float = 5.0
+    """Largest rotation either way."""
+    aspect: float = 0.1
+    """Largest relative change of width against height."""
+    flip: bool = True
+    """Mirror half of the samples left to right."""
+    rare_crop: float = 0.4
+    """Share of crops that are centred on a pixel of a rare class."""
+    color: float = 0.4
+    """Strength of brightness, contrast, saturation, hue and gamma."""
+    camera: float = 0.3
+    """Share of samples given blur, noise or JPEG traces, as cheap cameras do."""
+    weather: float = 0.2
+    """Share of samples given cast shadow, haze, or drops on the windscreen."""
+    mix: float = 0.3
+    """Share of samples on which classes of another one are pasted, rare ones first."""
+
+    def __post_init__(self) -> None:
+        """Check each strength, naming it."""
+        ranges = {"rotation_deg": 180, "aspect": 1, "rare_crop": 1, "color": 1}
+        for name, most in {**ranges, "camera": 1, "weather": 1, "mix": 1}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ConfigError(
+                    f"--augment {name} is {getattr(self, name)}; it must be from 0 to {most}"
+                )
+        smallest, largest = self.scale
+        if not 0 < smallest <= largest < math.inf:
+            raise ConfigError(
+                f"--augment scale is {smallest:g},{largest:g}; it must be two numbers above 0, the "
+                "smaller first, such as 0.7,1.8"
+            )
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return settings that change nothing but where a crop lies."""
+        return cls(
+            scale=(1.0, 1.0),
+            rotation_deg=0,
+            aspect=0,
+            flip=False,
+            rare_crop=0,
+            color=0,
+            camera=0,
+            weather=0,
+            mix=0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of one training run."""
+
+    data: Path
+    """Data set in the SegNet layout."""
+    out: Path
+    """Folder for checkpoints, log and curves."""
+    arch: str = "unet-lite"
+    """Architecture."""
+    width: int | None = None
+    """Channels of the decoder's finest level; None takes the architecture's usual one."""
+    encoder: str = "lite0"
+    """Variant of EfficientNet-Lite, where the architecture has such an encoder."""
+    output_stride: int | None = None
+    """Pixels along a side for one of the logits; None takes the architecture's usual stride."""
+    pretrained: bool = True
+    """Start the encoder from ImageNet."""
+    start_from: Path | None = None
+    """Model file to go on from, instead of ImageNet; classes are matched by their names."""
+    epochs: int = 60
+    """Passes over the training split."""
+    batch_size: int = 8
+    """Samples a step."""
+    crop_hw: tuple[int, int] = (320, 448)
+    """Height and width of training crops."""
+    lr: float = 2e-3
+    """Peak learning rate of new layers."""
+    encoder_lr_factor: float = 0.25
+    """Learning rate of a pretrained encoder, relative to `lr`."""
+    weight_decay: float = 1e-2
+    """Decoupled weight decay of AdamW, for weights of convolutions."""
+    warmup: float = 0.1
+    """Share of all steps during which the learning rate rises."""
+    ema_decay: float = 0.998
+    """Decay a step of the exponential moving average of the weights."""
+    loss: str = "dice"
+    """Loss, a key of `roadseg.losses.LOSSES`."""
+    class_weights: str = "log"
+    """How rare classes weigh in it, a key of `roadseg.losses.CLASS_WEIGHTS`."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random changes to samples."""
+    size_hw: tuple[int, int] = (384, 512)
+    """Network input for validation, and the default of the exported model."""
+    accumulate: int = 1
+    """Parts in which a step is computed, one after the other, to save memory."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None leaves it as it is."""
+    amp: bool | None = None
+    """Compute in bfloat16 where that is safe; None does so where the GPU or CPU has it."""
+    deterministic: bool = False
+    """Ask PyTorch for deterministic algorithms; a CPU's are so anyway."""
+    patience: int | None = None
+    """Validations without a better mIoU after which to stop; None goes to the last epoch."""
+    holdout_sequence: str | None = None
+    """Sequence of the training split to leave out, measure on, and choose the best weights by."""
+    eval_every: int = 2
+    """Epochs between validations."""
+    pictures: int = 4
+    """Validation pictures whose labels the report shows."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers that get the figures too, keys of `roadseg.tracking.TRACKERS`."""
+    checkpoint_every_s: float = 180.0
+    """Seconds between checkpoints within an epoch."""
+    workers: int = 0
+    """Processes that prepare samples; 0 prepares them in the training process."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        at_least_one = ("epochs", "batch_size", "accumulate", "eval_every", "width", "patience")
+        for name in (*at_least_one, "output_stride"):
+            self._demand(name, lambda value: value >= 1, "at least 1")
+        for name in ("lr", "encoder_lr_factor", "clip_norm"):
+            self._demand(name, lambda value: value > 0 and math.isfinite(value), "above 0")
+        for name in ("workers", "weight_decay", "pictures"):
+            self._demand(name, lambda value: 0 <= value < math.inf, "0 or more")
+        self._demand("warmup", lambda value: 0 <= value <= 1, "from 0 to 1")
+        self._demand("seed", lambda value: 0 <= value < 2**32, "from 0 to below 2**32")
+        strides = [stride for arch, stride in WIDTHS if arch == self.arch]
+        self._demand(
+            "output_stride",
+            lambda value: not strides or value in strides,
+            f"{' or '.join(map(str, sorted(strides)))} for {self.arch}",
+        )
+        self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
+        for name in ("crop_hw", "size_hw"):
+            self._demand(
+                name,
+                lambda sides: min(sides) > 0 and not any(side % SIDE_MULTIPLE for side in sides),
+                f"height and width, multiples of {SIDE_MULTIPLE}",
+            )
+        self._demand(
+            "accumulate",
+            lambda parts: self.batch_size % parts == 0,
+            f"a divisor of --batch-size, which is {self.batch_size}",
+        )
+
+    def _demand(self, name: str, fits: Callable[[Any], bool], need: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not fits(value):
+            flag = name.removesuffix("_hw").replace("_", "-")
+            raise ConfigError(f"--{flag} is {value}; it must be {need}")
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The record of the model that this run trains."""
+        usual = {stride: width for (arch, stride), width in WIDTHS.items() if arch == self.arch}
+        stride = self.output_stride or next(iter(usual), 0)
+        return ModelSpec(
+            arch=self.arch,
+            width=self.width or usual.get(stride, 0),
+            encoder=self.encoder,
+            output_stride=stride,
+            size_hw=self.size_hw,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as JSON values, the architecture's usual ones written out."""
+        usual = {"width": self.spec.width, "output_stride": self.spec.output_stride}
+        values = {**asdict(self), **usual}
+        return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build settings from JSON or TOML values; what is left out keeps its default.
+
+        Raises:
+            ConfigError: A name is unknown, or a value of another type or not fit; it is named.
+        """
+        return build_settings(cls, values)
