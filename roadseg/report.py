@@ -1,22 +1,21 @@
 """Plotly pages as pure functions of recorded data; each is one file that needs no network."""
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-import cv2
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from roadseg.classes import PALETTES, css_color
+from roadseg.classes import PALETTES, SegClass, css_color
 from roadseg.figures import Speed
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
+from roadseg.panels import pictures_html
 from roadseg.temporal import FilmScores
 
 CURVES = {
@@ -27,7 +26,6 @@ CURVES = {
 """Name and colour of each split's curves."""
 OTHER_COLOR = "#888888"
 """Colour of the bars of classes that CamVid does not have."""
-JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PANELS = (
     ("Loss", "loss", "cross_entropy", 1.0),
     ("mIoU (%)", "miou", "miou", 100.0),
@@ -45,6 +43,8 @@ STYLE = (
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
     "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
     "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
+    ".legend span{margin-right:1rem;white-space:nowrap}.legend i{display:inline-block;width:.9em;"
+    "height:.9em;margin-right:.3em;border:1px solid #444;vertical-align:-.1em}"
     "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
     "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
 )
@@ -59,10 +59,10 @@ def curves_page(
     Args:
         records: Lines of the run's log, one an epoch.
         title: Heading.
-        pictures: JPEG files by caption, as `compare_pictures` makes them.
+        pictures: JPEG files by caption, as `roadseg.panels` makes them.
     """
     figures = [_curves(records, *panel) for panel in PANELS]
-    shown = _pictures(pictures or {}, "Picture, label and prediction of the best weights")
+    shown = pictures_html(pictures or {}, "Picture, label and prediction of the best weights")
     return _page([*figures, _class_curves(records)], title, below=shown)
 
 
@@ -178,14 +178,19 @@ def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
 
 
 def evaluation_page(
-    measured: Mapping[str, Scores], title: str, worst: Mapping[str, bytes] | None = None
+    measured: Mapping[str, Scores],
+    title: str,
+    worst: Mapping[str, bytes],
+    classes: Sequence[SegClass],
 ) -> str:
     """Return one measurement, or several on the same pictures side by side, as HTML.
 
     Args:
         measured: Scores by the name of the model.
         title: Heading.
-        worst: JPEG files of the worst pictures by caption.
+        worst: JPEG files of the worst pictures by caption: picture, label, and below them each
+            model's class map, or the only one's and where that is wrong.
+        classes: What the colours mean.
     """
     figures = [
         _class_bars({name: 100 * s.iou for name, s in measured.items()}, measured, "IoU (%)"),
@@ -197,7 +202,8 @@ def evaluation_page(
         _reliability(measured),
     ]
     facts = "; ".join(f"{name}: {headline(scores)}" for name, scores in measured.items())
-    below = _pictures(worst or {}, "Worst pictures: picture, label, prediction")
+    shown = " and ".join(measured) if len(measured) > 1 else "prediction and wrong pixels"
+    below = pictures_html(worst, f"Worst pictures: picture and label, below {shown}", classes)
     return _page(figures, title, facts, below)
 
 
@@ -313,6 +319,7 @@ def data_page(
     shares: Mapping[str, Mapping[str, float]],
     faults: Sequence[str],
     examples: Mapping[str, bytes],
+    classes: Sequence[SegClass],
 ) -> str:
     """Return what is in a data set as HTML.
 
@@ -321,6 +328,7 @@ def data_page(
         shares: Share of each class in the labelled pixels, by split and class.
         faults: What is wrong, a sentence each.
         examples: JPEG files of picture and label by caption.
+        classes: What the colours mean.
     """
     figure = go.Figure()
     for split, of_class in shares.items():
@@ -334,8 +342,8 @@ def data_page(
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(title="Share of the labelled pixels (%)", **LAYOUT)
     listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
-    below = f"<h2>Faults</h2><ul>{listed or '<li>none</li>'}</ul>" + _pictures(
-        examples, "Examples: picture and label"
+    below = f"<h2>Faults</h2><ul>{listed or '<li>none</li>'}</ul>" + pictures_html(
+        examples, "Examples: picture, and label over it", classes
     )
     return _page([figure], title, below=below)
 
@@ -428,37 +436,6 @@ def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
     figure.update_xaxes(title_text="confidence (%)", range=[0, 102])
     figure.update_yaxes(title_text="right (%)", range=[0, 102])
     return figure.update_layout(title="Calibration", **LAYOUT)
-
-
-def compare_pictures(
-    picture: NDArray[np.uint8],
-    class_maps: Sequence[NDArray[np.uint8]],
-    palette: Sequence[tuple[int, int, int]],
-) -> bytes:
-    """Return a picture and class maps of it side by side as a JPEG.
-
-    Args:
-        picture: (H, W, 3) RGB.
-        class_maps: (H, W) ids each; an id without a colour is black.
-        palette: RGB colours by id.
-    """
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette
-    panels = np.hstack([picture, *(table[class_map] for class_map in class_maps)])
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(panels, cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
-    return data.tobytes()
-
-
-def _pictures(pictures: Mapping[str, bytes], heading: str) -> str:
-    """Return pictures with their captions as HTML, or nothing if there are none."""
-    if not pictures:
-        return ""
-    shown = (
-        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,'
-        f'{b64encode(data).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for caption, data in pictures.items()
-    )
-    return f"<h2>{escape(heading)}</h2>{''.join(shown)}"
 
 
 def drive_page(record: Mapping[str, Any], title: str) -> str:

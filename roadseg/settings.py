@@ -1,5 +1,6 @@
 """Settings from files: TOML or JSON values made into the dataclasses that declare them."""
 
+import difflib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -41,8 +42,14 @@ def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
     """
     hints = get_type_hints(cls)
     if unknown := sorted(set(values) - set(hints)):
-        raise ConfigError(f"{unknown[0]!r} is no setting; the settings are: {', '.join(hints)}")
+        raise ConfigError(f"{unknown[0]!r} is no setting; {_near(unknown[0], list(hints))}")
     return cls(**{name: _converted(name, value, hints[name]) for name, value in values.items()})
+
+
+def _near(name: str, known: list[str]) -> str:
+    """Return what else could have been meant, in words."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"the settings are: {', '.join(known)}"
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
@@ -63,4 +70,16 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         return build_settings(hint, value)
     if type(value) is hint:
         return value
-    raise ConfigError(f"{name} is {value!r}; it must be {getattr(hint, '__name__', hint)}")
+    raise ConfigError(f"{name} is {value!r}; it must be {_in_words(hint)}")
+
+
+def _in_words(hint: Any) -> str:
+    """Return what a value of a type looks like in a file."""
+    arguments = get_args(hint)
+    if get_origin(hint) is tuple and arguments[-1] is Ellipsis:
+        return f"a list, each item {_in_words(arguments[0])}"
+    if get_origin(hint) is tuple:
+        return f"a list of {len(arguments)}, each {_in_words(arguments[0])}"
+    words = {bool: "true or false", int: "a whole number", float: "a number"}
+    words |= {str: "text in quotes", Path: "a path in quotes"}
+    return words.get(hint, "a table of settings")

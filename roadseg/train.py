@@ -31,7 +31,8 @@ from roadseg.optimise import (
     train_step,
     uses_amp,
 )
-from roadseg.report import compare_pictures, curves_page
+from roadseg.panels import compare_pictures
+from roadseg.report import curves_page
 from roadseg.tracking import TRACKERS, open_trackers
 from roadseg.train_config import TrainConfig
 
@@ -206,7 +207,7 @@ def _check_names(config: TrainConfig) -> None:
     choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
     for name in config.trackers:
         choose(TRACKERS, name, "--tracker")
-    build_model(config.spec, pretrained=config.pretrained and config.start_from is None)
+    build_model(config.spec, pretrained=config.starts_from_imagenet)
     if config.start_from is not None:
         _check_start(config.start_from, config)
 
@@ -253,9 +254,15 @@ def _open_run(config: TrainConfig, state: TrainState) -> None:
         return
     if config.out.exists() and not config.out.is_dir():
         raise ConfigError(f"--out {config.out} is a file; give a folder")
+    if (config.out / MODEL_FILE).exists():
+        raise ConfigError(
+            f"--out {config.out} holds {MODEL_FILE} and no {STATE_FILE} to go on from; choose "
+            "another folder, or move the model away"
+        )
     with output_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+    settings = {**config.to_dict(), "amp": state.settings["amp"]}  # elsewhere it might be another
+    _write(config.out / CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
     _write(config.out / LOG_FILE, "")
 
 

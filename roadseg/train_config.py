@@ -89,8 +89,8 @@ class TrainConfig:
     """Variant of EfficientNet-Lite, where the architecture has such an encoder."""
     output_stride: int | None = None
     """Pixels along a side for one of the logits; None takes the architecture's usual stride."""
-    pretrained: bool = True
-    """Start the encoder from ImageNet."""
+    pretrained: bool | None = None
+    """Start the encoder from ImageNet; None does so where there is one and no `start_from`."""
     start_from: Path | None = None
     """Model file to go on from, instead of ImageNet; classes are matched by their names."""
     epochs: int = 60
@@ -118,7 +118,10 @@ class TrainConfig:
     size_hw: tuple[int, int] = (384, 512)
     """Network input for validation, and the default of the exported model."""
     accumulate: int = 1
-    """Parts in which a step is computed, one after the other, to save memory."""
+    """Parts in which a step is computed, one after the other, to save memory.
+
+    A step's loss is the mean of its parts', however much of each is labelled.
+    """
     clip_norm: float | None = None
     """Largest norm of the gradient; None leaves it as it is."""
     amp: bool | None = None
@@ -153,6 +156,15 @@ class TrainConfig:
             self._demand(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._demand("warmup", lambda value: 0 <= value <= 1, "from 0 to 1")
         self._demand("seed", lambda value: 0 <= value < 2**32, "from 0 to below 2**32")
+        if self.pretrained and self.start_from is not None:
+            raise ConfigError(
+                "--pretrained and --start-from each say where the weights come from; choose one"
+            )
+        self._demand(
+            "encoder",
+            lambda value: self.arch != "unet" or value == type(self).encoder,
+            "left out with --arch unet, which has none of these",
+        )
         strides = [stride for arch, stride in WIDTHS if arch == self.arch]
         self._demand(
             "output_stride",
@@ -191,9 +203,24 @@ class TrainConfig:
             size_hw=self.size_hw,
         )
 
+    @property
+    def starts_from_imagenet(self) -> bool:
+        """Whether the encoder gets ImageNet's weights."""
+        can = self.arch != "unet" and self.start_from is None
+        return can if self.pretrained is None else self.pretrained
+
+    @property
+    def starts_with_encoder(self) -> bool:
+        """Whether the encoder knows something, wherever from."""
+        return self.starts_from_imagenet or self.start_from is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as JSON values, the architecture's usual ones written out."""
-        usual = {"width": self.spec.width, "output_stride": self.spec.output_stride}
+        usual = {
+            "width": self.spec.width,
+            "output_stride": self.spec.output_stride,
+            "pretrained": self.starts_from_imagenet,
+        }
         values = {**asdict(self), **usual}
         return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
 

@@ -97,7 +97,11 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["train", "--data", "nowhere"], "nowhere has no folder train/"),
         (["train", "--data", ".", "--epochs", "0"], "--epochs is 0"),
         (["train", "--data", ".", "--arch", "resnet"], "--arch is 'resnet'"),
-        (["train", "--data", ".", "--arch", "unet", "--pretrained"], "--no-pretrained"),
+        (["train", "--data", ".", "--arch", "unet", "--pretrained"], "leave out --pretrained"),
+        (["train", "--data", ".", "--arch", "unet", "--encoder", "lite1"], "--encoder is lite1"),
+        (["train", "--data", ".", "--pretrained", "--start-from", "a"], "choose one"),
+        (["train", "--data", ".", "--augment", "colour=1"], "did you mean 'color'?"),
+        (["train", "--data", ".", "--augment", "scale=1"], "a list of 2, each a number"),
         (
             ["train", "--data", ".", "--loss", "focal"],
             "--loss is 'focal'; use one of: cross-entropy",
@@ -260,7 +264,10 @@ def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
     for word in (WEIGHTS.name, CHECKPOINT.name, "change", "calibration error", "lowest mIoU of"):
         assert word in table.stdout
     page = (tmp_path / "both.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 and f"against {CHECKPOINT.name}" in page
+    assert page.count("data:image/jpeg;base64,") == 1 and f"against {CHECKPOINT.name}" in page
+    assert (
+        f"below {WEIGHTS.name} and {CHECKPOINT.name}" in page and "page: both.html" in table.stdout
+    )
     done = roadseg(*both, "--json", cwd=tmp_path)
     figures = json.loads(done.stdout)
     assert set(figures) == {WEIGHTS.name, CHECKPOINT.name}
@@ -271,12 +278,13 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
     done = roadseg("data", "check", streets, "--page", "data.html", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "road" in done.stdout and "128x96 (6)" in done.stdout
+    assert "page: data.html" in done.stdout
     assert "data:image/jpeg" in (tmp_path / "data.html").read_text()
     shutil.copytree(streets, tmp_path / "bad")
     (tmp_path / "bad" / "train" / "002.png").write_bytes(b"")
     done = roadseg("data", "check", "bad", cwd=tmp_path)
     assert done.returncode == 1 and "002.png cannot be read" in done.stdout
-    assert "1 faults in bad" in done.stderr
+    assert "1 fault in bad" in done.stderr
 
 
 def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:

@@ -1,4 +1,6 @@
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -141,6 +143,37 @@ def test_class_file_gives_names_order_colours_and_what_is_not_counted(tmp_path) 
     ]
     np.testing.assert_array_equal(dataset[0][1], [[0, 1, 1, 255], [0, 0, 1, 255]])
     assert dataset.check().pixels.tolist() == [3, 3]
+
+
+def test_class_file_may_be_spelt_in_american_and_british(tmp_path) -> None:
+    write_pair(tmp_path, "train", "a", np.zeros((1, 2, 3), np.uint8), np.array([[1, 2]], np.uint8))
+    write_classes(tmp_path, "name,id,colour\nroad,1,#804080\ncar,3,#400080\nunlabeled,2,\n")
+    dataset = FolderDataset.open(tmp_path, "train")
+    assert [c.color for c in dataset.meaning.classes] == [(128, 64, 128), (64, 0, 128)]
+    np.testing.assert_array_equal(dataset[0][1], [[0, 255]])
+
+
+def test_label_with_a_palette_counts_by_its_colours(tmp_path) -> None:
+    write_pair(tmp_path, "train", "a", np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2), np.uint8))
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0),
+        b"PLTE": bytes((0, 0, 0, 128, 64, 128, 64, 0, 128)),
+        b"IDAT": zlib.compress(bytes((0, 2, 1))),
+        b"IEND": b"",
+    }
+    parts = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks.items()
+    )
+    (tmp_path / "trainannot" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    np.testing.assert_array_equal(FolderDataset.open(tmp_path, "train")[0][1], [[8, 3]])
+
+
+def test_label_of_two_pictures_is_refused(tmp_path) -> None:
+    write_pair(tmp_path, "train", "a", *scene(0))
+    shutil.copy(tmp_path / "train" / "a.png", tmp_path / "train" / "a.jpg")
+    with pytest.raises(DatasetError, match=r"a\.png in .* is the label of two pictures"):
+        FolderDataset.open(tmp_path, "train")
 
 
 def test_camvids_own_colours_become_the_eleven_classes(tmp_path) -> None:

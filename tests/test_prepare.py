@@ -1,5 +1,6 @@
 import http.server
 import io
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import CAMVID, scene, write_pair
 
+from roadseg.classes import css_color
 from roadseg.errors import DatasetError
 from roadseg.prepare import CAMVID_FOLDERS, FolderDigest, check_data, digest, download_camvid
 
@@ -54,6 +56,41 @@ def test_every_fault_is_listed_and_the_rest_still_counted(good) -> None:
         assert part in said
     assert len(report.faults) == 5
     assert report.splits[0].sizes == {"128x96": 3}  # a_2, b_1 and void
+
+
+def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:
+    (good / "trainannot" / "a_1.png").unlink()
+    write_pair(good, "train", "gone", *scene(7))
+    (good / "train" / "gone.png").unlink()
+    picture = (good / "train" / "b_1.png").read_bytes()
+    (good / "train" / "b_1.JPG").write_bytes(picture)
+    shutil.rmtree(good / "val")
+    report = check_data(good)
+    said = "\n".join(report.faults)
+    for part in (
+        "1 of 4 train pictures have no label: a_1.png",
+        "b_1.png in trainannot/ is the label of two pictures",
+        "gone.png in trainannot/ have no picture",
+        "train/b_1.JPG is the same picture as train/b_1.png",
+        "has no val/ to measure on",
+    ):
+        assert part in said
+    assert len(report.faults) == 5
+    assert report.splits[0].counts.pictures[3] == 3  # a_2, and b_1 twice
+
+
+def test_class_file_that_is_none_is_said_once(good) -> None:
+    (good / "classes.csv").write_text("road,0\n")
+    with pytest.raises(DatasetError, match=r"classes\.csv"):
+        check_data(good)
+
+
+def test_page_tells_what_the_colours_mean(good) -> None:
+    (good / "classes.csv").write_text(
+        "name,id,color\n" + "".join(f"thing{i},{i},#0000{i:02x}\n" for i in range(12))
+    )
+    page = check_data(good).page("mine")
+    assert f'<i style="background:{css_color((0, 0, 3))}"></i>thing3</span>' in page
 
 
 def test_split_without_labels_is_a_fault_and_no_crash(good) -> None:

@@ -17,6 +17,7 @@ from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
 from roadseg.losses import LOSSES
+from roadseg.machine import has_bfloat16_units
 from roadseg.metrics import confusion_matrix
 from roadseg.optimise import TrainState, learning_rate, new_state, train_step
 from roadseg.train import rehearse, train
@@ -184,6 +185,22 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets,
     with pytest.MonkeyPatch.context() as monkey, pytest.raises(ConfigError, match=r"step 1.*--lr"):
         train(config, poison)
     assert load_state(tmp_path / "run" / "last.pt")["step"] == 1
+
+
+def test_model_without_its_checkpoint_is_not_written_over(streets, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    model = tmp_path / "run" / "best.safetensors"
+    model.write_bytes(b"someone's")
+    with pytest.raises(ConfigError, match=r"holds best\.safetensors and no last\.pt"):
+        train(small(streets, tmp_path / "run"))
+    assert model.read_bytes() == b"someone's" and [*model.parent.iterdir()] == [model]
+
+
+def test_precision_that_a_run_took_is_kept_with_its_settings(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+    train(config)
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config.amp is None and kept["amp"] is has_bfloat16_units()
 
 
 def test_gradient_that_is_not_finite_leaves_the_weights_as_they_were(tmp_path, monkeypatch) -> None:

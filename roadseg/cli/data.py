@@ -42,10 +42,10 @@ def check(
     if page:
         with replacing(page) as temporary:
             temporary.write_text(report.page(str(root)))
+        typer.echo(f"page: {page}")
     if report.faults:
-        raise DatasetError(
-            f"{len(report.faults)} faults in {root}, listed above; mend or remove these files"
-        )
+        count = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
+        raise DatasetError(f"{count} in {root}, listed above; mend or remove what is named there")
 
 
 @app.command(epilog="Example: roadseg data camvid CamVid")

@@ -1,10 +1,12 @@
 """`roadseg evaluate`."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import Evaluation
     from roadseg.temporal import FilmScores
+
+T = TypeVar("T")
 
 
 def evaluate(
@@ -68,95 +72,179 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
-    from rich.console import Console
-
-    from roadseg.data.folder import FolderDataset
     from roadseg.errors import ConfigError, OutputError
-    from roadseg.files import replacing
     from roadseg.imaging import parse_size
-    from roadseg.report import evaluation_page
 
     size_hw = parse_size(size) if size else None
     if page and not page.parent.is_dir():
         raise OutputError(f"--page {page}: there is no folder {page.parent}; make it first")
-    models = [path for path in (weights or default_weights(), against) if path is not None]
+    paths = [path for path in (weights or default_weights(), against) if path is not None]
     if video:
         config = ModelConfig(backend=backend, size_hw=size_hw, steady=steady, every=every)
-        _evaluate_film(data, split, fps, models, config, page, as_json=as_json)
-        return
-    if (steady, every) != (ModelConfig.steady, ModelConfig.every):
+        found = _evaluate_film(data, split, fps, paths, config)
+    elif (steady, every) != (ModelConfig.steady, ModelConfig.every):
         raise ConfigError(
             "--steady and --every say how films are labelled; give --video too, or leave them out"
         )
-    dataset = FolderDataset.open(data, split)
-    measured: dict[str, Evaluation] = {}
-    pictures: dict[str, bytes] = {}
-    for path in models:
-        name = str(path) if path.name in measured else path.name
-        measured[name], shown = _measure(path, backend, dataset, size_hw, worst if page else 0)
-        pictures.update((f"{name}: {caption}", data) for caption, data in shown.items())
-    try:
-        if page:
-            scores = {name: evaluation.scores for name, evaluation in measured.items()}
-            title = f"{' against '.join(measured)} on {split}"
-            with replacing(page) as temporary:
-                temporary.write_text(evaluation_page(scores, title, pictures))
-    finally:  # whatever becomes of the page, the figures are not lost
-        if as_json:
-            typer.echo(json.dumps(_figures(measured, worst)))
-        else:
-            _show(measured, f"{split}, {len(dataset)} pictures", worst, Console())
+    else:
+        found = _evaluate_pictures(data, split, paths, backend, size_hw, worst)
+    found.deliver(page, as_json=as_json)
 
 
-def _measure(
-    path: Path,
+@dataclass(frozen=True, kw_only=True)
+class _Findings:
+    """What was found, in each of the forms in which it can be had."""
+
+    figures: Mapping[str, dict[str, object]]
+    """JSON values by model."""
+    draw: Callable[[], str]
+    """Makes the page."""
+    show: Callable[["Console"], None]
+    """Prints the tables."""
+
+    def deliver(self, page: Path | None, *, as_json: bool) -> None:
+        """Write the page, if one is wanted, and print."""
+        from rich.console import Console
+
+        from roadseg.files import replacing
+
+        try:
+            if page:
+                with replacing(page) as temporary:
+                    temporary.write_text(self.draw())
+        finally:  # whatever becomes of the page, the figures are not lost
+            if as_json:
+                only = next(iter(self.figures.values()))
+                typer.echo(json.dumps(only if len(self.figures) == 1 else self.figures))
+            else:
+                self.show(Console())
+        if page and not as_json:
+            typer.echo(f"page: {page}")
+
+
+def _evaluate_pictures(
+    data: Path,
+    split: str,
+    paths: Sequence[Path],
     backend: str,
-    dataset: "FolderDataset",
     size_hw: tuple[int, int] | None,
-    pictures: int,
-) -> tuple["Evaluation", dict[str, bytes]]:
-    """Measure one model and draw its worst pictures."""
-    from contextlib import closing
+    worst: int,
+) -> _Findings:
+    """Measure models on the pictures of a split, and draw the worst of them."""
+    from roadseg.data.folder import FolderDataset
+    from roadseg.evaluate import evaluate as measure
+    from roadseg.report import evaluation_page
 
+    dataset = FolderDataset.open(data, split)
+    with _opened(paths, backend) as models:
+        measured = _measure_each(
+            models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
+        )
+        pictures = _worst_pictures(models, measured, dataset, size_hw, worst)
+    title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
+    scores = {name: evaluation.scores for name, evaluation in measured.items()}
+    return _Findings(
+        figures={name: _figures(evaluation, worst) for name, evaluation in measured.items()},
+        draw=lambda: evaluation_page(scores, title, pictures, dataset.meaning.classes),
+        show=lambda console: _show(measured, title, worst, console),
+    )
+
+
+def _evaluate_film(
+    data: Path, split: str, fps: float, paths: Sequence[Path], config: ModelConfig
+) -> _Findings:
+    """Measure models on a film."""
+    from roadseg.cli.tables import film_table
+    from roadseg.report import film_page
+
+    name, measure, total = _film(data, split, fps, config)
+    with _opened(paths, config.backend) as models:
+        measured = _measure_each(models, total, measure)
+    title = f"{' against '.join(measured)} on {name}"
+
+    def show(console: "Console") -> None:
+        console.print(title, highlight=False)
+        console.print(film_table(measured))
+
+    return _Findings(
+        figures={name: film.summary() for name, film in measured.items()},
+        draw=lambda: film_page(measured, title),
+        show=show,
+    )
+
+
+@contextmanager
+def _opened(paths: Iterable[Path], backend: str) -> Iterator[dict[str, "Model"]]:
+    """Give the models of some files by short names, open while the block runs."""
+    from roadseg.backends import open_backend
+
+    models: dict[str, Model] = {}
+    with ExitStack() as stack:
+        for path in paths:
+            name = str(path) if path.name in models else path.name
+            models[name] = stack.enter_context(closing(open_backend(path, backend)))
+        yield models
+
+
+def _measure_each(
+    models: Mapping[str, "Model"],
+    total: int | None,
+    measure: "Callable[[Model, Callable[[int], None]], T]",
+) -> dict[str, T]:
+    """Measure one model after the other, and show how far each is."""
     from rich.progress import Progress
 
-    from roadseg.backends import open_backend
     from roadseg.cli.tables import quiet_elsewhere
-    from roadseg.evaluate import answer
-    from roadseg.evaluate import evaluate as measure
-    from roadseg.report import compare_pictures
 
-    with closing(open_backend(path, backend)) as model, Progress(**quiet_elsewhere()) as progress:
-        task = progress.add_task(f"measuring {path.name}", total=len(dataset))
-        evaluation = measure(
-            model, dataset, size_hw, on_picture=lambda done: progress.update(task, completed=done)
-        )
-        drawn = {}
-        for found in evaluation.worst(pictures):
-            picture, target = dataset[found.index]
-            class_map, _ = answer(model, picture, size_hw)
-            caption = f"{found.name}, mIoU {found.miou:.1%}"
-            drawn[caption] = compare_pictures(picture, [target, class_map], model.spec.palette)
-    return evaluation, drawn
+    measured = {}
+    with Progress(**quiet_elsewhere()) as progress:
+        for name, model in models.items():
+            task = progress.add_task(f"measuring {name}", total=total)
+            measured[name] = measure(model, partial(_tick, progress, task))
+    return measured
 
 
-def _figures(measured: Mapping[str, "Evaluation"], worst: int) -> dict[str, object]:
-    """Return what --json prints: one model's figures, or those of each by its name."""
-    figures = {
-        name: {
-            **evaluation.scores.summary(),
-            "confusion": evaluation.scores.confusion.tolist(),
-            "worst": {found.name: found.miou for found in evaluation.worst(worst)},
-        }
-        for name, evaluation in measured.items()
+def _tick(progress: "Progress", task: "TaskID", done: int) -> None:
+    progress.update(task, completed=done)
+
+
+def _worst_pictures(
+    models: Mapping[str, "Model"],
+    measured: Mapping[str, "Evaluation"],
+    dataset: "FolderDataset",
+    size_hw: tuple[int, int] | None,
+    count: int,
+) -> dict[str, bytes]:
+    """Draw the pictures that the models together do worst on, as JPEG files by caption."""
+    from roadseg.evaluate import answer, worst_together, wrong_pixels
+    from roadseg.panels import compare_pictures
+
+    palette = [c.color for c in dataset.meaning.classes]
+    drawn = {}
+    for index in worst_together(list(measured.values()), count):
+        picture, target = dataset[index]
+        maps = [answer(model, picture, size_hw)[0] for model in models.values()]
+        if len(maps) == 1:
+            maps.append(wrong_pixels(target, maps[0]))
+        reached = (f"{name} {found.pictures[index].miou:.1%}" for name, found in measured.items())
+        caption = f"{dataset.image_paths[index].stem}, mIoU: {', '.join(reached)}"
+        drawn[caption] = compare_pictures(picture, [target, *maps], palette, columns=2)
+    return drawn
+
+
+def _figures(evaluation: "Evaluation", worst: int) -> dict[str, object]:
+    """Return what --json prints of one model."""
+    return {
+        **evaluation.scores.summary(),
+        "confusion": evaluation.scores.confusion.tolist(),
+        "worst": {found.name: found.miou for found in evaluation.worst(worst)},
     }
-    return next(iter(figures.values())) if len(figures) == 1 else dict(figures)
 
 
 def _show(measured: Mapping[str, "Evaluation"], title: str, worst: int, console: "Console") -> None:
     from roadseg.cli.tables import comparison_table, confusion_table, percent, score_table
 
-    console.print(f"{' against '.join(measured)} on {title}", highlight=False)
+    console.print(title, highlight=False)
     if len(measured) == 1:
         (only,) = measured.values()
         console.print(score_table(only.scores))
@@ -166,58 +254,6 @@ def _show(measured: Mapping[str, "Evaluation"], title: str, worst: int, console:
     for name, evaluation in measured.items():
         found = (f"{p.name} ({percent(p.miou)})" for p in evaluation.worst(worst))
         console.print(f"lowest mIoU of {name}: {', '.join(found)}", highlight=False)
-
-
-def _evaluate_film(
-    data: Path,
-    split: str,
-    fps: float,
-    models: Iterable[Path],
-    config: ModelConfig,
-    page: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Measure models on a film, and write what was found."""
-    from contextlib import closing
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from roadseg.backends import open_backend
-    from roadseg.cli.tables import film_table, quiet_elsewhere
-    from roadseg.files import replacing
-    from roadseg.report import film_page
-
-    title, measure, total = _film(data, split, fps, config)
-    measured: dict[str, FilmScores] = {}
-    for path in models:
-        name = str(path) if path.name in measured else path.name
-        with (
-            closing(open_backend(path, config.backend)) as model,
-            Progress(**quiet_elsewhere()) as progress,
-        ):
-            task = progress.add_task(f"measuring {name}", total=total)
-            measured[name] = measure(model, partial(_tick, progress, task))
-    try:
-        if page:
-            with replacing(page) as temporary:
-                temporary.write_text(
-                    film_page(measured, f"{' against '.join(measured)} on {title}")
-                )
-    finally:  # whatever becomes of the page, the figures are not lost
-        if as_json:
-            figures = {name: film.summary() for name, film in measured.items()}
-            shown = next(iter(figures.values())) if len(figures) == 1 else figures
-            typer.echo(json.dumps(shown))
-        else:
-            console = Console()
-            console.print(f"{' against '.join(measured)} on {title}", highlight=False)
-            console.print(film_table(measured))
-
-
-def _tick(progress: "Progress", task: "TaskID", done: int) -> None:
-    progress.update(task, completed=done)
 
 
 def _film(

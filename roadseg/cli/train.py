@@ -83,7 +83,7 @@ def train(
         _option(
             "Model",
             "Start the encoder from ImageNet.",
-            "pretrained where the architecture can be",
+            "pretrained where the architecture can be, and without --start-from",
         ),
     ] = None,
     start_from: Annotated[
@@ -247,7 +247,6 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     settings.update((name, str(v) if isinstance(v, Path) else v) for name, v in flags.items())
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
-    settings.setdefault("pretrained", settings.get("arch") != "unet")
     return settings
 
 
@@ -321,16 +320,16 @@ def _train(config: TrainConfig, console: "Console") -> None:
                     loss=f"loss {record['loss']:.3f}",
                 )
 
-        if (config.out / STATE_FILE).is_file():
+        checkpoint = config.out / STATE_FILE
+        if resumes := checkpoint.is_file():
             console.print(f"going on where {config.out} stands")
         try:
             result = run(config, on_log)
         except KeyboardInterrupt:
-            console.print(
-                f"stopped; the same command goes on from the last checkpoint in {config.out}: "
-                f"there is one an epoch, and one every {config.checkpoint_every_s / 60:.0f} minutes"
-            )
+            console.print(_farewell(config, has_checkpoint=checkpoint.is_file()))
             raise
+        if resumes and progress.tasks[0].total is None:  # no step was taken
+            console.print("nothing was left to do; a longer run needs another --out")
     if result.epochs < config.epochs:
         console.print(
             f"stopped after epoch {result.epochs}: {config.patience} validations without a better "
@@ -343,6 +342,15 @@ def _train(config: TrainConfig, console: "Console") -> None:
             f"curves: {result.page_path}\n"
             f"next: roadseg export {result.model_path} --out mine.onnx"
         )
+
+
+def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
+    """Return what to tell someone who interrupts a run."""
+    minutes = config.checkpoint_every_s / 60
+    often = f"there is one an epoch, and one every {minutes:.0f} minutes"
+    if not has_checkpoint:
+        return f"stopped before the first checkpoint ({often}); the same command begins anew"
+    return f"stopped; the same command goes on from the last checkpoint in {config.out}: {often}"
 
 
 def _rehearse(config: TrainConfig) -> None:

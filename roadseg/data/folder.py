@@ -5,6 +5,7 @@ or in colours. What they mean is CamVid's or written in `classes.csv`, see `road
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.classes import UNLABELLED
-from roadseg.data.labels import CLASS_FILE, LabelMeaning
+from roadseg.data.labels import LabelMeaning
 from roadseg.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -53,6 +54,18 @@ class FolderDataset:
         Raises:
             DatasetError: A folder is missing or empty, or pictures lack labels (named).
         """
+        dataset, faults = cls.open_what_is_there(root, split)
+        if faults:
+            raise DatasetError(faults[0])
+        return dataset
+
+    @classmethod
+    def open_what_is_there(cls, root: Path, split: str) -> tuple[Self, list[str]]:
+        """List the pictures of a split that have labels; what is wrong with others comes in words.
+
+        Raises:
+            DatasetError: A folder is missing, or holds no picture.
+        """
         images, labels = root / split, root / f"{split}annot"
         for folder in (images, labels):
             if not folder.is_dir():
@@ -68,15 +81,28 @@ class FolderDataset:
                 f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
             )
         label_paths = tuple(labels / f"{path.stem}.png" for path in image_paths)
-        missing = [path for path in label_paths if not path.is_file()]
-        if missing:
-            raise DatasetError(
+        faults = []
+        if missing := [path for path in label_paths if not path.is_file()]:
+            faults.append(
                 f"{len(missing)} of {len(image_paths)} {split} pictures have no label: "
-                f"{_some(missing)}; add the labels or remove the pictures"
+                f"{some(missing)}; a label has its picture's name; add these or remove the pictures"
             )
-        class_file = root / CLASS_FILE
-        meaning = LabelMeaning.read(class_file) if class_file.is_file() else LabelMeaning.camvid()
-        return cls(split, image_paths, label_paths, meaning)
+        if shared := [path for path, count in Counter(label_paths).items() if count > 1]:
+            faults.append(
+                f"{some(shared)} in {labels.name}/ is the label of two pictures whose names differ "
+                "in nothing but the suffix; rename one"
+            )
+        found = cls(split, image_paths, label_paths, LabelMeaning.of(root))
+        complete = [i for i, path in enumerate(label_paths) if path not in missing]
+        return found._subset(split, complete), faults
+
+    def labels_without_picture(self) -> list[Path]:
+        """Return the label files of the split's folder that belong to none of its pictures."""
+        if not self.label_paths:
+            return []
+        known = set(self.label_paths)
+        found = self.label_paths[0].parent.glob("*.png")
+        return sorted(path for path in found if path not in known)
 
     def hold_out(self, sequence: str) -> tuple[Self, Self]:
         """Return the split without a sequence, and that sequence alone.
@@ -209,6 +235,7 @@ def _read(path: Path, flags: int) -> NDArray[Any]:
     return np.asarray(picture)
 
 
-def _some(paths: list[Path]) -> str:
+def some(paths: Sequence[Path]) -> str:
+    """Return the names of files for a message, the first few of them."""
     names = ", ".join(path.name for path in paths[:NAMED_AT_MOST])
     return names + (", ..." if len(paths) > NAMED_AT_MOST else "")

@@ -9,9 +9,10 @@ A class file lies in the data set's folder as `classes.csv`. It has the columns 
     unlabelled,255,#000000
 
 Rows of one name are one class. Classes count in the order in which their names come first; the
-first colour of a name is the one it is shown in. What is called "unlabelled" is not counted. Labels
-are PNGs with one channel of ids, or RGB in exactly these colours; a column that a data set does not
-need may be left empty, but for the colour of a name's first row.
+first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
+not counted. Labels are PNGs with one channel of ids, or RGB in exactly these colours; one with a
+palette counts by its colours. A column that a data set does not need may be left empty, but for the
+colour of a name's first row.
 """
 
 import csv
@@ -27,6 +28,8 @@ from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES, UNLABELLED, SegC
 from roadseg.errors import DatasetError
 
 CLASS_FILE = "classes.csv"
+COLUMNS = {"colour": "color"}
+"""Columns of a class file by other names for them."""
 UNKNOWN = 254
 """Stands for values that have no meaning; they are an error."""
 
@@ -80,6 +83,16 @@ class LabelMeaning:
         ]
         meaning = cls._of_rows(rows)
         return cls(classes=CLASSES[:NUM_CLASSES], ids=meaning.ids, colors=meaning.colors)
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        """Return the meaning of the labels in a data set's folder.
+
+        Raises:
+            DatasetError: It has a class file that is none.
+        """
+        class_file = root / CLASS_FILE
+        return cls.read(class_file) if class_file.is_file() else cls.camvid()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -162,7 +175,9 @@ def _row(
     line: Mapping[str, str | None], where: str
 ) -> tuple[str, int | None, tuple[int, int, int] | None]:
     """Return name, id and colour of a line of a class file."""
-    name, label_id, color = ((line.get(key) or "").strip() for key in ("name", "id", "color"))
+    cells = {COLUMNS.get(key, key): value for key, value in line.items()}
+    name, label_id, color = ((cells.get(key) or "").strip() for key in ("name", "id", "color"))
+    name = UNLABELLED if name == "unlabeled" else name
     if not name:
         raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
     if label_id and not (label_id.isdecimal() and int(label_id) <= 255):

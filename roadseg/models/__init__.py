@@ -20,7 +20,7 @@ PIXEL_SCALE = 1 / 128
 def _unet(spec: ModelSpec, pretrained: bool) -> nn.Module:
     if pretrained:
         raise ConfigError(
-            "--arch unet has no pretrained weights; use --no-pretrained, or --arch unet-lite"
+            "--arch unet has no pretrained weights; leave out --pretrained, or use --arch unet-lite"
         )
     return UNet(3, spec.num_classes, widths=tuple(spec.width * 2**level for level in range(5)))
 

@@ -1,0 +1,64 @@
+"""Pictures beside class maps, and how pages show them."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.classes import SegClass, css_color
+
+JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
+
+
+def compare_pictures(
+    picture: NDArray[np.uint8],
+    class_maps: Sequence[NDArray[np.uint8]],
+    palette: Sequence[tuple[int, int, int]],
+    *,
+    columns: int | None = None,
+    share: float = 1.0,
+) -> bytes:
+    """Return a picture and class maps of it side by side as a JPEG.
+
+    Args:
+        picture: (H, W, 3) RGB.
+        class_maps: (H, W) ids each; an id without a colour is black.
+        palette: RGB colours by id.
+        columns: Panels in a row, a divisor of their number; None puts all in one.
+        share: Of the colour in a class map's panel, 0..1; the rest is the picture.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    painted = (cv2.addWeighted(table[m], share, picture, 1 - share, 0) for m in class_maps)
+    panels = [picture, *painted]
+    columns = columns or len(panels)
+    rows = [np.hstack(panels[first : first + columns]) for first in range(0, len(panels), columns)]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
+    return data.tobytes()
+
+
+def pictures_html(
+    pictures: Mapping[str, bytes], heading: str, classes: Sequence[SegClass] = ()
+) -> str:
+    """Return pictures with their captions as HTML, or nothing if there are none.
+
+    Args:
+        pictures: JPEG files by caption.
+        heading: What they show.
+        classes: Classes whose names and colours are told above them.
+    """
+    if not pictures:
+        return ""
+    legend = "".join(
+        f'<span><i style="background:{css_color(c.color)}"></i>{escape(c.name)}</span>'
+        for c in classes
+    )
+    shown = (
+        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,'
+        f'{b64encode(data).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for caption, data in pictures.items()
+    )
+    return f'<h2>{escape(heading)}</h2><p class="legend">{legend}</p>{"".join(shown)}'

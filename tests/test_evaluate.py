@@ -1,0 +1,72 @@
+"""Measuring on pictures: which are the worst, where they are wrong, and the page about it."""
+
+import cv2
+import numpy as np
+from conftest import scene
+
+from roadseg.classes import SegClass
+from roadseg.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
+from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.panels import compare_pictures
+from roadseg.report import evaluation_page
+
+OWN = tuple(
+    SegClass(name=name, color=color, colorblind=color)
+    for name, color in (("road", (128, 64, 128)), ("tram <old>", (1, 2, 250)))
+)
+
+
+def scores(target: np.ndarray, class_map: np.ndarray) -> Scores:
+    names = tuple(c.name for c in OWN)
+    logits = np.stack([class_map == 0, class_map == 1]).astype(np.float32)
+    return Scores(
+        class_names=names,
+        confusion=confusion_matrix(target, class_map, 2),
+        confidence=Confidence.of(target, logits),
+        boundary_f1=boundary_f1(target, class_map, 2),
+    )
+
+
+def test_worst_pictures_are_those_of_all_models_together() -> None:
+    def of(*mious: float) -> Evaluation:
+        pictures = (PictureScore(index=i, name=str(i), miou=m) for i, m in enumerate(mious))
+        nothing = Scores(class_names=("a",), confusion=np.zeros((1, 1), np.int64))
+        return Evaluation(scores=nothing, pictures=tuple(pictures))
+
+    assert worst_together([of(0.5, 0.1, 0.9, 0.4)], 2) == [1, 3]
+    assert worst_together([of(0.5, 0.1, 0.9, 0.4), of(0.1, 0.9, 0.9, 0.4)], 3) == [0, 3, 1]
+
+
+def test_wrong_pixels_are_labelled_ones_that_differ() -> None:
+    target = np.array([[0, 1, 255, 1]], np.uint8)
+    found = wrong_pixels(target, np.array([[0, 0, 1, 1]], np.uint8))
+    np.testing.assert_array_equal(found, [[255, 0, 255, 255]])
+
+
+def test_page_shows_classes_that_camvid_lacks() -> None:
+    target = np.array([[0, 0, 1, 1], [0, 1, 1, 255]], np.uint8)
+    class_map = np.array([[0, 1, 1, 1], [0, 0, 1, 1]], np.uint8)
+    found = scores(target, class_map)
+    alone = evaluation_page({"mine": found}, "mine on val", {"worst": b"jpeg"}, OWN)
+    assert "below prediction and wrong pixels" in alone and "tram &lt;old&gt;</span>" in alone
+    both = evaluation_page({"mine": found, "other": found}, "both", {"worst": b"jpeg"}, OWN)
+    assert "below mine and other" in both
+
+
+def test_panels_lie_in_rows_and_labels_let_the_picture_through() -> None:
+    picture, target = scene(0)  # (96, 128)
+    target = np.minimum(target, 10)
+    picture = cv2.GaussianBlur(picture, (0, 0), 5)
+    palette = [(8 * i, 255 - 8 * i, 0) for i in range(11)]
+    maps = [target] * 3
+    panels = _decoded(compare_pictures(picture, maps, palette, columns=2))
+    assert panels.shape == (2 * 96, 2 * 128, 3)
+    thin = _decoded(compare_pictures(picture, [target], palette, share=0.25))
+    assert thin.shape == (96, 2 * 128, 3)
+    expected = 0.75 * picture + 0.25 * np.asarray(palette)[target]
+    assert np.abs(thin[:, 128:] - expected).mean() < 6  # a JPEG halves the sides of colour
+    assert np.abs(thin[:, 128:] - picture.astype(float)).mean() > 20
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
