@@ -39,6 +39,8 @@ LAYOUT = {
     "height": 430,
     "legend": {"orientation": "h", "yanchor": "top", "y": -0.15, "x": 0},
 }
+BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
+"""Figures behind bars, which may be too short or thin to bear them."""
 STYLE = (
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
     "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
@@ -338,6 +340,7 @@ def data_page(
             name=split,
             orientation="h",
             texttemplate="%{x:.2f}",
+            **BAR_TEXT,
         )
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_layout(title="Share of the labelled pixels (%)", **LAYOUT)
@@ -363,6 +366,7 @@ def _class_bars(
             orientation="h",
             marker={"color": colors, "line": {"color": "#444", "width": 1}},
             texttemplate="%{x:.1f}",
+            **BAR_TEXT,
         )
     figure.update_xaxes(range=[0, 105])
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -383,6 +387,7 @@ def _precision_recall(scores: Scores, name: str) -> go.Figure:
             orientation="h",
             marker_color=color,
             texttemplate="%{x:.1f}",
+            **BAR_TEXT,
         )
     figure.update_xaxes(range=[0, 105])
     figure.update_yaxes(autorange="reversed", automargin=True)
