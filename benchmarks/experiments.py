@@ -111,15 +111,16 @@ def _flag(key: str, value: Any) -> str:
 
 
 def _usual(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the command has without flags, for this architecture."""
+    """Return the settings that the command has without flags, for this architecture and start."""
     paths = {"data": Path("CamVid"), "out": Path("runs")}
-    arch = TrainConfig(**paths, arch=settings["arch"])
+    start = settings.get("start_from")  # old records are of before there was one
+    arch = TrainConfig(**paths, arch=settings["arch"], start_from=start and Path(start))
     strided = replace(arch, output_stride=settings["output_stride"])
     return {
         **TrainConfig(**paths).to_dict(),
         "output_stride": arch.spec.output_stride,
         "width": strided.spec.width,
-        "pretrained": settings["arch"] != "unet",
+        "pretrained": arch.starts_from_imagenet,
     }
 
 
