@@ -29,8 +29,8 @@ class Tracker(Protocol):
     def log(self, figures: Mapping[str, float], step: int) -> None:
         """Store the figures of a step, named as in "val/iou/car"."""
 
-    def close(self) -> None:
-        """Write what is pending."""
+    def close(self, error: BaseException | None) -> None:
+        """Write what is pending; the error is what the run ended with, if it did not end well."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record],
         trackers = []
         for name in config.trackers:
             tracker = choose(TRACKERS, name, "--tracker")(config, step)
-            stack.callback(tracker.close)
+            stack.push(_closing(tracker))
             trackers.append(tracker)
 
         def track(record: Record) -> None:
@@ -57,6 +57,11 @@ def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record],
                 tracker.log(flatten(record), record["step"])
 
         yield track
+
+
+def _closing(tracker: Tracker) -> Callable[..., None]:
+    """Return what an `ExitStack` calls at the end."""
+    return lambda _kind, error, _traceback: tracker.close(error)
 
 
 def flatten(record: Record, prefix: str = "") -> dict[str, float]:
@@ -87,7 +92,8 @@ class _TensorBoard:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
+        del error
         self._writer.close()
 
 
@@ -108,6 +114,7 @@ class _MLflow:
         run_file = self._folder / "mlflow.run"
         if run_file.is_file():
             self._run_id = run_file.read_text()
+            self._client.update_run(self._run_id, status="RUNNING")
         else:
             self._run_id = self._new_run(config)
             with output_errors(run_file):
@@ -128,8 +135,9 @@ class _MLflow:
         metrics = [Metric(name, value, now_ms, step) for name, value in figures.items()]
         self._client.log_batch(self._run_id, metrics=metrics)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._run_id)
+    def close(self, error: BaseException | None) -> None:
+        failed = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        self._client.set_terminated(self._run_id, status="FINISHED" if error is None else failed)
 
 
 class _Neptune:
@@ -163,7 +171,8 @@ class _Neptune:
         for name, value in figures.items():
             self._run[name].append(value=value, step=step)
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
+        del error
         from neptune.types import File
 
         for path in sorted(self._folder.glob("*.html")) + sorted(self._folder.glob("*.jsonl")):

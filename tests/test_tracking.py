@@ -7,6 +7,7 @@ import pytest
 
 from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.tracking import TRACKERS, flatten, open_trackers
+from roadseg.train import train
 from roadseg.train_config import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trackers' own use of old interfaces
@@ -20,7 +21,7 @@ Figures = dict[tuple[str, int], float]
 def configured(tmp_path: Path, *trackers: str) -> TrainConfig:
     out = tmp_path / "run"
     out.mkdir(exist_ok=True)
-    return TrainConfig(data=tmp_path, out=out, trackers=trackers, lr=0.25)
+    return TrainConfig(data=tmp_path, out=out, trackers=trackers, epochs=2)
 
 
 def expected() -> Figures:
@@ -45,7 +46,7 @@ def in_mlflow(out: Path) -> Figures:
         assert database.execute("select count(*) from runs").fetchone() == (1,)
         params = dict(database.execute("select key, value from params").fetchall())
     database.close()
-    assert params["lr"] == "0.25"
+    assert params["epochs"] == "2"
     return {(key, step): value for key, step, value in rows}
 
 
@@ -100,6 +101,44 @@ def test_all_trackers_are_closed_when_training_fails(tmp_path) -> None:
         raise ZeroDivisionError
     assert in_tensorboard(config.out)["val/miou", 5] == 0.25
     assert in_mlflow(config.out)["val/miou", 5] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_mlflow_tells_how_a_run_ended(tmp_path, error, status) -> None:
+    config = configured(tmp_path, "mlflow")
+
+    def status_in_database() -> str:
+        with sqlite3.connect(config.out / "mlflow.db") as database:
+            ((found,),) = database.execute("select status from runs").fetchall()
+        database.close()
+        return found
+
+    with pytest.raises(error), open_trackers(config, 0):
+        raise error
+    assert status_in_database() == status
+    with open_trackers(config, 5):
+        assert status_in_database() == "RUNNING"
+    assert status_in_database() == "FINISHED"
+
+
+def test_training_tells_every_tracker_what_it_logs(streets, tmp_path) -> None:
+    sizes = {"width": 6, "crop_hw": (32, 32), "size_hw": (32, 32), "batch_size": 3}
+    config = TrainConfig(
+        data=streets,
+        out=tmp_path / "run",
+        pretrained=False,
+        epochs=2,
+        trackers=tuple(TRACKERS),
+        **sizes,
+    )
+    log = train(config).log_path
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    logged = {(n, r["step"]): v for r in records for n, v in flatten(r).items()}
+    assert len(logged) > 20
+    for name, reader in READERS.items():
+        assert reader(config.out) == pytest.approx(logged, rel=1e-6), name
 
 
 def test_unknown_tracker_is_refused_with_the_known_ones(tmp_path) -> None:
