@@ -45,6 +45,7 @@ def add(
         "command": command(name, settings),
         "finding": finding,
         "epochs_done": records[-1]["epoch"],
+        "parameters": parameters(settings),
         "settings": settings,
         "machine": f"{platform.machine()}, {platform.system()}, CPU",
         "log": records,
@@ -60,6 +61,14 @@ def table() -> None:
     before, rest = README.read_text().split(BEGIN)
     _, after = rest.split(END)
     README.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
+
+
+def parameters(settings: dict[str, Any]) -> int:
+    """Return the weights of a network that a run trains on CamVid."""
+    from roadseg.models import build_model
+
+    config = TrainConfig.from_dict({**settings, "data": "CamVid", "out": "runs"})
+    return sum(parameter.numel() for parameter in build_model(config.spec).parameters())
 
 
 def _write(record: dict[str, Any]) -> None:
@@ -86,8 +95,14 @@ def speeds() -> dict[str, list[Speed]]:
 
 
 def records() -> list[dict[str, Any]]:
-    """Return the records by name."""
-    return [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    """Return the records in the order of the numbers that their names begin with."""
+    found = [json.loads(path.read_text()) for path in FOLDER.glob("*.json")]
+    return sorted(found, key=_place)
+
+
+def _place(record: dict[str, Any]) -> tuple[int, str]:
+    number, _, name = record["name"].partition("-")
+    return (int(number), name) if number.isdecimal() else (0, record["name"])
 
 
 def command(name: str, settings: dict[str, Any]) -> str:
@@ -131,8 +146,8 @@ def _text(value: Any) -> str:
 def markdown(found: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table: what they reached at their last validation."""
     lines = [
-        "| experiment | epochs | val mIoU (%) | held-out mIoU (%) | finding |",
-        "| --- | --- | --- | --- | --- |",
+        "| experiment | parameters | epochs | val mIoU (%) | held-out mIoU (%) | finding |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for record in found:
         last = [entry for entry in record["log"] if "val" in entry][-1]
@@ -140,6 +155,7 @@ def markdown(found: list[dict[str, Any]]) -> str:
         planned = record["settings"]["epochs"]
         cells = (
             record["name"],
+            f"{record['parameters'] / 1e6:.1f} M" if record["parameters"] else "",
             str(planned) if last["epoch"] == planned else f"{last['epoch']} of {planned}",
             f"{100 * last['val']['miou']:.1f}",
             f"{record['settings']['holdout_sequence']}: {100 * held['miou']:.1f}" if held else "",

@@ -284,6 +284,10 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
     (tmp_path / "bad" / "train" / "002.png").write_bytes(b"")
     done = roadseg("data", "check", "bad", cwd=tmp_path)
     assert done.returncode == 1 and "002.png cannot be read" in done.stdout
+    whole = (tmp_path / "bad" / "train" / "003.png").read_bytes()
+    (tmp_path / "bad" / "train" / "002.png").write_bytes(whole[: len(whole) // 2])
+    done = roadseg("data", "check", "bad", cwd=tmp_path)
+    assert done.returncode == 1 and "WARN" not in done.stderr
     assert "1 fault in bad" in done.stderr
 
 

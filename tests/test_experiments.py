@@ -46,11 +46,14 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
     monkeypatch.setattr(experiments, "FOLDER", tmp_path)
     experiments.add("mine", run, finding="It <works>.")
     (record,) = experiments.records()
+    assert record["parameters"] > 3e6
     assert record["command"] == (
         "roadseg train --data CamVid --out runs/mine --no-pretrained --epochs 2 --crop 96x64 "
         "--augment scale=1.0,1.5 --augment mix=0.5 --holdout-sequence 0001TP"
     )
-    assert "| mine | 1 of 2 | 50.0 | 0001TP: 25.0 | It <works>. |" in experiments.markdown([record])
+    assert "| mine | 3.5 M | 1 of 2 | 50.0 | 0001TP: 25.0 | It <works>. |" in experiments.markdown(
+        [record]
+    )
     experiments.page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "It &lt;works&gt;." in page and '"mine"' in page

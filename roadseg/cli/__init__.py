@@ -4,6 +4,7 @@ Modules here import nothing heavy at their top, so that help and mistakes answer
 """
 
 import errno
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -63,6 +64,8 @@ def _root(
 def main() -> NoReturn:
     """Run the command line; a mistake that the user can mend is one line and exit code 1."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Read when OpenCV is imported: what it warns of, roadseg says in a line of its own.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         app()
     except RoadsegError as error:
