@@ -45,7 +45,7 @@ def add(
         "command": command(name, settings),
         "finding": finding,
         "epochs_done": records[-1]["epoch"],
-        "parameters": parameters(settings),
+        "parameters": parameter_count(settings),
         "settings": settings,
         "machine": f"{platform.machine()}, {platform.system()}, CPU",
         "log": records,
@@ -63,8 +63,8 @@ def table() -> None:
     README.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
 
 
-def parameters(settings: dict[str, Any]) -> int:
-    """Return the weights of a network that a run trains on CamVid."""
+def parameter_count(settings: dict[str, Any]) -> int:
+    """Return how many weights the network has that a run trains on CamVid."""
     from roadseg.models import build_model
 
     config = TrainConfig.from_dict({**settings, "data": "CamVid", "out": "runs"})

@@ -3,7 +3,6 @@
 Both give figures of what a user would get, at the pictures' own size.
 """
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -50,13 +49,17 @@ class Evaluation:
 
     def worst(self, count: int) -> list[PictureScore]:
         """Return the pictures with the lowest mIoU, the lowest first."""
-        return heapq.nsmallest(count, self.pictures, key=lambda picture: picture.miou)
+        return [self.pictures[index] for index in worst_together([self], count)]
 
 
 def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
-    """Return the positions of the pictures with the lowest mIoU, the mean of some models."""
+    """Return the positions of the pictures with the lowest mIoU, the mean of some models.
+
+    Pictures without a labelled pixel have none.
+    """
     means = np.mean([[p.miou for p in found.pictures] for found in evaluations], axis=0)
-    return [int(index) for index in np.argsort(means, kind="stable")[:count]]
+    order = np.argsort(means, kind="stable")
+    return [int(index) for index in order[: min(count, np.isfinite(means).sum())]]
 
 
 def wrong_pixels(target: NDArray[np.uint8], class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -106,8 +106,8 @@ def cross_entropy_dice_and_boundary(
     """
     labelled = (target != IGNORE_INDEX)[:, None].float()  # (N, 1, H, W)
     safe = target.masked_fill(target == IGNORE_INDEX, 0)
-    answer = logits.softmax(dim=1) * labelled  # (N, C, H, W)
-    truth = F.one_hot(safe, logits.shape[1]).permute(0, 3, 1, 2) * labelled  # (N, C, H, W)
+    answer = logits.softmax(dim=1)  # (N, C, H, W)
+    truth = F.one_hot(safe, logits.shape[1]).permute(0, 3, 1, 2).float()  # (N, C, H, W)
     inner = 1 - _widest(1 - labelled, 1)  # (N, 1, H, W)
     edges, true_edges = ((_widest(1 - m, 1) - (1 - m)) * inner for m in (answer, truth))
     near, true_near = (_widest(m, BOUNDARY_PX) for m in (edges, true_edges))

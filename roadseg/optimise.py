@@ -146,7 +146,8 @@ def train_step(
         config: Settings of the run.
 
     Raises:
-        ConfigError: The loss or its gradient is not finite; the weights are left as they were.
+        ConfigError: The loss or its gradient is not finite; parameters and average are left as they
+            were.
     """
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
@@ -181,9 +182,7 @@ def train_step(
 def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
     """Return logits (N, C, H, W) float32 of frames (N, H, W, 3) uint8."""
     images = normalise(frames).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
-    with torch.autocast(
-        images.device.type, torch.bfloat16, enabled=uses_amp(config, images.device)
-    ):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bool(config.amp)):
         logits = network(images)  # (N, C, H/s, W/s)
     return enlarge(logits.float(), frames.shape[1:3])
 
@@ -197,10 +196,15 @@ def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
     )
 
 
-def uses_amp(config: TrainConfig, device: torch.device) -> bool:
-    """Tell whether the network is computed in bfloat16, which needs no scaling of the loss."""
-    if config.amp is not None:
-        return config.amp
+def uses_amp(wanted: bool | None, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16, which needs no scaling of the loss.
+
+    Args:
+        wanted: What the settings say; None leaves it to the device.
+        device: Where the network is.
+    """
+    if wanted is not None:
+        return wanted
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return has_bfloat16_units()

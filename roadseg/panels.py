@@ -61,4 +61,5 @@ def pictures_html(
         f'{b64encode(data).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
         for caption, data in pictures.items()
     )
-    return f'<h2>{escape(heading)}</h2><p class="legend">{legend}</p>{"".join(shown)}'
+    explained = f'<p class="legend">{legend}</p>' if classes else ""
+    return f"<h2>{escape(heading)}</h2>{explained}{''.join(shown)}"

@@ -17,7 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.classes import SegClass
-from roadseg.data.folder import ClassCounts, FolderDataset, count_classes, some
+from roadseg.data.folder import (
+    ClassCounts,
+    FolderDataset,
+    count_classes,
+    first_names,
+    labels_without_picture,
+)
 from roadseg.data.labels import LabelMeaning
 from roadseg.errors import DatasetError
 from roadseg.files import output_errors
@@ -129,8 +135,11 @@ def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> Sp
         dataset, faults = FolderDataset.open_what_is_there(root, name)
     except DatasetError as error:
         return SplitReport(name=name, faults=(str(error),))
-    if idle := dataset.labels_without_picture():
-        faults.append(f"{some(idle)} in {name}annot/ have no picture; add it or remove them")
+    if idle := labels_without_picture(root, name):
+        faults.append(
+            f"{len(idle)} labels in {name}annot/ have no picture: {first_names(idle)}; a label has "
+            "its picture's name; add the pictures or remove these"
+        )
     shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
     examples: dict[str, bytes] = {}
     counts = []

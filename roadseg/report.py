@@ -195,9 +195,12 @@ def evaluation_page(
         classes: What the colours mean.
     """
     figures = [
-        _class_bars({name: 100 * s.iou for name, s in measured.items()}, measured, "IoU (%)"),
-        _class_bars(
-            {name: 100 * s.boundary_f1 for name, s in measured.items()}, measured, "Boundary F1 (%)"
+        *(
+            _class_bars(of_model, measured, title, [css_color(c.color) for c in classes])
+            for title, of_model in (
+                ("IoU (%)", {name: 100 * s.iou for name, s in measured.items()}),
+                ("Boundary F1 (%)", {name: 100 * s.boundary_f1 for name, s in measured.items()}),
+            )
         ),
         *(_precision_recall(scores, name) for name, scores in measured.items()),
         *(_confusion(scores, name) for name, scores in measured.items()),
@@ -352,19 +355,26 @@ def data_page(
 
 
 def _class_bars(
-    values: Mapping[str, NDArray[np.float64]], measured: Mapping[str, Scores], title: str
+    values: Mapping[str, NDArray[np.float64]],
+    measured: Mapping[str, Scores],
+    title: str,
+    colors: Sequence[str] | None = None,
 ) -> go.Figure:
-    """Draw a figure of each class, a bar for each model; a single model's bars have its colours."""
+    """Draw a figure of each class, a bar for each model; one model's bars have colours of theirs.
+
+    Without `colors` these are CamVid's.
+    """
     figure = go.Figure()
     for name, of_class in values.items():
         names = measured[name].class_names
-        colors = [_class_color(n) or OTHER_COLOR for n in names] if len(values) == 1 else None
+        of_classes = colors or [_class_color(n) or OTHER_COLOR for n in names]
+        fill = of_classes if len(values) == 1 else None
         figure.add_bar(
             x=[_scaled(value, 1) for value in of_class],
             y=list(names),
             name=name,
             orientation="h",
-            marker={"color": colors, "line": {"color": "#444", "width": 1}},
+            marker={"color": fill, "line": {"color": "#444", "width": 1}},
             texttemplate="%{x:.1f}",
             **BAR_TEXT,
         )
@@ -484,6 +494,6 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def _class_color(name: str) -> str | None:
-    """Return the colour of one of CamVid's classes; Plotly chooses those of other data."""
+    """Return the colour of one of CamVid's classes, None of another."""
     color = PALETTES["camvid"].get(name)
     return css_color(color) if color else None

@@ -136,7 +136,7 @@ class _MLflow:
         self._client.log_batch(self._run_id, metrics=metrics)
 
     def close(self, error: BaseException | None) -> None:
-        failed = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        failed = "FAILED" if isinstance(error, Exception) else "KILLED"  # by a signal
         self._client.set_terminated(self._run_id, status="FINISHED" if error is None else failed)
 
 

@@ -118,7 +118,7 @@ class Rehearsal:
     steps: int
     """Steps that the run would take."""
     step_s: float
-    """Seconds of one step, measured on the second."""
+    """Seconds of the last step taken: the second, if the run has as many."""
     loss: float
     """Loss of that step."""
 
@@ -140,6 +140,7 @@ def train(
         BackendUnavailable: A tracker or the encoder's weights are not installed.
         OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
+    config = _settled(config)
     data, state, class_weights = _begin(config)
     per_epoch = steps_per_epoch(data.train, config.batch_size)
     total_steps = config.epochs * per_epoch
@@ -157,7 +158,7 @@ def train(
             if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
                 save_state(config.out / STATE_FILE, _pack(state))
                 saved_s = time.monotonic()
-            if record:  # a tracker that fails loses no work
+            if record:  # a tracker that fails costs the run no work, but has missed this epoch
                 track(record)
                 on_log(record)
     return TrainResult(
@@ -175,6 +176,7 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     Raises:
         DatasetError, ConfigError, ModelFileError, BackendUnavailable: As `train`.
     """
+    config = _settled(config)
     data, state, class_weights = _begin(config)
     for frames, target in _batches(config, data, 0):
         started_s = time.perf_counter()
@@ -191,18 +193,33 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     )
 
 
+def _settled(config: TrainConfig) -> TrainConfig:
+    """Return the settings with what they leave to the machine, which a run keeps to elsewhere."""
+    return replace(config, amp=uses_amp(config.amp, _device()))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, torch.Tensor]:
     """Return the data, the state before the first step, and the weights of the classes."""
-    _check_names(config)
+    _check(config)
     data = TrainData.open(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = new_state(data.spec(config), config, device)
-    state.data, state.settings = dict(data.pixels), _comparable(config, device)
-    return data, state, data.class_weights(config).to(device)
+    state = new_state(data.spec(config), config, _device())
+    state.data, state.settings = dict(data.pixels), _comparable(config)
+    return data, state, data.class_weights(config).to(_device())
 
 
-def _check_names(config: TrainConfig) -> None:
-    """Raise `ConfigError` for a name that nothing has, before any data are read."""
+def _check(config: TrainConfig) -> None:
+    """Raise `ConfigError` for a name that nothing has or a folder in use, before data are read."""
+    if config.out.exists() and not config.out.is_dir():
+        raise ConfigError(f"--out {config.out} is a file; give a folder")
+    if (config.out / MODEL_FILE).exists() and not (config.out / STATE_FILE).exists():
+        raise ConfigError(
+            f"--out {config.out} holds {MODEL_FILE} and no {STATE_FILE} to go on from; choose "
+            "another folder, or move the model away"
+        )
     choose(LOSSES, config.loss, "--loss")
     choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
     for name in config.trackers:
@@ -252,18 +269,11 @@ def _open_run(config: TrainConfig, state: TrainState) -> None:
         _unpack(load_state(state_path), state, config)
         _cut_log(config.out / LOG_FILE, state.step)
         return
-    if config.out.exists() and not config.out.is_dir():
-        raise ConfigError(f"--out {config.out} is a file; give a folder")
-    if (config.out / MODEL_FILE).exists():
-        raise ConfigError(
-            f"--out {config.out} holds {MODEL_FILE} and no {STATE_FILE} to go on from; choose "
-            "another folder, or move the model away"
-        )
     with output_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**config.to_dict(), "amp": state.settings["amp"]}  # elsewhere it might be another
-    _write(config.out / CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
+    _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
     _write(config.out / LOG_FILE, "")
+    save_state(state_path, _pack(state))  # a run that ends before it saves more can begin again
 
 
 def _close_epoch(
@@ -377,10 +387,9 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
     state.confusion = saved["confusion"].numpy()
 
 
-def _comparable(config: TrainConfig, device: torch.device) -> dict[str, Any]:
+def _comparable(config: TrainConfig) -> dict[str, Any]:
     """Return the settings on which the result depends, a file by its digest."""
     settings = config.to_dict()
-    settings["amp"] = uses_amp(config, device)
     if config.start_from is not None:
         settings["start_from"] = sha256_of(config.start_from)
     for name in NOT_OF_THE_RESULT:

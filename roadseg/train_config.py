@@ -44,8 +44,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Check each strength, naming it."""
-        ranges = {"rotation_deg": 180, "aspect": 1, "rare_crop": 1, "color": 1}
-        for name, most in {**ranges, "camera": 1, "weather": 1, "mix": 1}.items():
+        for name in ("rotation_deg", "aspect", "rare_crop", "color", "camera", "weather", "mix"):
+            most = 180 if name == "rotation_deg" else 1
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(
                     f"--augment {name} is {getattr(self, name)}; it must be from 0 to {most}"
@@ -147,12 +147,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        at_least_one = ("epochs", "batch_size", "accumulate", "eval_every", "width", "patience")
-        for name in (*at_least_one, "output_stride"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "eval_every",
+            "patience",
+            "width",
+            "output_stride",
+        ):
             self._demand(name, lambda value: value >= 1, "at least 1")
         for name in ("lr", "encoder_lr_factor", "clip_norm"):
             self._demand(name, lambda value: value > 0 and math.isfinite(value), "above 0")
-        for name in ("workers", "weight_decay", "pictures"):
+        for name in ("workers", "weight_decay", "pictures", "checkpoint_every_s"):
             self._demand(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._demand("warmup", lambda value: 0 <= value <= 1, "from 0 to 1")
         self._demand("seed", lambda value: 0 <= value < 2**32, "from 0 to below 2**32")

@@ -101,7 +101,9 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["train", "--data", ".", "--arch", "unet", "--encoder", "lite1"], "--encoder is lite1"),
         (["train", "--data", ".", "--pretrained", "--start-from", "a"], "choose one"),
         (["train", "--data", ".", "--augment", "colour=1"], "did you mean 'color'?"),
-        (["train", "--data", ".", "--augment", "scale=1"], "a list of 2, each a number"),
+        (["train", "--data", ".", "--augment", "scale=1"], "scale takes two numbers"),
+        (["train", "--data", ".", "--augment", "mix=0.5,0.9"], "all else one"),
+        (["train", "--data", ".", "--augment", "flip=nan"], "it must be true or false"),
         (
             ["train", "--data", ".", "--loss", "focal"],
             "--loss is 'focal'; use one of: cross-entropy",
@@ -306,6 +308,12 @@ def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) ->
     assert again.returncode == 0, again.stderr
     logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("run", "again")]
     assert logs[0] == logs[1]
+    other = ("--config", "run/config.json", "--out", "other")
+    started = roadseg("train", *other, "--start-from", "run/best.safetensors", cwd=tmp_path)
+    assert started.returncode == 0, started.stderr
+    flags = ("--arch", "unet", "--width", "4", "--dry-run")
+    rehearsed = roadseg("train", "--config", "run/config.json", *flags, cwd=tmp_path)
+    assert rehearsed.returncode == 0 and "unet: " in rehearsed.stdout, rehearsed.stderr
 
 
 def test_dry_run_tells_what_would_be_done(streets, tmp_path) -> None:

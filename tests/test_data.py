@@ -204,6 +204,7 @@ def test_colour_without_a_meaning_is_named(tmp_path) -> None:
         ("", "names 0 classes"),
         ("name,id,color\nroad,0,#804080\n", "names 1 classes"),
         ("name,id,color\nroad,0,\ncar,1,\nbus,1,\n", "gives the id 1 to car and to bus"),
+        ("name,id,color\nroad,,#804080\ncar,,#400080\nbus,,#400080\n", r"to car and to bus"),
         ("name,id,color\nroad,red,#804080\n", r"line 2 has the id 'red'"),
         ("name,id,color\nroad,0,#804080\ncar,1,blue\n", r"line 3 has the colour 'blue'"),
         ("id,color\n0,#804080\n", r"line 2 has no name"),

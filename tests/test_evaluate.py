@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from conftest import scene
 
-from roadseg.classes import SegClass
+from roadseg.classes import SegClass, css_color
 from roadseg.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
 from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
 from roadseg.panels import compare_pictures
@@ -35,6 +35,8 @@ def test_worst_pictures_are_those_of_all_models_together() -> None:
 
     assert worst_together([of(0.5, 0.1, 0.9, 0.4)], 2) == [1, 3]
     assert worst_together([of(0.5, 0.1, 0.9, 0.4), of(0.1, 0.9, 0.9, 0.4)], 3) == [0, 3, 1]
+    assert worst_together([of(0.5, float("nan"), 0.1)], 3) == [2, 0]
+    assert [p.name for p in of(0.5, float("nan"), 0.1).worst(1)] == ["2"]
 
 
 def test_wrong_pixels_are_labelled_ones_that_differ() -> None:
@@ -48,6 +50,8 @@ def test_page_shows_classes_that_camvid_lacks() -> None:
     class_map = np.array([[0, 1, 1, 1], [0, 0, 1, 1]], np.uint8)
     found = scores(target, class_map)
     alone = evaluation_page({"mine": found}, "mine on val", {"worst": b"jpeg"}, OWN)
+    bars = f'["{css_color(OWN[0].color)}","{css_color(OWN[1].color)}"]'
+    assert alone.count(f'"color":{bars}') == 2
     assert "below prediction and wrong pixels" in alone and "tram &lt;old&gt;</span>" in alone
     both = evaluation_page({"mine": found, "other": found}, "both", {"worst": b"jpeg"}, OWN)
     assert "below mine and other" in both

@@ -99,11 +99,34 @@ def test_lovasz_of_certain_answers_is_one_minus_iou() -> None:
 def test_boundary_is_found_within_its_tolerance(off_px: int, found: int) -> None:
     target = (torch.arange(24) >= 12).long().expand(1, 24, 24)
     answer = (torch.arange(24) >= 12 + off_px).long().expand(1, 24, 24)
+    assert _boundary_part(target, answer) == pytest.approx(1 - found, abs=1e-4)
+
+
+STEP, STRIP = range(12, 24), range(4, 7)
+
+
+@pytest.mark.parametrize(
+    ("true", "found", "unlabelled", "f1"),
+    [
+        ((*STEP,), (*STRIP, *STEP), (), 0.5),  # precision 1/3, recall 1
+        ((*STRIP, *STEP), (*STEP,), (), 0.5),  # precision 1, recall 1/3
+        ((*STEP,), (*STRIP, *STEP), range(3, 8), 1),
+    ],
+)
+def test_boundary_counts_what_is_too_much_and_what_is_missed(true, found, unlabelled, f1) -> None:
+    target, answer = torch.zeros(2, 1, 24, 24, dtype=torch.long)
+    target[..., list(true)] = 1
+    target[..., list(unlabelled)] = IGNORE_INDEX
+    answer[..., list(found)] = 1
+    assert _boundary_part(target, answer) == pytest.approx(1 - f1, abs=1e-4)
+
+
+def _boundary_part(target: torch.Tensor, answer: torch.Tensor) -> float:
+    """Return what the boundary adds to the loss of a certain answer."""
     logits = torch.nn.functional.one_hot(answer, 5).permute(0, 3, 1, 2).float() * 60
-    extra = cross_entropy_dice_and_boundary(logits, target, torch.ones(5)) - cross_entropy_and_dice(
-        logits, target, torch.ones(5)
-    )
-    assert extra == pytest.approx(1 - found, abs=1e-4)
+    losses = (cross_entropy_dice_and_boundary, cross_entropy_and_dice)
+    with_it, without = (loss(logits, target, torch.ones(5)) for loss in losses)
+    return float(with_it - without)
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2, max_size=12).filter(any))

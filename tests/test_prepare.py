@@ -70,7 +70,7 @@ def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:
     for part in (
         "1 of 4 train pictures have no label: a_1.png",
         "b_1.png in trainannot/ is the label of two pictures",
-        "gone.png in trainannot/ have no picture",
+        "1 labels in trainannot/ have no picture: gone.png",
         "train/b_1.JPG is the same picture as train/b_1.png",
         "has no val/ to measure on",
     ):

@@ -104,7 +104,7 @@ def test_all_trackers_are_closed_when_training_fails(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ZeroDivisionError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+    ("error", "status"), [(ZeroDivisionError, "FAILED"), (SystemExit, "KILLED")]
 )
 def test_mlflow_tells_how_a_run_ended(tmp_path, error, status) -> None:
     config = configured(tmp_path, "mlflow")

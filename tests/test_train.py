@@ -17,9 +17,8 @@ from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
 from roadseg.losses import LOSSES
-from roadseg.machine import has_bfloat16_units
 from roadseg.metrics import confusion_matrix
-from roadseg.optimise import TrainState, learning_rate, new_state, train_step
+from roadseg.optimise import TrainState, learning_rate, new_state, train_step, uses_amp
 from roadseg.train import rehearse, train
 from roadseg.train_config import AugmentConfig, TrainConfig
 
@@ -80,9 +79,12 @@ def begin(config: TrainConfig) -> TrainState:
     return new_state(config.spec, config, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("arch", "width"), [("unet", 8), ("unet-lite", 24)])
-def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width) -> None:
-    config = small(tmp_path, tmp_path / "run", arch=arch, width=width)
+@pytest.mark.parametrize(
+    ("arch", "width", "amp"),
+    [("unet", 8, False), ("unet-lite", 24, False), ("unet-lite", 24, True)],
+)
+def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width, amp) -> None:
+    config = small(tmp_path, tmp_path / "run", arch=arch, width=width, amp=amp)
     state = begin(config)
     for module in state.network.modules():
         if isinstance(module, torch.nn.Dropout2d):
@@ -97,7 +99,8 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width) -> None:
     assert last < 0.1 < first
 
 
-def test_four_steps_equal_two_and_two_after_an_interruption(streets, tmp_path) -> None:
+@pytest.mark.parametrize("amp", [False, True])
+def test_four_steps_equal_two_and_two_after_an_interruption(streets, tmp_path, amp) -> None:
     class Interrupted(Exception):
         pass
 
@@ -105,9 +108,9 @@ def test_four_steps_equal_two_and_two_after_an_interruption(streets, tmp_path) -
         if record.get("epoch") is None and record["step"] == 3:
             raise Interrupted
 
-    whole = train(small(streets, tmp_path / "whole"))
+    whole = train(small(streets, tmp_path / "whole", amp=amp))
     # The checkpoint after each step lets the second run lose its third, unfinished one.
-    broken = small(streets, tmp_path / "broken", checkpoint_every_s=0.0)
+    broken = small(streets, tmp_path / "broken", amp=amp, checkpoint_every_s=0.0)
     with pytest.raises(Interrupted):
         train(broken, interrupt)
     assert load_state(tmp_path / "broken" / "last.pt")["step"] == 2
@@ -200,7 +203,22 @@ def test_precision_that_a_run_took_is_kept_with_its_settings(streets, tmp_path) 
     config = small(streets, tmp_path / "run", epochs=1)
     train(config)
     kept = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config.amp is None and kept["amp"] is has_bfloat16_units()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert config.amp is None and kept["amp"] is uses_amp(None, device)
+
+
+def test_run_that_ends_in_its_first_measurement_goes_on(streets, tmp_path, monkeypatch) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+
+    def interrupt(_folder: Path) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("roadseg.train.page_of_run", interrupt)
+        train(config)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    log = train(config).log_path.read_text()
+    assert log == train(replace(config, out=tmp_path / "whole")).log_path.read_text()
 
 
 def test_gradient_that_is_not_finite_leaves_the_weights_as_they_were(tmp_path, monkeypatch) -> None:

@@ -78,6 +78,8 @@ def evaluate(
     size_hw = parse_size(size) if size else None
     if page and not page.parent.is_dir():
         raise OutputError(f"--page {page}: there is no folder {page.parent}; make it first")
+    if worst < 0:
+        raise ConfigError(f"--worst is {worst}; it must be 0 or more")
     paths = [path for path in (weights or default_weights(), against) if path is not None]
     if video:
         config = ModelConfig(backend=backend, size_hw=size_hw, steady=steady, every=every)
@@ -87,7 +89,7 @@ def evaluate(
             "--steady and --every say how films are labelled; give --video too, or leave them out"
         )
     else:
-        found = _evaluate_pictures(data, split, paths, backend, size_hw, worst)
+        found = _evaluate_pictures(data, split, paths, backend, size_hw, worst, draws=bool(page))
     found.deliver(page, as_json=as_json)
 
 
@@ -129,8 +131,10 @@ def _evaluate_pictures(
     backend: str,
     size_hw: tuple[int, int] | None,
     worst: int,
+    *,
+    draws: bool,
 ) -> _Findings:
-    """Measure models on the pictures of a split, and draw the worst of them."""
+    """Measure models on the pictures of a split, and for a page draw the worst of them."""
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import evaluate as measure
     from roadseg.report import evaluation_page
@@ -140,7 +144,7 @@ def _evaluate_pictures(
         measured = _measure_each(
             models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
         )
-        pictures = _worst_pictures(models, measured, dataset, size_hw, worst)
+        pictures = _worst_pictures(models, measured, dataset, size_hw, worst if draws else 0)
     title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
     return _Findings(

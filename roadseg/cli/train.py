@@ -23,6 +23,12 @@ TRAINING_ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 NO_AUGMENTATION = "none"
+OVERRULED = {
+    "start_from": ("pretrained",),
+    "pretrained": ("start_from",),
+    "arch": ("pretrained", "encoder", "width", "output_stride"),
+}
+"""Settings of a file that have no say where a flag is given."""
 
 
 def _option(group: str, help_text: str, default: str | bool = True, **more: Any) -> Any:
@@ -236,7 +242,8 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the file with those of the flags put over them."""
     from roadseg.imaging import parse_size
 
-    settings = {"out": "runs/train", **file}
+    stale = {name for flag in flags for name in OVERRULED.get(flag, ())}
+    settings = {"out": "runs/train", **{k: v for k, v in file.items() if k not in stale}}
     for flag, name in (("crop", "crop_hw"), ("size", "size_hw")):
         if flag in flags:
             settings[name] = parse_size(flags.pop(flag), f"--{flag}")
@@ -267,9 +274,14 @@ def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
                 f"--augment is {text!r}; give NAME=NUMBER, such as --augment mix=0.5, "
                 f"or --augment {NO_AUGMENTATION}"
             ) from error
-        strengths[name] = (
-            numbers if name == "scale" else bool(numbers[0]) if name == "flip" else numbers[0]
-        )
+        if (len(numbers) == 2) is not (name == "scale"):
+            raise ConfigError(
+                f"--augment is {text!r}; scale takes two numbers, such as scale=0.7,1.8, and all "
+                "else one"
+            )
+        strengths[name] = numbers if name == "scale" else numbers[0]
+        if name == "flip" and numbers[0] in (0, 1):
+            strengths[name] = bool(numbers[0])
     return strengths
 
 
@@ -366,7 +378,7 @@ def _rehearse(config: TrainConfig) -> None:
     sizes = {"train": train_set, **found.data.measured}
     typer.echo(
         f"pictures: {', '.join(f'{name} {len(dataset)}' for name, dataset in sizes.items())}\n"
-        f"{config.arch}: {found.parameters / 1e6:.2f} million parameters; loss of the second step "
+        f"{config.arch}: {found.parameters / 1e6:.2f} million parameters; loss of the last step "
         f"{found.loss:.3f}\n"
         f"{found.steps} steps of {found.step_s:.2f} s: about "
         f"{found.steps * found.step_s / 60:.0f} minutes, validations apart\n"

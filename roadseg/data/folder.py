@@ -73,9 +73,7 @@ class FolderDataset:
                     f"{root} has no folder {folder.name}/; roadseg needs {split}/ with pictures "
                     f"and {split}annot/ with labels of the same names; check --data"
                 )
-        image_paths = tuple(
-            sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-        )
+        image_paths = _pictures(images)
         if not image_paths:
             raise DatasetError(
                 f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
@@ -85,24 +83,18 @@ class FolderDataset:
         if missing := [path for path in label_paths if not path.is_file()]:
             faults.append(
                 f"{len(missing)} of {len(image_paths)} {split} pictures have no label: "
-                f"{some(missing)}; a label has its picture's name; add these or remove the pictures"
+                f"{first_names(missing)}; a label has its picture's name; add these or remove the "
+                "pictures"
             )
         if shared := [path for path, count in Counter(label_paths).items() if count > 1]:
             faults.append(
-                f"{some(shared)} in {labels.name}/ is the label of two pictures whose names differ "
-                "in nothing but the suffix; rename one"
+                f"{first_names(shared)} in {labels.name}/ is the label of two pictures whose names "
+                "differ in nothing but the suffix; rename one"
             )
         found = cls(split, image_paths, label_paths, LabelMeaning.of(root))
-        complete = [i for i, path in enumerate(label_paths) if path not in missing]
+        absent = set(missing)
+        complete = [i for i, path in enumerate(label_paths) if path not in absent]
         return found._subset(split, complete), faults
-
-    def labels_without_picture(self) -> list[Path]:
-        """Return the label files of the split's folder that belong to none of its pictures."""
-        if not self.label_paths:
-            return []
-        known = set(self.label_paths)
-        found = self.label_paths[0].parent.glob("*.png")
-        return sorted(path for path in found if path not in known)
 
     def hold_out(self, sequence: str) -> tuple[Self, Self]:
         """Return the split without a sequence, and that sequence alone.
@@ -235,7 +227,17 @@ def _read(path: Path, flags: int) -> NDArray[Any]:
     return np.asarray(picture)
 
 
-def some(paths: Sequence[Path]) -> str:
+def labels_without_picture(root: Path, split: str) -> list[Path]:
+    """Return the label files of a split that belong to none of its pictures."""
+    known = {path.stem for path in _pictures(root / split)}
+    return sorted(p for p in (root / f"{split}annot").glob("*.png") if p.stem not in known)
+
+
+def _pictures(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES))
+
+
+def first_names(paths: Sequence[Path]) -> str:
     """Return the names of files for a message, the first few of them."""
     names = ", ".join(path.name for path in paths[:NAMED_AT_MOST])
     return names + (", ..." if len(paths) > NAMED_AT_MOST else "")

@@ -1,6 +1,7 @@
 """What the values in label files mean: CamVid's ids and colours, or those of a class file.
 
-A class file lies in the data set's folder as `classes.csv`. It has the columns name, id and color:
+A class file lies in the data set's folder as `classes.csv`. It has the columns name, id and color
+(or colour):
 
     name,id,color
     road,0,#804080
@@ -24,7 +25,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES, UNLABELLED, SegClass
+from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES, UNLABELLED, SegClass, css_color
 from roadseg.errors import DatasetError
 
 CLASS_FILE = "classes.csv"
@@ -107,13 +108,10 @@ class LabelMeaning:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
         rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
-        named: dict[int, str] = {}
-        for name, label_id, _ in rows:
-            if label_id is not None and named.setdefault(label_id, name) != name:
-                raise DatasetError(
-                    f"{path} gives the id {label_id} to {named[label_id]} and to {name}; an id is "
-                    "of one class; correct it"
-                )
+        _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
+        # Where ids tell classes apart, colours only show them, and may be alike.
+        by_color = [(c, name) for name, i, c in rows if i is None and c is not None]
+        _check_one_class(path, "colour", [(css_color(c), name) for c, name in by_color])
         meaning = cls._of_rows(rows)
         if not 2 <= len(meaning.classes) < UNKNOWN:
             raise DatasetError(
@@ -169,6 +167,17 @@ class LabelMeaning:
         rgb = ((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values)
         targets = np.array([self.colors.get(color, UNKNOWN) for color in rgb], np.uint8)
         return targets[positions.reshape(packed.shape)]
+
+
+def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str]]) -> None:
+    """Raise `DatasetError` if an id or colour in a class file stands for two classes."""
+    named: dict[int | str, str] = {}
+    for value, name in found:
+        if named.setdefault(value, name) != name:
+            raise DatasetError(
+                f"{path} gives the {what} {value} to {named[value]} and to {name}; each is of one "
+                "class; correct it"
+            )
 
 
 def _row(
