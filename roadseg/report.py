@@ -42,6 +42,7 @@ LAYOUT = {
 BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
 """Figures behind bars, which may be too short or thin to bear them."""
 STYLE = (
+    "html{overflow-y:scroll}"
     "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
     "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
     "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
@@ -476,7 +477,11 @@ def _page(figures: Sequence[go.Figure], title: str, facts: str = "", below: str 
         figure.to_html(
             full_html=False,
             include_plotlyjs=i == 0,
-            config={"displaylogo": False, "responsive": True},
+            config={
+                "displaylogo": False,
+                "responsive": True,
+                "modeBarButtons": [["toImage", "pan2d", "zoom2d", "resetScale2d"]],
+            },
         )
         for i, figure in enumerate(figures)
     )
