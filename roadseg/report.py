@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.colors import qualitative
 from plotly.offline import get_plotlyjs
 
 from roadseg.classes import PALETTES, SegClass, css_color
@@ -78,7 +79,8 @@ def experiments_page(
         experiments: Each with its "name", "command", "finding" and "log".
         speeds: Speeds of models by the run of measurements that they are of.
     """
-    figures = [
+    figures = [_last_measured(experiments)]
+    figures += [
         _compared(experiments, split, title)
         for split, title in (
             ("val", "mIoU on val (%)"),
@@ -114,8 +116,7 @@ def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
                 )
     figure.update_xaxes(rangemode="tozero")
     return figure.update_layout(
-        title="mIoU on val (%) by speed",
-        xaxis_title="frames a second",
+        title="mIoU on val (%) by frames a second",
         **LAYOUT,
     )
 
@@ -136,7 +137,8 @@ def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
 def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> go.Figure:
     """Draw the mIoU of every run on one split by epoch."""
     figure = go.Figure()
-    for experiment in experiments:
+    colors = qualitative.Dark24
+    for number, experiment in enumerate(experiments):
         measured = [record for record in experiment["log"] if split in record]
         if measured:
             figure.add_scatter(
@@ -144,8 +146,40 @@ def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) 
                 y=[_scaled(record[split]["miou"], 100) for record in measured],
                 name=experiment["name"],
                 mode="lines+markers",
+                line={
+                    "color": colors[number % len(colors)],
+                    "dash": "solid" if number < len(colors) else "dot",
+                },
             )
-    return figure.update_layout(title=title, xaxis_title="epoch", **LAYOUT)
+    return figure.update_layout(title=title, xaxis_title="epoch", **_tall(experiments, legend={}))
+
+
+def _tall(experiments: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return the layout of a figure with a line of text for each run."""
+    return {**LAYOUT, "height": 150 + 20 * len(experiments), **more}
+
+
+def _last_measured(experiments: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Draw what each run had reached when it was last measured, a row for each."""
+    figure = go.Figure()
+    for split in ("val", "holdout"):
+        name, color = CURVES[split]
+        last = {}
+        for experiment in experiments:
+            measured = [record[split]["miou"] for record in experiment["log"] if split in record]
+            if measured:
+                last[experiment["name"]] = _scaled(measured[-1], 100)
+        figure.add_scatter(
+            x=list(last.values()),
+            y=list(last),
+            name=name,
+            mode="markers",
+            marker={"color": color, "size": 9},
+        )
+    names = [experiment["name"] for experiment in experiments]
+    figure.update_yaxes(categoryarray=names, autorange="reversed", automargin=True, dtick=1)
+    title = "mIoU where each was last measured (%)"
+    return figure.update_layout(title=title, **_tall(experiments))
 
 
 def _curves(
