@@ -41,7 +41,7 @@ from roadseg.imaging import network_size
 from roadseg.infer import infer
 from roadseg.metrics import Scores, confusion_matrix
 from roadseg.motion import Flow, Luma, move_class_map, residual
-from roadseg.report import steadiness_page
+from roadseg.report_accuracy import steadiness_page
 
 FOLDER = Path(__file__).parent / "steady"
 README = Path(__file__).parent.parent / "README.md"

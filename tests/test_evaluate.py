@@ -8,7 +8,7 @@ from roadseg.classes import SegClass, css_color
 from roadseg.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
 from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
 from roadseg.panels import compare_pictures
-from roadseg.report import evaluation_page
+from roadseg.report_accuracy import evaluation_page
 
 OWN = tuple(
     SegClass(name=name, color=color, colorblind=color)

@@ -16,7 +16,7 @@ from test_cli import roadseg
 from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
 from roadseg.evaluate import evaluate_film, evaluate_split_as_film
-from roadseg.report import film_page
+from roadseg.report_accuracy import film_page
 
 FPS = Fraction(15)
 ALONE = ModelConfig(steady=0)

@@ -137,7 +137,7 @@ def _evaluate_pictures(
     """Measure models on the pictures of a split, and for a page draw the worst of them."""
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import evaluate as measure
-    from roadseg.report import evaluation_page
+    from roadseg.report_accuracy import evaluation_page
 
     dataset = FolderDataset.open(data, split)
     with _opened(paths, backend) as models:
@@ -159,7 +159,7 @@ def _evaluate_film(
 ) -> _Findings:
     """Measure models on a film."""
     from roadseg.cli.tables import film_table
-    from roadseg.report import film_page
+    from roadseg.report_accuracy import film_page
 
     name, measure, total = _film(data, split, fps, config)
     with _opened(paths, config.backend) as models:
