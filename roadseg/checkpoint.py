@@ -41,6 +41,10 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
         raise ModelFileError(
             f"{path} is a training state, for going on; give the run's best.safetensors"
         )
+    if path.suffix == ".onnx":
+        raise ModelFileError(
+            f"{path} is an exported model; give the .safetensors file that it was exported from"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             record = (file.metadata() or {}).get("roadseg")

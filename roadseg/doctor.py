@@ -17,6 +17,7 @@ from av.codec.hwaccel import HWAccel
 from roadseg.backends import BACKENDS, suited
 from roadseg.builders import BUILDERS, open_builder
 from roadseg.config import default_weights
+from roadseg.errors import RoadsegError
 from roadseg.machine import core_count, cpu_kind, cpu_name, has_int8_units
 from roadseg.video.encoding import CODECS
 from roadseg.window import has_window
@@ -71,6 +72,8 @@ def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Fin
     except Exception as error:  # broken packages and drivers raise what they like: the finding
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.strip().splitlines()[0]
+        if isinstance(error, RoadsegError):  # its message ends with what to do
+            reason, _, remedy = reason.rpartition("; ")
         return Finding(area=area, name=name, works=False, detail=reason, remedy=remedy)
     return Finding(area=area, name=name, works=True, detail=detail)
 

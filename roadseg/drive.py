@@ -147,6 +147,7 @@ class DriveLog:
         moments = [m for m in self.moments if m.sightings >= LEAST_SIGHTINGS]
         return {
             "classes": self.classes,
+            "people": [name for name, _ in self.classes if name in PEOPLE],
             "times_s": times_s.round(3).tolist(),
             "shares": shares.T.round(5).tolist(),
             "moments": [

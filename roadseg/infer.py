@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from roadseg import __version__
-from roadseg.backends import Backend, crew_for, open_backend
+from roadseg.backends import Backend, crew_for, open_backend, suited
 from roadseg.config import InferConfig, ModelConfig
 from roadseg.drive import DriveLog, log_drive, write_report
 from roadseg.errors import VideoError
@@ -54,6 +54,8 @@ class InferResult:
     """Height and width of the network's input."""
     class_shares: dict[str, float]
     """Share of each class in all pixels."""
+    colors: dict[str, tuple[int, int, int]]
+    """RGB colour of each class in the overlay."""
     stages: tuple[StageStats, ...]
     """Where the time went."""
     bottleneck: str
@@ -114,6 +116,7 @@ def infer(
         wall_s=time.perf_counter() - started_s,
         network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
         class_shares=shares_of(pixels, item.spec),
+        colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
         stages=tuple(pipeline.stats),
         bottleneck=pipeline.bottleneck.name,
         warnings=tuple(reading_faults(log, info)),
@@ -138,12 +141,13 @@ def check_side_files(config: InferConfig) -> None:
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
     """Return what a report says about a run."""
     height, width = result.network_hw
+    backend = suited(config.weights) if config.backend == "auto" else config.backend
     return {
         "film": str(config.source),
         "overlay": str(config.out),
         "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
         "network input": f"{width}x{height}",
-        "model": f"{config.weights.name}, backend {config.backend}",
+        "model": f"{config.weights.name}, backend {backend}",
         "bottleneck": result.bottleneck,
         "warnings": "; ".join(result.warnings) or "none",
         "made by": f"roadseg {__version__}",

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from roadseg.classes import SegClass, css_color
 
+GAP_PX = 2
+"""White pixels around each panel."""
 JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 
 
@@ -33,9 +35,12 @@ def compare_pictures(
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     painted = (cv2.addWeighted(table[m], share, picture, 1 - share, 0) for m in class_maps)
-    panels = [picture, *painted]
-    columns = columns or len(panels)
-    rows = [np.hstack(panels[first : first + columns]) for first in range(0, len(panels), columns)]
+    framed = [
+        cv2.copyMakeBorder(p, *(GAP_PX,) * 4, cv2.BORDER_CONSTANT, value=(255,) * 3)
+        for p in (picture, *painted)
+    ]
+    columns = columns or len(framed)
+    rows = [np.hstack(framed[first : first + columns]) for first in range(0, len(framed), columns)]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
     return data.tobytes()
 

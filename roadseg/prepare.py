@@ -20,9 +20,11 @@ from roadseg.classes import SegClass
 from roadseg.data.folder import (
     ClassCounts,
     FolderDataset,
+    check_folder,
     count_classes,
     first_names,
     labels_without_picture,
+    pictures_in,
 )
 from roadseg.data.labels import LabelMeaning
 from roadseg.errors import DatasetError
@@ -51,6 +53,8 @@ class SplitReport:
     """What is wrong, a sentence for each file or for the split."""
     classes: tuple[SegClass, ...] = ()
     """Classes of the labels."""
+    total: int = 0
+    """Pictures in the folder."""
     counts: ClassCounts | None = None
     """How often each class occurs in the good pairs; None if there is none."""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -103,6 +107,7 @@ def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: Non
     Raises:
         DatasetError: The folder has no split at all, or a class file that is none.
     """
+    check_folder(root)
     present = [name for name in SPLITS if (root / name).is_dir()]
     if not present:
         raise DatasetError(
@@ -137,8 +142,8 @@ def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> Sp
         return SplitReport(name=name, faults=(str(error),))
     if idle := labels_without_picture(root, name):
         faults.append(
-            f"{len(idle)} labels in {name}annot/ have no picture: {first_names(idle)}; a label has "
-            "its picture's name; add the pictures or remove these"
+            f"pictures missing for labels in {name}annot/ ({len(idle)}): {first_names(idle)}; a "
+            "label has its picture's name; add the pictures or remove these"
         )
     shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
     examples: dict[str, bytes] = {}
@@ -162,6 +167,7 @@ def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> Sp
     return SplitReport(
         name=name,
         classes=dataset.meaning.classes,
+        total=len(pictures_in(root / name)),
         counts=ClassCounts(np.stack(counts)) if counts else None,
         sizes=sizes,
         sequences=dataset.sequences,

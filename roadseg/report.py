@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative
 from plotly.offline import get_plotlyjs
 
-from roadseg.charts import BAR_TEXT, LAYOUT, class_color, page_html, scaled
-from roadseg.classes import SegClass
+from roadseg.charts import BAR_TEXT, LAYOUT, page_html, scaled
+from roadseg.classes import SegClass, css_color
 from roadseg.figures import Speed
 from roadseg.panels import pictures_html
 
@@ -25,8 +25,10 @@ CURVES = {
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
 """Name and colour of each split's curves."""
+EPOCH_TICKS = 10
+"""Most ticks of an axis of epochs."""
 PANELS = (
-    ("Loss", "loss", "cross_entropy", 1.0),
+    ("Loss, on val the plain cross entropy", "loss", "cross_entropy", 1.0),
     ("mIoU (%)", "miou", "miou", 100.0),
     ("Pixel accuracy (%)", "pixel_accuracy", "pixel_accuracy", 100.0),
 )
@@ -34,7 +36,10 @@ PANELS = (
 
 
 def curves_page(
-    records: Sequence[dict[str, Any]], title: str, pictures: Mapping[str, bytes] | None = None
+    records: Sequence[dict[str, Any]],
+    title: str,
+    pictures: Mapping[str, bytes],
+    classes: Sequence[SegClass],
 ) -> str:
     """Return the learning curves of a run as HTML.
 
@@ -42,10 +47,12 @@ def curves_page(
         records: Lines of the run's log, one an epoch.
         title: Heading.
         pictures: JPEG files by caption, as `roadseg.panels` makes them.
+        classes: What the colours mean.
     """
     figures = [_curves(records, *panel) for panel in PANELS]
-    shown = pictures_html(pictures or {}, "Picture, label and prediction of the best weights")
-    return page_html([*figures, _class_curves(records)], title, below=shown)
+    heading = "Picture, label and prediction of the best weights"
+    shown = pictures_html(pictures, heading, classes)
+    return page_html([*figures, _class_curves(records, classes)], title, below=shown)
 
 
 def experiments_page(
@@ -175,21 +182,28 @@ def _curves(
                 name=name,
                 line_color=color,
             )
-    return figure.update_layout(title=title, xaxis_title="epoch", **LAYOUT)
+    return _by_epoch(figure, records, title)
 
 
-def _class_curves(records: Sequence[dict[str, Any]]) -> go.Figure:
+def _class_curves(records: Sequence[dict[str, Any]], classes: Sequence[SegClass]) -> go.Figure:
     """Draw the IoU of each class on val by epoch."""
     figure = go.Figure()
     measured = [record for record in records if "val" in record]
-    for name in measured[-1]["val"]["iou"] if measured else ():
+    for segment in classes if measured else ():
         figure.add_scatter(
             x=[record["epoch"] for record in measured],
-            y=[scaled(record["val"]["iou"][name], 100) for record in measured],
-            name=name,
-            line_color=class_color(name),
+            y=[scaled(record["val"]["iou"][segment.name], 100) for record in measured],
+            name=segment.name,
+            line_color=css_color(segment.color),
         )
-    return figure.update_layout(title="IoU of each class on val (%)", xaxis_title="epoch", **LAYOUT)
+    return _by_epoch(figure, records, "IoU of each class on val (%)")
+
+
+def _by_epoch(figure: go.Figure, records: Sequence[dict[str, Any]], title: str) -> go.Figure:
+    """Lay a figure out whose axis has whole epochs."""
+    epochs = max((record["epoch"] for record in records), default=1)
+    figure.update_xaxes(title_text="epoch", dtick=-(-epochs // EPOCH_TICKS))
+    return figure.update_layout(title=title, **LAYOUT)
 
 
 def data_page(

@@ -28,7 +28,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         values = readers[path.suffix](path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {path} cannot be read ({error}); correct it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--config {path} cannot be read ({reason}); correct it") from error
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path} holds no settings by name; see a run's config.json")
     return values

@@ -10,8 +10,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from roadseg.config import choose
@@ -31,6 +32,19 @@ class Tracker(Protocol):
 
     def close(self, error: BaseException | None) -> None:
         """Write what is pending; the error is what the run ended with, if it did not end well."""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Find out early whether the trackers of a run can be opened.
+
+    Raises:
+        ConfigError: There is no such tracker.
+        BackendUnavailable: Its package is not installed.
+    """
+    for name in names:
+        choose(TRACKERS, name, "--tracker")
+        if find_spec(name) is None:
+            raise _missing(name)
 
 
 @contextmanager
@@ -192,7 +206,8 @@ TRACKERS: dict[str, Callable[[TrainConfig, int], Tracker]] = {
 
 def _missing(package: str) -> BackendUnavailable:
     return BackendUnavailable(
-        f"--tracker {package}: the package is not installed; run: pip install {package}"
+        f"--tracker {package}: the package is not installed; run: pip install '.[{package}]' in a "
+        "checkout of roadseg"
     )
 
 

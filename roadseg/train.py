@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.checkpoint import load_model, load_state, save_model, save_state
+from roadseg.classes import SegClass
 from roadseg.config import ModelSpec, choose
 from roadseg.data.folder import ClassCounts, FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
@@ -33,7 +34,7 @@ from roadseg.optimise import (
 )
 from roadseg.panels import compare_pictures
 from roadseg.report import curves_page
-from roadseg.tracking import TRACKERS, open_trackers
+from roadseg.tracking import check_trackers, open_trackers
 from roadseg.train_config import TrainConfig
 
 STATE_FILE = "last.pt"
@@ -222,8 +223,7 @@ def _check(config: TrainConfig) -> None:
         )
     choose(LOSSES, config.loss, "--loss")
     choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
-    for name in config.trackers:
-        choose(TRACKERS, name, "--tracker")
+    check_trackers(config.trackers)
     build_model(config.spec, pretrained=config.starts_from_imagenet)
     if config.start_from is not None:
         _check_start(config.start_from, config)
@@ -298,7 +298,7 @@ def _close_epoch(
     log = config.out / LOG_FILE
     _write(log, log.read_text() + json.dumps(record) + "\n")
     if measured:
-        _write(config.out / PAGE_FILE, page_of_run(config.out))
+        _write(config.out / PAGE_FILE, _page(config, data.train.meaning.classes))
     state.loss_sum = 0.0
     state.confusion = np.zeros_like(state.confusion)
     return record
@@ -334,19 +334,12 @@ def _keep_best(
             temporary.write_bytes(compare_pictures(picture, [target, class_map], spec.palette))
 
 
-def page_of_run(folder: Path) -> str:
-    """Return the page of the run in a folder: curves and sample pictures.
-
-    Raises:
-        ConfigError: The folder holds no run.
-    """
-    try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
-        records = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} holds no run ({error}); give a run's folder") from error
-    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("pictures/*.jpg"))}
-    return curves_page(records, f"{settings['arch']}, seed {settings['seed']}", pictures)
+def _page(config: TrainConfig, classes: Sequence[SegClass]) -> str:
+    """Return the page of a run: curves and sample pictures."""
+    records = [json.loads(line) for line in (config.out / LOG_FILE).read_text().splitlines()]
+    files = sorted((config.out / PICTURE_FOLDER).glob("*.jpg"))
+    pictures = {path.stem: path.read_bytes() for path in files}
+    return curves_page(records, f"{config.arch}, seed {config.seed}", pictures, classes)
 
 
 def _pack(state: TrainState) -> dict[str, Any]:
@@ -368,9 +361,10 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
     wanted, found = state.settings, saved["config"]
     differing = sorted(name for name in wanted if wanted[name] != found.get(name))
     if differing:
+        changes = (f"{name} {found.get(name)}, now {wanted[name]}" for name in differing)
         raise ConfigError(
-            f"{config.out} holds a run with other settings ({', '.join(differing)}); "
-            "resume it with its own, or choose another --out"
+            f"{config.out} holds a run with other settings ({'; '.join(changes)}); resume it with "
+            f"its own, --config {config.out / CONFIG_FILE}, or choose another --out"
         )
     if saved["data"] != state.data:
         raise ConfigError(

@@ -153,6 +153,17 @@ def test_class_file_may_be_spelt_in_american_and_british(tmp_path) -> None:
     np.testing.assert_array_equal(dataset[0][1], [[0, 255]])
 
 
+def test_classes_without_colours_are_shown_in_camvids_or_in_different_ones(tmp_path) -> None:
+    write_pair(tmp_path, "train", "a", *scene(0))
+    names = ("road", "tram", "Unlabelled", "bus", "kerb")
+    rows = "".join(f"{name},{i}\n" for i, name in enumerate(names))
+    write_classes(tmp_path, f"Name,ID\n{rows}")
+    classes = FolderDataset.open(tmp_path, "train").meaning.classes
+    assert [c.name for c in classes] == ["road", "tram", "bus", "kerb"]
+    assert classes[0].color == (128, 64, 128)
+    assert len({c.color for c in classes} | {(0, 0, 0)}) == 5
+
+
 def test_label_with_a_palette_counts_by_its_colours(tmp_path) -> None:
     write_pair(tmp_path, "train", "a", np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2), np.uint8))
     chunks = {
@@ -204,10 +215,12 @@ def test_colour_without_a_meaning_is_named(tmp_path) -> None:
         ("", "names 0 classes"),
         ("name,id,color\nroad,0,#804080\n", "names 1 classes"),
         ("name,id,color\nroad,0,\ncar,1,\nbus,1,\n", "gives the id 1 to car and to bus"),
+        ("name;id;color\nroad;0;\n", "with commas between"),
+        ("name,id\nroad,0\nRoad,1\n", "gives the name road to road and to Road"),
         ("name,id,color\nroad,,#804080\ncar,,#400080\nbus,,#400080\n", r"to car and to bus"),
         ("name,id,color\nroad,red,#804080\n", r"line 2 has the id 'red'"),
         ("name,id,color\nroad,0,#804080\ncar,1,blue\n", r"line 3 has the colour 'blue'"),
-        ("id,color\n0,#804080\n", r"line 2 has no name"),
+        ("id,color\n0,#804080\n", "begins with the columns id, color"),
         ("name,id,color\nroad,999,\n", r"the id '999'"),
     ],
 )

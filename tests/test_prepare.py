@@ -68,9 +68,9 @@ def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:
     report = check_data(good)
     said = "\n".join(report.faults)
     for part in (
-        "1 of 4 train pictures have no label: a_1.png",
+        "labels missing for 1 of 4 train pictures: a_1.png",
         "b_1.png in trainannot/ is the label of two pictures",
-        "1 labels in trainannot/ have no picture: gone.png",
+        "pictures missing for labels in trainannot/ (1): gone.png",
         "train/b_1.JPG is the same picture as train/b_1.png",
         "has no val/ to measure on",
     ):
@@ -96,7 +96,7 @@ def test_page_tells_what_the_colours_mean(good) -> None:
 def test_split_without_labels_is_a_fault_and_no_crash(good) -> None:
     (good / "valannot" / "c_1.png").unlink()
     (fault,) = check_data(good).faults
-    assert "1 of 1 val pictures have no label" in fault
+    assert "labels missing for 1 of 1 val pictures" in fault
 
 
 def test_folder_without_splits_is_refused(tmp_path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from roadseg.errors import BackendUnavailable, ConfigError
-from roadseg.tracking import TRACKERS, flatten, open_trackers
+from roadseg.tracking import TRACKERS, check_trackers, flatten, open_trackers
 from roadseg.train import train
 from roadseg.train_config import TrainConfig
 
@@ -159,8 +159,11 @@ def test_unknown_tracker_is_refused_with_the_known_ones(tmp_path) -> None:
 )
 def test_missing_package_is_named_with_the_command(name, module, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, module, None)
+    if module == name:
+        with pytest.raises(BackendUnavailable, match="not installed"):
+            check_trackers(["tensorboard", name])
     with (
-        pytest.raises(BackendUnavailable, match=f"pip install {name}"),
+        pytest.raises(BackendUnavailable, match=rf"pip install '\.\[{name}\]'"),
         open_trackers(configured(tmp_path, name), 0),
     ):
         pass

@@ -174,7 +174,7 @@ def test_sequence_that_cannot_be_held_out_is_named_with_the_known_ones(streets, 
 def test_other_settings_do_not_continue_a_run(streets, tmp_path) -> None:
     config = small(streets, tmp_path / "run", epochs=1)
     train(config)
-    with pytest.raises(ConfigError, match=r"other settings \(lr\)"):
+    with pytest.raises(ConfigError, match=r"other settings \(lr 0.002, now 0.001\).*--config"):
         train(replace(config, lr=1e-3))
 
 
@@ -210,11 +210,11 @@ def test_precision_that_a_run_took_is_kept_with_its_settings(streets, tmp_path) 
 def test_run_that_ends_in_its_first_measurement_goes_on(streets, tmp_path, monkeypatch) -> None:
     config = small(streets, tmp_path / "run", epochs=1)
 
-    def interrupt(_folder: Path) -> str:
+    def interrupt(*_: Any) -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("roadseg.train.page_of_run", interrupt)
+        patch.setattr("roadseg.train.curves_page", interrupt)
         train(config)
     assert (tmp_path / "run" / "best.safetensors").exists()
     log = train(config).log_path.read_text()

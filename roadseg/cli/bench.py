@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.cli.options import Overwrite
 from roadseg.config import BenchConfig
 from roadseg.errors import BenchError, ConfigError
 
@@ -96,20 +97,16 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE.html", help="Also write a page.", show_default="none"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
-    from rich.console import Console
-
+    from roadseg.cli.tables import plain_console
     from roadseg.files import check_new
     from roadseg.imaging import parse_size
 
-    console = Console()
     if compare:
         before, after = map(_read, compare)
-        _show_changes(before, after, console)
+        _show_changes(before, after, plain_console())
         return
     for flag, path, suffix in (("--json", to_json, ".json"), ("--page", page, ".html")):
         if path:
@@ -127,7 +124,7 @@ def bench(
     )
     record = _measure(config.shortened() if quick else config)
     _save(record, to_json, page)
-    _show(record, console)
+    _show(record, plain_console())
 
 
 def _sample() -> Path:
@@ -193,16 +190,15 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         f"{film['name']}, {film['size_hw'][1]}x{film['size_hw'][0]}, on {record['machine']['cpu']} "
         f"with {record['machine']['cores']} cores; reference {record['reference']}; rounds "
         f"{len(record['rounds'])}; medians over rounds",
-        highlight=False,
     )
     for table in bench_tables.tables(record):
         console.print(table)
     for name, check in record["checks"].items():
         if "error" in check:
-            console.print(f"not measured: {name}: {check['error']}", highlight=False)
+            console.print(f"not measured: {name}: {check['error']}")
     for name, result in record["rounds"][0]["results"].items():
         if "error" in result:
-            console.print(f"not measured: {name}: {result['error']}", highlight=False)
+            console.print(f"not measured: {name}: {result['error']}")
     if not has_energy(record):
         console.print("energy: not available on this machine")
     others = others_share(record)
@@ -219,5 +215,5 @@ def _show_changes(before: dict[str, Any], after: dict[str, Any], console: "Conso
     from roadseg.figures import changes, differences
 
     for difference in differences(before, after):
-        console.print(difference, highlight=False)
+        console.print(difference)
     console.print(bench_tables.change_table(changes(before, after)))

@@ -61,8 +61,7 @@ def compile_(
     ] = False,
 ) -> None:
     """Make a model fast on this machine, and prove that it is still the same model."""
-    from rich.console import Console
-
+    from roadseg.cli.tables import plain_console
     from roadseg.compile import CompileConfig, compile_model
     from roadseg.imaging import parse_size
 
@@ -78,10 +77,9 @@ def compile_(
         portable=portable,
         rebuild=rebuild,
     )
-    err = Console(stderr=True)
-    with err.status("building and comparing; a minute or so"):
+    with plain_console(stderr=True).status("building and comparing; a minute or so"):
         result = compile_model(config)
-    _show(result, Console())
+    _show(result, plain_console())
 
 
 def _show(result: "CompileResult", console: "Console") -> None:
@@ -106,4 +104,4 @@ def _show(result: "CompileResult", console: "Console") -> None:
         f"({race.source_ms:.1f} ms; {race.rounds} rounds in turns)",
     )
     console.print(table)
-    console.print(f"kept in {report_path(result.out)}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {report_path(result.out)}", soft_wrap=True)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.options import Overwrite
+
 app = typer.Typer(no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
 
 
@@ -17,28 +19,34 @@ def check(
         Path | None,
         typer.Option(metavar="FILE.html", help="Also write a page with example pictures."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    from roadseg.cli.tables import class_count_table, quiet_elsewhere
+    from roadseg.cli.tables import class_count_table, plain_console, quiet_elsewhere
     from roadseg.errors import DatasetError
-    from roadseg.files import replacing
+    from roadseg.files import check_new, replacing
     from roadseg.prepare import check_data
+
+    if page:
+        check_new(page, "--page", (".html",), overwrite=overwrite)
 
     with Progress(**quiet_elsewhere()) as progress:
         task = progress.add_task("reading", total=None)
         report = check_data(root, lambda name: progress.update(task, description=f"read {name}"))
-    console = Console()
+    console = plain_console()
     for split in report.splits:
         if split.counts:
             console.print(class_count_table(split.name, split.classes, split.counts))
+            console.print(f"pictures: {len(split.counts.per_picture)} read of {split.total}")
             for what, found in (("sizes", split.sizes), ("sequences", split.sequences)):
                 listed = ", ".join(f"{name} ({count})" for name, count in found.items())
-                console.print(f"{what}: {listed}", highlight=False)
+                console.print(f"{what}: {listed}")
     for fault in report.faults:
-        console.print(f"- {fault}", highlight=False, markup=False)
+        console.print(f"- {fault}")
+    if not report.faults:
+        console.print("no faults")
     if page:
         with replacing(page) as temporary:
             temporary.write_text(report.page(str(root)))

@@ -13,12 +13,13 @@ def doctor(
     ] = False,
 ) -> None:
     """Try everything that roadseg can use here; say what works and what would add the rest."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from roadseg.cli.tables import plain_console
     from roadseg.doctor import examine
 
-    with Console(stderr=True).status("trying runtimes, codecs and devices"):
+    with plain_console(stderr=True).status("trying runtimes, codecs and devices"):
         findings = list(examine())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -30,7 +31,7 @@ def doctor(
     for found in findings:
         area = "" if found.area == shown_area else found.area
         shown_area = found.area
-        mark = "[green]yes[/green]" if found.works else "[red]no[/red]"
+        mark = Text("yes", "green") if found.works else Text("no", "red")
         text = found.detail if found.works else f"{found.detail}; {found.remedy}"
         table.add_row(area, found.name, mark, text)
-    Console().print(table)
+    plain_console().print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from roadseg.cli.options import Backend, Every, Steady
+from roadseg.cli.options import Backend, Every, Overwrite, Steady
 from roadseg.config import ModelConfig, default_weights
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from roadseg.backends import Backend as Model
+    from roadseg.cli.tables import Colors
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import Evaluation
     from roadseg.temporal import FilmScores
@@ -66,18 +67,20 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
     ] = None,
+    overwrite: Overwrite = False,
     worst: Annotated[int, typer.Option(help="Pictures with the lowest mIoU to show.")] = 6,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as JSON on standard output.")
     ] = False,
 ) -> None:
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
-    from roadseg.errors import ConfigError, OutputError
+    from roadseg.errors import ConfigError
+    from roadseg.files import check_new
     from roadseg.imaging import parse_size
 
     size_hw = parse_size(size) if size else None
-    if page and not page.parent.is_dir():
-        raise OutputError(f"--page {page}: there is no folder {page.parent}; make it first")
+    if page:
+        check_new(page, "--page", (".html",), overwrite=overwrite)
     if worst < 0:
         raise ConfigError(f"--worst is {worst}; it must be 0 or more")
     paths = [path for path in (weights or default_weights(), against) if path is not None]
@@ -106,8 +109,7 @@ class _Findings:
 
     def deliver(self, page: Path | None, *, as_json: bool) -> None:
         """Write the page, if one is wanted, and print."""
-        from rich.console import Console
-
+        from roadseg.cli.tables import plain_console
         from roadseg.files import replacing
 
         try:
@@ -119,7 +121,7 @@ class _Findings:
                 only = next(iter(self.figures.values()))
                 typer.echo(json.dumps(only if len(self.figures) == 1 else self.figures))
             else:
-                self.show(Console())
+                self.show(plain_console())
         if page and not as_json:
             typer.echo(f"page: {page}")
 
@@ -147,10 +149,11 @@ def _evaluate_pictures(
         pictures = _worst_pictures(models, measured, dataset, size_hw, worst if draws else 0)
     title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
+    colors = {c.name: c.color for c in dataset.meaning.classes}
     return _Findings(
         figures={name: _figures(evaluation, worst) for name, evaluation in measured.items()},
         draw=lambda: evaluation_page(scores, title, pictures, dataset.meaning.classes),
-        show=lambda console: _show(measured, title, worst, console),
+        show=lambda console: _show(measured, title, worst, colors, console),
     )
 
 
@@ -164,11 +167,13 @@ def _evaluate_film(
     name, measure, total = _film(data, split, fps, config)
     with _opened(paths, config.backend) as models:
         measured = _measure_each(models, total, measure)
+        specs = [model.spec for model in models.values()]
     title = f"{' against '.join(measured)} on {name}"
+    colors = {n: c for spec in specs for n, c in zip(spec.class_names, spec.palette, strict=True)}
 
     def show(console: "Console") -> None:
-        console.print(title, highlight=False)
-        console.print(film_table(measured))
+        console.print(title)
+        console.print(film_table(measured, colors))
 
     return _Findings(
         figures={name: film.summary() for name, film in measured.items()},
@@ -245,19 +250,26 @@ def _figures(evaluation: "Evaluation", worst: int) -> dict[str, object]:
     }
 
 
-def _show(measured: Mapping[str, "Evaluation"], title: str, worst: int, console: "Console") -> None:
+def _show(
+    measured: Mapping[str, "Evaluation"],
+    title: str,
+    worst: int,
+    colors: "Colors",
+    console: "Console",
+) -> None:
     from roadseg.cli.tables import comparison_table, confusion_table, percent, score_table
 
-    console.print(title, highlight=False)
+    console.print(title)
     if len(measured) == 1:
         (only,) = measured.values()
-        console.print(score_table(only.scores))
+        console.print(score_table(only.scores, colors))
         console.print(confusion_table(only.scores))
     else:
-        console.print(comparison_table({name: found.scores for name, found in measured.items()}))
+        scores = {name: found.scores for name, found in measured.items()}
+        console.print(comparison_table(scores, colors))
     for name, evaluation in measured.items():
         found = (f"{p.name} ({percent(p.miou)})" for p in evaluation.worst(worst))
-        console.print(f"lowest mIoU of {name}: {', '.join(found)}", highlight=False)
+        console.print(f"lowest mIoU of {name}: {', '.join(found)}")
 
 
 def _film(

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.options import Overwrite
+
 
 def export(
     model: Annotated[Path, typer.Argument(help="Model file from training (.safetensors).")],
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="MODEL.onnx beside it")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output that exists.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
     from roadseg.cli.extras import require_train

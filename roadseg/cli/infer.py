@@ -25,6 +25,7 @@ from roadseg.cli.options import (
     Legend,
     Only,
     Outline,
+    Overwrite,
     Palette,
     Quiet,
     Realtime,
@@ -142,9 +143,7 @@ def infer(
             "--resume", help="Go on from where an unfinished run with the same settings stopped."
         ),
     ] = InferConfig.resume,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output that exists.")
-    ] = InferConfig.overwrite,
+    overwrite: Overwrite = InferConfig.overwrite,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -331,7 +330,6 @@ def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferR
 
 
 def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -340,17 +338,18 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         TimeRemainingColumn,
     )
 
+    from roadseg.cli.tables import plain_console
     from roadseg.infer import infer as label
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("frames"),
         TextColumn("{task.fields[fps]:5.1f} fps"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task(f"{Path(config.source).name}{place}", total=None, fps=0.0)
@@ -388,21 +387,18 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
 
 
 def _show(result: "InferResult", config: InferConfig) -> None:
-    from rich.console import Console
+    from roadseg.cli.tables import class_share_table, plain_console, stage_table
 
-    from roadseg.cli.tables import class_share_table, stage_table
-
-    console = Console(stderr=config.out == STDOUT)
+    console = plain_console(stderr=config.out == STDOUT)
     name = "standard output" if config.out == STDOUT else config.out or config.source
     height, width = result.network_hw
     console.print(
         f"{name}: {result.frames} frames in {result.wall_s:.1f} s, "
         f"{result.fps:.1f} fps, network input {width}x{height}, {_looks(result)}",
-        highlight=False,
         soft_wrap=True,
     )
     shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_SHOWN_SHARE}
-    console.print(class_share_table(shares, config.palette))
+    console.print(class_share_table(shares, result.colors))
     console.print(stage_table(result.stages, result.bottleneck))
 
 

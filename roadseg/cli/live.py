@@ -100,8 +100,7 @@ def live(
     as_json: AsJson = False,
 ) -> None:
     """Label what a camera sees now: the newest frame wins. Ctrl-C ends it, recording kept."""
-    from rich.console import Console
-
+    from roadseg.cli.tables import plain_console
     from roadseg.imaging import parse_size
     from roadseg.live import LiveSession
 
@@ -125,12 +124,12 @@ def live(
         legend=legend,
         overwrite=overwrite,
     )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with contextlib.ExitStack() as stack:
         page = _open_page(stack, config, listen) if _wants_page(serve, out) else None
 
         def notify(notice: str) -> None:
-            console.print(notice, highlight=False, soft_wrap=True)
+            console.print(notice, soft_wrap=True)
             if page:
                 page.notify(notice)
 
@@ -179,7 +178,7 @@ def _watch(
         stack.enter_context(session)
         window = stack.enter_context(Window(config)) if not page and has_window() else None
         hidden = quiet or not console.is_terminal
-        columns = TextColumn("{task.description}")
+        columns = TextColumn("{task.description}", markup=False)
         progress = Progress(columns, console=console, transient=True, disable=hidden)
         task = stack.enter_context(progress).add_task("waiting for the first frame")
         for item, reading in session:

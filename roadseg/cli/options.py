@@ -69,6 +69,7 @@ Outline = Annotated[
     bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
 ]
 Legend = Annotated[bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the summary as JSON on standard output.")

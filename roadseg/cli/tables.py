@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from roadseg.classes import PALETTES, SegClass
+from roadseg.classes import SegClass
 
 if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from roadseg.stages import StageStats
     from roadseg.temporal import FilmScores
 
-
+Colors = Mapping[str, tuple[int, int, int]]
+"""RGB colours of classes by name."""
 TOTALS = "mIoU\npixel accuracy\nboundary F1\ncalibration error\ncross entropy (nats)"
 
 
@@ -34,17 +35,17 @@ def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
     return table
 
 
-def class_share_table(shares: Mapping[str, float], palette: str) -> Table:
-    """Return the share of each class in the film, largest first, in a palette's colours."""
+def class_share_table(shares: Mapping[str, float], colors: Colors) -> Table:
+    """Return the share of each class in the film, largest first."""
     table = Table(title="What is in view", title_justify="left")
     table.add_column("class")
     table.add_column("share", justify="right")
     for name, share in sorted(shares.items(), key=lambda entry: -entry[1]):
-        table.add_row(swatch(name, palette), f"{share:.1%}")
+        table.add_row(swatch(name, colors), f"{share:.1%}")
     return table
 
 
-def score_table(scores: "Scores") -> Table:
+def score_table(scores: "Scores", colors: Colors) -> Table:
     """Return the figures of a model, a row for each class."""
     table = Table(title="In %, but for the cross entropy", title_justify="left", show_footer=True)
     table.add_column("class", footer=TOTALS)
@@ -53,11 +54,11 @@ def score_table(scores: "Scores") -> Table:
         table.add_column(heading, justify="right")
     columns = (scores.iou, scores.precision, scores.recall, scores.boundary_f1)
     for name, *values in zip(scores.class_names, *columns, strict=True):
-        table.add_row(swatch(name), *map(percent, values))
+        table.add_row(swatch(name, colors), *map(percent, values))
     return table
 
 
-def comparison_table(measured: Mapping[str, "Scores"]) -> Table:
+def comparison_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
     """Return the IoU of two models side by side, a row for each class."""
     table = Table(title="IoU, %", title_justify="left", show_footer=True)
     table.add_column("class", footer=TOTALS)
@@ -68,7 +69,7 @@ def comparison_table(measured: Mapping[str, "Scores"]) -> Table:
     table.add_column("change", justify="right", footer=footer)
     for name, before, after in zip(first.class_names, first.iou, second.iou, strict=True):
         change = "" if before != before or after != after else f"{100 * (after - before):+.1f}"
-        table.add_row(swatch(name), percent(before), percent(after), change)
+        table.add_row(swatch(name, colors), percent(before), percent(after), change)
     return table
 
 
@@ -83,7 +84,7 @@ def _totals(scores: "Scores") -> str:
     return "\n".join([*map(percent, shares), f"{cross_entropy:.3f}"])
 
 
-def film_table(measured: Mapping[str, "FilmScores"]) -> Table:
+def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
     """Return how steady and how right the labels of a film are, two columns for each model."""
     table = Table(title="In %, but for the frames", title_justify="left", show_footer=True)
     footer = "together\npixels that flip\npixels that flicker\nframes\nseen by the network"
@@ -102,7 +103,7 @@ def film_table(measured: Mapping[str, "FilmScores"]) -> Table:
     for i, name in enumerate(names):
         films = measured.values()
         cells = (percent(v[i]) for f in films for v in (f.temporal.by_class, f.scores.iou))
-        table.add_row(swatch(name), *cells)
+        table.add_row(swatch(name, colors), *cells)
     return table
 
 
@@ -117,8 +118,9 @@ def class_count_table(title: str, classes: Sequence[SegClass], counts: "ClassCou
     table.add_column("class")
     for heading in ("% of pixels", "pictures"):
         table.add_column(heading, justify="right")
-    for segment, share, pictures in zip(classes, counts.shares, counts.pictures, strict=True):
-        table.add_row(swatch(segment.name), f"{100 * share:.2f}", str(pictures))
+    colors = {segment.name: segment.color for segment in classes}
+    for name, share, pictures in zip(colors, counts.shares, counts.pictures, strict=True):
+        table.add_row(swatch(name, colors), f"{100 * share:.2f}", str(pictures))
     return table
 
 
@@ -137,15 +139,18 @@ def confusion_table(scores: "Scores") -> Table:
     return table
 
 
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return a console that prints text as it is: brackets in file names are no markup."""
+    return Console(stderr=stderr, quiet=quiet, markup=False, highlight=False)
+
+
 def quiet_elsewhere() -> dict[str, Any]:
     """Return settings of a progress display that shows on a terminal alone and leaves no trace."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     return {"console": console, "transient": True, "disable": not console.is_terminal}
 
 
-def swatch(name: str, palette: str = "camvid") -> Text:
+def swatch(name: str, colors: Colors) -> Text:
     """Return a class name with its colour before it."""
-    if name not in PALETTES[palette]:
-        return Text(name)
-    red, green, blue = PALETTES[palette][name]
+    red, green, blue = colors[name]
     return Text.assemble(("  ", f"on rgb({red},{green},{blue})"), f" {name}")

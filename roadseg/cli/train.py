@@ -23,6 +23,7 @@ TRAINING_ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 NO_AUGMENTATION = "none"
+SWITCH = {"true": True, "1": True, "false": False, "0": False}
 OVERRULED = {
     "start_from": ("pretrained",),
     "pretrained": ("start_from",),
@@ -234,7 +235,13 @@ def train(
     given = {name: value for name, value in locals().items() if value is not None}
     for name in ("config", "dry_run", "quiet"):
         given.pop(name, None)
-    settings = TrainConfig.from_dict(_merged(read_settings(config) if config else {}, given))
+    file = read_settings(config) if config else {}
+    try:
+        settings = TrainConfig.from_dict(_merged(file, given))
+    except ConfigError as error:
+        if config is None:
+            raise
+        raise ConfigError(f"{error} (settings of {config} and flags)") from error
     _run(settings, dry_run=dry_run, quiet=quiet)
 
 
@@ -265,37 +272,40 @@ def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
     for text in flags:
         if text == NO_AUGMENTATION:
             strengths = asdict(AugmentConfig.none())
-            continue
-        name, _, value = text.partition("=")
-        try:
-            numbers = [float(part) for part in value.split(",")]
-        except ValueError as error:
-            raise ConfigError(
-                f"--augment is {text!r}; give NAME=NUMBER, such as --augment mix=0.5, "
-                f"or --augment {NO_AUGMENTATION}"
-            ) from error
-        if (len(numbers) == 2) is not (name == "scale"):
-            raise ConfigError(
-                f"--augment is {text!r}; scale takes two numbers, such as scale=0.7,1.8, and all "
-                "else one"
-            )
-        strengths[name] = numbers if name == "scale" else numbers[0]
-        if name == "flip" and numbers[0] in (0, 1):
-            strengths[name] = bool(numbers[0])
+        else:
+            name, _, value = text.partition("=")
+            strengths[name] = _strength(name, value, text)
     return strengths
+
+
+def _strength(name: str, value: str, text: str) -> Any:
+    """Return what an --augment says, as a setting's value."""
+    try:
+        if name == "flip":
+            return SWITCH[value]
+        numbers = [float(part) for part in value.split(",")]
+        if name == "scale":
+            low, high = numbers
+            return [low, high]
+        (number,) = numbers
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"--augment is {text!r}; give NAME=NUMBER, such as mix=0.5, scale=0.7,1.8, flip=false, "
+            f"or {NO_AUGMENTATION}"
+        ) from error
+    return number
 
 
 def _run(config: TrainConfig, *, dry_run: bool, quiet: bool) -> None:
     _keep_freed_memory()
-    from rich.console import Console
-
     from roadseg.cli.extras import require_train
+    from roadseg.cli.tables import plain_console
 
     require_train()
     if dry_run:
-        _rehearse(config)
+        _rehearse(config, plain_console(quiet=quiet))
     else:
-        _train(config, Console(stderr=True, quiet=quiet))
+        _train(config, plain_console(stderr=True, quiet=quiet))
 
 
 def _train(config: TrainConfig, console: "Console") -> None:
@@ -323,8 +333,10 @@ def _train(config: TrainConfig, console: "Console") -> None:
 
         def on_log(record: dict[str, Any]) -> None:
             if "epoch" in record:
-                console.print(_epoch_line(record), highlight=False)
+                console.print(_epoch_line(record))
             else:
+                if progress.tasks[task].total is None and record["step"] > 1:
+                    console.print(f"going on with step {record['step']} of {record['total_steps']}")
                 progress.update(
                     task,
                     completed=record["step"],
@@ -332,15 +344,13 @@ def _train(config: TrainConfig, console: "Console") -> None:
                     loss=f"loss {record['loss']:.3f}",
                 )
 
-        checkpoint = config.out / STATE_FILE
-        if resumes := checkpoint.is_file():
-            console.print(f"going on where {config.out} stands")
         try:
             result = run(config, on_log)
         except KeyboardInterrupt:
-            console.print(_farewell(config, has_checkpoint=checkpoint.is_file()))
+            has_checkpoint = (config.out / STATE_FILE).is_file()
+            console.print(_farewell(config, has_checkpoint=has_checkpoint))
             raise
-        if resumes and progress.tasks[0].total is None:  # no step was taken
+        if progress.tasks[task].total is None:  # no step was taken
             console.print("nothing was left to do; a longer run needs another --out")
     if result.epochs < config.epochs:
         console.print(
@@ -365,24 +375,24 @@ def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
     return f"stopped; the same command goes on from the last checkpoint in {config.out}: {often}"
 
 
-def _rehearse(config: TrainConfig) -> None:
+def _rehearse(config: TrainConfig, console: "Console") -> None:
     """Say what a dry run finds."""
-    from rich.console import Console
-
     from roadseg.cli.tables import class_count_table
     from roadseg.train import rehearse
 
     found = rehearse(config)
     train_set = found.data.train
-    Console().print(class_count_table("train", train_set.meaning.classes, found.data.counts))
+    console.print(class_count_table("train", train_set.meaning.classes, found.data.counts))
     sizes = {"train": train_set, **found.data.measured}
-    typer.echo(
+    minutes = found.steps * found.step_s / 60
+    length = f"about {minutes:.0f} minutes" if minutes > 1 else "under a minute"
+    console.print(
         f"pictures: {', '.join(f'{name} {len(dataset)}' for name, dataset in sizes.items())}\n"
         f"{config.arch}: {found.parameters / 1e6:.2f} million parameters; loss of the last step "
         f"{found.loss:.3f}\n"
-        f"{found.steps} steps of {found.step_s:.2f} s: about "
-        f"{found.steps * found.step_s / 60:.0f} minutes, validations apart\n"
-        "nothing was written"
+        f"{found.steps} steps of {found.step_s:.2f} s: {length}, validations apart\n"
+        "nothing was written",
+        soft_wrap=True,
     )
 
 

@@ -66,6 +66,7 @@ class FolderDataset:
         Raises:
             DatasetError: A folder is missing, or holds no picture.
         """
+        check_folder(root)
         images, labels = root / split, root / f"{split}annot"
         for folder in (images, labels):
             if not folder.is_dir():
@@ -73,7 +74,7 @@ class FolderDataset:
                     f"{root} has no folder {folder.name}/; roadseg needs {split}/ with pictures "
                     f"and {split}annot/ with labels of the same names; check --data"
                 )
-        image_paths = _pictures(images)
+        image_paths = pictures_in(images)
         if not image_paths:
             raise DatasetError(
                 f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
@@ -82,7 +83,7 @@ class FolderDataset:
         faults = []
         if missing := [path for path in label_paths if not path.is_file()]:
             faults.append(
-                f"{len(missing)} of {len(image_paths)} {split} pictures have no label: "
+                f"labels missing for {len(missing)} of {len(image_paths)} {split} pictures: "
                 f"{first_names(missing)}; a label has its picture's name; add these or remove the "
                 "pictures"
             )
@@ -227,13 +228,20 @@ def _read(path: Path, flags: int) -> NDArray[Any]:
     return np.asarray(picture)
 
 
+def check_folder(root: Path) -> None:
+    """Raise `DatasetError` where there is no folder of data at all."""
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder; give the one that holds train/ and trainannot/")
+
+
 def labels_without_picture(root: Path, split: str) -> list[Path]:
     """Return the label files of a split that belong to none of its pictures."""
-    known = {path.stem for path in _pictures(root / split)}
+    known = {path.stem for path in pictures_in(root / split)}
     return sorted(p for p in (root / f"{split}annot").glob("*.png") if p.stem not in known)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """Return the pictures of a folder, sorted by name."""
     return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES))
 
 

@@ -12,12 +12,13 @@ A class file lies in the data set's folder as `classes.csv`. It has the columns 
 Rows of one name are one class. Classes count in the order in which their names come first; the
 first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
 not counted. Labels are PNGs with one channel of ids, or RGB in exactly these colours; one with a
-palette counts by its colours. A column that a data set does not need may be left empty, but for the
-colour of a name's first row.
+palette counts by its colours. A column that a data set does not need may be left empty; a class
+without a colour is shown in CamVid's, or in one of its own.
 """
 
 import csv
 from collections.abc import Iterable, Mapping
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,12 +26,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES, UNLABELLED, SegClass, css_color
+from roadseg.classes import (
+    CLASSES,
+    IGNORE_INDEX,
+    NUM_CLASSES,
+    PALETTES,
+    UNLABELLED,
+    SegClass,
+    css_color,
+)
 from roadseg.errors import DatasetError
 
 CLASS_FILE = "classes.csv"
-COLUMNS = {"colour": "color"}
-"""Columns of a class file by other names for them."""
+GOLDEN_RATIO = 0.618034
 UNKNOWN = 254
 """Stands for values that have no meaning; they are an error."""
 
@@ -107,7 +115,13 @@ class LabelMeaning:
                 lines = list(csv.DictReader(file, strict=True))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
+        if lines and "name" not in map(_column, lines[0]):
+            raise DatasetError(
+                f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
+                "name,id,color, with commas between; correct its first line"
+            )
         rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+        _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
         # Where ids tell classes apart, colours only show them, and may be alike.
         by_color = [(c, name) for name, i, c in rows if i is None and c is not None]
@@ -130,7 +144,7 @@ class LabelMeaning:
         for name, label_id, color in rows:
             if name not in targets:
                 targets[name] = len(classes)
-                shown = color or (0, 0, 0)
+                shown = color or PALETTES["camvid"].get(name) or _spare_color(len(classes))
                 classes.append(SegClass(name=name, color=shown, colorblind=shown))
             if label_id is not None:
                 ids[label_id] = targets[name]
@@ -184,9 +198,9 @@ def _row(
     line: Mapping[str, str | None], where: str
 ) -> tuple[str, int | None, tuple[int, int, int] | None]:
     """Return name, id and colour of a line of a class file."""
-    cells = {COLUMNS.get(key, key): value for key, value in line.items()}
+    cells = {_column(key): value for key, value in line.items()}
     name, label_id, color = ((cells.get(key) or "").strip() for key in ("name", "id", "color"))
-    name = UNLABELLED if name == "unlabeled" else name
+    name = UNLABELLED if name.casefold() in (UNLABELLED, "unlabeled") else name
     if not name:
         raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
     if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
@@ -194,6 +208,18 @@ def _row(
     if color and not _is_color(color):
         raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
     return name, int(label_id) if label_id else None, _rgb(color) if color else None
+
+
+def _column(heading: str | None) -> str:
+    """Return what a column of a class file is called, however it is written."""
+    plain = (heading or "").strip().casefold()
+    return "color" if plain == "colour" else plain
+
+
+def _spare_color(number: int) -> tuple[int, int, int]:
+    """Return a colour for a class that has none; those of numbers near each other are far apart."""
+    red, green, blue = hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.75, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _is_color(text: str) -> bool:

@@ -81,6 +81,10 @@ function redraw() {
 
 $("film").src = record.film;
 $("nobody").hidden = record.moments.length > 0;
+if (record.people.length === 0) {
+  $("nobody").textContent = "The model has no class of people that could be seen.";
+  $("mark").hidden = true;
+}
 $("moments").append(...record.moments.map((m) => tile(m.image, describe(m), m.peak_s)));
 $("thumbnails").append(...record.thumbnails.map((t) => tile(t.image, clock(t.time_s), t.time_s)));
 $("facts").append(...facts());
