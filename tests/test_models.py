@@ -119,7 +119,7 @@ def test_enlarged_logits_keep_their_centres() -> None:
 
 
 def test_pretrained_unet_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no-pretrained"):
+    with pytest.raises(ConfigError, match="no pretrained weights"):
         build_model(ModelSpec(arch="unet", width=8), pretrained=True)
 
 
