@@ -5,8 +5,6 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from roadseg.classes import PALETTES, css_color
-
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
@@ -55,9 +53,3 @@ def page_html(figures: Sequence[go.Figure], title: str, facts: str = "", below: 
 def scaled(value: float | None, factor: float) -> float | None:
     """Return a figure in another unit, and None, which Plotly leaves out, for what is none."""
     return None if value is None or value != value else value * factor
-
-
-def class_color(name: str) -> str | None:
-    """Return the colour of one of CamVid's classes, None of another."""
-    color = PALETTES["camvid"].get(name)
-    return css_color(color) if color else None

@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from roadseg.charts import BAR_TEXT, LAYOUT, class_color, page_html, scaled
-from roadseg.classes import SegClass, css_color
+from roadseg.charts import BAR_TEXT, LAYOUT, page_html, scaled
+from roadseg.classes import PALETTES, SegClass, css_color
 from roadseg.metrics import BOUNDARY_TOLERANCE, Scores
 from roadseg.panels import pictures_html
 from roadseg.temporal import FilmScores
@@ -170,7 +170,7 @@ def _class_bars(
     figure = go.Figure()
     for name, of_class in values.items():
         names = measured[name].class_names
-        of_classes = colors or [class_color(n) or OTHER_COLOR for n in names]
+        of_classes = colors or list(map(_camvid_color, names))
         fill = of_classes if len(values) == 1 else None
         figure.add_bar(
             x=[scaled(value, 1) for value in of_class],
@@ -254,3 +254,9 @@ def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
     figure.update_xaxes(title_text="confidence (%)", range=[0, 102])
     figure.update_yaxes(title_text="right (%)", range=[0, 102])
     return figure.update_layout(title="Calibration", **LAYOUT)
+
+
+def _camvid_color(name: str) -> str:
+    """Return the colour of one of CamVid's classes, or that of all others."""
+    color = PALETTES["camvid"].get(name)
+    return css_color(color) if color else OTHER_COLOR
