@@ -52,6 +52,7 @@ from roadseg.meters import (
 from roadseg.roofline import work_of
 from roadseg.stages import Parallel, Pipeline, Stage
 from roadseg.video.origin import Origin
+from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import ReadLog, decode, probe
 
 LEAST_CALLS = 5
@@ -385,7 +386,7 @@ def watch_live(
 def retime(film: Path, out: Path, factor: float) -> None:
     """Copy a film's pictures so that they play faster by a factor."""
     info = probe(film)
-    with av.open(film) as source, av.open(out, "w", format="matroska") as target:
+    with open_for_reading(film) as source, av.open(out, "w", format="matroska") as target:
         stream = source.streams[info.stream_index]
         assert isinstance(stream, av.VideoStream)
         copied = target.add_stream_from_template(stream)

@@ -36,6 +36,7 @@ from roadseg.overlay import (
 )
 from roadseg.picture import LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors, write_errors
+from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import VideoInfo, probe
 
 PITCH_BYTES = 256
@@ -301,10 +302,10 @@ def _open(info: VideoInfo, device: torch.device) -> av.container.InputContainer:
     if device.type == "cuda":
         accelerator = HWAccel("cuda", allow_software_fallback=True, is_hw_owned=True)
         try:
-            return av.open(info.path, hwaccel=accelerator)
+            return open_for_reading(info.path, hwaccel=accelerator)
         except PermissionError:  # how FFmpeg says that it finds no driver
             pass
-    container = av.open(info.path)
+    container = open_for_reading(info.path)
     _pictures(container, info).thread_type = "AUTO"
     return container
 

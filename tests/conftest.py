@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import os
 import random
@@ -11,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import rtx
-import torch
 from hypothesis import settings
 from typer.main import get_command
 
@@ -19,10 +19,10 @@ from roadseg.backends import BACKENDS, Runtime
 from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
 from roadseg.cli import app
 from roadseg.config import InferConfig, ModelSpec
-from roadseg.engine import import_nvidia
 from roadseg.errors import BackendUnavailable
 from roadseg.imaging import Placement
 
+torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
 WEIGHTS = ROOT / "weights" / "unet-lite.onnx"
@@ -38,6 +38,8 @@ settings.load_profile("roadseg")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU or TensorRT-RTX where there is none, with the reason."""
     if item.get_closest_marker("gpu"):
+        from roadseg.engine import import_nvidia  # imports PyTorch, which need not be here
+
         try:
             import_nvidia("torch_tensorrt")
         except BackendUnavailable as error:
@@ -60,7 +62,8 @@ def skip_or_fail(reason: str, variable: str) -> None:
 def random_numbers_do_not_depend_on_other_tests() -> None:
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    if torch is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

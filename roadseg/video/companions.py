@@ -13,6 +13,7 @@ from av.bitstream import BitStreamFilterContext
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.origin import Origin
+from roadseg.video.pyav import exact, legible
 from roadseg.video.source import VideoInfo, open_input, read_from
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def read_tags(info: VideoInfo) -> Tags:
         return Tags(
             film=_lasting(container.metadata),
             pictures=_lasting(container.streams[info.stream_index].metadata),
-            chapters=tuple(container.chapters()),
+            chapters=tuple(
+                {**chapter, "metadata": _legible(chapter["metadata"])}
+                for chapter in container.chapters()
+            ),
         )
 
 
@@ -67,7 +71,7 @@ def shifted_chapters(
     """
     kept: list[Chapter] = []
     for chapter in chapters:
-        unit_s = chapter["time_base"]
+        unit_s = exact(chapter["time_base"])
         assert unit_s is not None
         start_s = max(float(chapter["start"] * unit_s), first_s)
         end_s = min(float(chapter["end"] * unit_s), last_s)
@@ -187,7 +191,7 @@ class Companions:
 
     def _mux(self, packet: "av.Packet[Any]") -> None:
         if self._offset_s:
-            assert packet.time_base is not None and packet.dts is not None
+            assert packet.time_base and packet.dts is not None
             units = int(Fraction(self._offset_s) / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
@@ -230,7 +234,7 @@ def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterato
 
 
 def _start_s(packet: "av.Packet[Any]") -> float:
-    assert packet.dts is not None and packet.time_base is not None
+    assert packet.dts is not None and packet.time_base
     return float(packet.dts * packet.time_base)
 
 
@@ -238,6 +242,10 @@ def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
     """Leave out the tags that are true of one file only."""
     return {
         name: text
-        for name, text in tags.items()
+        for name, text in _legible(tags).items()
         if name.lower() not in OWN_TAGS and not name.lower().startswith(STATISTICS)
     }
+
+
+def _legible(tags: Mapping[str, str]) -> dict[str, str]:
+    return {legible(name): legible(text) for name, text in tags.items()}

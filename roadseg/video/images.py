@@ -9,6 +9,7 @@ import av
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
+from roadseg.video.pyav import open_for_reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files of a folder that count as images."""
@@ -47,7 +48,7 @@ def read_image(path: Path) -> av.VideoFrame:
     with (
         read_errors(path),
         path.open("rb") as file,
-        av.open(file, "r", metadata_errors="replace") as container,
+        open_for_reading(file) as container,
     ):
         for frame in container.decode(video=0):
             return frame

@@ -20,6 +20,7 @@ from roadseg.errors import VideoError
 from roadseg.frame import Arrival, Frame
 from roadseg.stages import Stop
 from roadseg.video.cameras import find_camera
+from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import ReadLog, decode, probe, upright_picture
 
 OPEN_TIMEOUT_S = 5.0
@@ -145,7 +146,7 @@ def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None])
 def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
     """Open a source and yield what decodes until it ends or fails."""
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-    with av.open(
+    with open_for_reading(
         source.uri, format=source.format, options=source.options, timeout=timeout
     ) as container:
         stream = container.streams.best("video")

@@ -81,7 +81,7 @@ class Muxer:
     def copy(self, packets: "Iterable[av.Packet[Any]]") -> None:
         """Add pictures that another run encoded, before any is written."""
         for packet in packets:
-            assert packet.pts is not None and packet.time_base is not None
+            assert packet.pts is not None and packet.time_base
             packet.stream = self._stream
             self._companions.copy_until(float(packet.pts * packet.time_base + self._offset))
             self._mux([packet])
@@ -129,7 +129,7 @@ class Muxer:
     def _mux(self, packets: "list[av.Packet[Any]]") -> None:
         """Write packets of the video stream, those of two encoders' joint in order."""
         for packet in packets:
-            assert packet.dts is not None and packet.time_base is not None
+            assert packet.dts is not None and packet.time_base
             dts = packet.dts * packet.time_base
             if self._last_dts is not None and dts <= self._last_dts:
                 packet.dts = floor(self._last_dts / packet.time_base) + 1

@@ -19,6 +19,7 @@ from roadseg.frame import Frame
 from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.video.errors import read_errors
 from roadseg.video.images import find_images, is_series, read_images
+from roadseg.video.pyav import exact, open_for_reading
 
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
@@ -140,18 +141,19 @@ def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
         first = next(_decode_all(container, stream, ReadLog()), None)
         if first is None:
             raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
-        assert stream.time_base is not None and first.pts is not None
-        start_s = float(first.pts * stream.time_base)
+        time_base = exact(stream.time_base)
+        assert time_base is not None and first.pts is not None
+        start_s = float(first.pts * time_base)
         return VideoInfo(
             path=source,
             stream_index=stream.index,
             fps=_frame_rate(stream),
-            time_base=stream.time_base,
+            time_base=time_base,
             start_s=start_s,
             end_s=_stated_end_s(stream, start_s),
             frame_count=stream.frames or None,
             bit_rate=stream.codec_context.bit_rate or container.bit_rate or None,
-            **_look(first, stream.sample_aspect_ratio or Fraction(1)),
+            **_look(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
 
 
@@ -190,7 +192,7 @@ def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
 def open_input(source: Path | str) -> av.container.InputContainer:
     """Open a file, or an address that is given up when it is silent for too long."""
     timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
-    return av.open(source, timeout=timeout_s, metadata_errors="replace")  # tags may be in any code
+    return open_for_reading(source, timeout=timeout_s)
 
 
 def decode(
@@ -280,7 +282,7 @@ def read_from(
     Returns:
         The items; None if the format cannot seek, or lands behind the time.
     """
-    assert stream.time_base is not None
+    assert stream.time_base
     try:
         container.seek(int(time_s / stream.time_base), stream=stream)
     except av.FFmpegError:
@@ -295,7 +297,7 @@ def _decode_all(
     container: av.container.InputContainer, stream: av.VideoStream, log: ReadLog
 ) -> Iterator[av.VideoFrame]:
     """Yield every frame that decodes, each with a time later than the one before."""
-    assert stream.time_base is not None
+    assert stream.time_base
     last_pts = None
     step = max(round(1 / _frame_rate(stream) / stream.time_base), 1)
     for frame in _decode_intact(container.demux(stream), log):
@@ -319,7 +321,7 @@ def _decode_intact(
     time_s = None
     try:
         for packet in packets:
-            if packet.pts is not None and packet.time_base is not None:
+            if packet.pts is not None and packet.time_base:
                 time_s = float(packet.pts * packet.time_base)
             try:
                 frames = packet.decode()
@@ -344,12 +346,12 @@ def _film_stream(container: av.container.InputContainer, path: Path | str) -> av
 
 def _frame_rate(stream: av.VideoStream) -> Fraction:
     """Return frames a second as the file tells or FFmpeg guesses, or a usual rate."""
-    return stream.average_rate or stream.guessed_rate or USUAL_FPS
+    return exact(stream.average_rate) or exact(stream.guessed_rate) or USUAL_FPS
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
     """Return when the stream should end: by its index, or by the tag that Matroska files carry."""
-    assert stream.time_base is not None
+    assert stream.time_base
     if stream.duration:
         return start_s + float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
