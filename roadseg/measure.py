@@ -120,13 +120,20 @@ def machine_record() -> dict[str, Any]:
         "cpu": cpu_name(),
         "flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
         "cores": core_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": memory_bytes(),
         "gpu": gpu_names(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": package_versions(),
         "revision": git_revision(Path(__file__).parent),
     }
+
+
+def memory_bytes() -> int | None:
+    """Return the machine's memory; None where the system does not tell, as Windows."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def gpu_names() -> list[str]:

@@ -335,9 +335,10 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     machine, film, settings = record["machine"], record["film"], record["settings"]
     height, width = film["size_hw"]
     versions = (f"{name} {version}" for name, version in machine["versions"].items())
-    memory = machine["memory_bytes"] / 2**30
+    memory_bytes = machine["memory_bytes"]
+    memory = f"{memory_bytes / 2**30:.0f} GiB" if memory_bytes else "memory unknown"
     return {
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {memory:.0f} GiB, "
+        "machine": f"{machine['cpu']}, {machine['cores']} cores, {memory}, "
         f"{', '.join(machine['flags'])}; {', '.join(machine['gpu']) or 'no NVIDIA GPU'}",
         "system": f"{machine['system']}, Python {machine['python']}",
         "versions": ", ".join(versions),

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from conftest import patience
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -128,4 +130,4 @@ def browser(profile: Path) -> Iterator[Page]:
         yield page
     finally:
         page.close()  # the browser ends with its pipe
-        process.wait(timeout=20)
+        process.wait(timeout=patience(20))

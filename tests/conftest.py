@@ -1,7 +1,10 @@
+import contextlib
 import importlib
 import importlib.util
 import os
 import random
+import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from roadseg.cli import app
 from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import BackendUnavailable
 from roadseg.imaging import Placement
+from roadseg.machine import core_count
 
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
@@ -56,6 +60,46 @@ def skip_or_fail(reason: str, variable: str) -> None:
     if os.environ.get(variable) == "1":
         pytest.fail(f"{reason}; {variable}=1 forbids skipping", pytrace=False)
     pytest.skip(reason)
+
+
+def patience(seconds: float) -> float:
+    """Seconds to wait for what takes that long at most on a machine with nothing else to do.
+
+    A timeout is there to end a hang: on a busy machine it is longer by as much as the work is.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return seconds * max(1.0, 2 * load / core_count())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Give a test the time that it takes on a machine as busy as this one is now."""
+    marker = item.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker else float(item.config.getini("timeout"))
+    item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
+
+
+@pytest.fixture
+def heeds_signals() -> Iterator[None]:
+    """Start processes that heed Ctrl-C, even where this one was started to ignore it.
+
+    Shells start what runs in the background so, and processes pass it on.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Leave no process behind, however a test ends."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+
 import av
 import numpy as np
 import onnx
-import pytest
 import torch
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, patience
 from numpy.typing import NDArray
 
 from roadseg.backends import BACKENDS, Backend, Runtime, crew_for, open_backend, suited
@@ -247,5 +250,5 @@ assert signal_stack() == before
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
 def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60))
     assert done.returncode == 0, done.stderr

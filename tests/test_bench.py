@@ -13,21 +13,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 from browser import CHROMIUM, browser
-from conftest import CHECKPOINT, ROOT, SAMPLE, WEIGHTS
+from conftest import ROOT, SAMPLE, WEIGHTS, patience
 
 from roadseg import contender
 from roadseg.backends import open_backend
 from roadseg.bench import LEAST_EQUAL, Bed, Contender
-from roadseg.checkpoint import load_model
 from roadseg.config import BenchConfig
 from roadseg.errors import BenchError
 from roadseg.figures import GOALS, ceilings, rounds_of, scores_of
 from roadseg.meters import ModelMeter, model_result
-from roadseg.models import Segmenter
 from roadseg.report_bench import bench_page
-from roadseg.roofline import work_of
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
 SIZE_HW = (64, 96)
@@ -40,7 +36,7 @@ def roadseg_bench(*args: object, cwd: Path, columns: int = 80) -> subprocess.Com
         env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=patience(110),
     )
 
 
@@ -233,23 +229,3 @@ def test_meter_counts_the_runtimes_threads_with_the_caller() -> None:
     caller_s = sum(meter._caller_cpu_s[3:]) / 9
     if Path("/proc/self").exists():
         assert result["model_cpu_s_a_frame"] >= caller_s * 0.999  # rounded to a microsecond
-
-
-def test_operations_are_those_that_pytorch_would_count() -> None:
-    network, _ = load_model(CHECKPOINT)
-    counted = 0
-
-    def count(module: torch.nn.Conv2d, _inputs: Any, output: torch.Tensor) -> None:
-        nonlocal counted
-        counted += 2 * output.numel() * module.weight[0].numel()
-
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.register_forward_hook(count)
-    with torch.inference_mode():
-        Segmenter(network)(torch.zeros(1, *SIZE_HW, 3, dtype=torch.uint8))
-    work = work_of(WEIGHTS, (1, *SIZE_HW, 3))
-    assert work.flops == counted
-    weights_bytes = sum(4 * p.numel() for p in network.parameters() if p.ndim > 1)
-    assert work.moved_bytes > weights_bytes
-    assert work.limit_s(1e9, 1e12) == pytest.approx(work.flops / 1e9)

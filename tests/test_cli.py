@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, real signals."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, leaf_commands
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, leaf_commands, patience
 
 
 def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -22,7 +24,7 @@ def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "GITHUB_ACTIONS": ""},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100),
     )
 
 
@@ -142,21 +144,26 @@ def test_wrong_usage_is_exit_code_2(tmp_path) -> None:
     assert roadseg("infer", SAMPLE, "--no-such-flag", cwd=tmp_path).returncode == 2
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, sent, code) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "roadseg", "infer", str(SAMPLE), "--masks", "masks"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "drive.overlay.part.mp4").exists():  # it is well under way
+def started(*args: object, cwd: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """A run that goes on beside the test."""
+    command = [sys.executable, "-m", "roadseg", *map(str, args)]
+    return ended(subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True))
+
+
+def wait_until(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patience(60)
+    while not is_so():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(sent)
-    _, errors = process.communicate(timeout=30)
+
+
+@pytest.mark.usefixtures("heeds_signals")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, sent, code) -> None:
+    with started("infer", SAMPLE, "--masks", "masks", cwd=tmp_path) as process:
+        wait_until(process, (tmp_path / "drive.overlay.part.mp4").exists)  # it is well under way
+        process.send_signal(sent)
+        _, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert "drive.overlay.part.mp4, and --resume goes on" in errors
@@ -165,23 +172,33 @@ def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, s
         assert len(list(part.decode(video=0))) >= 1
 
 
+@pytest.mark.usefixtures("heeds_signals")
+def test_run_in_the_background_goes_on_at_ctrl_c_and_ends_when_it_is_told(tmp_path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what runs in the background
+    with started("infer", SAMPLE, cwd=tmp_path) as process:
+        wait_until(process, (tmp_path / "drive.overlay.part.mp4").exists)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=patience(30))
+    assert process.returncode == 143, errors
+    assert "--resume goes on" in errors
+
+
+def lines(log: Path) -> int:
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.mark.usefixtures("heeds_signals")
 def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     sizes = ["--width", "6", "--crop", "32x32", "--size", "32x32", "--batch-size", "2"]
     command = ["train", "--data", str(streets), "--out", "run", "--no-pretrained", *sizes]
-    errors = []
+    log, errors = tmp_path / "run" / "metrics.jsonl", []
     for epochs in (1, 2):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "roadseg", *command, "--epochs", "5000", "--eval-every", "1000"],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
-        while not log.exists() or len(log.read_text().splitlines()) <= epochs:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        errors.append(process.communicate(timeout=30)[1])
+        with started(*command, "--epochs", 5000, "--eval-every", 1000, cwd=tmp_path) as process:
+            wait_until(process, lambda logged=epochs: lines(log) > logged)
+            process.send_signal(signal.SIGINT)
+            errors.append(process.communicate(timeout=patience(30))[1])
         assert process.returncode == 130, errors
     assert all("stopped; the same command goes on" in text for text in errors)
     assert "going on with step" in errors[1] and "going on" not in errors[0]
@@ -202,7 +219,7 @@ def test_full_disk_is_one_line_and_leaves_what_it_took(tmp_path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
     )
     assert done.returncode == 1
     assert "drive.overlay.mp4 cannot be written (File too large)" in done.stderr
@@ -232,7 +249,7 @@ def test_film_comes_from_standard_input(tmp_path) -> None:
         cwd=tmp_path,
         input=SAMPLE.read_bytes(),
         capture_output=True,
-        timeout=60,
+        timeout=patience(60),
     )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["stdin.overlay.mp4"]
@@ -344,6 +361,7 @@ def test_dry_run_tells_what_would_be_done(streets, tmp_path) -> None:
 
 
 def test_train_export_and_infer_go_hand_in_hand(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     small = ["--width", "12", "--no-pretrained", "--epochs", "1", "--batch-size", "2"]
     sizes = ["--crop", "64x64", "--size", "128x96"]
     trained = roadseg("train", "--data", streets, "--out", "run", *small, *sizes, cwd=tmp_path)
@@ -368,6 +386,7 @@ def test_version_is_that_of_the_package(tmp_path) -> None:
 
 
 def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
+    pytest.importorskip("torch")
     words = ("compile", "--film", SAMPLE, "--size", "96x64", "--runtime", "onnxruntime")
     done = roadseg(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

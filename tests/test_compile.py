@@ -6,11 +6,15 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("openvino")
+
 import av
 import numpy as np
 import onnx
 import openvino as ov
-import pytest
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS
 from numpy.typing import NDArray
 

@@ -4,9 +4,12 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+
 import av
 import numpy as np
-import pytest
 import torch
 from conftest import CHECKPOINT, SAMPLE
 from test_tensorrt import Stub

@@ -3,8 +3,11 @@
 import warnings
 from collections import Counter
 
-import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
+import numpy as np
 import torch
 from conftest import CHECKPOINT, sample_frames
 from torch import nn

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from cameras import Camera, transport_stream
-from conftest import SAMPLE, WEIGHTS
+from conftest import SAMPLE, WEIGHTS, ended, patience
 
 import roadseg.video.cameras
 import roadseg.video.live
@@ -122,7 +122,9 @@ def test_lost_camera_is_opened_again_and_the_recording_goes_on(tmp_path) -> None
             frames = iter(session)
             next(frames)
             camera.hang_up()
-            assert camera.connections.acquire(timeout=20) and camera.connections.acquire(timeout=20)
+            assert camera.connections.acquire(timeout=patience(20)) and camera.connections.acquire(
+                timeout=patience(20)
+            )
             camera.send(5)
             while (
                 next(frames)[0].frame.rgb().mean() < 4.5
@@ -165,7 +167,7 @@ def test_stalled_camera_counts_as_lost_after_a_while() -> None:
         camera.send(5)
         with LiveSession(config(camera.url), notify) as session:
             next(iter(session))
-            assert lost.wait(20)
+            assert lost.wait(patience(20))
     assert "is lost (nothing came in time); trying again" in notices[0]
 
 
@@ -327,21 +329,22 @@ def live(*args: object, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.usefixtures("heeds_signals")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_run_and_keeps_the_recording(tmp_path, sent, code) -> None:
     with Camera() as camera:
         camera.send(5)
         args = ["--out", "street.mp4", "--size", "64x32", "--listen", "127.0.0.1:0"]
-        process = live(camera.url, *args, cwd=tmp_path)
-        partial, deadline = tmp_path / ".street.part.mp4", time.monotonic() + 60
-        assert process.stderr.readline().startswith("open http://127.0.0.1:")
-        while not partial.exists():  # it is well under way
-            assert process.poll() is None and time.monotonic() < deadline
+        partial, deadline = tmp_path / ".street.part.mp4", time.monotonic() + patience(60)
+        with ended(live(camera.url, *args, cwd=tmp_path)) as process:
+            assert process.stderr.readline().startswith("open http://127.0.0.1:")
+            while not partial.exists():  # it is well under way
+                assert process.poll() is None and time.monotonic() < deadline
+                camera.send(1)
+                time.sleep(0.02)
+            process.send_signal(sent)
             camera.send(1)
-            time.sleep(0.02)
-        process.send_signal(sent)
-        camera.send(1)
-        output, errors = process.communicate(timeout=30)
+            output, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert "recorded street.mp4" in output and "dropped; age" in output
@@ -351,7 +354,7 @@ def test_signal_ends_the_run_and_keeps_the_recording(tmp_path, sent, code) -> No
 
 def test_summary_can_be_json(tmp_path, clip) -> None:
     process = live(clip, "--no-serve", "--out", "o.mp4", "--size", "64x32", "--json", cwd=tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience(60))
     assert (process.returncode, errors) == (0, "")
     summary = json.loads(output)
     assert (summary["frames"], summary["dropped"], summary["recorded"]) == (25, 0, ["o.mp4"])
@@ -369,7 +372,7 @@ def test_summary_can_be_json(tmp_path, clip) -> None:
 )
 def test_mistakes_are_named(tmp_path, args, message) -> None:
     process = live("--listen", "127.0.0.1:0", *args, cwd=tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience(60))
     assert (process.returncode, output) == (1, "")
     assert message in errors and "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cameras import RtspCamera, transport_stream
-from conftest import WEIGHTS
+from conftest import WEIGHTS, patience
 
 import roadseg.video.live
 from roadseg.config import LiveConfig
@@ -50,7 +50,9 @@ def test_rtsp_camera_that_hangs_up_is_opened_again() -> None:
             frames = iter(session)
             seen.append(grey(next(frames)[0]))
             camera.hang_up()
-            assert camera.connections.acquire(timeout=20) and camera.connections.acquire(timeout=20)
+            assert camera.connections.acquire(timeout=patience(20)) and camera.connections.acquire(
+                timeout=patience(20)
+            )
             camera.send(PROBED)
             while (level := grey(next(frames)[0])) < PROBED + 2:  # one of the second connection
                 seen.append(level)
@@ -117,7 +119,7 @@ def film(tmp_path_factory) -> Path:
 @contextlib.contextmanager
 def session_of(address: str, notify: Callable[[str], None]) -> Iterator[Iterator]:
     """The frames of a source that is just coming up."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while True:
         session = LiveSession(config(address), notify)
         frames = iter(session)
@@ -153,7 +155,7 @@ def test_source_that_stalls_and_starts_anew_is_followed_without_growing_delay(fi
                 lags.append(lag_s(item))
                 threading.Event().wait(0.15)  # a slow viewer: three or four come meanwhile
             process.send_signal(signal.SIGSTOP)
-            assert lost.wait(20)
+            assert lost.wait(patience(20))
             sender.close()
             sender.enter_context(sending(film, kind, port))
             while not notices[-1].endswith("is back"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, SAMPLE, patience
 
 from roadseg import measure
 from roadseg.measure import (
@@ -82,7 +82,7 @@ def test_cpu_seconds_are_counted_by_the_name_of_the_thread_and_inherited() -> No
     pool, opener = threading.Thread(target=spin), threading.Thread(target=open_library)
     opener.start()
     opener.join()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while not spun_s and time.monotonic() < deadline:
         time.sleep(0.005)
     found_s = named_cpu_s("library")

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +51,7 @@ def test_renaming_the_classes_changes_no_mean(pair, order) -> None:
 
 
 def test_cross_entropy_equals_pytorch() -> None:
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(11, 9, 11)).astype(np.float32) * 5
     target = rng.integers(0, 12, (9, 11), np.uint8)
@@ -95,6 +95,7 @@ def test_parts_of_a_picture_add_up_in_confidence(seed) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_calibration_error_is_that_of_its_definition(seed) -> None:
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(4, 6, 7)).astype(np.float32) * 3
     target = rng.integers(0, 5, (6, 7), np.uint8)

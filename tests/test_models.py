@@ -1,6 +1,9 @@
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from roadseg.config import ModelSpec

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE, WEIGHTS
+from conftest import SAMPLE, WEIGHTS, patience
 from films import Film, frame_times, packets, pictures
 
 from roadseg.cli.infer import Beside, parse_time, plan
@@ -57,7 +57,7 @@ def test_film_on_standard_output_plays_while_it_comes_and_lacks_nothing(tmp_path
     if form == "matroska":
         source = with_subtitles(source, tmp_path / "film.mkv")
     process = roadseg("infer", source, "--out", "-", "--size", "96x64", cwd=tmp_path)
-    film, errors = process.communicate(timeout=60)
+    film, errors = process.communicate(timeout=patience(60))
     assert process.returncode == 0, errors
     assert b"standard output: 5 frames" in errors and b"bottleneck" in errors
     received = tmp_path / "received"
@@ -79,7 +79,7 @@ def test_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path) -> Non
     assert process.stdout.read(1000)
     process.stdout.close()
     errors = process.stderr.read()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=patience(60)) == 1
     assert errors == b"stopped; whoever read the film is gone\n"
     process.stderr.close()
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ def test_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path) -> Non
 def test_standard_output_that_is_full_is_one_line(tmp_path, args) -> None:
     with Path("/dev/full").open("wb") as full:
         process = roadseg("infer", SAMPLE, *QUICK, *args, cwd=tmp_path, stdout=full.fileno())
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=patience(60))
     assert process.returncode == 1
     assert errors.startswith(b"roadseg: standard output cannot be written (No space left")
     assert errors.count(b"\n") == 1
@@ -99,7 +99,7 @@ def test_standard_output_that_is_full_is_one_line(tmp_path, args) -> None:
 def test_film_is_not_sent_to_a_terminal(tmp_path) -> None:
     ours, theirs = os.openpty()
     process = roadseg("infer", SAMPLE, *QUICK, "--out", "-", cwd=tmp_path, stdout=theirs)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=patience(60))
     os.close(theirs)
     os.close(ours)
     assert process.returncode == 1 and b"--out - is a terminal, or closed" in errors
@@ -214,7 +214,7 @@ def test_outputs_that_make_no_sense_are_refused(plain, tmp_path, monkeypatch, ch
 )
 def test_options_that_make_no_sense_together_are_one_line(tmp_path, args, said) -> None:
     process = roadseg("infer", SAMPLE, *args, cwd=tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience(60))
     assert (process.returncode, output, errors.count(b"\n")) == (1, b"", 1)
     assert said in errors and list(tmp_path.iterdir()) == []
 
@@ -223,7 +223,7 @@ def test_several_films_have_stats_and_reports_of_their_own(tmp_path) -> None:
     (tmp_path / "other.mp4").write_bytes(SAMPLE.read_bytes())
     beside = ("--stats", "stats.csv", "--report", "report.html", "--out", "labelled")
     process = roadseg("infer", SAMPLE, "other.mp4", *QUICK, *beside, "--json", cwd=tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patience(60))
     assert process.returncode == 0, errors
     assert [summary["frames"] for summary in json.loads(output)] == [10, 10]
     for film in ("drive", "other"):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import CHROMIUM, Page, browser
+from conftest import patience
 
 from roadseg.config import ModelSpec
 from roadseg.frame import Arrival, Frame, SegmentedFrame
@@ -133,7 +134,7 @@ def test_snapshot_is_the_painted_picture(page, tmp_path) -> None:
     tab, _ = page
     tab.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     tab.run("document.getElementById('snapshot').click()")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while not (saved := list(tmp_path.glob("roadseg-*.png"))):
         assert time.monotonic() < deadline
         tab.run("new Promise(requestAnimationFrame)")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, leaf_commands
+from conftest import ROOT, leaf_commands, patience
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -30,7 +30,7 @@ def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100),
     )
 
 
@@ -67,7 +67,7 @@ def test_lines_that_label_run_as_written(line, desk) -> None:
 @pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python"])
 def test_python_runs_as_written(code, desk) -> None:
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=desk, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=desk, capture_output=True, text=True, timeout=patience(100))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from conftest import patience
 from films import Film, frame_times, packets, pictures
 
 from roadseg.config import InferConfig
@@ -124,7 +125,7 @@ def kill_at(config: InferConfig, size: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", RUNNER, str(Path(__file__).parent), *map(str, files)]
     )
-    part, deadline = part_path(config.out), time.monotonic() + 60
+    part, deadline = part_path(config.out), time.monotonic() + patience(60)
     while not (part.exists() and part.stat().st_size >= size):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from conftest import patience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ def test_parallel_stage_keeps_the_order_and_ends_cleanly(
 
 
 def test_parallel_stage_works_on_several_items_at_once() -> None:
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=patience(10))
 
     def meet(items: Iterator[int]) -> Iterator[int]:
         for item in items:
@@ -151,7 +152,7 @@ def test_parallel_stage_works_on_several_items_at_once() -> None:
 
 
 def test_quick_answers_wait_behind_a_slow_one_without_keeping_workers_from_the_next() -> None:
-    slow = threading.Barrier(2, timeout=10)
+    slow = threading.Barrier(2, timeout=patience(10))
 
     def look(items: Iterator[int]) -> Iterator[int]:
         for item in items:

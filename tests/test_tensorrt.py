@@ -13,13 +13,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytest.importorskip("torch")
+
 import numpy as np
 import onnx
-import pytest
 import rtx
 import torch
 import torch.nn.functional as F
-from conftest import CHECKPOINT, ROOT, sample_frames
+from conftest import CHECKPOINT, ROOT, patience, sample_frames
 from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
@@ -228,7 +231,7 @@ def run_rtx(*arguments: str | Path) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=patience(110),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return {**json.loads(done.stdout.splitlines()[-1]), "stderr": done.stderr}
@@ -376,7 +379,7 @@ def test_want_of_a_gpu_skips_with_the_reason_or_fails_on_demand(required) -> Non
         env={**os.environ, "ROADSEG_REQUIRE_GPU": str(int(required)), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100),
     )
     assert ("passed" not in done.stdout) and ("skipped" in done.stdout) == (not required)
     assert ("failed" in done.stdout or "error" in done.stdout) == required

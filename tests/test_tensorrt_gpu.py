@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("torch")
+
 import av
 import numpy as np
-import pytest
 import torch
 from conftest import CHECKPOINT, SAMPLE, sample_frames
 from test_half import SPECS, network_of

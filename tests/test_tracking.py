@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.tracking import TRACKERS, check_trackers, flatten, open_trackers
 from roadseg.train import train
