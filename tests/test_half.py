@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from math import sqrt
 
 import pytest
 
@@ -15,7 +16,7 @@ from torch import nn
 from roadseg.builders.tensorrt_builder import export_half
 from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec
-from roadseg.models import Segmenter, build_model
+from roadseg.models import Segmenter, build_model, enlarge
 from roadseg.models.half import HalfSegmenter, fold_batch_norm
 
 SPECS = {
@@ -44,9 +45,28 @@ def test_half_precision_decides_as_single_does_on_real_frames() -> None:
         expected, logits = Segmenter(network)(frames)
         found, half_logits = HalfSegmenter(network)(frames)
     assert found.dtype == torch.int32 and half_logits.dtype == torch.float16
-    agreement = (found == expected).double().mean()
-    assert agreement > 0.999  # eleven bits of a logit flip pixels along edges: 0.9995 here
-    assert (half_logits - logits).abs().mean() < 0.005 * logits.std()
+    standard_error = rounding_error(network, logits)
+    assert (half_logits - logits).square().mean().sqrt() < standard_error
+    # A margin is the difference of two logits; six of its standard errors are never reached.
+    decided = margins(logits, frames.shape[1:3]) > 6 * sqrt(2) * standard_error
+    assert decided.double().mean() > 0.95
+    assert torch.equal(found[decided], expected[decided].int())
+
+
+def rounding_error(network: nn.Module, logits: torch.Tensor) -> float:
+    """The standard error of logits in half precision, whichever CPU adds them up in what order.
+
+    Every convolution rounds its weights and its result, each by 2**-11 of it at most, and such
+    roundings add up as independent ones do (Higham and Mary 2019, probabilistic analysis).
+    """
+    roundings = 2 * sum(isinstance(m, nn.Conv2d) for m in network.modules())
+    return sqrt(roundings) * 2**-11 * float(logits.square().mean().sqrt())
+
+
+def margins(logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+    """By how much the strongest class of each pixel leads: (N, H, W)."""
+    first, second = enlarge(logits, size_hw).topk(2, dim=1).values.unbind(dim=1)
+    return first - second
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
