@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,13 @@ def patience(seconds: float) -> float:
     return seconds * max(1.0, 2 * load / core_count())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that pytest-timeout finds the marker
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Give a test the time that it takes on a machine as busy as this one is now."""
     marker = item.get_closest_marker("timeout")
     seconds = marker.args[0] if marker else float(item.config.getini("timeout"))
     item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
+    return (yield)
 
 
 @pytest.fixture
