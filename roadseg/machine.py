@@ -18,6 +18,9 @@ INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Flags of the kernel for instructions that multiply in bfloat16."""
 
+UNLIMITED_FILES = 1 << 20
+"""Stands for no limit on open files."""
+
 
 def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
     """Return the architecture and the best instruction set that is known of it."""
@@ -45,6 +48,16 @@ def cpu_flags(cpu_file: Path = CPU_FILE) -> frozenset[str]:
     """Return what the CPU can do, in the kernel's words."""
     fields = _fields(cpu_file)
     return frozenset(fields.get("flags", fields.get("Features", "")).split())  # the latter on ARM
+
+
+def open_files_limit() -> int:
+    """Return how many files, connections among them, this process may have open at a time."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return UNLIMITED_FILES
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return UNLIMITED_FILES if limit == resource.RLIM_INFINITY else limit
 
 
 def core_count() -> int:

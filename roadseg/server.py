@@ -7,6 +7,9 @@ page paints them, so that every viewer has its own classes and opacity.
 Without a token only this machine can connect, and only under a local name, lest a page of another
 site reach it through a name that it points here (DNS rebinding). Elsewhere every path begins with
 the token. Nothing can be changed through the server.
+
+A connection that has shown no token costs little: there are few of them, the oldest makes room for
+the newest, and each has but seconds. Nothing that comes over the network ends the run.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ import cv2
 from roadseg.errors import ServerError
 from roadseg.frame import SegmentedFrame
 from roadseg.live import Reading
+from roadseg.machine import open_files_limit
 from roadseg.stages import LoopThread
 from roadseg.stats import count_pixels, shares_of
 
@@ -56,12 +60,22 @@ PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
 """A viewer that waits this long for a frame is given the last once more."""
+TOKEN_TIMEOUT_S = 5.0
+"""A connection that has not shown the token within this time is closed."""
 IDLE_TIMEOUT_S = 60.0
-"""A connection that asks for nothing for this time is closed."""
+"""So is one that has, and then asks for nothing for this time."""
 SEND_TIMEOUT_S = 20.0
 """And so is one that does not take its answer within this time."""
+ACCEPT_PAUSE_S = 0.2
+"""Wait before the next connection is accepted where one could not be."""
+BACKLOG = 128
+"""Connections that may wait to be accepted."""
 MAX_REQUEST_BYTES = 16_384
-MAX_VIEWERS = 64
+MAX_STRANGERS, MAX_VIEWERS = 32, 64
+"""Connections at a time that have not shown the token, and that have."""
+FILES_SHARE = 1 / 6
+"""Share of the files that the process may open which strangers may take; viewers may take two."""
+HEAD_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -169,7 +183,17 @@ class PageServer:
         self._notice, self._notice_s = "", 0.0
         self._version = 0
         self._news = asyncio.Event()
-        self._viewers = 0
+        self._assets = {
+            name: _response(
+                HTTPStatus.OK, files("roadseg").joinpath("web", file).read_bytes(), kind
+            )
+            for name, (file, kind) in ASSETS.items()
+        }
+        self._strangers: dict[asyncio.BaseTransport, None] = {}
+        self._viewers: set[asyncio.BaseTransport] = set()
+        share = int(open_files_limit() * FILES_SHARE)
+        self._most_strangers = min(MAX_STRANGERS, share)
+        self._most_viewers = min(MAX_VIEWERS, 2 * share)
         self._loop = LoopThread(self._serve, "server")
 
     def __enter__(self) -> Self:
@@ -210,47 +234,84 @@ class PageServer:
         self._news = asyncio.Event()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(
-            self._attend, sock=self._listener, limit=MAX_REQUEST_BYTES
-        )
-        async with server:
-            await server.serve_forever()
+        """Accept one connection after the other, so that never more are open than are meant to."""
+        loop = asyncio.get_running_loop()
+        with self._listener:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(self._listener)
+                    await self._take_up(connection)
+                except OSError:  # it hung up at once, or the process has too many files open
+                    await asyncio.sleep(ACCEPT_PAUSE_S)
+
+    async def _take_up(self, connection: socket.socket) -> None:
+        reader = asyncio.StreamReader(limit=MAX_REQUEST_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader, self._attend)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+        except OSError:
+            connection.close()
+            raise
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one viewer's requests until it leaves or takes too long."""
-        gone = (TimeoutError, ConnectionError, asyncio.IncompleteReadError)
-        self._viewers += 1
+        """Answer one connection's requests until it leaves or takes too long."""
+        gone = (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+        self._admit(writer.transport)
         try:
-            with contextlib.suppress(*gone, asyncio.LimitOverrunError):
-                while True:
-                    async with asyncio.timeout(IDLE_TIMEOUT_S):
-                        head = await reader.readuntil(b"\r\n\r\n")
-                    answer = await self._answer(_parse_request(head))
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        writer.write(answer)
+            with contextlib.suppress(*gone):
+                async with asyncio.timeout(TOKEN_TIMEOUT_S) as limit:
+                    while True:
+                        request = _parse_request(await reader.readuntil(HEAD_END))
+                        writer.write(await self._answer(request, writer.transport, limit))
                         await writer.drain()
+                        self._allow(IDLE_TIMEOUT_S, writer.transport, limit)
         finally:
-            self._viewers -= 1
+            self._strangers.pop(writer.transport, None)
+            self._viewers.discard(writer.transport)
             writer.transport.abort()
 
-    async def _answer(self, request: Request | None) -> bytes:
+    def _admit(self, transport: asyncio.WriteTransport) -> None:
+        """Count a connection among the strangers; the oldest of too many is closed."""
+        self._strangers[transport] = None
+        if len(self._strangers) > self._most_strangers:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
+
+    def _allow(
+        self, seconds: float, transport: asyncio.WriteTransport, limit: asyncio.Timeout
+    ) -> None:
+        """Give a viewer this time for what comes next; a stranger's time does not grow."""
+        if transport in self._viewers:
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    async def _answer(
+        self, request: Request | None, transport: asyncio.WriteTransport, limit: asyncio.Timeout
+    ) -> bytes:
+        """Return the answer to a request; whoever shows the token is a viewer from then on."""
         if request is None:
             return _response(HTTPStatus.BAD_REQUEST)
-        if self._viewers > MAX_VIEWERS:
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE)
-        if self._is_local and not _is_local(request.host):
-            return _response(HTTPStatus.FORBIDDEN)
-        if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
-            return _response(HTTPStatus.NOT_FOUND)
+        if refusal := self._refusal(request, transport):
+            return _response(refusal)
+        self._strangers.pop(transport, None)
+        self._viewers.add(transport)
+        self._allow(NEWS_TIMEOUT_S + SEND_TIMEOUT_S, transport, limit)
+        name = request.path[len(self._root) :]
         if request.method != "GET":
             return _response(HTTPStatus.METHOD_NOT_ALLOWED)
-        name = request.path[len(self._root) :]
         if name == "frame":
             return await self._newest_frame(request.query.get("after", [""])[0])
-        if name not in ASSETS:
-            return _response(HTTPStatus.NOT_FOUND)
-        file, kind = ASSETS[name]
-        return _response(HTTPStatus.OK, files("roadseg").joinpath("web", file).read_bytes(), kind)
+        return self._assets.get(name) or _response(HTTPStatus.NOT_FOUND)
+
+    def _refusal(self, request: Request, transport: asyncio.BaseTransport) -> HTTPStatus | None:
+        """Return why a request gets no answer; the token comes before all else."""
+        if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
+            return HTTPStatus.NOT_FOUND
+        if self._is_local and not _is_local(request.host):
+            return HTTPStatus.FORBIDDEN
+        if transport not in self._viewers and len(self._viewers) >= self._most_viewers:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        return None
 
     async def _newest_frame(self, seen: str) -> bytes:
         """Return the newest frame, or wait for one if it has been seen."""
@@ -270,13 +331,17 @@ class PageServer:
 def _listen(address: Address) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        return socket.create_server((address.host, address.port), family=family)
+        listener = socket.create_server(
+            (address.host, address.port), family=family, backlog=BACKLOG
+        )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address to it
         raise ServerError(
             f"{address.host}:{address.port} cannot be listened on ({reason}); choose "
             "another --listen, such as 127.0.0.1:0 for any free port"
         ) from error
+    listener.setblocking(False)
+    return listener
 
 
 def _is_local(host: str) -> bool:

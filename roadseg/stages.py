@@ -360,6 +360,8 @@ class LoopThread:
     """An asyncio event loop on a thread of its own, for as long as a block lasts.
 
     Leaving the block cancels every task of the loop, waits for their ends and joins the thread.
+    Only then is the first error of a task or callback raised, so that nothing else stops for it.
+    Ctrl-C does not hide it.
 
     Args:
         main: Makes the coroutine to run; tasks that it starts live on after it.
@@ -386,12 +388,11 @@ class LoopThread:
     ) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-        if kind is None:
-            self._raise_error()
+        if self._error and not (kind and issubclass(kind, Exception)):
+            raise self._error
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have the loop call a function soon. Raises the first error that a task ended with."""
-        self._raise_error()
+        """Have the loop call a function soon."""
         self._loop.call_soon_threadsafe(function)
 
     def _run(self) -> None:
@@ -408,14 +409,10 @@ class LoopThread:
             self._error = self._error or task.exception()
 
     def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception") or RuntimeError(context["message"])
+        """Keep the first error that asyncio reports; a report without one is no more than news."""
+        error = context.get("exception")
         if not isinstance(error, asyncio.CancelledError):  # asyncio reports those of its streams
             self._error = self._error or error
-
-    def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
 
 
 def _as_parallel(stage: Stage | Parallel) -> Parallel:
