@@ -143,7 +143,7 @@ def stream(
     """
     model = _model_config(weights, backend, size_hw, palette)
     config = replace(model, steady=steady, every=every)
-    info, log = probe(named(str(source)), Fraction(image_fps)), ReadLog()
+    info, log = probe(named(source), Fraction(image_fps)), ReadLog()
     frames = decode(info, log, start_s, end_s)
     stages = labelling(config)
     names = ["decode", *stages]

@@ -15,6 +15,7 @@ from roadseg.build import BuildRecord
 from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.machine import has_int8_units
+from roadseg.url import Url
 
 T = TypeVar("T")
 
@@ -257,6 +258,8 @@ class InferConfig(ModelConfig, OverlayConfig):
         """Check each value, naming the flag at fault."""
         ModelConfig.__post_init__(self)
         OverlayConfig.__post_init__(self)
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
         if self.resume and self.report:
             raise ConfigError(
                 "--resume is given with --report, which needs the whole film; leave it out, or "
@@ -303,6 +306,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
         """Check each value, naming the flag at fault."""
         ModelConfig.__post_init__(self)
         OverlayConfig.__post_init__(self)
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
         if self.segment_s is not None and not self.segment_s > 0:
             raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
         if self.segment_s is not None and self.out is None:

@@ -25,6 +25,7 @@ from roadseg.label import input_size, label, look, look_alone, settle, survey
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Parallel, Pipeline, Stage, StageStats
 from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
+from roadseg.url import Url
 from roadseg.video.faults import at_time, reading_faults
 from roadseg.video.masks import place_for_masks, save_masks
 from roadseg.video.origin import Origin
@@ -176,6 +177,8 @@ def settings_record(config: InferConfig) -> dict[str, str]:
         if isinstance(file, Path) and file.exists():
             state = file.stat()
             record[f"{name}'s size and date"] = f"{state.st_size} {state.st_mtime_ns}"
+    if isinstance(config.source, Url) and (fingerprint := config.source.fingerprint):
+        record["source's secrets"] = fingerprint
     return record
 
 

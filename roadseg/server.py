@@ -189,8 +189,8 @@ class PageServer:
             )
             for name, (file, kind) in ASSETS.items()
         }
-        self._strangers: dict[asyncio.BaseTransport, None] = {}
-        self._viewers: set[asyncio.BaseTransport] = set()
+        self._strangers: dict[asyncio.WriteTransport, None] = {}
+        self._viewers: set[asyncio.WriteTransport] = set()
         share = int(open_files_limit() * FILES_SHARE)
         self._most_strangers = min(MAX_STRANGERS, share)
         self._most_viewers = min(MAX_VIEWERS, 2 * share)
@@ -303,7 +303,7 @@ class PageServer:
             return await self._newest_frame(request.query.get("after", [""])[0])
         return self._assets.get(name) or _response(HTTPStatus.NOT_FOUND)
 
-    def _refusal(self, request: Request, transport: asyncio.BaseTransport) -> HTTPStatus | None:
+    def _refusal(self, request: Request, transport: asyncio.WriteTransport) -> HTTPStatus | None:
         """Return why a request gets no answer; the token comes before all else."""
         if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
             return HTTPStatus.NOT_FOUND

@@ -274,7 +274,7 @@ def plan(
 
 def overlay_name(film: Path | str) -> Path:
     """Return the name of a film's overlay; an .mkv stays one, as it can hold what it held."""
-    path = Path(urlsplit(film).path) if isinstance(film, str) else film
+    path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
     if any(w in path.name for w in "*?[") and not path.exists():
         path = path.parent  # the images of a folder
     suffix = ".mkv" if path.suffix.lower() == ".mkv" else ".mp4"
@@ -352,7 +352,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
     console = plain_console(stderr=True)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(f"{Path(config.source).name}{place}", total=None, fps=0.0)
+        task = progress.add_task(f"{Path(str(config.source)).name}{place}", total=None, fps=0.0)
 
         def on_frame(done: int, total: int | None) -> None:
             elapsed_s = progress.tasks[task].elapsed or 0

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import av
 
 from roadseg.errors import VideoError
 from roadseg.frame import Arrival, Frame
 from roadseg.stages import Stop
+from roadseg.url import Url
 from roadseg.video.cameras import find_camera
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import ReadLog, decode, probe, upright_picture
@@ -50,12 +50,8 @@ class LiveSource:
 
     @property
     def label(self) -> str:
-        """The address as it may be shown: without a password."""
-        parts = urlsplit(self.uri)
-        if self.is_film or parts.password is None:
-            return self.uri
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+        """The source as it may be shown: without a password."""
+        return str(self.uri)
 
 
 def parse_source(text: str) -> LiveSource:
@@ -73,12 +69,12 @@ def parse_source(text: str) -> LiveSource:
         )
     if camera:
         return LiveSource(f"/dev/video{camera[1]}", format="v4l2")
-    if "://" not in text and not Path(text).exists():
+    if url := Url.if_one(text):
+        transport = {"rtsp_transport": "tcp"} if url.startswith("rtsp") else {}
+        return LiveSource(url, options=LOW_DELAY | transport)
+    if not Path(text).exists():
         return LiveSource(f"/dev/video{find_camera(text).number}", format="v4l2")
-    if "://" not in text:
-        return LiveSource(text, is_film=True)
-    transport = {"rtsp_transport": "tcp"} if text.startswith("rtsp") else {}
-    return LiveSource(text, options=LOW_DELAY | transport)
+    return LiveSource(text, is_film=True)
 
 
 def capture(

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange
 from roadseg.errors import VideoError
 from roadseg.frame import Frame
 from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
+from roadseg.url import Url
 from roadseg.video.errors import read_errors
 from roadseg.video.images import find_images, is_series, read_images
 from roadseg.video.pyav import exact, open_for_reading
@@ -116,9 +117,9 @@ class ReadLog:
             self.first_damage_s = time_s
 
 
-def named(text: str) -> Path | str:
+def named(film: Path | str) -> Path | Url:
     """Return what users call a film as `probe` takes it: an address is text, all else a path."""
-    return text if "://" in text else Path(text)
+    return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
 
 
 def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
@@ -131,6 +132,7 @@ def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
     Raises:
         VideoError: There is no such film, it is none, or nothing in it decodes.
     """
+    source = named(source)
     if isinstance(source, Path):
         if is_series(source):
             return _probe_images(source, image_fps)

@@ -1,0 +1,82 @@
+"""Addresses on the network, which show themselves without what is secret in them.
+
+An address is opened as it was given, and is shown, printed and written with asterisks in place of
+passwords and tokens. What looks like a secret is taken for one.
+"""
+
+import hashlib
+import re
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "***"
+SECRET_NAMES = re.compile(
+    r"pass|pwd|pw$|secret|token|key|auth|sig|cred|session|sid$|pin$|jwt|hash|code|^user|login",
+    re.IGNORECASE,
+)
+"""What the names of secret values have in them."""
+LONGEST_PLAIN = 16
+"""Values longer than this are taken for tokens, whatever they are called."""
+VALUE = re.compile(r"(?P<name>[^/?&;#=]+)=(?P<value>[^/?&;#]*)")
+"""A named value in a path, a query or a fragment."""
+
+
+class Url(str):
+    """An address: as a `str` the one that was given, but shown as text without its secrets."""
+
+    __slots__ = ()
+
+    @classmethod
+    def if_one(cls, text: str) -> Self | None:
+        """Return a text as an address, or None if it is none."""
+        return cls(text) if "://" in text else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells it from one with other secrets; guessing these from it is slow work.
+
+        None is that of an address without any.
+        """
+        salt = redacted(self).encode()
+        if salt == self.encode():
+            return None
+        return hashlib.scrypt(self.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=16).hex()
+
+    def __str__(self) -> str:
+        """Return it as it may be shown."""
+        return redacted(self)
+
+    def __repr__(self) -> str:
+        """Return it quoted, as it may be shown."""
+        return repr(redacted(self))
+
+    def __format__(self, spec: str) -> str:
+        """Return it as it may be shown, in an f-string."""
+        return format(redacted(self), spec)
+
+
+def redacted(address: str) -> str:
+    """Return an address with asterisks in place of passwords, tokens and the like."""
+    scheme, _, rest = str.partition(address, "://")
+    host_length = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
+    if "@" not in rest[:host_length] and "@" in rest and not _is_host(rest[:host_length]):
+        host_length = len(rest)  # a password with a slash in it
+    before, at, host = rest[:host_length].rpartition("@")
+    user, colon, _ = before.partition(":")
+    shown_user = f"{user}:{HIDDEN}" if colon else HIDDEN
+    shown_rest = VALUE.sub(_shown_value, rest[host_length:])
+    return f"{scheme}://{shown_user if at else ''}{at}{host}{shown_rest}"
+
+
+def _is_host(text: str) -> bool:
+    """Return whether it can be a host with or without a port."""
+    try:
+        return urlsplit(f"//{text}").port is not None or ":" not in text
+    except ValueError:
+        return False
+
+
+def _shown_value(match: re.Match[str]) -> str:
+    name, value = unquote(match["name"]), match["value"]
+    is_secret = SECRET_NAMES.search(name) or len(value) > LONGEST_PLAIN
+    return f"{match['name']}={HIDDEN}" if is_secret and value else match[0]
