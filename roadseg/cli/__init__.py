@@ -14,6 +14,7 @@ import typer
 from roadseg import __version__
 from roadseg.cli.bench import bench
 from roadseg.cli.compile import compile_
+from roadseg.cli.console import complain, echo
 from roadseg.cli.data import app as data_app
 from roadseg.cli.doctor import doctor
 from roadseg.cli.evaluate import evaluate
@@ -47,7 +48,7 @@ app.command(name="compile", epilog="Example: roadseg compile --data CamVid --run
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"roadseg {__version__}")
+        echo(f"roadseg {__version__}")
         raise typer.Exit
 
 
@@ -69,12 +70,12 @@ def main() -> NoReturn:
     try:
         app()
     except RoadsegError as error:
-        typer.echo(f"roadseg: {error}", err=True)
+        complain(error)
         sys.exit(1)
     except OSError as error:  # files' errors are translated: this is standard output's
         if error.errno != errno.ENOSPC:
             raise
-        typer.echo(f"roadseg: standard output cannot be written ({error.strerror})", err=True)
+        complain(f"standard output cannot be written ({error.strerror})")
         sys.stdout = None  # Python would try once more
         sys.exit(1)
     sys.exit(0)

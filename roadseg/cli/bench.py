@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.cli.console import complain
 from roadseg.cli.options import Overwrite
 from roadseg.config import BenchConfig
 from roadseg.errors import BenchError, ConfigError
@@ -203,10 +204,9 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         console.print("energy: not available on this machine")
     others = others_share(record)
     if others is not None and others > LEAST_IDLE:
-        typer.echo(
-            f"roadseg: warning: other processes took {others:.0%} of the cores; what depends on "
-            "free cores, such as the pipeline's efficiency, was not to be had",
-            err=True,
+        complain(
+            f"warning: other processes took {others:.0%} of the cores; what depends on free "
+            "cores, such as the pipeline's efficiency, was not to be had"
         )
 
 

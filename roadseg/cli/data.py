@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.console import echo
 from roadseg.cli.options import Overwrite
 
 app = typer.Typer(no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
@@ -22,6 +23,7 @@ def check(
     overwrite: Overwrite = False,
 ) -> None:
     """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
+    from rich.markup import escape
     from rich.progress import Progress
 
     from roadseg.cli.tables import class_count_table, plain_console, quiet_elsewhere
@@ -34,7 +36,9 @@ def check(
 
     with Progress(**quiet_elsewhere()) as progress:
         task = progress.add_task("reading", total=None)
-        report = check_data(root, lambda name: progress.update(task, description=f"read {name}"))
+        report = check_data(
+            root, lambda name: progress.update(task, description=escape(f"read {name}"))
+        )
     console = plain_console()
     for split in report.splits:
         if split.counts:
@@ -50,7 +54,7 @@ def check(
     if page:
         with replacing(page) as temporary:
             temporary.write_text(report.page(str(root)))
-        typer.echo(f"page: {page}")
+        echo(f"page: {page}")
     if report.faults:
         count = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
         raise DatasetError(f"{count} in {root}, listed above; mend or remove what is named there")
@@ -78,4 +82,4 @@ def camvid(
             url or CAMVID_URL,
             on_bytes=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    typer.echo(f"{target} holds CamVid, verified; next: roadseg train --data {target}")
+    echo(f"{target} holds CamVid, verified; next: roadseg train --data {target}")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.console import echo
+
 
 def doctor(
     as_json: Annotated[
@@ -22,7 +24,7 @@ def doctor(
     with plain_console(stderr=True).status("trying runtimes, codecs and devices"):
         findings = list(examine())
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     table = Table()
     for heading in ("", "what", "", "found, or what would add it"):

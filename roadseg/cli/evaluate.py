@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from roadseg.cli.console import echo
 from roadseg.cli.options import Backend, Every, Overwrite, Steady
 from roadseg.config import ModelConfig, default_weights
 
@@ -119,11 +120,11 @@ class _Findings:
         finally:  # whatever becomes of the page, the figures are not lost
             if as_json:
                 only = next(iter(self.figures.values()))
-                typer.echo(json.dumps(only if len(self.figures) == 1 else self.figures))
+                echo(json.dumps(only if len(self.figures) == 1 else self.figures))
             else:
                 self.show(plain_console())
         if page and not as_json:
-            typer.echo(f"page: {page}")
+            echo(f"page: {page}")
 
 
 def _evaluate_pictures(
@@ -201,6 +202,7 @@ def _measure_each(
     measure: "Callable[[Model, Callable[[int], None]], T]",
 ) -> dict[str, T]:
     """Measure one model after the other, and show how far each is."""
+    from rich.markup import escape
     from rich.progress import Progress
 
     from roadseg.cli.tables import quiet_elsewhere
@@ -208,7 +210,7 @@ def _measure_each(
     measured = {}
     with Progress(**quiet_elsewhere()) as progress:
         for name, model in models.items():
-            task = progress.add_task(f"measuring {name}", total=total)
+            task = progress.add_task(escape(f"measuring {name}"), total=total)
             measured[name] = measure(model, partial(_tick, progress, task))
     return measured
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.console import echo
 from roadseg.cli.options import Overwrite
 
 
@@ -27,7 +28,7 @@ def export(
 
     spec = export_onnx(model, target)
     height, width = spec.size_hw
-    typer.echo(
+    echo(
         f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
         f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch"
     )

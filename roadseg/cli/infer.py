@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from roadseg.cli.console import complain, echo
 from roadseg.cli.options import (
     Alpha,
     AsJson,
@@ -185,9 +186,9 @@ def infer(
         results, failed = _run_all(jobs, silent=quiet or as_json)
     if as_json:
         summaries = [_as_json(result) for result in results]
-        typer.echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
+        echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
     if failed:
-        typer.echo(f"roadseg: {failed} of {len(jobs)} films were not labelled", err=True)
+        complain(f"{failed} of {len(jobs)} films were not labelled")
         raise typer.Exit(1)
 
 
@@ -318,14 +319,14 @@ def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferR
         except RoadsegError as error:
             if len(jobs) == 1:
                 raise
-            typer.echo(f"roadseg: {error}", err=True)
+            complain(error)
             failed += 1
             continue
         results.append(result)
         if not silent:
             _show(result, job)
         for warning in result.warnings:
-            typer.echo(f"roadseg: warning: {warning}", err=True)
+            complain(f"warning: {warning}")
     return results, failed
 
 

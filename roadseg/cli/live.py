@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.cli.console import echo
 from roadseg.cli.options import (
     Alpha,
     AsJson,
@@ -135,7 +136,7 @@ def live(
 
         session = LiveSession(config, notify)
         if page:
-            typer.echo(f"open {page.url}", err=True)
+            echo(f"open {page.url}", err=True)
         try:
             _watch(session, config, page, console, quiet=quiet or as_json)
         finally:  # Ctrl-C is the usual end
@@ -193,15 +194,15 @@ def _show(summary: "LiveSummary", *, quiet: bool, as_json: bool) -> None:
     if not summary.frames:
         return
     if as_json:
-        typer.echo(json.dumps(_as_json(summary), indent=2))
+        echo(json.dumps(_as_json(summary), indent=2))
     elif not quiet:
-        typer.echo(
+        echo(
             f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; "
             f"age {summary.age_p50_s * 1000:.0f} ms (median), {summary.age_p95_s * 1000:.0f} ms "
             f"(95 %); the network looked at {summary.network_frames}"
         )
         for path in summary.recorded:
-            typer.echo(f"recorded {path}")
+            echo(f"recorded {path}")
 
 
 def _as_json(summary: "LiveSummary") -> dict[str, object]:

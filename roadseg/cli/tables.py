@@ -1,14 +1,16 @@
 """Tables that commands print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from roadseg.classes import SegClass
+from roadseg.cli.console import visible
 
 if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
@@ -139,9 +141,19 @@ def confusion_table(scores: "Scores") -> Table:
     return table
 
 
+class _VisibleConsole(Console):
+    """A console whose own codes alone reach the terminal, and none that are in a text."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console that prints text as it is: brackets in file names are no markup."""
-    return Console(stderr=stderr, quiet=quiet, markup=False, highlight=False)
+    return _VisibleConsole(stderr=stderr, quiet=quiet, markup=False, highlight=False)
 
 
 def quiet_elsewhere() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.cli.console import echo
 from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
 from roadseg.train_config import AugmentConfig, TrainConfig
@@ -358,7 +359,7 @@ def _train(config: TrainConfig, console: "Console") -> None:
             "mIoU"
         )
     if not console.quiet:
-        typer.echo(
+        echo(
             f"best mIoU on {config.holdout_sequence or 'val'} {result.best_miou:.1%}: "
             f"{result.model_path}\n"
             f"curves: {result.page_path}\n"

@@ -1,0 +1,27 @@
+"""The one way to the terminal, which codes in the names of files and classes do not get through."""
+
+import re
+
+import typer
+
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what changes the direction or ends a line
+    "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
+)
+"""Characters that do something rather than show something."""
+
+
+def visible(text: str) -> str:
+    """Return a text with a question mark for each character that would steer the terminal."""
+    return STEERING.sub("?", text)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text as it is, but visible."""
+    typer.echo(visible(text), err=err)
+
+
+def complain(message: object) -> None:
+    """Print an error or a warning on standard error, in one line whatever names are in it."""
+    echo(f"roadseg: {message}".replace("\n", "?"), err=True)
