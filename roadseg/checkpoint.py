@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from roadseg.config import ModelSpec
-from roadseg.errors import ModelFileError
+from roadseg.errors import ConfigError, ModelFileError
 from roadseg.files import replacing
 from roadseg.models import build_model
 
@@ -56,11 +56,11 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
     if record is None:
         raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")
     spec = ModelSpec.from_json(record, path)
-    network = build_model(spec)
     try:
+        network = build_model(spec)
         network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, MemoryError, ConfigError) as error:
+        reason = str(error).partition("\n")[0]
         raise ModelFileError(
             f"{path} does not fit its own record ({reason}); train again"
         ) from error

@@ -5,16 +5,17 @@ Training has its settings in `roadseg.train_config`.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from roadseg.build import BuildRecord
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE, PALETTES
+from roadseg.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.machine import has_int8_units
+from roadseg.settings import build_settings
 from roadseg.url import Url
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ T = TypeVar("T")
 MODEL_FORMAT = 1
 SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
+MOST_SIDE, MOST_WIDTH = 16_384, 4_096
+"""Sides of an input and channels that no model's record is believed beyond."""
 MOST_BETWEEN = 12
 """Most frames of a film from one that the network looks at to the next."""
 
@@ -112,16 +115,36 @@ class ModelSpec:
                     f"{path} has model format {values['format']}; this roadseg reads format "
                     f"{MODEL_FORMAT}; update roadseg or export the model again"
                 )
-            values["size_hw"] = tuple(values["size_hw"])
-            values["class_names"] = tuple(values["class_names"])
-            values["palette"] = tuple(tuple(color) for color in values["palette"])
-            if values.get("build"):
-                values["build"] = BuildRecord.from_dict(values["build"])
-            return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+            spec = build_settings(cls, values)
+        except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise ModelFileError(
                 f"{path} carries a damaged roadseg record ({error}); export the model again"
             ) from error
+        if fault := next(spec._faults(), None):
+            raise ModelFileError(
+                f"{path} carries a roadseg record in which {fault}; export the model again"
+            )
+        return spec
+
+    def _faults(self) -> Iterator[str]:
+        """Yield in words what no model can have."""
+        if not 1 <= self.num_classes <= IGNORE_INDEX:
+            yield f"there are {self.num_classes} classes; 1 to {IGNORE_INDEX} are possible"
+        if len(set(self.class_names) - {""}) != self.num_classes:
+            yield "a class has no name, or two have the same"
+        if len(self.palette) != self.num_classes:
+            yield f"{self.num_classes} classes have {len(self.palette)} colours"
+        if not all(0 <= level <= 255 for color in self.palette for level in color):
+            yield "a colour is not from 0 to 255"
+        if not all(0 < side <= MOST_SIDE and side % SIDE_MULTIPLE == 0 for side in self.size_hw):
+            yield (
+                f"the input is {self.size_hw[1]}x{self.size_hw[0]}; sides are multiples of "
+                f"{SIDE_MULTIPLE}, at most {MOST_SIDE}"
+            )
+        if not (0 < self.width <= MOST_WIDTH and 0 < self.output_stride <= SIDE_MULTIPLE):
+            yield f"width {self.width} or output stride {self.output_stride} is out of its range"
+        if self.build and not all(0 < side <= MOST_SIDE for side in self.build.shape):
+            yield f"it was compiled for the shape {self.build.shape}"
 
 
 def shipped_model(precision: str = "fp32") -> Path:

@@ -67,6 +67,8 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         return Path(value)
     if hint is float and type(value) is int:
         return float(value)
+    if get_origin(hint) is Mapping and isinstance(value, Mapping):
+        return value
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
         return build_settings(hint, value)
     if type(value) is hint:

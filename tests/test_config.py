@@ -15,15 +15,19 @@ colors = st.tuples(*[st.integers(0, 255)] * 3)
 
 @given(
     arch=st.text(),
-    width=st.integers(),
-    size=st.tuples(st.integers(), st.integers()),
-    names=st.lists(st.text()).map(tuple),
-    palette=st.lists(colors).map(tuple),
+    width=st.integers(1, 512),
+    size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    classes=st.dictionaries(st.text(min_size=1), colors, min_size=1),
     metrics=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)),
 )
-def test_model_record_survives_the_round_trip(arch, width, size, names, palette, metrics) -> None:
+def test_model_record_survives_the_round_trip(arch, width, size, classes, metrics) -> None:
     spec = ModelSpec(
-        arch=arch, width=width, size_hw=size, class_names=names, palette=palette, metrics=metrics
+        arch=arch,
+        width=width,
+        size_hw=(32 * size[0], 32 * size[1]),
+        class_names=tuple(classes),
+        palette=tuple(classes.values()),
+        metrics=metrics,
     )
     assert ModelSpec.from_json(spec.to_json(), Path("m")) == spec
 

@@ -1,6 +1,7 @@
 """Runtimes behind one protocol, chosen by the suffix of the model file and by the machine."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -175,6 +176,71 @@ def suited(path: Path) -> str:
         return build.runtime
     is_fastest = build and build.precision == "int8" and find_spec("openvino")
     return "openvino" if is_fastest else readers[0]
+
+
+class Signature(NamedTuple):
+    """What a graph takes or gives under one name."""
+
+    kind: str
+    """Type of its numbers as NumPy calls it."""
+    shape: tuple[int | None, ...]
+    """Its dimensions; None is any."""
+
+
+def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
+    """Raise `ModelFileError` if a graph does not take frames and give what its record says."""
+    wanted = {
+        "frames": Signature("uint8", (None, None, None, 3)),
+        "class_map": Signature("uint8", (None, None, None)),
+        "logits": Signature("float32", (None, spec.num_classes, None, None)),
+    }
+    for name, signature in wanted.items():
+        if name not in found or not _fits(found[name], signature):
+            raise ModelFileError(
+                f"{path} does not fit its own record: {name} is {_shown(found.get(name))} and must "
+                f"be {_shown(signature)}; export the model again"
+            )
+
+
+def _fits(found: Signature, wanted: Signature) -> bool:
+    if found.kind != wanted.kind or len(found.shape) != len(wanted.shape):
+        return False
+    sides = zip(found.shape, wanted.shape, strict=True)
+    return all(there is None or needed in (None, there) for there, needed in sides)
+
+
+def _shown(signature: Signature | None) -> str:
+    if signature is None:
+        return "missing"
+    return (
+        f"{signature.kind} ({', '.join('any' if n is None else str(n) for n in signature.shape)})"
+    )
+
+
+@contextlib.contextmanager
+def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -> Iterator[None]:
+    """Translate what a runtime raises when it cannot run a model on frames.
+
+    Args:
+        path: Model file.
+        frames: (N, H, W, 3).
+        kinds: Classes of the runtime's errors.
+    """
+    try:
+        yield
+    except kinds as error:
+        count, height, width = frames.shape[:3]
+        raise ModelFileError(
+            f"{path} cannot be run on {count} frames of {width}x{height} ({reason_of(error)}); use "
+            "a smaller --size, or export the model again"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the line of a runtime's error that tells most, without its places in the source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception from")]
+    return told[-1] if told else type(error).__name__
 
 
 def refuse_misfit(path: Path, spec: ModelSpec, runtime: str, version: str, device: str) -> None:

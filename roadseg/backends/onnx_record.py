@@ -14,6 +14,10 @@ METADATA, KEY, VALUE = 14, 1, 2
 """Numbers of `ModelProto.metadata_props`, and in it of the key and the value."""
 VARINT, BYTES = 0, 2
 """Kinds of fields that these messages have."""
+LONGEST = 1 << 40
+"""Bytes that no field of theirs has."""
+LONGEST_RECORD = 1 << 24
+"""Nor any that we read."""
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -34,9 +38,12 @@ def _fields(message: BinaryIO, wanted: int) -> Iterator[bytes]:
     while (tag := _varint(message)) is not None:
         number, kind = tag >> 3, tag & 7
         length = _varint(message)
+        is_wanted = kind == BYTES and number == wanted
         if kind not in (VARINT, BYTES) or length is None:
             raise ValueError("no message of this kind")
-        if kind == BYTES and number == wanted:
+        if kind == BYTES and length > (LONGEST_RECORD if is_wanted else LONGEST):
+            raise ValueError("a field is too long to be one")
+        if is_wanted:
             yield message.read(length)
         elif kind == BYTES:
             message.seek(length, os.SEEK_CUR)
@@ -50,4 +57,6 @@ def _varint(message: BinaryIO) -> int | None:
         shift += 7
         if byte[0] < 0x80:
             return value
+        if shift > 63:
+            raise ValueError("a number has more than 64 bits")
     return None

@@ -1,19 +1,28 @@
 """ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from roadseg.backends import refuse_misfit
+from roadseg.backends import (
+    Signature,
+    reason_of,
+    refuse_misfit,
+    refuse_other_graph,
+    run_errors,
+)
 from roadseg.config import ModelSpec
 from roadseg.errors import ModelFileError
 from roadseg.machine import cpu_kind
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """What may run the graph, the best first; the usual build has the second alone."""
+
+KINDS = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+"""Types of numbers as NumPy calls them, by the runtime's names."""
 
 DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
 
@@ -24,19 +33,25 @@ class OnnxRuntimeBackend:
     Args:
         session: Session whose model `roadseg export` or `roadseg compile` wrote.
         spec: Its record.
+        path: Its file, for messages.
     """
 
-    def __init__(self, session: ort.InferenceSession, spec: ModelSpec) -> None:
+    def __init__(self, session: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
         self.spec = spec
         self._session = session
+        self._path = path
 
     def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        (class_map,) = self._session.run(["class_map"], {"frames": frames})
-        return cast(NDArray[np.uint8], class_map)
+        return cast(NDArray[np.uint8], self._run("class_map", frames))
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (logits,) = self._session.run(["logits"], {"frames": frames})
-        return cast(NDArray[np.float32], logits)
+        return cast(NDArray[np.float32], self._run("logits", frames))
+
+    def _run(self, output: str, frames: NDArray[np.uint8]) -> NDArray[Any]:
+        # The runtime's errors share no base class but this.
+        with run_errors(self._path, frames, Exception):
+            (answer,) = self._session.run([output], {"frames": frames})
+        return cast(NDArray[Any], answer)
 
     def close(self) -> None:
         del self._session
@@ -57,7 +72,14 @@ def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
         )
     spec = ModelSpec.from_json(record, path)
     refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
-    return OnnxRuntimeBackend(session, spec)
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    refuse_other_graph(path, spec, {end.name: _signature(end) for end in ends})
+    return OnnxRuntimeBackend(session, spec, path)
+
+
+def _signature(end: ort.NodeArg) -> Signature:
+    shape = tuple(side if isinstance(side, int) else None for side in end.shape)
+    return Signature(KINDS.get(end.type, end.type), shape)
 
 
 def open_session(path: Path, **options: object) -> ort.InferenceSession:
@@ -69,15 +91,16 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
     settings = ort.SessionOptions()
     # Threads that spin while they wait take the cores from decoding and encoding.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 3  # errors come as exceptions; warnings would be lines of noise
+    settings.log_severity_level = 4  # errors come as exceptions; what it prints would be noise
     for name, value in options.items():
         setattr(settings, name, value)
     present = [name for name in PROVIDERS if name in ort.get_available_providers()]
     try:
         return ort.InferenceSession(path, settings, providers=present)
     except Exception as error:  # the runtime's errors share no base class but this
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(f"{path} is no ONNX model ({reason}); export it again") from error
+        raise ModelFileError(
+            f"{path} is no ONNX model that can be run ({reason_of(error)}); export it again"
+        ) from error
 
 
 def version() -> str:

@@ -12,7 +12,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from roadseg.backends import refuse_misfit
+from roadseg.backends import (
+    Signature,
+    reason_of,
+    refuse_misfit,
+    refuse_other_graph,
+    run_errors,
+)
 from roadseg.config import ModelSpec
 from roadseg.errors import ModelFileError
 from roadseg.machine import cpu_kind
@@ -62,11 +68,15 @@ class OpenVinoBackend:
     Args:
         model: Graph whose sides are free.
         spec: Its record.
+        path: Its file, for messages.
         threads: Threads to compute on; None takes one for each core, and keeps it there.
     """
 
-    def __init__(self, model: ov.Model, spec: ModelSpec, threads: int | None = None) -> None:
+    def __init__(
+        self, model: ov.Model, spec: ModelSpec, path: Path, threads: int | None = None
+    ) -> None:
         self.spec = spec
+        self._path = path
         self._model = model
         self._settings = compile_settings(spec)
         if threads is not None:  # copies of a model would all be kept on the same first cores
@@ -85,8 +95,9 @@ class OpenVinoBackend:
 
     @signal_stack_kept()
     def _infer(self, frames: NDArray[np.uint8], output: str) -> NDArray[Any]:
-        request = self._request(frames.shape, output)
-        request.infer([np.ascontiguousarray(frames)], share_inputs=True)
+        with run_errors(self._path, frames, RuntimeError, MemoryError):
+            request = self._request(frames.shape, output)
+            request.infer([np.ascontiguousarray(frames)], share_inputs=True)
         # The request's own memory is written to by the next call.
         return np.array(request.get_tensor(output).data)
 
@@ -116,8 +127,7 @@ def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
     try:
         model = ov.Core().read_model(path)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelFileError(f"{path} is no model ({reason}); export it again") from error
+        raise ModelFileError(f"{path} is no model ({reason_of(error)}); export it again") from error
     if not model.has_rt_info(list(RECORD_PLACE)):
         raise ModelFileError(
             f"{path} was not exported by roadseg; use a file from roadseg export or compile, "
@@ -126,7 +136,14 @@ def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
     record = model.get_rt_info(list(RECORD_PLACE)).astype(str)
     spec = ModelSpec.from_json(record, path)
     refuse_misfit(path, spec, "openvino", version(), cpu_kind())
-    return OpenVinoBackend(model, spec, threads)
+    ends = [*model.inputs, *model.outputs]
+    refuse_other_graph(path, spec, {n: _signature(end) for end in ends for n in end.get_names()})
+    return OpenVinoBackend(model, spec, path, threads)
+
+
+def _signature(end: ov.Output) -> Signature:
+    sides = (side.get_length() if side.is_static else None for side in end.partial_shape)
+    return Signature(str(end.element_type.to_dtype()), tuple(sides))
 
 
 def version() -> str:
