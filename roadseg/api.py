@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends import Backend, open_backend
-from roadseg.config import ModelConfig, OverlayConfig, default_weights
+from roadseg.config import ModelConfig, OverlayConfig, default_weights, image_rate
 from roadseg.errors import PictureError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement
@@ -143,7 +143,7 @@ def stream(
     """
     model = _model_config(weights, backend, size_hw, palette)
     config = replace(model, steady=steady, every=every)
-    info, log = probe(named(source), Fraction(image_fps)), ReadLog()
+    info, log = probe(named(source), image_rate(image_fps)), ReadLog()
     frames = decode(info, log, start_s, end_s)
     stages = labelling(config)
     names = ["decode", *stages]

@@ -25,6 +25,12 @@ SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
 MOST_SIDE, MOST_WIDTH = 16_384, 4_096
 """Sides of an input and channels that no model's record is believed beyond."""
+LONGEST_S = 1e9
+"""Seconds that no film has."""
+LEAST_FPS, MOST_FPS = Fraction(1, 3600), 1000
+"""Rates of images."""
+FINEST_FPS = 1_000_000
+"""Largest denominator of one; containers count in 32 bits."""
 MOST_BETWEEN = 12
 """Most frames of a film from one that the network looks at to the next."""
 
@@ -145,6 +151,19 @@ class ModelSpec:
             yield f"width {self.width} or output stride {self.output_stride} is out of its range"
         if self.build and not all(0 < side <= MOST_SIDE for side in self.build.shape):
             yield f"it was compiled for the shape {self.build.shape}"
+
+
+def image_rate(fps: Fraction | float) -> Fraction:
+    """Return a rate of images as containers can hold it.
+
+    Raises:
+        ConfigError: It is none, or out of range.
+    """
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise ConfigError(
+            f"--fps is {fps}; it must be from {LEAST_FPS} to {MOST_FPS} images a second, such as 25"
+        )
+    return Fraction(fps).limit_denominator(FINEST_FPS)
 
 
 def shipped_model(precision: str = "fp32") -> Path:
@@ -288,10 +307,11 @@ class InferConfig(ModelConfig, OverlayConfig):
                 "--resume is given with --report, which needs the whole film; leave it out, or "
                 "leave out --resume to begin anew"
             )
-        if self.image_fps <= 0:
-            raise ConfigError(f"--fps is {self.image_fps}; it must be above 0, such as 25")
-        if not (math.isfinite(self.start_s) and self.start_s >= 0):
-            raise ConfigError(f"--start is {self.start_s}; it must be 0 or more seconds")
+        object.__setattr__(self, "image_fps", image_rate(self.image_fps))
+        if not 0 <= self.start_s <= LONGEST_S:
+            raise ConfigError(
+                f"--start is {self.start_s}; it must be 0 or more seconds of the film"
+            )
         if self.end_s is not None and not math.isfinite(self.end_s):
             raise ConfigError(f"--end is {self.end_s}; give seconds, or leave it out")
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -381,7 +401,7 @@ class BenchConfig:
             raise ConfigError(f"--batch is {min(self.batches)}; it must be at least 1")
         if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
             raise ConfigError(f"--rate is {self.rate}; it must be above 0, such as 30")
-        if self.film_s is not None and not self.film_s > 0:
+        if self.film_s is not None and not 0 < self.film_s <= LONGEST_S:
             raise ConfigError(f"--seconds is {self.film_s}; it must be above 0, such as 4")
 
     def shortened(self) -> Self:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.config import SIDE_MULTIPLE
+from roadseg.config import MOST_SIDE, SIDE_MULTIPLE
 from roadseg.errors import ConfigError
 
 PADDING_VALUE = 127
@@ -88,10 +88,10 @@ def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
     """Return (height, width) of a size as users write it behind a flag, "WIDTHxHEIGHT".
 
     Raises:
-        ConfigError: The text is no size, or a side is not a multiple of `SIDE_MULTIPLE`.
+        ConfigError: The text is no size, a side is not a multiple of `SIDE_MULTIPLE`, or too long.
     """
     width_text, _, height_text = text.lower().partition("x")
-    if not (width_text.isdecimal() and height_text.isdecimal()):
+    if not all(side.isdecimal() and len(side) <= 9 for side in (width_text, height_text)):
         raise ConfigError(f"{flag} is {text!r}; give WIDTHxHEIGHT, such as {flag} 512x384")
     width, height = int(width_text), int(height_text)
     if width % SIDE_MULTIPLE or height % SIDE_MULTIPLE or not width or not height:
@@ -100,6 +100,8 @@ def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
             f"{flag} is {width}x{height}; both sides must be multiples of {SIDE_MULTIPLE}; "
             f"use {flag} {near_w}x{near_h}"
         )
+    if max(width, height) > MOST_SIDE:
+        raise ConfigError(f"{flag} is {width}x{height}; a side has at most {MOST_SIDE} pixels")
     return height, width
 
 

@@ -47,6 +47,7 @@ CPU_FLAGS = (
     "sve",
 )
 """Instruction sets that decide how fast a network runs."""
+PACKAGE = Path(__file__).parent
 PROCESS = Path("/proc/self")
 POWER = Path("/sys/class/powercap")
 RESAMPLES = 4000
@@ -125,7 +126,7 @@ def machine_record() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": package_versions(),
-        "revision": git_revision(Path(__file__).parent),
+        "revision": own_revision(),
     }
 
 
@@ -151,6 +152,15 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def own_revision(package: Path = PACKAGE) -> str | None:
+    """Return the commit of the checkout that roadseg runs from, or None where it is installed.
+
+    An environment may lie in a repository of another project; its commit says nothing of roadseg.
+    """
+    tracked = ["git", "-C", str(package), "ls-files", "--error-unmatch", "__init__.py"]
+    return git_revision(package) if _output(tracked) else None
 
 
 def git_revision(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ import typer
 
 from roadseg.cli.console import echo
 from roadseg.cli.options import Backend, Every, Overwrite, Steady
-from roadseg.config import ModelConfig, default_weights
+from roadseg.config import ModelConfig, default_weights, image_rate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -278,14 +278,13 @@ def _film(
     data: Path, split: str, fps: float, config: ModelConfig
 ) -> tuple[str, "Callable[[Model, Callable[[int], None]], FilmScores]", int | None]:
     """Return a film's name, the function that measures a model on it, and its frames if known."""
-    from fractions import Fraction
-
     from roadseg.data.folder import FolderDataset
     from roadseg.evaluate import evaluate_film, evaluate_split_as_film
     from roadseg.video.source import ReadLog, decode, probe
 
+    rate = image_rate(fps)
     if (data / split).is_dir():
-        dataset, rate = FolderDataset.open(data, split), Fraction(fps).limit_denominator(1001)
+        dataset = FolderDataset.open(data, split)
         return (
             f"{split}, {len(dataset)} pictures as a film of {fps:g} a second",
             lambda model, done: evaluate_split_as_film(model, dataset, rate, config, done),

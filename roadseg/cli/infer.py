@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import typer
@@ -35,7 +35,7 @@ from roadseg.cli.options import (
     Weights,
     class_names,
 )
-from roadseg.config import InferConfig, default_weights
+from roadseg.config import InferConfig, default_weights, image_rate
 from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import make_folder
 from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES
@@ -206,11 +206,24 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
             if source == "-":
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 with (folder / "stdin").open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
+                    shutil.copyfileobj(_standard_input(), file)
                 films.append(folder / "stdin")
             else:
                 films.append(named(source))
         yield films
+
+
+def _standard_input() -> BinaryIO:
+    """Return what is sent to the program.
+
+    Raises:
+        ConfigError: Nothing can be.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise ConfigError(
+            "VIDEO is -, and standard input is a terminal, or closed; send a film to it"
+        )
+    return sys.stdin.buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +303,7 @@ def parse_time(text: str, flag: str) -> float:
     """
     parts = text.split(":")
     if len(parts) <= 3 and all(re.fullmatch(r"\d+", part) for part in parts[:-1]):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             seconds = float(parts[-1])
             if len(parts) == 1 or 0 <= seconds < 60:
                 return sum((60**n * int(part) for n, part in enumerate(parts[-2::-1], 1)), seconds)
@@ -301,10 +314,10 @@ def parse_rate(text: str) -> Fraction:
     """Return a frame rate as users write it.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is none, or out of range.
     """
     try:
-        return Fraction(text)
+        return image_rate(Fraction(text))
     except (ValueError, ZeroDivisionError) as error:
         raise ConfigError(f"--fps is {text!r}; give a number, such as 25 or 30000/1001") from error
 

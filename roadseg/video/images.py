@@ -1,5 +1,6 @@
 """A folder of images, or those that a pattern finds, as a film."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,13 +14,23 @@ from roadseg.video.pyav import open_for_reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files of a folder that count as images."""
-WILDCARDS = "*?["
+WILDCARD = re.compile(r"[*?]|\[[^]]+\]")
 """What tells a pattern from a name."""
 
 
 def is_series(source: Path) -> bool:
-    """Return whether a path is a folder or a pattern, not one file."""
-    return source.is_dir() or (not source.exists() and any(w in str(source) for w in WILDCARDS))
+    """Return whether a path is a folder or a pattern, not one file.
+
+    A bracket alone is no pattern: names of films have them too.
+    """
+    return source.is_dir() or (not source.exists() and bool(WILDCARD.search(str(source))))
+
+
+def is_one_picture(source: Path) -> bool:
+    """Return whether a path is that of a picture, or of a folder or pattern with one in it."""
+    if is_series(source):
+        return len(find_images(source)) == 1
+    return source.suffix.lower() in SUFFIXES
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
@@ -29,14 +40,25 @@ def find_images(source: Path) -> tuple[Path, ...]:
         VideoError: There is none.
     """
     if source.is_dir():
-        found = [path for path in source.iterdir() if path.suffix.lower() in SUFFIXES]
-        wanted = f"files that end in {', '.join(SUFFIXES)}"
+        found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
+        fault = (
+            f"holds no image; give a folder of files that end in {', '.join(SUFFIXES)}, or a film"
+        )
     else:
-        found = list(Path(source.anchor or ".").glob(str(source.relative_to(source.anchor))))
-        wanted = "a pattern that finds images, in quotes"
+        found = [path for path in _matches(source) if not path.is_dir()]
+        fault = (
+            "does not exist, and as a pattern it finds no image; check the path, and put a pattern "
+            "in quotes"
+        )
     if not found:
-        raise VideoError(f"{source} finds no image; give a folder of {wanted}, or a film")
+        raise VideoError(f"{source} {fault}")
     return tuple(sorted(found, key=_natural))
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """Yield what a pattern finds; one that is none, such as a**b, finds nothing."""
+    with contextlib.suppress(ValueError):
+        yield from Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor)))
 
 
 def read_image(path: Path) -> av.VideoFrame:

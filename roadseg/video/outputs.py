@@ -8,6 +8,7 @@ from typing import TypeGuard
 from roadseg.config import InferConfig
 from roadseg.errors import ConfigError, VideoError
 from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
+from roadseg.video.images import is_one_picture
 from roadseg.video.origin import Origin
 from roadseg.video.pipe import MP4, PipeWriter
 from roadseg.video.sink import VideoWriter, check_output
@@ -48,7 +49,8 @@ def check_out(config: InferConfig) -> None:
             )
         encoding(config).codec_for(MP4.name)
     elif config.out is not None:
-        check_stills(config.out, overwrite=config.overwrite)
+        one = isinstance(config.source, Path) and is_one_picture(config.source)
+        check_stills(config.out, one=one, overwrite=config.overwrite)
 
 
 def encoding(config: InferConfig) -> Encoding:

@@ -17,18 +17,21 @@ NUMBER = re.compile(r"%(0\d+)?d")
 """Stands for a frame's number in the name of an image, as in C and FFmpeg."""
 
 
-def check_stills(pattern: Path, *, overwrite: bool) -> None:
+def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
     """Find out early whether images can be written.
+
+    Args:
+        pattern: Their name, with `NUMBER` in it.
+        one: There is one, whose name needs no number.
+        overwrite: Replace those that there are.
 
     Raises:
         VideoError: Their name has no place for a number, or there are some.
         OutputError: Their folder takes no files.
     """
-    if len(NUMBER.findall(pattern.name)) != 1:
-        raise VideoError(
-            f"{pattern} names one image, and there is one a frame; put their number into the name, "
-            f"such as {pattern.with_stem(f'{pattern.stem}-%06d')}"
-        )
+    places = len(NUMBER.findall(pattern.name))
+    if places > 1 or (places == 0 and not one):
+        raise _one_name(pattern)
     first = next(stills_of(pattern), None)
     if first is not None and not overwrite:
         raise VideoError(f"{first[1]} exists; choose another folder or name, or add --overwrite")
@@ -67,7 +70,10 @@ class StillWriter:
 
         Raises:
             OutputError: The file cannot be written.
+            VideoError: It is the second under a name for one.
         """
+        if self._count and not NUMBER.search(self._pattern.name):
+            raise _one_name(self._pattern)
         if not self._count:
             make_folder(self._pattern.parent)
         path = self._pattern.with_name(_name(self._pattern, self._count))
@@ -81,14 +87,27 @@ class StillWriter:
         self._count += 1
 
 
+def _one_name(pattern: Path) -> VideoError:
+    """Return the error that a name is wrong for the images of a film."""
+    name = NUMBER.sub("", pattern.stem).rstrip("-_")
+    return VideoError(
+        f"{pattern} names one image, and there is one a frame; put their number into the name "
+        f"once, such as {pattern.with_stem(f'{name}-%06d')}"
+    )
+
+
 def _name(pattern: Path, number: int) -> str:
     return NUMBER.sub(lambda place: f"{number:{place[1] or ''}}", pattern.name)
 
 
 def stills_of(pattern: Path) -> Iterator[tuple[int, Path]]:
     """Yield the images of a pattern that there are, each with its number."""
-    before, after = (re.escape(text) for text in NUMBER.sub("\0", pattern.name).split("\0"))
-    name = re.compile(rf"{before}(\d+){after}")
+    before, *after = (re.escape(text) for text in NUMBER.split(pattern.name)[::2])
+    if not after and pattern.exists():
+        yield 0, pattern
+    if len(after) != 1:
+        return
+    name = re.compile(rf"{before}(\d+){after[0]}")
     for path in sorted(pattern.parent.glob("*")):
         match = name.fullmatch(path.name)
         if match and _name(pattern, int(match[1])) == path.name:

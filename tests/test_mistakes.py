@@ -1,0 +1,135 @@
+"""What a user can mend is told in one line and ends with 1, whatever it is."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from films import Film
+
+from roadseg import measure
+from roadseg.api import stream
+from roadseg.cli.infer import parse_rate, parse_time
+from roadseg.config import BenchConfig, image_rate
+from roadseg.errors import ConfigError, RoadsegError, VideoError
+from roadseg.imaging import parse_size
+from roadseg.infer import infer
+from roadseg.measure import own_revision
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((48, 64, 3), 60 * number, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["frame.png", "a-%d-%d.jpg", "%06d-%d.png"])
+def test_name_of_one_image_for_a_film_says_where_the_number_goes(plain, name, tmp_path) -> None:
+    source = Film(times=(0, 1)).write(tmp_path / "film.mp4")
+    command = ["infer", source, "--out", tmp_path / name, "--weights", plain.weights]
+    code = "import sys; from roadseg.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "names one image, and there is one a frame" in done.stderr and "-%06d." in done.stderr
+
+
+def test_one_picture_becomes_one_image(plain, tmp_path) -> None:
+    picture = write_pictures(tmp_path / "one", 1) / "0.png"
+    for number, source in enumerate((picture, picture.parent)):
+        out = tmp_path / f"{number}.jpg"
+        assert infer(replace(plain, source=source, out=out)).frames == 1
+        assert cv2.imread(str(out)).shape == (48, 64, 3)
+        with pytest.raises(VideoError, match="exists"):
+            infer(replace(plain, source=source, out=out))
+    infer(replace(plain, source=picture, out=out, overwrite=True))
+
+
+def test_folder_named_like_a_picture_is_no_picture(plain, tmp_path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 3)
+    (pictures / "2.5.png").mkdir()
+    for source in (pictures, pictures / "*.png"):
+        assert infer(replace(plain, source=source, overwrite=True)).frames == 3
+
+
+@pytest.mark.parametrize("name", ["a[.mp4", "a[1].mp4", "a**b[.mp4", "a**b[1].mp4", "[", "*"])
+def test_missing_file_with_a_bracket_in_its_name_does_not_exist(plain, name, tmp_path) -> None:
+    with pytest.raises(VideoError, match="does not exist"):
+        infer(replace(plain, source=tmp_path / "none" / name))
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "1/0", "1/3000000000", "1e300", "x"])
+def test_rate_that_no_film_has_is_refused(rate) -> None:
+    with pytest.raises(ConfigError, match="--fps is"):
+        parse_rate(rate)
+    if rate in ("0", "nan", "inf"):
+        with pytest.raises(ConfigError, match="--fps is"):
+            image_rate(float(rate))
+        with pytest.raises(ConfigError, match="--fps is"):
+            next(stream(SAMPLE, image_fps=float(rate)))
+
+
+@pytest.mark.parametrize("rate", ["0", "nan", "inf", "-15"])
+def test_evaluate_refuses_such_a_rate(rate, streets, tmp_path) -> None:
+    command = ["evaluate", "--data", str(streets), "--video", "--fps", rate]
+    done = subprocess.run(
+        [sys.executable, "-m", "roadseg", *command], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1 and done.stderr.startswith("roadseg: --fps is")
+
+
+@pytest.mark.parametrize(
+    "rate", [Fraction(1, 3600), Fraction(24000, 1001), Fraction("23.976023976")]
+)
+def test_rate_of_any_film_can_be_written(plain, rate, tmp_path) -> None:
+    source = write_pictures(tmp_path / "pictures", 3)
+    assert infer(replace(plain, source=source, image_fps=rate)).frames == 3
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300, -1.0])
+def test_time_beyond_any_film_is_refused(plain, seconds) -> None:
+    with pytest.raises(RoadsegError, match="--start is"):
+        replace(plain, start_s=seconds)
+    with pytest.raises(RoadsegError, match="--seconds is"):
+        BenchConfig(film=SAMPLE, film_s=seconds)
+
+
+@pytest.mark.parametrize("text", ["32x", "32", "-32x32", "9" * 5000 + "x32", "32000000x32", "0x0"])
+def test_size_of_no_picture_is_refused(text) -> None:
+    with pytest.raises(ConfigError, match="--size is"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000 + ":30", "9" * 400 + ":30", "1:61", "nan:1", "1:nan"])
+def test_time_of_no_film_is_refused(text) -> None:
+    with pytest.raises(ConfigError, match="--start is"):
+        parse_time(text, "--start")
+
+
+def test_closed_standard_input_is_said(tmp_path) -> None:
+    code = "import sys; sys.stdin = None; from roadseg.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "infer", "-"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1 and "standard input is a terminal, or closed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_revision_is_that_of_our_own_checkout_alone(tmp_path) -> None:
+    package = tmp_path / "venv" / "roadseg"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "theirs.py").touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["init", "-q"], ["add", "theirs.py"], ["commit", "-qm", "theirs"]):
+        subprocess.run([*git, *command], check=True)
+    assert measure.git_revision(package) is not None and own_revision(package) is None
+    subprocess.run([*git, "add", str(package)], check=True)
+    assert own_revision(package) == measure.git_revision(package)
