@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from roadseg.build import BuildRecord
 from roadseg.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, PALETTE, PALETTES
 from roadseg.errors import ConfigError, ModelFileError
+from roadseg.files import check_not_input
 from roadseg.machine import has_int8_units
 from roadseg.settings import build_settings
 from roadseg.url import Url
@@ -295,6 +296,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Go on from where an unfinished run with the same settings stopped."""
     overwrite: bool = False
     """Replace output that exists."""
+    spared: tuple[Path | str, ...] = ()
+    """Films that are labelled beside this one, and what came of them: never replaced."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -320,13 +323,12 @@ class InferConfig(ModelConfig, OverlayConfig):
             )
         if self.out is None and not (self.stats or self.masks):
             raise ConfigError("--no-film leaves nothing to write; add --stats or --masks")
-        is_path = isinstance(self.source, Path) and self.source.exists()
-        if is_path and self.out and self.out.exists() and self.out.samefile(self.source):
-            raise ConfigError(f"--out is the input, {self.source}; choose another name")
+        if self.out and isinstance(self.source, Path):
+            check_not_input(self.out, "--out", self.source)
 
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""
-        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite")
+        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 
@@ -355,8 +357,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
             raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
         if self.segment_s is not None and self.out is None:
             raise ConfigError("--segment is given without --out; name the film to record to")
-        if self.out is not None and self.out.resolve() == Path(self.source).resolve():
-            raise ConfigError(f"--out is the input, {self.source}; choose another name")
+        if self.out is not None:
+            check_not_input(self.out, "--out", Path(self.source))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ from roadseg.meters import (
 from roadseg.roofline import work_of
 from roadseg.stages import Parallel, Pipeline, Stage
 from roadseg.video.origin import Origin
+from roadseg.video.outputs import Outputs
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import ReadLog, decode, probe
 
@@ -313,15 +314,16 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     del settings["spawned_s"]  # each stage has a clock of its own
     config = _infer_config(**settings)
     origin = Origin(source=probe(config.source), log=ReadLog())
+    outputs = Outputs(config, origin.source)
     stages: dict[str, Stage | Parallel] = {
         "decode": lambda _: islice(decode(origin.source, origin.log), frames),
         **labelling(config),
         "overlay": partial(blend, config=config),
-        "encode": partial(encode, config=config, origin=origin, resume=False),
+        "encode": partial(encode, outputs=outputs, origin=origin),
     }
     items: list[Any] = []
     results = {}
-    with metered() as meters, opencv_on_one_thread():
+    with outputs.claimed(), metered() as meters, opencv_on_one_thread():
         for name, stage in stages.items():
             items, results[name] = _alone(stage, items)
     return {"stages_alone": results} | model_result(meters)

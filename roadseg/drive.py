@@ -17,7 +17,7 @@ import numpy as np
 
 from roadseg.classes import css_color
 from roadseg.config import OverlayConfig
-from roadseg.files import replacing
+from roadseg.files import create, output_errors
 from roadseg.frame import SegmentedFrame
 from roadseg.overlay import overlay_for
 from roadseg.stats import FrameStats, measure
@@ -59,6 +59,25 @@ class Moment:
     """Classes seen."""
     sightings: int = 1
     """Frames in which somebody was there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownFilm:
+    """A film that a page shows."""
+
+    file: Path
+    """Where it lies now, whole."""
+    path: Path
+    """Where it will be."""
+    page: Path
+    """Where the page will be."""
+
+    def url(self) -> str:
+        """Return the film itself if it is small, or its address as seen from the page."""
+        if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
+            return _data_url("video/mp4", self.file.read_bytes())
+        relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
+        return quote(relative.replace(os.sep, "/"))
 
 
 @dataclass
@@ -174,13 +193,13 @@ def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[Seg
         yield item
 
 
-def write_report(path: Path, log: DriveLog, film: Path, facts: Mapping[str, str]) -> None:
+def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str, str]) -> None:
     """Write the report of a drive.
 
     Args:
-        path: Page to write.
+        place: File of ours to write.
         log: What happened.
-        film: The film with the overlay, which is whole by now.
+        film: The film with the overlay.
         facts: What else to say about the run.
 
     Raises:
@@ -189,9 +208,9 @@ def write_report(path: Path, log: DriveLog, film: Path, facts: Mapping[str, str]
     # Plotly takes a fifth of a second to import, and few runs want a report.
     from roadseg.report import drive_page
 
-    record = log.record() | {"film": _film_url(film, path), "facts": dict(facts)}
-    with replacing(path) as temporary:
-        temporary.write_text(drive_page(record, f"{film.name}: report"), encoding="utf-8")
+    record = log.record() | {"film": film.url(), "facts": dict(facts)}
+    with output_errors(place), create(place) as file:
+        file.write(drive_page(record, f"{film.path.name}: report").encode())
 
 
 def _in_the_middle(across_road: float | None) -> bool:
@@ -204,13 +223,6 @@ def _thinned(times_s: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.nd
     counts = np.diff(starts, append=len(times_s))
     means = np.add.reduceat(shares, starts, axis=0) / counts[:, None]
     return np.add.reduceat(times_s, starts) / counts, means
-
-
-def _film_url(film: Path, page: Path) -> str:
-    """Return the film itself if it is small, or its address as seen from the page."""
-    if film.stat().st_size <= EMBED_LIMIT_BYTES:
-        return _data_url("video/mp4", film.read_bytes())
-    return quote(os.path.relpath(film.resolve(), page.resolve().parent).replace(os.sep, "/"))
 
 
 def _data_url(kind: str, data: bytes) -> str:

@@ -16,21 +16,19 @@ import numpy as np
 from roadseg import __version__
 from roadseg.backends import Backend, crew_for, open_backend, suited
 from roadseg.config import InferConfig, ModelConfig
-from roadseg.drive import DriveLog, log_drive, write_report
+from roadseg.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.errors import VideoError
-from roadseg.files import check_new
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import opencv_on_one_thread
 from roadseg.label import input_size, label, look, look_alone, settle, survey
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Parallel, Pipeline, Stage, StageStats
-from roadseg.stats import STATS_SUFFIXES, count_pixels, keep_stats, save_stats, shares_of
-from roadseg.url import Url
+from roadseg.stats import count_pixels, save_stats, shares_of
 from roadseg.video.faults import at_time, reading_faults
-from roadseg.video.masks import place_for_masks, save_masks
+from roadseg.video.masks import save_masks
 from roadseg.video.origin import Origin
-from roadseg.video.outputs import check_out, open_out
-from roadseg.video.part import check_settings, count_frames, part_path, place_beside
+from roadseg.video.outputs import Outputs
+from roadseg.video.places import FilePlace
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
 QUEUE_DEPTH = 4
@@ -88,55 +86,43 @@ def infer(
     """
     started_s = time.perf_counter()
     info = probe(config.source, config.image_fps)
-    check_out(config)
-    check_side_files(config)
-    kept = frames_to_keep(config) if config.resume else 0
+    outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
-    frames, network_frames = kept, 0
-    with (
-        place_for_masks(config.masks, config.out, kept, overwrite=config.overwrite) as masks,
-        place_beside(config.stats, config.out) as stats,
-        opencv_on_one_thread(),
-        build_pipeline(config, info, log, Beside(masks, stats, drive), kept) as pipeline,
-    ):
-        for item in pipeline:
-            frames += 1
-            network_frames += item.by_network
-            pixels += count_pixels(item)
-            on_frame(frames, total)
-    assert item is not None  # `some` sees to it
-    result = InferResult(
-        out=config.out,
-        frames=frames,
-        kept_frames=kept,
-        network_frames=network_frames,
-        wall_s=time.perf_counter() - started_s,
-        network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
-        class_shares=shares_of(pixels, item.spec),
-        colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
-        stages=tuple(pipeline.stats),
-        bottleneck=pipeline.bottleneck.name,
-        warnings=tuple(reading_faults(log, info)),
-    )
-    if config.report and drive and config.out:
-        write_report(config.report, drive, config.out, facts(result, config))
+    with outputs.claimed():
+        frames, network_frames = outputs.kept, 0
+        with (
+            opencv_on_one_thread(),
+            build_pipeline(config, info, log, outputs, drive) as pipeline,
+        ):
+            for item in pipeline:
+                frames += 1
+                network_frames += item.by_network
+                pixels += count_pixels(item)
+                on_frame(frames, total)
+        assert item is not None  # `some` sees to it
+        result = InferResult(
+            out=config.out,
+            frames=frames,
+            kept_frames=outputs.kept,
+            network_frames=network_frames,
+            wall_s=time.perf_counter() - started_s,
+            network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
+            class_shares=shares_of(pixels, item.spec),
+            colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
+            stages=tuple(pipeline.stats),
+            bottleneck=pipeline.bottleneck.name,
+            warnings=tuple(reading_faults(log, info)),
+        )
+        if outputs.report and isinstance(outputs.film, FilePlace) and drive:
+            film = ShownFilm(
+                file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
+            )
+            write_report(outputs.report.part, drive, film, facts(result, config))
     return result
-
-
-def check_side_files(config: InferConfig) -> None:
-    """Find out early whether what is written beside the film can be.
-
-    Raises:
-        OutputError: It cannot.
-    """
-    if config.stats is not None:
-        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
-    if config.report is not None:
-        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
 
 
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
@@ -155,65 +141,26 @@ def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
     }
 
 
-def frames_to_keep(config: InferConfig) -> int:
-    """Return how many frames of an unfinished run can be kept.
-
-    Raises:
-        ConfigError: The unfinished run was told something else.
-        VideoError: There is no record of what it was told.
-    """
-    kept = count_frames(config.out) if config.out else 0
-    if kept and config.out:
-        check_settings(config.out, settings_record(config))
-    if kept and config.stats:
-        keep_stats(part_path(config.stats), kept)
-    return kept
-
-
-def settings_record(config: InferConfig) -> dict[str, str]:
-    """Return what two runs must have in common for one to go on from the other."""
-    record = config.to_record()
-    for name, file in (("source", config.source), ("weights", config.weights)):
-        if isinstance(file, Path) and file.exists():
-            state = file.stat()
-            record[f"{name}'s size and date"] = f"{state.st_size} {state.st_mtime_ns}"
-    if isinstance(config.source, Url) and (fingerprint := config.source.fingerprint):
-        record["source's secrets"] = fingerprint
-    return record
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What comes of a run beside the film, where it is wanted."""
-
-    masks: Path | None
-    """Place for class maps."""
-    stats: Path | None
-    """Place for what is in every frame."""
-    drive: DriveLog | None
-    """Notes for the report."""
-
-
 def build_pipeline(
     config: InferConfig,
     info: VideoInfo,
     log: ReadLog,
-    beside: Beside,
-    kept: int,
+    outputs: Outputs,
+    drive: DriveLog | None,
 ) -> Pipeline:
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
-    stages = labelling(config)
-    if beside.stats is not None:
-        stages["stats"] = partial(save_stats, place=beside.stats, kept=kept)
-    if beside.drive is not None:
-        stages["report"] = partial(log_drive, log=beside.drive)
+    stages, kept = labelling(config), outputs.kept
+    if outputs.stats is not None:
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept)
+    if drive is not None:
+        stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
         stages["overlay"] = partial(blend, config=config)
-    if beside.masks is not None:
-        stages["masks"] = partial(save_masks, place=beside.masks, first=kept, fps=info.fps)
+    if outputs.masks is not None:
+        stages["masks"] = partial(save_masks, place=outputs.masks.part, first=kept, fps=info.fps)
     if config.out is not None:
         origin = Origin(source=info, log=log, start_s=config.start_s, end_s=config.end_s)
-        stages["encode"] = partial(encode, config=config, origin=origin, resume=kept > 0)
+        stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     source = some(decode(info, log, config.start_s, config.end_s, kept), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)
@@ -303,10 +250,10 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
 
 
 def encode(
-    items: Iterator[SegmentedFrame], *, config: InferConfig, origin: Origin, resume: bool
+    items: Iterator[SegmentedFrame], *, outputs: Outputs, origin: Origin
 ) -> Iterator[SegmentedFrame]:
     """Stage: write every picture to where it is wanted."""
-    with open_out(config, origin, record=settings_record(config), resume=resume) as writer:
+    with outputs.film_writer(origin) as writer:
         for item in items:
             writer.write(item.frame)
             yield item

@@ -4,6 +4,7 @@ An object is a connected region of one of `OBJECT_CLASSES`. Two cars that overla
 one region, and a car behind a pole may be two.
 """
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 
 from roadseg.config import ModelSpec
 from roadseg.errors import VideoError
-from roadseg.files import output_errors
+from roadseg.files import create, output_errors
 from roadseg.frame import SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
@@ -133,19 +134,28 @@ def save_stats(
 
     Args:
         items: Frames with their class maps.
-        place: File to write; each line is in it before its frame goes on.
+        place: File of ours to write; each line is in it before its frame goes on.
         kept: Frames that the file has already.
     """
-    with (
-        output_errors(place),
-        place.open("a" if kept else "w", buffering=1, newline="", encoding="utf-8") as file,
-    ):
-        write = _json_writer(file)
-        if place.suffix.lower() == CSV_SUFFIX:
-            write = _csv_writer(file, with_head=not kept)
+    with contextlib.ExitStack() as stack:
+        write = None
         for item in items:
+            write = write or stack.enter_context(_writing(place, kept))
             write(measure(item))
             yield item
+
+
+@contextlib.contextmanager
+def _writing(place: Path, kept: int) -> Iterator[Callable[[FrameStats], object]]:
+    """Give a function that writes a frame's line, behind those of `kept` frames or anew."""
+    with output_errors(place):
+        if not kept:
+            create(place).close()
+        with place.open("a", buffering=1, newline="", encoding="utf-8") as file:
+            if place.suffix.lower() == CSV_SUFFIX:
+                yield _csv_writer(file, with_head=not kept)
+            else:
+                yield _json_writer(file)
 
 
 def keep_stats(place: Path, kept: int) -> None:

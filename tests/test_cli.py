@@ -161,14 +161,16 @@ def wait_until(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> Non
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, sent, code) -> None:
     with started("infer", SAMPLE, "--masks", "masks", cwd=tmp_path) as process:
-        wait_until(process, (tmp_path / "drive.overlay.part.mp4").exists)  # it is well under way
+        wait_until(
+            process, (tmp_path / "roadseg-part.drive.overlay.mp4").exists
+        )  # it is well under way
         process.send_signal(sent)
         _, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert "drive.overlay.part.mp4, and --resume goes on" in errors
+    assert "roadseg-part.drive.overlay.mp4, and --resume goes on" in errors
     assert not (tmp_path / "drive.overlay.mp4").exists()
-    with av.open(tmp_path / "drive.overlay.part.mp4") as part:
+    with av.open(tmp_path / "roadseg-part.drive.overlay.mp4") as part:
         assert len(list(part.decode(video=0))) >= 1
 
 
@@ -176,7 +178,7 @@ def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, s
 def test_run_in_the_background_goes_on_at_ctrl_c_and_ends_when_it_is_told(tmp_path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what runs in the background
     with started("infer", SAMPLE, cwd=tmp_path) as process:
-        wait_until(process, (tmp_path / "drive.overlay.part.mp4").exists)
+        wait_until(process, (tmp_path / "roadseg-part.drive.overlay.mp4").exists)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=patience(30))
@@ -224,7 +226,7 @@ def test_full_disk_is_one_line_and_leaves_what_it_took(tmp_path) -> None:
     assert done.returncode == 1
     assert "drive.overlay.mp4 cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
-    with av.open(tmp_path / "drive.overlay.part.mp4") as part:
+    with av.open(tmp_path / "roadseg-part.drive.overlay.mp4") as part:
         assert next(part.decode(video=0)).width == 960
 
 

@@ -325,10 +325,11 @@ def parse_rate(text: str) -> Fraction:
 def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferResult"], int]:
     """Label one film after the other; of several, a bad one does not stop the rest."""
     results, failed = [], 0
+    spared = [job.source for job in jobs]
     for number, job in enumerate(jobs, 1):
         place = f" ({number} of {len(jobs)})" if len(jobs) > 1 else ""
         try:
-            result = _run(job, place, quiet=silent)
+            result = _run(replace(job, spared=tuple(spared)), place, quiet=silent)
         except RoadsegError as error:
             if len(jobs) == 1:
                 raise
@@ -336,6 +337,7 @@ def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferR
             failed += 1
             continue
         results.append(result)
+        spared += filter(None, (job.out, job.stats, job.report))
         if not silent:
             _show(result, job)
         for warning in result.warnings:
@@ -385,7 +387,7 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
     """Return what there is of a film that was stopped; None if the error says enough."""
     from roadseg.video.outputs import is_file
     from roadseg.video.part import part_path
-    from roadseg.video.stills import stills_of
+    from roadseg.video.places import SeriesPlace
 
     if isinstance(error, BrokenPipeError):
         return "whoever read the film is gone"
@@ -393,8 +395,10 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
         part = part_path(out)
         if part.exists():
             return f"what was labelled so far is in {part}, and --resume goes on from there"
-    elif out is not None and out != STDOUT and any(stills_of(out)):
-        return f"the images so far are in {out.parent}"
+    elif out is not None and out != STDOUT:
+        folder = SeriesPlace("--out", out).part.parent
+        if folder.exists():
+            return f"the images so far are in {folder}"
     if isinstance(error, Exception):
         return None
     return "the film ends there" if out == STDOUT else "nothing was written"

@@ -10,7 +10,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import ConfigError, VideoError
-from roadseg.files import output_errors
+from roadseg.files import own_path, replacing
 
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Filters that undo what files do to the packets of an encoder, by codec."""
@@ -18,12 +18,18 @@ UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 
 def part_path(path: Path) -> Path:
     """Return the name under which a film is written until it is whole."""
-    return path.with_name(f"{path.stem}.part{path.suffix}")
+    return own_path(path, "part")
 
 
 def settings_path(path: Path) -> Path:
     """Return the name of the record of a part's settings."""
-    return part_path(path).with_suffix(".json")
+    part = part_path(path)
+    return part.with_name(f"{part.name}.json")
+
+
+def whole_path(path: Path) -> Path:
+    """Return the name of a whole film until all that is written with it is whole too."""
+    return own_path(path, "whole")
 
 
 def note_settings(path: Path, settings: Mapping[str, str]) -> None:
@@ -32,8 +38,8 @@ def note_settings(path: Path, settings: Mapping[str, str]) -> None:
     Raises:
         OutputError: The record cannot be written.
     """
-    with output_errors(path):
-        settings_path(path).write_text(json.dumps(dict(settings), indent=2) + "\n")
+    with replacing(settings_path(path)) as record:
+        record.write_text(json.dumps(dict(settings), indent=2) + "\n")
 
 
 def check_settings(path: Path, settings: Mapping[str, str]) -> None:
@@ -59,36 +65,18 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
         )
 
 
-@contextlib.contextmanager
-def place_beside(target: Path | None, film: Path | None) -> Iterator[Path | None]:
-    """Give a name for a file beside a film; it takes its own when the block ends without an error.
-
-    Where a part of the film stays for another run, so does the file's.
-
-    Args:
-        target: Where it shall be in the end; None if it is not wanted.
-        film: Film that it belongs to, if there is one.
+def check_no_old_part(path: Path) -> None:
+    """See that no version before 1.1 left a part of a film, which was made in other ways.
 
     Raises:
-        OutputError: It cannot take its name.
+        ConfigError: One did, and there is none of this version.
     """
-    if target is None:
-        yield None
-        return
-    place = part_path(target)
-    try:
-        yield place
-        with output_errors(target):
-            place.replace(target)
-    finally:
-        if film is None or not part_path(film).exists():
-            place.unlink(missing_ok=True)
-
-
-def remove_part(path: Path) -> None:
-    """Remove what a finished film does not need any more."""
-    part_path(path).unlink(missing_ok=True)
-    settings_path(path).unlink(missing_ok=True)
+    old = path.with_name(f"{path.stem}.part{path.suffix}")
+    if old.exists() and old.with_suffix(".json").exists() and not part_path(path).exists():
+        raise ConfigError(
+            f"{old} was left by an older roadseg, and only that can go on from it; leave out "
+            "--resume to begin anew (the old part stays), or finish it with that version"
+        )
 
 
 def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":

@@ -1,10 +1,11 @@
 """Write a film to a file: at the frames' own times, with all that its source has besides pictures.
 
 While it is written, the film has another name (`part_path`) and a form that plays wherever it is
-cut off; it is brought to its last form and takes its name when it is whole.
+cut off; its last form is a copy (`whole_path`). `Outputs` gives that its name.
 """
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +14,14 @@ from typing import Self
 import av
 
 from roadseg.errors import VideoError
-from roadseg.files import check_writable, replacing, temporary_path
+from roadseg.files import check_writable, temporary_path
 from roadseg.frame import Frame
 from roadseg.video.companions import KINDS, Companions, copy_stream
 from roadseg.video.encoding import FRAGMENTED, Encoding
 from roadseg.video.errors import write_errors
 from roadseg.video.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
 from roadseg.video.origin import Origin
-from roadseg.video.part import note_settings, part_path, remove_part, whole_gops, with_dts
+from roadseg.video.part import note_settings, part_path, whole_gops, whole_path, with_dts
 from roadseg.video.writing import open_film
 
 INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags"}
@@ -38,13 +39,13 @@ def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
     encoding.codec_for(path)
     if path.is_dir():
         raise VideoError(f"{path} is a folder; give a file name")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise VideoError(f"{path} exists; choose another name or add --overwrite")
     check_writable(path)
 
 
 class VideoWriter:
-    """A film being written; it takes its name when the block ends without an error.
+    """A film being written; it is whole, at `whole_path`, when the block ends without an error.
 
     Args:
         path: File to write.
@@ -92,7 +93,7 @@ class VideoWriter:
             with write_errors(self._path):
                 with self._exits:
                     self._muxer.finish()
-                self._publish()
+                self._remux(whole_path(self._path))
             return
         # What ended the run is what counts: a full disk refuses the last pictures too.
         with contextlib.suppress(av.FFmpegError, OSError), self._exits:
@@ -121,13 +122,8 @@ class VideoWriter:
             self._muxer.copy(whole_gops(self._part))
             temporary_path(self._part).replace(self._part)  # what follows goes there too
 
-    def _publish(self) -> None:
-        """Bring the part to its last form and name."""
-        with replacing(self._path) as temporary:
-            self._remux(temporary)
-        remove_part(self._path)
-
     def _remux(self, target: Path) -> None:
+        """Copy the part in its last form."""
         options = INDEX_IN_FRONT if self._is_mp4 else TIMES_AS_THEY_ARE
         with av.open(self._part) as part, open_film(target, options) as film:
             streams = {

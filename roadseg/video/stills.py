@@ -1,15 +1,20 @@
-"""Write a film as images: a file a frame, numbered from zero as class maps are."""
+"""Images with numbers in their names: a film written so, and those of a pattern that there are."""
 
+import contextlib
+import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
-from roadseg.files import check_writable, make_folder, output_errors, replacing
+from roadseg.files import check_writable, create, output_errors
 from roadseg.frame import Frame
 
 JPEG_QUALITY = 92
@@ -40,10 +45,10 @@ def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
 
 
 class StillWriter:
-    """A film being written as images; each is there as soon as it is whole.
+    """A film being written as images, numbered from zero as class maps are.
 
     Args:
-        pattern: Their name, with `NUMBER` in it.
+        pattern: Their name, with `NUMBER` in it, in a folder of ours.
     """
 
     def __init__(self, pattern: Path) -> None:
@@ -59,11 +64,7 @@ class StillWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:  # a longer film may have been there
-            with output_errors(self._pattern):
-                for number, path in stills_of(self._pattern):
-                    if number >= self._count:
-                        path.unlink()
+        pass  # every image is closed
 
     def write(self, frame: Frame) -> None:
         """Write a frame, its pixels made square.
@@ -74,16 +75,12 @@ class StillWriter:
         """
         if self._count and not NUMBER.search(self._pattern.name):
             raise _one_name(self._pattern)
-        if not self._count:
-            make_folder(self._pattern.parent)
-        path = self._pattern.with_name(_name(self._pattern, self._count))
         height, width = frame.picture.size_hw
         rgb = frame.rgb((height, round(width * frame.pixel_aspect)))
         picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        _, data = cv2.imencode(path.suffix, picture, quality)
-        with replacing(path) as temporary:
-            temporary.write_bytes(data.tobytes())
+        _, data = cv2.imencode(self._pattern.suffix, picture, quality)
+        write_still(self._pattern, self._count, data)
         self._count += 1
 
 
@@ -96,19 +93,58 @@ def _one_name(pattern: Path) -> VideoError:
     )
 
 
+def write_still(pattern: Path, number: int, data: NDArray[np.uint8]) -> None:
+    """Write an image of a pattern in a folder of ours; number 0 begins the folder anew.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = pattern.with_name(_name(pattern, number))
+    with output_errors(path):
+        if number == 0:
+            remove_stills(pattern)
+            pattern.parent.mkdir(exist_ok=True)
+        with create(path) as file:
+            file.write(data.tobytes())
+
+
+def remove_stills(pattern: Path) -> None:
+    """Remove the images of a pattern, and their folder if it holds nothing else."""
+    for _, path in stills_of(pattern):
+        path.unlink()
+    with contextlib.suppress(OSError):  # there is none, or somebody put something into it
+        pattern.parent.rmdir()
+
+
 def _name(pattern: Path, number: int) -> str:
     return NUMBER.sub(lambda place: f"{number:{place[1] or ''}}", pattern.name)
 
 
 def stills_of(pattern: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the images of a pattern that there are, each with its number."""
-    before, *after = (re.escape(text) for text in NUMBER.split(pattern.name)[::2])
-    if not after and pattern.exists():
-        yield 0, pattern
-    if len(after) != 1:
+    """Yield the images of a pattern that there are, each with its number.
+
+    A pattern without a place for a number is the name of one. Where case makes no difference to a
+    file system, it makes none here.
+    """
+    if not NUMBER.search(pattern.name):
+        if os.path.lexists(pattern):
+            yield 0, pattern
         return
-    name = re.compile(rf"{before}(\d+){after[0]}")
-    for path in sorted(pattern.parent.glob("*")):
-        match = name.fullmatch(path.name)
-        if match and _name(pattern, int(match[1])) == path.name:
-            yield int(match[1]), path
+    before, after = (
+        re.escape(_folded(text)) for text in NUMBER.sub("\0", pattern.name).split("\0")
+    )
+    name = re.compile(rf"{before}(\d+){after}")
+    matches = (name.fullmatch(_folded(path.name)) for path in pattern.parent.glob("*"))
+    for number in sorted({int(match[1]) for match in matches if match}):
+        still = pattern.with_name(_name(pattern, number))
+        if os.path.lexists(still):
+            yield number, still
+
+
+def name_key(pattern: Path) -> str:
+    """Return what the names of all images that two patterns may share have in common."""
+    return re.sub(r"\d+", "#", NUMBER.sub("0", pattern.name))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

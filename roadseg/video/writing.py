@@ -12,6 +12,8 @@ from pathlib import Path
 
 import av
 
+from roadseg.files import create
+
 
 @contextlib.contextmanager
 def open_film(path: Path, options: Mapping[str, str]) -> Iterator[av.container.OutputContainer]:
@@ -54,8 +56,8 @@ class Sink:
     What is written has left this program, as there is no buffer.
 
     Args:
-        target: Where the file is, or the number of one that is open and that bytes can only be
-            written to one after the other.
+        target: Name of ours that the file is to have; or the number of one that is open and that
+            bytes can only be written to one after the other.
         name: Its name, from which FFmpeg may read what it wrote.
     """
 
@@ -96,5 +98,10 @@ class Sink:
 
     def _open(self) -> io.FileIO:
         if self._file is None:
-            self._file = io.FileIO(self._target, "wb", closefd=isinstance(self._target, Path))
+            target = self._target
+            self._file = (
+                create(target)
+                if isinstance(target, Path)
+                else io.FileIO(target, "wb", closefd=False)
+            )
         return self._file
