@@ -51,9 +51,9 @@ else:
                 raise
 
 
-def own_path(path: Path, role: str) -> Path:
-    """Return a name for roadseg's work on `path`: beside it, of no other file, same suffix."""
-    return path.with_name(f"{OURS}{role}.{path.name}")
+def own_path(path: Path, role: str, suffix: str = "") -> Path:
+    """Return a name for roadseg's work on `path`: beside it, and not that of work on another."""
+    return path.with_name(f"{OURS}{role}.{path.name}{suffix}")
 
 
 def is_ours(path: Path) -> bool:

@@ -157,7 +157,7 @@ def test_images_so_far_outlive_a_failure(plain, tmp_path) -> None:
     with pytest.raises(RuntimeError, match="reader"):
         infer(replace(plain, out=tmp_path / "shots" / "%d.png"), fail)
     assert not list((tmp_path / "shots").glob("*.png"))
-    so_far = (tmp_path / "shots" / "roadseg-part.#.png").glob("*.png")
+    so_far = (tmp_path / "shots" / "roadseg-part.#-png").glob("*.png")
     whole = [cv2.imread(str(path)) for path in so_far]
     assert len(whole) >= 5 and all(image.shape == (48, 64, 3) for image in whole)
 

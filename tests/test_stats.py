@@ -127,8 +127,8 @@ def test_failure_leaves_a_half_file_only_beside_a_half_film(tmp_path, quick, fil
 
     with pytest.raises(RuntimeError, match="reader"):
         infer(replace(quick, out=quick.out if film else None, stats=tmp_path / "drive.csv"), fails)
-    works = {"lock": ("drive.csv", "o.mp4"), "part": ("drive.csv", "o.mp4", "o.mp4.json")}
-    left = [f"roadseg-{work}.{name}" for work in works for name in works[work]] if film else []
+    names = ["drive.csv", "drive.csv.lock", "o.mp4", "o.mp4.json", "o.mp4.lock"]
+    left = [f"roadseg-part.{name}" for name in names] if film else []
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 

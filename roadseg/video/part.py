@@ -23,8 +23,7 @@ def part_path(path: Path) -> Path:
 
 def settings_path(path: Path) -> Path:
     """Return the name of the record of a part's settings."""
-    part = part_path(path)
-    return part.with_name(f"{part.name}.json")
+    return own_path(path, "part", ".json")
 
 
 def whole_path(path: Path) -> Path:

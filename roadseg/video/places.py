@@ -35,7 +35,7 @@ class FilePlace:
     @property
     def lock(self) -> Path:
         """File by which a run has the place."""
-        return own_path(self.target, "lock")
+        return own_path(self.target, "part", ".lock")
 
     @property
     def part(self) -> Path:
@@ -102,7 +102,7 @@ class SeriesPlace:
     @property
     def lock(self) -> Path:
         """File by which a run has the place, and all names that another pattern may share."""
-        return own_path(self._key, "lock")
+        return own_path(self._key, "part", ".lock")
 
     @property
     def part(self) -> Path:
@@ -126,7 +126,8 @@ class SeriesPlace:
 
     @property
     def _key(self) -> Path:
-        return self.target.with_name(name_key(self.target))
+        # What lies among images must not be taken for one.
+        return self.target.with_name(name_key(self.target).replace(".", "-"))
 
     def names(self) -> list[Path]:
         """Return every name that a run may write to and that something has."""
