@@ -6,6 +6,7 @@ is executed in, and how fast it is. A file is built again only when its key has 
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from roadseg.build import BuildRecord
 from roadseg.builders import Builder, Source, open_builder
 from roadseg.config import ModelSpec, shipped_model
 from roadseg.errors import ConfigError, ExportError
-from roadseg.files import check_writable, output_errors, replacing
+from roadseg.files import check_not_input, check_writable, output_errors, replacing
 from roadseg.measure import sha256_of
 from roadseg.parity import Parity, Race, Sample, compare, film_samples, labelled_samples, race
 
@@ -103,6 +104,7 @@ def compile_model(config: CompileConfig) -> CompileResult:
         out = config.out or Path(f"{model.stem}.{runtime}-{key.precision}{builder.SUFFIX}")
         if out.suffix != builder.SUFFIX:
             raise ConfigError(f"--out {out} must end in {builder.SUFFIX}, which {runtime} reads")
+        _check_place(out, config, model)
         kept = "--rebuild was given" if config.rebuild else _kept(out, key)
         if isinstance(kept, CompileResult):
             return kept
@@ -206,6 +208,18 @@ def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
         return "there was none"
     except (ValueError, KeyError, TypeError):
         return f"{report_path(out)} is damaged"
+
+
+def _check_place(out: Path, config: CompileConfig, model: Path) -> None:
+    """Raise `ConfigError` if what a build would replace is an input, or was not built."""
+    check_not_input(out, "--out", *filter(None, (model, config.film)))
+    beside = [out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else [])]
+    taken = [path for path in beside if os.path.lexists(path)]
+    if taken and not report_path(out).exists():
+        raise ConfigError(
+            f"--out {taken[0]} exists and was not made by roadseg compile; choose another name, or "
+            "move it away"
+        )
 
 
 @contextmanager

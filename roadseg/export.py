@@ -12,7 +12,7 @@ import torch
 from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec
 from roadseg.errors import ExportError
-from roadseg.files import replacing
+from roadseg.files import check_not_input, replacing
 from roadseg.models import Segmenter
 
 OPSET = 18
@@ -33,9 +33,11 @@ def export_onnx(model_path: Path, out: Path) -> ModelSpec:
 
     Raises:
         ModelFileError: The model file is not ours.
+        ConfigError: It is the file to write.
         ExportError: The exported graph decides otherwise than PyTorch.
         OutputError: The file cannot be written.
     """
+    check_not_input(out, "--out", model_path)
     network, spec = load_model(model_path)
     segmenter = Segmenter(network).eval()
     with replacing(out) as temporary:

@@ -196,6 +196,26 @@ class Lock:
         return bool(found)
 
 
+@contextlib.contextmanager
+def written_alone(path: Path, flag: str) -> Iterator[None]:
+    """Have a file, or a folder of them, for oneself while the block lasts.
+
+    Args:
+        path: File that is to be written, or is in the folder.
+        flag: Option that asks for it.
+
+    Raises:
+        OutputError: Another run writes it.
+    """
+    with contextlib.ExitStack() as stack:
+        with output_errors(path):
+            lock = stack.enter_context(Lock(own_path(path, "part", ".lock"), flag, path))
+        try:
+            yield
+        finally:
+            lock.remove()
+
+
 def _without_links(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 

@@ -1,6 +1,7 @@
 """Train a model on a labelled data set; stop and resume anywhere with the identical result."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from roadseg.data.folder import ClassCounts, FolderDataset
 from roadseg.data.loader import batches, steps_per_epoch
 from roadseg.errors import ConfigError
 from roadseg.evaluate import answer, evaluate
-from roadseg.files import output_errors, replacing
+from roadseg.files import identity, make_folder, output_errors, replacing, written_alone
 from roadseg.losses import CLASS_WEIGHTS, LOSSES
 from roadseg.measure import sha256_of
 from roadseg.metrics import Scores
@@ -145,9 +146,12 @@ def train(
     data, state, class_weights = _begin(config)
     per_epoch = steps_per_epoch(data.train, config.batch_size)
     total_steps = config.epochs * per_epoch
-    _open_run(config, state)
     saved_s = time.monotonic()
-    with _determinism(config), open_trackers(config, state.step) as track:
+    with (
+        _open_run(config, state),
+        _determinism(config),
+        open_trackers(config, state.step) as track,
+    ):
         for frames, target in _batches(config, data, state.step):
             if config.patience is not None and state.stale >= config.patience:
                 break
@@ -216,10 +220,12 @@ def _check(config: TrainConfig) -> None:
     """Raise `ConfigError` for a name that nothing has or a folder in use, before data are read."""
     if config.out.exists() and not config.out.is_dir():
         raise ConfigError(f"--out {config.out} is a file; give a folder")
-    if (config.out / MODEL_FILE).exists() and not (config.out / STATE_FILE).exists():
+    written = (MODEL_FILE, LOG_FILE, PAGE_FILE, CONFIG_FILE, PICTURE_FOLDER)
+    taken = [name for name in written if os.path.lexists(config.out / name)]
+    if taken and not (config.out / STATE_FILE).exists():
         raise ConfigError(
-            f"--out {config.out} holds {MODEL_FILE} and no {STATE_FILE} to go on from; choose "
-            "another folder, or move the model away"
+            f"--out {config.out} holds {taken[0]} and no {STATE_FILE} to go on from; choose "
+            f"another folder, or move {taken[0]} away"
         )
     choose(LOSSES, config.loss, "--loss")
     choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
@@ -230,7 +236,7 @@ def _check(config: TrainConfig) -> None:
 
 
 def _check_start(path: Path, config: TrainConfig) -> None:
-    if path.resolve() == (config.out / MODEL_FILE).resolve():
+    if identity(path) == identity(config.out / MODEL_FILE) is not None:
         raise ConfigError(f"--start-from {path} is what this run writes; choose another --out")
     same_architecture(path, load_model(path)[1], config.spec)
 
@@ -262,18 +268,21 @@ def _determinism(config: TrainConfig) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _open_run(config: TrainConfig, state: TrainState) -> None:
-    """Go on where the run's folder stands, or begin a new folder."""
+@contextmanager
+def _open_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
+    """Go on where the run's folder stands, or begin a new one; nobody else writes there then."""
     state_path = config.out / STATE_FILE
-    if state_path.is_file():
-        _unpack(load_state(state_path), state, config)
-        _cut_log(config.out / LOG_FILE, state.step)
-        return
-    with output_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-    _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
-    _write(config.out / LOG_FILE, "")
-    save_state(state_path, _pack(state))  # a run that ends before it saves more can begin again
+    make_folder(config.out)
+    with written_alone(state_path, "--out"):
+        if state_path.is_file():
+            _unpack(load_state(state_path), state, config)
+            _cut_log(config.out / LOG_FILE, state.step)
+        else:
+            _write(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+            _write(config.out / LOG_FILE, "")
+            # A run that ends before it saves more can begin again.
+            save_state(state_path, _pack(state))
+        yield
 
 
 def _close_epoch(

@@ -12,16 +12,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE
-from films import Film, frame_times, pictures
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS
+from films import TENTH, Film, frame_times, pictures
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from roadseg.compile import CompileConfig, compile_model
 from roadseg.config import InferConfig
 from roadseg.errors import ConfigError, OutputError, RoadsegError
+from roadseg.export import export_onnx
 from roadseg.files import Lock, replacing
+from roadseg.frame import Frame
 from roadseg.infer import infer
+from roadseg.picture import Picture
+from roadseg.train import train
+from roadseg.train_config import TrainConfig
 from roadseg.video.part import part_path
+from roadseg.video.record import Recorder
 
 FRAMES = (0, 1, 2)
 PRECIOUS = b"precious"
@@ -350,6 +357,47 @@ def test_file_written_whole_leaves_users_files_of_like_names_alone(tmp_path) -> 
         temporary.write_text("new")
     assert all(path.read_bytes() == PRECIOUS for path in precious)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_model_is_not_exported_or_compiled_over_itself(tmp_path) -> None:
+    model = tmp_path / "model.safetensors"
+    shutil.copy(CHECKPOINT, model)
+    (tmp_path / "other.onnx").hardlink_to(model)
+    for out in (model, tmp_path / "other.onnx"):
+        with pytest.raises(ConfigError, match="--out is the input"):
+            export_onnx(model, out)
+    shutil.copy(WEIGHTS, tmp_path / "graph.onnx")
+    config = CompileConfig(runtime="onnxruntime", film=SAMPLE, model=tmp_path / "graph.onnx")
+    with pytest.raises(ConfigError, match="--out is the input"):
+        compile_model(replace(config, out=config.model))
+    (tmp_path / "mine.onnx").write_bytes(PRECIOUS)
+    with pytest.raises(ConfigError, match="was not made by roadseg compile"):
+        compile_model(replace(config, out=tmp_path / "mine.onnx"))
+    assert model.read_bytes() == CHECKPOINT.read_bytes()
+    assert config.model.read_bytes() == WEIGHTS.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "curves.html", "pictures"])
+def test_training_does_not_write_over_files_of_a_folder_that_is_no_run(tmp_path, name) -> None:
+    (tmp_path / name).write_bytes(PRECIOUS)
+    with pytest.raises(ConfigError, match=rf"holds {name} and no last\.pt"):
+        train(TrainConfig(data=tmp_path, out=tmp_path))
+    assert (tmp_path / name).read_bytes() == PRECIOUS
+
+
+def test_two_recordings_do_not_share_a_name(short) -> None:
+    picture = Picture.from_rgb(np.zeros((48, 64, 3), np.uint8))
+    frame = Frame(picture=picture, pts=0, time_base=TENTH)
+    with Recorder(short.out) as first, Recorder(short.out) as second:
+        first.write(frame, picture)
+        with pytest.raises(OutputError, match="by another run of roadseg"):
+            second.write(frame, picture)
+    assert len(frame_times(short.out)) == 1
+    with Recorder(short.out, segment_s=1) as first, Recorder(short.out, segment_s=1) as second:
+        short.out.with_stem("out-0001").write_bytes(PRECIOUS)  # since the recorder began
+        first.write(frame, picture)
+    assert first.written == [short.out.with_stem("out-0002")] and not second.written
+    assert short.out.with_stem("out-0001").read_bytes() == PRECIOUS
 
 
 NAMES = [

@@ -1,5 +1,6 @@
 """`roadseg export`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def export(
     from roadseg.errors import ExportError
 
     target = out or model.with_suffix(".onnx")
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists; choose another --out or add --overwrite")
     require_train()
     from roadseg.export import export_onnx

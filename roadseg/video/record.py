@@ -4,6 +4,7 @@ A film takes its name when it is whole; a run that is stopped ends its film firs
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import Self
 
 import av
 
-from roadseg.files import replacing
+from roadseg.files import replacing, written_alone
 from roadseg.frame import Frame
 from roadseg.picture import PIXEL_FORMAT, Picture
 from roadseg.video.encoding import Encoding
@@ -83,6 +84,7 @@ class Recorder:
         self._path = next(self._paths)
         with contextlib.ExitStack() as film:
             film.enter_context(write_errors(self._path))
+            film.enter_context(written_alone(self._path, "--out"))
             temporary = film.enter_context(replacing(self._path))
             options = {"movflags": "+faststart"} if temporary.suffix.lower() != ".mkv" else {}
             self._container = film.enter_context(open_film(temporary, options))
@@ -113,11 +115,12 @@ class Recorder:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    """Yield names with a number before the suffix, from the first that is free behind all taken."""
+    """Yield names with a number before the suffix, those that are free behind all taken now."""
     pattern = re.compile(rf"{re.escape(path.stem)}-(\d+)")
     matches = (pattern.fullmatch(p.stem) for p in path.parent.glob(f"*{path.suffix}"))
     taken = [int(match[1]) for match in matches if match]
-    return (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
+    names = (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
+    return (name for name in names if not os.path.lexists(name))
 
 
 def _since_s(first: Frame, frame: Frame) -> float:
