@@ -34,6 +34,8 @@ FINEST_FPS = 1_000_000
 """Largest denominator of one; containers count in 32 bits."""
 MOST_BETWEEN = 12
 """Most frames of a film from one that the network looks at to the next."""
+SOUNDS = ("auto", "copy", "aac", "none")
+"""What can be done with sound: copied if it fits and else encoded, one of the two, or left out."""
 
 
 def choose(table: Mapping[str, T], name: str, flag: str) -> T:
@@ -276,6 +278,10 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Folder for class maps as PNG files."""
     image_fps: Fraction = Fraction(25)
     """Images a second, where the source is a series of images."""
+    stream: int | None = None
+    """Number of the stream to label; None takes the default one, or else the largest."""
+    sound: str = "auto"
+    """What becomes of the sound, one of `SOUNDS`."""
     codec: str | None = None
     """Codec of the film; None goes by its suffix."""
     crf: int | None = None
@@ -310,6 +316,8 @@ class InferConfig(ModelConfig, OverlayConfig):
                 "--resume is given with --report, which needs the whole film; leave it out, or "
                 "leave out --resume to begin anew"
             )
+        if self.sound not in SOUNDS:
+            raise ConfigError(f"--sound is {self.sound!r}; use one of: {', '.join(SOUNDS)}")
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(

@@ -85,7 +85,7 @@ def infer(
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
-    info = probe(config.source, config.image_fps)
+    info = probe(config.source, config.image_fps, config.stream)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
     total = expected_frames(info, config)
@@ -159,7 +159,13 @@ def build_pipeline(
     if outputs.masks is not None:
         stages["masks"] = partial(save_masks, place=outputs.masks.part, first=kept, fps=info.fps)
     if config.out is not None:
-        origin = Origin(source=info, log=log, start_s=config.start_s, end_s=config.end_s)
+        origin = Origin(
+            source=info,
+            log=log,
+            start_s=config.start_s,
+            end_s=config.end_s,
+            sound=config.sound,
+        )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     source = some(decode(info, log, config.start_s, config.end_s, kept), config.source)
     if config.strict:

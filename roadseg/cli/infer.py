@@ -94,6 +94,22 @@ def infer(
     fps: Annotated[
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
     ] = str(InferConfig.image_fps),
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of the video stream to label, of a file with several cameras.",
+            show_default="the one marked as default, else the largest",
+        ),
+    ] = None,
+    sound: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|copy|aac|none",
+            help="Copy the sound where the format takes it and else encode it; only one of the "
+            "two; or leave it out. In a .webm it is encoded as Opus.",
+        ),
+    ] = InferConfig.sound,
     codec: Annotated[
         str | None,
         typer.Option(help="Codec: h264, hevc, vp9, av1.", show_default="h264; in a .webm vp9"),
@@ -167,6 +183,8 @@ def infer(
         "legend": legend,
         "side_by_side": side_by_side,
         "image_fps": parse_rate(fps),
+        "stream": stream,
+        "sound": sound,
         "codec": codec,
         "crf": crf,
         "preset": preset,

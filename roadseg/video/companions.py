@@ -1,30 +1,32 @@
-"""What a film has besides its pictures: sound, subtitles, chapters and tags, copied as they are."""
+"""What a film has besides its pictures: sound, subtitles, telemetry, chapters and tags."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import av
-from av.bitstream import BitStreamFilterContext
 
-from roadseg.errors import VideoError
+from roadseg.video.copies import WITH_EDIT_LISTS, lasting
+from roadseg.video.demux import Packets, intact_packets
 from roadseg.video.errors import read_errors
 from roadseg.video.origin import Origin
-from roadseg.video.pyav import exact, legible
-from roadseg.video.source import VideoInfo, open_input, read_from
+from roadseg.video.pyav import all_legible, exact
+from roadseg.video.source import ReadLog, VideoInfo, open_input, read_from
+from roadseg.video.timeline import Timeline
+from roadseg.video.tracks import Track, forms_of
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-KINDS = ("audio", "subtitle")
-"""Types of streams that are copied."""
-OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "duration")
-"""Tags that say how a file was made, which are the new file's own business."""
-STATISTICS = ("bps", "number_of_", "_statistics")
-"""Beginnings of tags in which Matroska files count what was in them."""
+KINDS = ("audio", "subtitle", "data")
+"""Types of streams that go along."""
+SOUND_WITHIN_S = 60.0
+"""Sound that has not begun after this much of the film may still come; before, it is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,10 @@ def read_tags(info: VideoInfo) -> Tags:
         return Tags()
     with read_errors(info.path), open_input(info.path) as container:
         return Tags(
-            film=_lasting(container.metadata),
-            pictures=_lasting(container.streams[info.stream_index].metadata),
+            film=lasting(container.metadata),
+            pictures=lasting(container.streams[info.stream_index].metadata),
             chapters=tuple(
-                {**chapter, "metadata": _legible(chapter["metadata"])}
+                {**chapter, "metadata": all_legible(chapter["metadata"])}
                 for chapter in container.chapters()
             ),
         )
@@ -81,39 +83,21 @@ def shifted_chapters(
     return kept
 
 
-def copy_stream(
-    stream: av.stream.Stream, target: av.container.OutputContainer, source_name: object
-) -> av.stream.Stream:
-    """Add a stream of the same kind, tags and role to a file.
-
-    Raises:
-        VideoError: The file's format cannot hold it.
-    """
-    context = stream.codec_context
-    kind = {"audio": "sound", "subtitle": "subtitles"}.get(stream.type, stream.type)
-    name = context.name if context else "unknown"
-    try:
-        copy = target.add_stream_from_template(stream, opaque=True)
-    except ValueError as error:
-        raise VideoError(
-            f"{source_name} has {name} {kind}, which {target.format.name} cannot hold; "
-            "choose an --out that ends in .mkv"
-        ) from error
-    copy.metadata.update(_lasting(stream.metadata))
-    copy.disposition = stream.disposition
-    return copy
-
-
 class Companions:
-    """The sound and the subtitles of a source, copied packet by packet into another file.
+    """The sound, subtitles and telemetry of a source, put packet by packet into another file.
+
+    What the file's format cannot hold is encoded anew or left out, and noted; it never costs the
+    film.
 
     Args:
         origin: Film, or cut of it, that they belong to.
-        target: File to copy them into.
+        target: File to put them into.
     """
 
     def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
         self._source = origin.source
+        self._sound = origin.sound
+        self._log = origin.log
         self._target = target
         self._seek_s = origin.first_s
         self._first_s = -inf
@@ -121,14 +105,11 @@ class Companions:
         self._pending: av.Packet[Any] | None = None
         self._offset_s = 0.0
         self._container: av.container.InputContainer | None = None
-        self._streams: dict[int, av.stream.Stream] = {}
-        self._filters: dict[int, BitStreamFilterContext] = {}
-        self._packets: Iterator[av.Packet[Any]] = iter(())
+        self._tracks: dict[int, Track] = {}
+        self._packets: Packets = iter(())
 
     def __enter__(self) -> Self:
-        if self._source.reopens:
-            with read_errors(self._source.path):
-                self._container = open_input(self._source.path)
+        self._open()
         return self
 
     def __exit__(
@@ -145,22 +126,22 @@ class Companions:
         self._first_s = self._offset_s = time_s
 
     def open_streams(self) -> None:
-        """Add the source's streams to the target, before its first packet is written.
-
-        Raises:
-            VideoError: The target's format cannot hold them.
-        """
+        """Add the source's streams to the target, before its first packet is written."""
         if self._container is None:
             return
-        hides_lead = self._target.format.name in ("mp4", "mov")
-        inputs = [s for kind in KINDS for s in self._container.streams if s.type == kind]
-        for stream in inputs:
-            self._streams[stream.index] = copy_stream(stream, self._target, self._source.path)
-            # Broadcasts repeat a header before each packet, which MP4 has once for all.
-            if _is_broadcast_aac(stream) and hides_lead:
-                self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
-        if inputs:
-            self._packets = _heard(self._demux(self._container, inputs), hides_lead=hides_lead)
+        wanted = [s for kind in KINDS for s in self._container.streams if s.type == kind]
+        if self._sound == "none":
+            wanted = [stream for stream in wanted if stream.type != "audio"]
+        if not wanted:
+            return
+        hides_lead = self._target.format.name in WITH_EDIT_LISTS
+        packets = _heard(self._demux([s.index for s in wanted]), hides_lead=hides_lead)
+        absent, self._packets = _absent(wanted, packets)
+        for stream in wanted:
+            if stream.index in absent:
+                self._note(stream, "is announced and never comes")
+            else:
+                self._add(stream)
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets that start before a time, so that all lie side by side in the file."""
@@ -171,45 +152,91 @@ class Companions:
                 return
             self._pending = None
             if self._first_s <= start_s < self._last_s:
-                self._mux(packet)
+                self._write(packet)
 
-    def _demux(
-        self, container: av.container.InputContainer, inputs: list[av.stream.Stream]
-    ) -> Iterator["av.Packet[Any]"]:
+    def finish(self) -> None:
+        """Copy what is left."""
+        self.copy_until(inf)
+        for track in self._tracks.values():
+            track.finish()
+        if refused := sum(track.refused for track in self._tracks.values()):
+            self._log.left_behind.append(
+                f"{refused} packets of sound, subtitles or data are damaged; they were left out"
+            )
+
+    def _open(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        if self._source.reopens:
+            with read_errors(self._source.path):
+                self._container = open_input(self._source.path)
+
+    def _add(self, stream: av.stream.Stream) -> None:
+        """Add a stream in the first form that the target takes."""
+        for form in forms_of(stream, self._sound):
+            with contextlib.suppress(ValueError, av.FFmpegError):
+                self._tracks[stream.index] = form(stream, self._target)
+                return
+        self._note(stream, f"cannot go into {self._target.format.name}")
+
+    def _note(self, stream: av.stream.Stream, why: str) -> None:
+        context = stream.codec_context
+        kind = {"audio": "sound", "subtitle": "subtitles"}.get(stream.type, stream.type)
+        self._log.left_behind.append(
+            f"stream {stream.index}, {context.name if context else 'unknown'} {kind}, {why}; "
+            "it was left out"
+        )
+
+    def _demux(self, wanted: Collection[int]) -> Packets:
         """Return the packets from the beginning of the cut on, and perhaps some before it."""
         if self._seek_s > -inf:
-            packets = _timed(container.demux(inputs))
-            sought = read_from(container, inputs[0], self._seek_s, packets, _start_s)
+            assert self._container is not None
+            pictures = self._container.streams[self._source.stream_index]
+            packets = self._read(wanted)
+            sought = read_from(self._container, pictures, self._seek_s, packets, _start_s)
             if sought is not None:
                 return sought
-            container.seek(0)
-        return _timed(container.demux(inputs))
+            self._open()
+        return self._read(wanted)
+
+    def _read(self, wanted: Collection[int]) -> Packets:
+        """Yield the wanted packets on the film's clock, which its pictures and sound settle."""
+        container, pictures = self._container, self._source.stream_index
+        assert container is not None
+        timeline = Timeline(container, pictures)
+        clocks = [s for s in container.streams if s.type == "audio" or s.index == pictures]
+        others = [s for s in container.streams if s.index in wanted and s not in clocks]
+        read = intact_packets(container, [*clocks, *others], ReadLog())
+        for packet in timeline.bridge(read):
+            if packet.stream.index in wanted and packet.dts is not None:
+                yield packet
 
     def _next(self) -> "av.Packet[Any] | None":
         with read_errors(self._source.path):
             return next(self._packets, None)
 
-    def _mux(self, packet: "av.Packet[Any]") -> None:
+    def _write(self, packet: "av.Packet[Any]") -> None:
+        track = self._tracks.get(packet.stream.index)
+        if track is None:
+            return
         if self._offset_s:
             assert packet.time_base and packet.dts is not None
             units = int(Fraction(self._offset_s) / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
-        index = packet.stream.index
-        bare = self._filters[index].filter(packet) if index in self._filters else [packet]
-        for copy in bare:
-            copy.stream = self._streams[index]
-            self._target.mux(copy)
+        track.write(packet)
 
 
-def _is_broadcast_aac(stream: av.stream.Stream) -> bool:
-    context = stream.codec_context
-    return context is not None and context.name == "aac" and not context.extradata
-
-
-def _timed(packets: Iterator["av.Packet[Any]"]) -> Iterator["av.Packet[Any]"]:
-    """Leave out packets without a time: the empty one at a stream's end is such."""
-    return (packet for packet in packets if packet.dts is not None)
+def _absent(wanted: "Sequence[av.stream.Stream]", packets: Packets) -> tuple[set[int], Packets]:
+    """Find out which sound is announced and never comes; return its streams and all packets."""
+    missing = {s.index for s in wanted if s.type == "audio"}
+    read: list[av.Packet[Any]] = []
+    for packet in packets:
+        read.append(packet)
+        missing.discard(packet.stream.index)
+        if not missing or _start_s(packet) > _start_s(read[0]) + SOUND_WITHIN_S:
+            return set(), chain(read, packets)
+    return missing, iter(read)
 
 
 def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
@@ -236,16 +263,3 @@ def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterato
 def _start_s(packet: "av.Packet[Any]") -> float:
     assert packet.dts is not None and packet.time_base
     return float(packet.dts * packet.time_base)
-
-
-def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Leave out the tags that are true of one file only."""
-    return {
-        name: text
-        for name, text in _legible(tags).items()
-        if name.lower() not in OWN_TAGS and not name.lower().startswith(STATISTICS)
-    }
-
-
-def _legible(tags: Mapping[str, str]) -> dict[str, str]:
-    return {legible(name): legible(text) for name, text in tags.items()}

@@ -26,9 +26,13 @@ def read_errors(path: Path | str) -> Iterator[None]:
             f"{path} sent nothing for too long; check the address and the network"
         ) from error
     except av.FFmpegError as error:
+        advice = (
+            "check the address, and that it is of a video"
+            if isinstance(path, str)
+            else "give an intact video file, or repair this one with ffmpeg"
+        )
         raise VideoError(
-            f"{path} cannot be read as a video ({error.strerror}); give an intact video file, "
-            "or repair this one with ffmpeg"
+            f"{path} cannot be read as a video ({error.strerror}); {advice}"
         ) from error
 
 
@@ -41,7 +45,12 @@ def write_errors(path: Path) -> Iterator[None]:
         except av.FFmpegError as error:
             if isinstance(error, OSError):
                 raise
+            advice = (
+                "try another --codec, or repair the input with ffmpeg"
+                if path.suffix.lower() == ".mkv"
+                else "choose an --out that ends in .mkv"
+            )
             raise VideoError(
                 f"{path} cannot be written: FFmpeg refuses this film in this format "
-                f"({error.strerror}); choose an --out that ends in .mkv"
+                f"({error.strerror}); {advice}"
             ) from error

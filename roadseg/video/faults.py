@@ -29,6 +29,19 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
+    if log.jumps_s:
+        times = "once" if len(log.jumps_s) == 1 else f"{len(log.jumps_s)} times"
+        yield (
+            f"{info.path} has a clock that restarts or jumps {times}, first"
+            f"{at_time(log.jumps_s[0] - info.start_s)}; its parts follow each other at their own "
+            "pace, with their sound"
+        )
+    for what in (*info.left_out, *log.left_behind):
+        yield f"{info.path}: {what}"
+    if log.has_late_stream:
+        yield (
+            f"{info.path} has a stream that begins late, such as a camera's GPS; it stays behind"
+        )
     if log.resized_frames:
         height, width = info.size_hw
         yield (
@@ -42,7 +55,7 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
     if info.bits > BITS:
         yield f"{info.path} has {info.bits} bits a sample; the output has {BITS}"
-    if not log.reached_end or info.end_s is None or log.read_until_s is None:
+    if not log.reached_end or info.end_s is None or log.read_until_s is None or log.jumps_s:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:
         yield (

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from fractions import Fraction
-from math import floor, inf
+from math import floor
 from typing import Any
 
 import av
@@ -11,14 +11,16 @@ import av
 from roadseg.frame import Frame
 from roadseg.picture import PIXEL_FORMAT
 from roadseg.video.companions import Companions, read_tags, shifted_chapters
+from roadseg.video.copies import AS_FFMPEG_WOULD
 from roadseg.video.encoding import SILENCE, Codec, Encoding
 from roadseg.video.origin import Origin
 
 FAR_START_S = 1.0
-"""A film whose clock starts later than this is moved to zero: recorders start anywhere."""
-IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+"""A film whose clock starts later than this, or below zero, is moved to zero: recorders start
+anywhere."""
+IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", **AS_FFMPEG_WOULD}
 """What makes MP4 play wherever it is cut off."""
-TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled"}
+TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled", **AS_FFMPEG_WOULD}
 """What keeps Matroska from moving a film whose sound begins a little before it."""
 
 
@@ -56,14 +58,10 @@ class Muxer:
         return self._stream is not None
 
     def begin(self, frame: Frame) -> None:
-        """Add all streams to the file, given the first frame that will be written.
-
-        Raises:
-            VideoError: The format cannot hold them.
-        """
+        """Add all streams to the file, given the first frame that will be written."""
         first_pts = self._origin.log.first_pts
         first = (frame.pts if first_pts is None else first_pts) * frame.time_base
-        if self._origin.start_s > 0 or first > FAR_START_S:
+        if self._origin.start_s > 0 or not 0 <= first <= FAR_START_S:
             self._offset = first  # a cut begins at zero, and so does its sound
             self._companions.begin_at(float(first))
         self._stream = self._add_stream(frame)
@@ -94,7 +92,7 @@ class Muxer:
     def finish(self) -> None:
         """Write what is left of pictures, sound and subtitles."""
         self.flush()
-        self._companions.copy_until(inf)
+        self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
         """Put tags and chapters into a film, this or a copy of it, before its first packet."""

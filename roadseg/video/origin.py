@@ -18,6 +18,8 @@ class Origin:
     """Where a cut begins, counted from the film's first frame."""
     end_s: float | None = None
     """Where it ends; None is the film's end."""
+    sound: str = "auto"
+    """What becomes of its sound: auto, copy, aac or none."""
 
     @property
     def first_s(self) -> float:

@@ -6,20 +6,20 @@ The form is MP4 in fragments, or Matroska where MP4 cannot hold the film's sound
 import contextlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
 
-from roadseg.errors import VideoError
 from roadseg.frame import Frame
 from roadseg.video.companions import Companions
 from roadseg.video.encoding import Encoding
 from roadseg.video.errors import write_errors
 from roadseg.video.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
 from roadseg.video.origin import Origin
+from roadseg.video.read_log import ReadLog
 from roadseg.video.writing import open_pipe
 
 SPOKEN = Path("standard output")
@@ -55,7 +55,7 @@ class PipeWriter:
         self._encoding = encoding
 
     def __enter__(self) -> Self:
-        form = MP4 if fits_mp4(self._origin) else MATROSKA
+        form = form_for(self._origin)
         codec = self._encoding.codec_for(form.name)
         options = {"flush_packets": "1", **form.options}
         with contextlib.ExitStack() as stack, write_errors(SPOKEN):
@@ -95,11 +95,18 @@ class PipeWriter:
             self._muxer.write(frame)
 
 
-def fits_mp4(origin: Origin) -> bool:
-    """Return whether MP4 can hold a film's sound and subtitles."""
-    with av.open(io.BytesIO(), "w", format="mp4") as trial, Companions(origin, trial) as companions:
-        try:
-            companions.open_streams()
-        except VideoError:
-            return False
-    return True
+def form_for(origin: Origin) -> Form:
+    """Return the form that holds more of what a film has besides its pictures, MP4 if both do."""
+    return min((MP4, MATROSKA), key=lambda form: _count_lost(origin, form))
+
+
+def _count_lost(origin: Origin, form: Form) -> int:
+    """Return how many of a film's streams a form can hold only encoded anew, or not at all."""
+    sound = "copy" if origin.sound == "auto" else origin.sound
+    trial = replace(origin, log=ReadLog(), sound=sound)
+    with (
+        av.open(io.BytesIO(), "w", format=form.ffmpeg) as container,
+        Companions(trial, container) as companions,
+    ):
+        companions.open_streams()
+    return len(trial.log.left_behind)

@@ -4,6 +4,7 @@ PyAV 18 gives a `Fraction`, or None where nothing is known; PyAV 19 gives an `AV
 zero or has no denominator there. Both are false then, and both multiply and divide exactly.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -43,6 +44,11 @@ def open_for_reading(source: Any, **options: Any) -> av.container.InputContainer
 def exact(number: Rational | None) -> Fraction | None:
     """Return a rate, a time base or an aspect ratio; None where it is not known."""
     return Fraction(number.numerator, number.denominator) if number else None
+
+
+def all_legible(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags whose names and texts are legible."""
+    return {legible(name): legible(text) for name, text in tags.items()}
 
 
 def legible(text: str) -> str:

@@ -16,7 +16,8 @@ import av
 from roadseg.errors import VideoError
 from roadseg.files import check_writable, temporary_path
 from roadseg.frame import Frame
-from roadseg.video.companions import KINDS, Companions, copy_stream
+from roadseg.video.companions import KINDS, Companions
+from roadseg.video.copies import AS_FFMPEG_WOULD, copy_stream
 from roadseg.video.encoding import FRAGMENTED, Encoding
 from roadseg.video.errors import write_errors
 from roadseg.video.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
@@ -24,7 +25,7 @@ from roadseg.video.origin import Origin
 from roadseg.video.part import note_settings, part_path, whole_gops, whole_path, with_dts
 from roadseg.video.writing import open_film
 
-INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags"}
+INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags", **AS_FFMPEG_WOULD}
 """What makes MP4 play while it loads, and keep tags of any name."""
 
 
@@ -127,7 +128,7 @@ class VideoWriter:
         options = INDEX_IN_FRONT if self._is_mp4 else TIMES_AS_THEY_ARE
         with av.open(self._part) as part, open_film(target, options) as film:
             streams = {
-                stream.index: copy_stream(stream, film, self._path)
+                stream.index: copy_stream(stream, film)
                 for stream in part.streams
                 if stream.type in ("video", *KINDS)
             }

@@ -4,7 +4,7 @@ A film is a file, an address on the network, or a series of images.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -18,9 +18,20 @@ from roadseg.errors import VideoError
 from roadseg.frame import Frame
 from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.url import Url
+from roadseg.video.demux import (
+    Packets,
+    ShowingOrder,
+    decode_packets,
+    from_keyframe,
+    intact_packets,
+    time_of,
+)
 from roadseg.video.errors import read_errors
 from roadseg.video.images import find_images, is_series, read_images
 from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.read_log import ReadLog as ReadLog
+from roadseg.video.streams import film_stream, others_said, stated_frames, stated_rate
+from roadseg.video.timeline import Timeline, has_straight_clock, unit_of
 
 HD_HEIGHT = 720
 """Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
@@ -30,6 +41,8 @@ NETWORK_TIMEOUT_S = 10.0
 """Seconds of silence after which an address on the network counts as dead."""
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
 """Beginnings of addresses that cannot be read from the same place twice."""
+LEAST_BIT_RATE = 1000
+"""Bits a second below which a stated length is not to be believed: the clock has jumped."""
 QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
 
@@ -70,6 +83,8 @@ class VideoInfo:
     """Which of the file's streams is the film; a cover picture is none."""
     bit_rate: int | None = None
     """Bits a second of the pictures, where the file tells."""
+    left_out: tuple[str, ...] = ()
+    """What else there is to see in the file, in sentences."""
     images: tuple[Path, ...] = ()
     """The files, where it is a series of images."""
 
@@ -81,56 +96,24 @@ class VideoInfo:
         return not self.images and not is_live
 
 
-@dataclass
-class ReadLog:
-    """What was found while reading."""
-
-    first_pts: int | None = None
-    """Time of the first frame of the film or cut."""
-    damaged_packets: int = 0
-    """Packets that did not decode."""
-    damaged_frames: int = 0
-    """Frames that the decoder patched up."""
-    first_damage_s: float | None = None
-    """Time of the first of either, where known."""
-    unreadable: list[Path] = field(default_factory=list)
-    """Images that were left out."""
-    retimed_frames: int = 0
-    """Frames without a time, or with one that does not increase."""
-    resized_frames: int = 0
-    """Frames of another size than the first, brought to its size."""
-    interlaced_frames: int = 0
-    """Frames of two fields, taken half a frame's time apart."""
-    read_until_s: float | None = None
-    """Time at which the last frame read ends."""
-    reached_end: bool = False
-    """Whether the file was read to its end."""
-
-    @property
-    def damaged(self) -> bool:
-        """Whether anything was damaged."""
-        return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
-
-    def note_damage(self, time_s: float | None) -> None:
-        """Keep the time of the first damage."""
-        if self.first_damage_s is None:
-            self.first_damage_s = time_s
-
-
 def named(film: Path | str) -> Path | Url:
     """Return what users call a film as `probe` takes it: an address is text, all else a path."""
     return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
 
 
-def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
+def probe(
+    source: Path | str, image_fps: Fraction = USUAL_FPS, stream_index: int | None = None
+) -> VideoInfo:
     """Open a film far enough to know it.
 
     Args:
         source: File, folder or pattern of images, or as text an address.
         image_fps: Images a second, where it is a series of them.
+        stream_index: Which of the file's streams is the film; None chooses.
 
     Raises:
         VideoError: There is no such film, it is none, or nothing in it decodes.
+        ConfigError: The stream has no pictures.
     """
     source = named(source)
     if isinstance(source, Path):
@@ -139,22 +122,24 @@ def probe(source: Path | str, image_fps: Fraction = USUAL_FPS) -> VideoInfo:
         if source.is_file() and source.stat().st_size == 0:
             raise VideoError(f"{source} is empty (0 bytes); give a video file")
     with read_errors(source), open_input(source) as container:
-        stream = _film_stream(container, source)
+        stream = film_stream(container, source, stream_index)
         first = next(_decode_all(container, stream, ReadLog()), None)
         if first is None:
             raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
         time_base = exact(stream.time_base)
         assert time_base is not None and first.pts is not None
         start_s = float(first.pts * time_base)
+        is_stated = not 0 < (container.bit_rate or 0) < LEAST_BIT_RATE
         return VideoInfo(
             path=source,
             stream_index=stream.index,
-            fps=_frame_rate(stream),
+            fps=stated_rate(stream) or USUAL_FPS,
             time_base=time_base,
             start_s=start_s,
-            end_s=_stated_end_s(stream, start_s),
-            frame_count=stream.frames or None,
-            bit_rate=stream.codec_context.bit_rate or container.bit_rate or None,
+            end_s=_stated_end_s(stream, start_s) if is_stated else None,
+            frame_count=stated_frames(stream),
+            bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
+            left_out=others_said(container, stream),
             **_look(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
 
@@ -247,22 +232,27 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
     if info.images:
         yield from read_images(info.images, info.fps, log.unreadable)
         return
-    with open_input(info.path) as container:
-        stream = container.streams[info.stream_index]
-        assert isinstance(stream, av.VideoStream)
-        stream.thread_type = "AUTO"
-        if from_s is None:
-            yield from _decode_all(container, stream, log)
-            return
-        frames = _decode_all(container, stream, log)
-        sought = read_from(container, stream, from_s, frames, lambda frame: _time_s(frame, info))
-        if sought is not None:
-            yield from sought
-            return
+    if from_s is not None:
+        with open_input(info.path) as container:
+            stream = _pictures(container, info)
+            frames = _decode_all(container, stream, log)
+            sought = read_from(
+                container, stream, from_s, frames, lambda frame: _time_s(frame, info)
+            )
+            if sought is not None:
+                yield from sought
+                return
     # Some formats cannot seek, or land behind the time: then only the long way is left.
-    log.damaged_packets, log.damaged_frames, log.first_damage_s = 0, 0, None
-    log.retimed_frames = 0
-    yield from _decode_from(info, log, None)
+    log.forget_faults()
+    with open_input(info.path) as container:
+        yield from _decode_all(container, _pictures(container, info), log, from_s)
+
+
+def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.VideoStream:
+    stream = container.streams[info.stream_index]
+    assert isinstance(stream, av.VideoStream)
+    stream.thread_type = "AUTO"
+    return stream
 
 
 def read_from(
@@ -282,12 +272,14 @@ def read_from(
         begin_s: Tells when one of them begins.
 
     Returns:
-        The items; None if the format cannot seek, or lands behind the time.
+        The items; None if the format cannot seek, lands behind the time, or may have a clock that
+        jumps on the way.
     """
-    assert stream.time_base
     try:
-        container.seek(int(time_s / stream.time_base), stream=stream)
+        container.seek(int(time_s / unit_of(stream)), stream=stream)
     except av.FFmpegError:
+        return None
+    if not has_straight_clock(container, stream):
         return None
     first = next(items, None)
     if first is None or begin_s(first) > time_s:
@@ -296,13 +288,23 @@ def read_from(
 
 
 def _decode_all(
-    container: av.container.InputContainer, stream: av.VideoStream, log: ReadLog
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    log: ReadLog,
+    from_s: float | None = None,
 ) -> Iterator[av.VideoFrame]:
-    """Yield every frame that decodes, each with a time later than the one before."""
+    """Yield every frame that decodes, each with a time later than the one before.
+
+    Args:
+        container: The file.
+        stream: The film.
+        log: Filled while reading.
+        from_s: Begin to decode at the last keyframe before this time; None decodes all.
+    """
     assert stream.time_base
     last_pts = None
-    step = max(round(1 / _frame_rate(stream) / stream.time_base), 1)
-    for frame in _decode_intact(container.demux(stream), log):
+    step = max(round(1 / (stated_rate(stream) or USUAL_FPS) / stream.time_base), 1)
+    for frame in _decode_intact(container, stream, log, from_s):
         if frame.pts is None:
             log.retimed_frames += 1
             frame.pts = 0 if last_pts is None else last_pts + step
@@ -317,38 +319,28 @@ def _decode_all(
 
 
 def _decode_intact(
-    packets: Iterator["av.Packet[av.VideoStream]"], log: ReadLog
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    log: ReadLog,
+    from_s: float | None,
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames of the packets that decode; where the file itself breaks off, it ends."""
-    time_s = None
-    try:
-        for packet in packets:
-            if packet.pts is not None and packet.time_base:
-                time_s = float(packet.pts * packet.time_base)
-            try:
-                frames = packet.decode()
-            except av.InvalidDataError:
-                log.damaged_packets += 1
-                log.note_damage(time_s)
-                continue
-            yield from frames
-    except av.InvalidDataError:
+    """Yield the frames of the packets that can be read and decode, on the film's one clock."""
+
+    def note(packet: "av.Packet[Any]") -> None:
         log.damaged_packets += 1
-        log.note_damage(time_s)
+        log.note_damage(time_of(packet))
 
-
-def _film_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
-    """Return the first video stream that is no cover picture."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
-    raise VideoError(f"{path} has no video stream, only {kinds or 'nothing'}; give a video file")
-
-
-def _frame_rate(stream: av.VideoStream) -> Fraction:
-    """Return frames a second as the file tells or FFmpeg guesses, or a usual rate."""
-    return exact(stream.average_rate) or exact(stream.guessed_rate) or USUAL_FPS
+    timeline = Timeline(container, stream.index)
+    log.jumps_s = timeline.jumps_s
+    read = intact_packets(container, [stream, *container.streams.audio], log)
+    bridged = timeline.bridge(read)
+    packets: Packets = (p for p in bridged if p.stream.index == stream.index)
+    if from_s is not None:
+        packets = from_keyframe(packets, from_s)
+    if container.format.name != "avi":
+        return decode_packets(packets, stream, note)
+    order = ShowingOrder()
+    return order.give(decode_packets(order.take(packets), stream, note))
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:

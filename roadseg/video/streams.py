@@ -1,0 +1,86 @@
+"""Which of a file's streams is the film, where there are several cameras or a cover picture."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.stream import Disposition
+
+from roadseg.errors import ConfigError, VideoError
+from roadseg.video.pyav import exact
+
+
+def film_stream(
+    container: av.container.InputContainer, path: Path | str, wanted: int | None = None
+) -> av.VideoStream:
+    """Return the stream that is labelled: the one wanted, marked as default, or the largest.
+
+    Args:
+        container: The file.
+        path: Its name, for errors.
+        wanted: Number of the stream among all of the file's; None chooses.
+
+    Raises:
+        ConfigError: The stream wanted has no pictures.
+        VideoError: No stream has.
+    """
+    films = _films(container)
+    if not films:
+        kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
+        raise VideoError(
+            f"{path} has no video stream, only {kinds or 'nothing'}; give a video file"
+        )
+    if wanted is None:
+        return max(films, key=lambda film: (_is_default(film), film.width * film.height))
+    for film in films:
+        if film.index == wanted:
+            return film
+    numbers = ", ".join(map(_described, films))
+    raise ConfigError(f"--stream is {wanted}; the video streams of {path} are: {numbers}")
+
+
+def others_said(container: av.container.InputContainer, chosen: av.VideoStream) -> tuple[str, ...]:
+    """Return in a sentence which other films a file holds, if it does."""
+    others = [film for film in _films(container) if film.index != chosen.index]
+    if not others:
+        return ()
+    numbers = ", ".join(map(_described, others))
+    return (
+        f"video stream {_described(chosen)} was labelled, others stay behind: {numbers}; "
+        "--stream chooses one",
+    )
+
+
+def stated_rate(stream: av.VideoStream) -> Fraction | None:
+    """Return frames a second as the file tells or FFmpeg guesses.
+
+    AVI tells the rate of its clock, which may tick many times a frame; its index tells the frames.
+    """
+    rate = exact(stream.average_rate) or exact(stream.guessed_rate)
+    entries = stream.index_entries
+    if stream.container.format.name == "avi" and len(entries) > 1:
+        span = entries[-1].timestamp - entries[0].timestamp
+        unit = exact(stream.time_base)
+        if span > 0 and unit:
+            rate = Fraction(len(entries) - 1, span) / unit
+    return rate
+
+
+def stated_frames(stream: av.VideoStream) -> int | None:
+    """Return how many frames there are, as the file tells."""
+    entries = stream.index_entries
+    is_indexed = stream.container.format.name == "avi" and len(entries) > 1
+    return len(entries) if is_indexed else stream.frames or None
+
+
+def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Return the video streams that are no cover pictures."""
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+
+
+def _is_default(stream: av.VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.default)
+
+
+def _described(stream: av.VideoStream) -> str:
+    return f"{stream.index} ({stream.width}x{stream.height})"
