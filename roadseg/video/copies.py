@@ -21,6 +21,8 @@ WITH_EDIT_LISTS = ("mp4", "mov")
 """Formats that can hide the beginning of a stream."""
 EQUAL_TIMES = ("matroska", "webm")
 """Formats in which packets of a stream may have the same time."""
+NO_TAG = "\0\0\0\0"
+"""Lets a format choose its own name of a codec."""
 LONGEST_PACKET_S = 600.0
 """A packet that says it lasts longer is not believed."""
 
@@ -66,7 +68,7 @@ def _dressed(stream: av.stream.Stream, target: av.container.OutputContainer) -> 
             copy = target.add_stream_from_template(wave.streams.audio[0], opaque=True)
     BitStreamFilterContext("null", stream, copy)  # gives its parameters to the copy
     assert copy.codec_context is not None
-    copy.codec_context.codec_tag = 0
+    copy.codec_context.codec_tag = NO_TAG
     copy.time_base = stream.time_base
     return copy
 

@@ -20,6 +20,7 @@ from roadseg.frame import Arrival, Frame
 from roadseg.stages import Stop
 from roadseg.url import Url
 from roadseg.video.cameras import find_camera
+from roadseg.video.demux import decode_packets, demux
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.source import ReadLog, decode, probe, upright_picture
 
@@ -149,12 +150,9 @@ def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
         if not isinstance(stream, av.VideoStream):
             raise av.FFmpegError(0, "it has no video")
         stream.thread_type = "SLICE"  # threads that take a frame each would keep frames back
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.InvalidDataError:
-                continue  # no keyframe yet, or a part got lost; the next keyframe mends it
-            yield from frames
+        # Without a keyframe yet, or with a part lost, a packet does not decode; the next keyframe
+        # mends it.
+        yield from decode_packets(demux(container, [stream]), stream, lambda _packet: None)
 
 
 def _timed_by_arrival(decoded: av.VideoFrame, started_s: float) -> Frame:

@@ -35,19 +35,22 @@ class EncodedTrack:
     """
 
     def __init__(self, stream: av.AudioStream, target: av.container.OutputContainer) -> None:
-        is_opus = target.format.name == "webm"
-        rate = OPUS_RATE if is_opus else _aac_rate(stream.rate)
-        layout = stream.layout.name if stream.channels <= 2 else "stereo"
-        self._stream = target.add_stream("libopus" if is_opus else "aac", rate=rate)
-        self._stream.layout = layout
-        self._stream.bit_rate = min(BITS_A_CHANNEL, BITS_A_SAMPLE * rate) * min(stream.channels, 2)
+        encoder = "libopus" if target.format.name == "webm" else "aac"
+        rate = OPUS_RATE if encoder == "libopus" else _aac_rate(stream.rate)
+        layout = "mono" if stream.channels == 1 else "stereo"
+        self._form = "flt" if encoder == "libopus" else "fltp"
+        self._rate, self._layout, self._target = rate, layout, target
+        if stream.codec_context is None or not stream.rate:
+            raise ValueError(f"there is no decoder of stream {stream.index}, or no rate")
+        added = target.add_stream(encoder, rate=rate, layout=layout)
+        assert isinstance(added, av.AudioStream)
+        self._stream = added
+        per_channel = min(BITS_A_CHANNEL, BITS_A_SAMPLE * rate)
+        self._stream.bit_rate = per_channel * self._stream.channels
         self._stream.time_base = Fraction(1, rate)
         self._stream.metadata.update(lasting(stream.metadata))
         self._stream.disposition = stream.disposition
-        self._form = "flt" if is_opus else "fltp"
-        self._rate, self._target = rate, target
         self._resampler, self._fifo = self._new_resampler(), av.AudioFifo()
-        self._stream.codec_context.open()
         self._written: int | None = None
         self.refused = 0
 
@@ -92,7 +95,7 @@ class EncodedTrack:
         channels = self._stream.channels
         shape = (channels, count) if self._form == "fltp" else (1, count * channels)
         zeros = np.zeros(shape, np.float32)
-        frame = av.AudioFrame.from_ndarray(zeros, self._form, self._stream.layout.name)
+        frame = av.AudioFrame.from_ndarray(zeros, self._form, self._layout)
         frame.sample_rate = self._rate
         return frame
 
@@ -111,9 +114,7 @@ class EncodedTrack:
         self._encode()
 
     def _new_resampler(self) -> av.AudioResampler:
-        return av.AudioResampler(
-            format=self._form, layout=self._stream.layout.name, rate=self._rate
-        )
+        return av.AudioResampler(format=self._form, layout=self._layout, rate=self._rate)
 
     def _encode(self, *, partial: bool = False) -> None:
         assert self._written is not None
