@@ -129,13 +129,13 @@ class Companions:
         """Add the source's streams to the target, before its first packet is written."""
         if self._container is None:
             return
-        wanted = [s for kind in KINDS for s in self._container.streams if s.type == kind]
-        if self._sound == "none":
-            wanted = [stream for stream in wanted if stream.type != "audio"]
-        if not wanted:
+        kinds = [kind for kind in KINDS if kind != "audio" or self._sound != "none"]
+        indices = [s.index for kind in kinds for s in self._container.streams if s.type == kind]
+        if not indices:
             return
         hides_lead = self._target.format.name in WITH_EDIT_LISTS
-        packets = _heard(self._demux([s.index for s in wanted]), hides_lead=hides_lead)
+        packets = _heard(self._demux(indices), hides_lead=hides_lead)
+        wanted = [self._container.streams[index] for index in indices]  # it may be opened anew
         absent, self._packets = _absent(wanted, packets)
         for stream in wanted:
             if stream.index in absent:

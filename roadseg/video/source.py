@@ -41,6 +41,8 @@ NETWORK_TIMEOUT_S = 10.0
 """Seconds of silence after which an address on the network counts as dead."""
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
 """Beginnings of addresses that cannot be read from the same place twice."""
+LEAST_STEP_S = Fraction(1, 1000)
+"""Time between frames that all formats can tell apart."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which a stated length is not to be believed: the clock has jumped."""
 QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
@@ -303,6 +305,7 @@ def _decode_all(
     """
     assert stream.time_base
     last_pts = None
+    least = max(round(LEAST_STEP_S / stream.time_base), 1)
     step = max(round(1 / (stated_rate(stream) or USUAL_FPS) / stream.time_base), 1)
     for frame in _decode_intact(container, stream, log, from_s):
         if frame.pts is None:
@@ -310,7 +313,7 @@ def _decode_all(
             frame.pts = 0 if last_pts is None else last_pts + step
         elif last_pts is not None and frame.pts <= last_pts:
             log.retimed_frames += 1
-            frame.pts = last_pts + 1
+            frame.pts = last_pts + least
         last_pts = frame.pts
         if frame.is_corrupt:
             log.damaged_frames += 1

@@ -19,6 +19,8 @@ BACK_S = 0.5
 """A clock that goes back by more than this within a stream has begun anew."""
 NEAR_S = 1.0
 """A packet belongs to a part if that puts it within this time of where it is expected."""
+DELAY_S = 60.0
+"""Nothing is decoded so long before it is shown."""
 MOST_HELD = 256
 """Packets of sound that wait for the pictures to say where a new part begins."""
 MOST_PARTS = 16
@@ -101,6 +103,8 @@ class Timeline:
         if packet.dts is None:
             yield self._moved(packet, track)
             return
+        if packet.pts is not None and abs(packet.pts - packet.dts) * unit_of(packet) > DELAY_S:
+            packet.dts = packet.pts  # one of them is damaged, and this is the one that is shown
         time_s = packet.dts * unit_of(packet)
         if packet.stream.type not in ("video", "audio"):
             yield from self._take_sparse(packet, track, time_s)

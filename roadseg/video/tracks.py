@@ -7,6 +7,7 @@ import av
 
 from roadseg.video.copies import CopiedTrack
 from roadseg.video.sound import EncodedTrack
+from roadseg.video.texts import TextTrack
 
 
 class Track(Protocol):
@@ -35,7 +36,7 @@ def forms_of(stream: av.stream.Stream, sound: str) -> tuple[Form, ...]:
         sound: What is wanted of sound: auto, copy or aac.
     """
     if stream.type != "audio":
-        return (CopiedTrack,)
+        return (CopiedTrack, TextTrack)
     return {"auto": (CopiedTrack, EncodedTrack), "copy": (CopiedTrack,), "aac": (EncodedTrack,)}[
         sound
     ]
