@@ -25,6 +25,8 @@ def film_stream(
         VideoError: No stream has.
     """
     films = _films(container)
+    if not films and any(stream.codec_context is None for stream in container.streams.video):
+        raise VideoError(f"{path} holds no video of a codec that is known; give another file")
     if not films:
         kinds = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
         raise VideoError(
@@ -74,8 +76,12 @@ def stated_frames(stream: av.VideoStream) -> int | None:
 
 
 def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """Return the video streams that are no cover pictures."""
-    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    """Return the video streams that have a decoder and are no cover pictures."""
+    return [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context and not stream.disposition & Disposition.attached_pic
+    ]
 
 
 def _is_default(stream: av.VideoStream) -> bool:

@@ -130,19 +130,23 @@ class Timeline:
         self, packet: "av.Packet[Any]", track: _Track, part: int
     ) -> "Iterator[av.Packet[Any]]":
         """Place a packet of a part that is known, and those that waited for it."""
-        returned = part == track.part
-        track.part = part
+        has_changed, track.part = part != track.part, part
         held, track.held = track.held, []
         for waiting in held:
-            if returned:  # it was a stray: what it belongs to goes on as before
-                waiting.pts = waiting.dts = self._units(track, waiting)
-                self._note(waiting, track)
-                yield waiting
-            else:
-                yield self._placed(waiting, track)
+            yield self._placed_if_near(waiting, track)
         yield self._placed(packet, track)
-        if packet.stream.index == self._pictures and not returned:
+        if packet.stream.index == self._pictures and has_changed:
             yield from self._take_held()
+
+    def _placed_if_near(self, packet: "av.Packet[Any]", track: _Track) -> "av.Packet[Any]":
+        """Place a packet where it belongs, or right behind the one before if it is a stray."""
+        self._moved(packet, track)
+        unit_s, end_s = unit_of(packet), track.end_s
+        assert packet.dts is not None and end_s is not None  # only such packets wait
+        if abs(packet.dts * unit_s - end_s) > NEAR_S:
+            packet.pts = packet.dts = round(end_s / unit_s)
+        self._note(packet, track)
+        return packet
 
     def _take_held(self) -> "Iterator[av.Packet[Any]]":
         """Try again to place what waited for the pictures."""
@@ -218,6 +222,3 @@ class Timeline:
         shown_end_s = shown * unit_s + step_s
         track.shown_end_s = max(shown_end_s, track.shown_end_s or shown_end_s)
         self._reached_s = max(track.end_s, self._reached_s or track.end_s)
-
-    def _units(self, track: _Track, packet: "av.Packet[Any]") -> int:
-        return round((track.end_s or 0.0) / unit_of(packet))
