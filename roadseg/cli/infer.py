@@ -105,9 +105,9 @@ def infer(
     sound: Annotated[
         str,
         typer.Option(
-            metavar="auto|copy|aac|none",
-            help="Copy the sound where the format takes it and else encode it; only one of the "
-            "two; or leave it out. In a .webm it is encoded as Opus.",
+            metavar="HOW",
+            help="Sound: auto copies it where the format takes it and else encodes it; copy, aac "
+            "(Opus in a .webm), none.",
         ),
     ] = InferConfig.sound,
     codec: Annotated[
