@@ -21,6 +21,16 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a frame lies in its film, whichever part of that is read."""
+
+    since_s: float
+    """Seconds since the film's first frame."""
+    usual_s: float
+    """Seconds that a frame of the film usually lasts."""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture of a film."""
 
@@ -34,6 +44,10 @@ class Frame:
     """Width of a pixel over its height."""
     arrival: Arrival | None = None
     """When it came in, if its source is live."""
+    place: Place | None = None
+    """Where it lies in its film, if it is of one."""
+    leads_in: bool = False
+    """Whether it is there for the labels of those after it alone, and not to be written."""
 
     @property
     def time_s(self) -> float:

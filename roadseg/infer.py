@@ -20,7 +20,7 @@ from roadseg.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.errors import VideoError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import opencv_on_one_thread
-from roadseg.label import input_size, label, look, look_alone, settle, survey
+from roadseg.label import input_size, label, look, look_alone, settle, survey, warm_up_s
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Parallel, Pipeline, Stage, StageStats
 from roadseg.stats import count_pixels, save_stats, shares_of
@@ -28,6 +28,7 @@ from roadseg.video.faults import at_time, reading_faults
 from roadseg.video.masks import save_masks
 from roadseg.video.origin import Origin
 from roadseg.video.outputs import Outputs
+from roadseg.video.part import behind
 from roadseg.video.places import FilePlace
 from roadseg.video.source import ReadLog, VideoInfo, decode, probe
 
@@ -93,7 +94,7 @@ def infer(
     pixels: np.ndarray = np.zeros(256, np.int64)
     item: SegmentedFrame | None = None
     with outputs.claimed():
-        frames, network_frames = outputs.kept, 0
+        frames, network_frames = outputs.kept.frames, 0
         with (
             opencv_on_one_thread(),
             build_pipeline(config, info, log, outputs, drive) as pipeline,
@@ -107,7 +108,7 @@ def infer(
         result = InferResult(
             out=config.out,
             frames=frames,
-            kept_frames=outputs.kept,
+            kept_frames=outputs.kept.frames,
             network_frames=network_frames,
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
@@ -151,13 +152,15 @@ def build_pipeline(
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
     stages, kept = labelling(config), outputs.kept
     if outputs.stats is not None:
-        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept)
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
         stages["overlay"] = partial(blend, config=config)
     if outputs.masks is not None:
-        stages["masks"] = partial(save_masks, place=outputs.masks.part, first=kept, fps=info.fps)
+        stages["masks"] = partial(
+            save_masks, place=outputs.masks.part, first=kept.frames, fps=info.fps
+        )
     if config.out is not None:
         origin = Origin(
             source=info,
@@ -167,7 +170,8 @@ def build_pipeline(
             sound=config.sound,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
-    source = some(decode(info, log, config.start_s, config.end_s, kept), config.source)
+    frames = decode(info, log, config.start_s, config.end_s)
+    source = some(behind(frames, kept, warm_up_s(config)), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])

@@ -1,7 +1,9 @@
 """On which frames the network looks, where it does not look at all of them.
 
 In between, labels move along the flow. A `Chooser` is asked at every frame; the first frame of a
-scene is always looked at and is not asked about. What the choice can go by is `need`: how much of
+scene is always looked at and is not asked about. In a film, every `n`th frame lies on a grid of its
+time, which cuts add looks to and never shift: a part of the film is looked at where the whole is.
+What the choice can go by is `need`: how much of
 the picture the labels' motion leaves unexplained, where small things that move count most, since
 they are what moved labels lose first.
 """
@@ -9,6 +11,7 @@ they are what moved labels lose first.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor
 from typing import Protocol
 
 import cv2
@@ -16,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.config import MOST_BETWEEN, ModelConfig
+from roadseg.frame import Place
 from roadseg.motion import UNSEEN, Luma, contrast
 
 LONGEST_S = 0.35
@@ -52,6 +56,8 @@ class Situation:
     """Time since the frame arrived, if its source is live; infinite if not."""
     need: Callable[[], float]
     """Returns the frame's need; only called where it matters."""
+    places: tuple[Place, Place] | None = None
+    """Where the frame before and this one lie in their film, if they are of one."""
 
 
 class Chooser(Protocol):
@@ -63,14 +69,28 @@ class Chooser(Protocol):
 
 
 class EveryNth:
-    """Looks at every `n`th frame of a scene, or sooner where frames are far apart in time."""
+    """Looks at every `n`th frame, or sooner where frames are far apart in time.
+
+    In a film, at the first frame of every `n` frames' time, counted from the film's start.
+    """
 
     def __init__(self, n: int) -> None:
         self._n = n
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the count and the time of the film."""
-        return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
+        """Decide by the time of the film, or by the count where there is none."""
+        if self._n == 1:
+            return True
+        if situation.places is None:
+            return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
+        before, here = map(self._turn, situation.places)
+        return here > before
+
+    def _turn(self, place: Place) -> int:
+        """Return how many looks the grid has had before a place."""
+        step_s = min(self._n * place.usual_s, LONGEST_S)
+        # Files round times, and a grid through the middle of frames does not notice.
+        return floor((place.since_s + place.usual_s / 2) / step_s)
 
 
 class InTime:

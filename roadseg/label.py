@@ -12,6 +12,10 @@ That takes three steps, one after the other in `label`, or each a stage of a pip
   picture better there. A cut lets go of all that was before it.
 
 A film whose frames are strangers to each other needs the network alone: `look_alone`.
+
+Who begins in the middle of a film gives the frames of the last `warm_up_s` before it too, marked
+`leads_in`: they are labelled and not given on, and those after them have the labels that they would
+have had with the whole film before them.
 """
 
 import math
@@ -39,12 +43,16 @@ from roadseg.motion import (
     residual,
     small_luma,
 )
-from roadseg.steady import Logits, SteadyFilter
+from roadseg.steady import REFERENCE_S, Logits, SteadyFilter
 
 NEARER_LEVELS = 2.0
 """Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
 BLUR_PX = 5
 """Side of the square over which two key frames' residuals are compared."""
+FORGOTTEN = 5e-4
+"""Weight of the past that no labels depend on any more."""
+LEAST_WARM_UP_S = 1.0
+"""Longer than there is from one look to the next but one."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,15 @@ def look_alone(
         yield SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
 
 
+def warm_up_s(config: ModelConfig) -> float:
+    """Return how long a film must be labelled before what was earlier makes no difference."""
+    if not config.goes_by_motion:
+        return 0.0
+    if not config.steady:
+        return LEAST_WARM_UP_S
+    return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+
+
 def survey(
     frames: Iterator[Frame],
     config: ModelConfig,
@@ -164,7 +181,7 @@ def settle(
     can_wait: bool = True,
     known: Known | None = None,
 ) -> Iterator[SegmentedFrame]:
-    """Yield every frame with its class map, in order.
+    """Yield every frame but those that lead in with its class map, in order.
 
     Args:
         items: Frames of one film, the first of them a key frame.
@@ -174,7 +191,7 @@ def settle(
     """
     settler = _Settler(config, known, can_wait=can_wait)
     for item in items:
-        yield from settler.take(item)
+        yield from (done for done in settler.take(item) if not done.frame.leads_in)
 
 
 def _placed(
@@ -243,6 +260,7 @@ class _Surveyor:
             interval_s=(frame.time_s - last.time_s) / max(lost, 1),
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             need=lambda: self._need(luma, passage),
+            places=(last.place, frame.place) if last.place and frame.place else None,
         )
         return self._chooser.due(situation)
 

@@ -16,8 +16,8 @@ before them, `depth` at most, and then for their turn.
 
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
 items that no stage has taken yet only the newest is kept. A source that must wait for a time waits
-on a `Stop`, which wakes it when the pipeline ends. `LoopThread` is the other thread there is, for
-what waits on many things at once, as a server does.
+on a `Stop`, which wakes it when the pipeline ends. There are two other threads: `LoopThread` is for
+what waits on many things at once, as a server does, `WatchThread` for what waits beside the rest.
 """
 
 import asyncio
@@ -354,6 +354,35 @@ class Pipeline:
             self._error_raised = True
         if error is not None and not raised:
             raise error
+
+
+class WatchThread:
+    """A function on a thread of its own, for as long as a block lasts.
+
+    Leaving the block waits for the function's end.
+
+    Args:
+        watch: The function, which must not raise.
+        end: Has the function return; called when the block is left.
+        name: Name of the thread.
+    """
+
+    def __init__(self, watch: Callable[[], None], end: Callable[[], object], name: str) -> None:
+        self._end = end
+        self._thread = threading.Thread(target=watch, name=f"roadseg-{name}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+        self._thread.join()
 
 
 class LoopThread:

@@ -5,7 +5,6 @@ Modules here import nothing heavy at their top, so that help and mistakes answer
 
 import errno
 import os
-import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -21,6 +20,7 @@ from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
 from roadseg.cli.live import live
+from roadseg.cli.signals import ending_on_signals
 from roadseg.cli.train import train
 from roadseg.errors import RoadsegError
 
@@ -64,11 +64,11 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line; a mistake that the user can mend is one line and exit code 1."""
-    signal.signal(signal.SIGTERM, _terminate)
     # Read when OpenCV is imported: what it warns of, roadseg says in a line of its own.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
-        app()
+        with ending_on_signals():
+            app()
     except RoadsegError as error:
         complain(error)
         sys.exit(1)
@@ -79,8 +79,3 @@ def main() -> NoReturn:
         sys.stdout = None  # Python would try once more
         sys.exit(1)
     sys.exit(0)
-
-
-def _terminate(signal_number: int, _frame: object) -> NoReturn:
-    """Leave through every `with` and `finally`, as Ctrl-C does."""
-    sys.exit(128 + signal_number)

@@ -18,8 +18,9 @@ X26X_PRESETS = (
     "slower",
     "veryslow",
 )
-KEYFRAME_S = 2
-"""Seconds between keyframes: what a cut-off file may lose, and what a jump in a player costs."""
+FIRST_SECOND = 1.9
+"""Seconds' worth of its limit that an encoder may spend in its first second, as its buffer, which
+holds a second's, begins nine tenths full. Each second has an encoder of its own."""
 SIZE_LIMIT = 1.5
 """Bit rate, relative to the source's, that is not exceeded unless the user asks for a quality."""
 LEAST_BITS_A_PIXEL = 0.05
@@ -43,20 +44,27 @@ class Codec:
     preset_option: str = "preset"
     """What the encoder calls them."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What else it is told."""
+    """What else it is told; among that, to put keyframes at even distances."""
     mp4_tag: str | None = None
     """Name of the codec in MP4 where FFmpeg's choice does not play everywhere."""
 
 
 CODECS = {
-    "h264": Codec(encoder="libx264", crf=20, worst_crf=51, preset="veryfast", presets=X26X_PRESETS),
+    "h264": Codec(
+        encoder="libx264",
+        crf=20,
+        worst_crf=51,
+        preset="veryfast",
+        presets=X26X_PRESETS,
+        options={"sc_threshold": "0"},
+    ),
     "hevc": Codec(
         encoder="libx265",
         crf=23,
         worst_crf=51,
         preset="superfast",
         presets=X26X_PRESETS,
-        options={"x265-params": "log-level=none:open-gop=0"},
+        options={"x265-params": "log-level=none:open-gop=0:scenecut=0"},
         mp4_tag="hvc1",
     ),
     "vp9": Codec(
@@ -148,12 +156,12 @@ class Encoding:
             **codec.options,
             "crf": str(codec.crf if self.crf is None else self.crf),
             codec.preset_option: self.preset or codec.preset,
-            "g": str(max(round(KEYFRAME_S * fps), 1)),
         }
         if self.crf is None and source_bit_rate:
             least = LEAST_BITS_A_PIXEL * pixels * float(fps)
             limit = round(max(SIZE_LIMIT * source_bit_rate, least))
             if codec.encoder == "libvpx-vp9":
                 return options | {"b": str(limit)}
-            return options | {"maxrate": str(limit), "bufsize": str(KEYFRAME_S * limit)}
+            held = str(round(limit / FIRST_SECOND))
+            return options | {"maxrate": held, "bufsize": held}
         return options

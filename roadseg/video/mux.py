@@ -12,6 +12,7 @@ from roadseg.frame import Frame
 from roadseg.picture import PIXEL_FORMAT
 from roadseg.video.companions import Companions, read_tags, shifted_chapters
 from roadseg.video.copies import AS_FFMPEG_WOULD
+from roadseg.video.encoder import PeriodEncoder
 from roadseg.video.encoding import SILENCE, Codec, Encoding
 from roadseg.video.origin import Origin
 
@@ -22,6 +23,22 @@ IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", **AS_FFMP
 """What makes MP4 play wherever it is cut off."""
 TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled", **AS_FFMPEG_WOULD}
 """What keeps Matroska from moving a film whose sound begins a little before it."""
+PIECE_MS = 200
+"""Milliseconds of film in one piece of a file, which is written when it is whole."""
+AT_ONCE = {
+    "flush_packets": "1",
+    # FFmpeg waits ten seconds for the next packet of a stream that has ended or is rare.
+    "max_interleave_delta": str(1000 * PIECE_MS),
+}
+"""What has every format write what it has."""
+SMALL_PIECES = {"frag_duration": str(1000 * PIECE_MS)}, {"cluster_time_limit": str(PIECE_MS)}
+"""The same for the pieces of MP4, and of Matroska."""
+
+
+def unbroken(*, is_mp4: bool) -> dict[str, str]:
+    """Return options for a file that plays wherever it is cut off, with all but the last moment."""
+    pieces, clusters = SMALL_PIECES
+    return AT_ONCE | (IN_PIECES | pieces if is_mp4 else TIMES_AS_THEY_ARE | clusters)
 
 
 class Muxer:
@@ -50,7 +67,9 @@ class Muxer:
         self._codec = codec
         self._offset = Fraction(0)
         self._stream: av.VideoStream | None = None
+        self._encoder: PeriodEncoder | None = None
         self._last_dts: Fraction | None = None
+        self._held: av.Packet[Any] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -64,17 +83,19 @@ class Muxer:
         if self._origin.start_s > 0 or not 0 <= first <= FAR_START_S:
             self._offset = first  # a cut begins at zero, and so does its sound
             self._companions.begin_at(float(first))
-        self._stream = self._add_stream(frame)
+        options = self._options(frame)
+        self._stream = self._add_stream(frame, options)
+        self._encoder = PeriodEncoder(self._stream, options, self._origin.source.start_s)
         self._companions.open_streams()
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time."""
-        assert self._stream is not None
+        assert self._encoder is not None
         encoded = frame.picture.evened().frame
         units = int(self._offset / frame.time_base)
         encoded.pts, encoded.time_base = frame.pts - units, frame.time_base
         self._companions.copy_until(frame.time_s)
-        self._mux(self._stream.encode(encoded))
+        self._mux(self._encoder.encode(encoded, frame.time_s))
 
     def copy(self, packets: "Iterable[av.Packet[Any]]") -> None:
         """Add pictures that another run encoded, before any is written."""
@@ -86,8 +107,12 @@ class Muxer:
 
     def flush(self) -> None:
         """Write the pictures that the encoder still holds."""
-        if self._stream is not None:
-            self._mux(self._stream.encode(None))
+        if self._encoder is None:
+            return
+        self._mux(self._encoder.flush())
+        if self._held is not None:
+            self._container.mux(self._held)
+            self._held = None
 
     def finish(self) -> None:
         """Write what is left of pictures, sound and subtitles."""
@@ -102,17 +127,18 @@ class Muxer:
         first_s, last_s = self._origin.first_s, self._origin.last_s
         film.set_chapters(shifted_chapters(tags.chapters, first_s, last_s, float(self._offset)))
 
-    def _add_stream(self, frame: Frame) -> av.VideoStream:
-        picture, source = frame.picture.evened(), self._origin.source
-        height, width = picture.size_hw
+    def _options(self, frame: Frame) -> dict[str, str]:
+        source = self._origin.source
+        height, width = frame.picture.evened().size_hw
         scale = height * width / (source.size_hw[0] * source.size_hw[1])
         bit_rate = source.bit_rate and source.bit_rate * scale
+        return self._encoding.options(self._codec, source.fps, height * width, bit_rate)
+
+    def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
+        picture, source = frame.picture.evened(), self._origin.source
+        height, width = picture.size_hw
         os.environ |= SILENCE
-        stream = self._container.add_stream(
-            self._codec.encoder,
-            rate=source.fps,
-            options=self._encoding.options(self._codec, source.fps, height * width, bit_rate),
-        )
+        stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
         stream.time_base = stream.codec_context.time_base = frame.time_base
@@ -125,12 +151,19 @@ class Muxer:
         return stream
 
     def _mux(self, packets: "list[av.Packet[Any]]") -> None:
-        """Write packets of the video stream, those of two encoders' joint in order."""
+        """Write packets of the video stream, those of two encoders' joint in order.
+
+        Each waits for the one behind it: a piece of MP4 goes on where the last packet of the piece
+        before says that it ends.
+        """
         for packet in packets:
             assert packet.dts is not None and packet.time_base
             dts = packet.dts * packet.time_base
             if self._last_dts is not None and dts <= self._last_dts:
                 packet.dts = floor(self._last_dts / packet.time_base) + 1
                 dts = packet.dts * packet.time_base
-            self._last_dts = dts
-            self._container.mux(packet)
+            if self._held is not None:
+                assert self._last_dts is not None and self._held.time_base is not None
+                self._held.duration = round((dts - self._last_dts) / self._held.time_base)
+                self._container.mux(self._held)
+            self._last_dts, self._held = dts, packet

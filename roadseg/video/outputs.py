@@ -21,7 +21,7 @@ from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
 from roadseg.video.images import find_images, is_one_picture, is_series
 from roadseg.video.masks import MASK_NAME, check_kept_masks, check_masks, is_mask_film
 from roadseg.video.origin import Origin
-from roadseg.video.part import check_no_old_part, check_settings, count_frames
+from roadseg.video.part import Kept, check_no_old_part, check_settings, measure_part
 from roadseg.video.pipe import MP4, PipeWriter
 from roadseg.video.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
 from roadseg.video.sink import VideoWriter, check_output
@@ -56,8 +56,8 @@ class Outputs:
         report = config.report
         self.report = FilePlace("--report", report, lasts=False) if report else None
         """Place of the page, if one is wanted."""
-        self.kept = 0
-        """Frames of an unfinished run that are kept; known once the outputs are claimed."""
+        self.kept = Kept()
+        """What is kept of an unfinished run; known once the outputs are claimed."""
         places = (self.film, self.masks, self.stats, self.report)
         self._places: list[Place] = [place for place in places if place]
         images = info.images or (info.path,)
@@ -84,7 +84,7 @@ class Outputs:
                 self._check_apart(place, self._places[:number])
                 held.enter_context(holding(place))
             self._check_targets()
-            self.kept = self._frames_to_keep() if self._config.resume else 0
+            self.kept = self._to_keep() if self._config.resume else Kept()
             try:
                 yield self
                 self._check_still_free()
@@ -107,8 +107,8 @@ class Outputs:
             return PipeWriter(origin, encoding(config))
         if isinstance(film, SeriesPlace):
             return StillWriter(film.part)
-        record, resume = settings_record(config), self.kept > 0
-        return VideoWriter(film.target, origin, encoding(config), record=record, resume=resume)
+        record, kept = settings_record(config), self.kept.frames
+        return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
 
     def _check_names(self) -> None:
         """Refuse names that would be taken for those of our own work."""
@@ -176,8 +176,8 @@ class Outputs:
                     "away and run again, with --resume if a film was labelled"
                 )
 
-    def _frames_to_keep(self) -> int:
-        """Return how many frames of an unfinished run can be kept, all that goes with them there.
+    def _to_keep(self) -> Kept:
+        """Return what can be kept of an unfinished run, all that goes with its frames there.
 
         Raises:
             ConfigError: The unfinished run was given other settings.
@@ -186,13 +186,13 @@ class Outputs:
         assert self.film is not None  # `check_out` sees to it
         film = self.film.target
         check_no_old_part(film)
-        kept = count_frames(film)
-        if kept:
+        kept = measure_part(self.film.part)
+        if kept.frames:
             check_settings(film, settings_record(self._config))
-        if kept and self.masks:
-            check_kept_masks(self.masks.part, self.masks.target, kept)
-        if kept and self.stats:
-            keep_stats(self.stats.part, kept)
+        if kept.frames and self.masks:
+            check_kept_masks(self.masks.part, self.masks.target, kept.frames)
+        if kept.frames and self.stats:
+            keep_stats(self.stats.part, kept.frames)
         return kept
 
     def _clear_after_failure(self) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import own_path, replacing
+from roadseg.frame import Frame
 
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Filters that undo what files do to the packets of an encoder, by codec."""
@@ -122,7 +125,43 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
             pending += unpack.filter(packet)
 
 
-def count_frames(path: Path) -> int:
-    """Return how many frames of an unfinished film can be kept."""
-    part = part_path(path)
-    return sum(1 for _ in whole_gops(part)) if part.exists() else 0
+@dataclass(frozen=True)
+class Kept:
+    """What a run keeps of an unfinished one."""
+
+    frames: int = 0
+    """Frames, the first of the film or cut."""
+    span_s: float = 0.0
+    """Seconds from the first of them to the last."""
+
+
+def measure_part(part: Path) -> Kept:
+    """Return what can be kept of an unfinished film; nothing of one that is not there."""
+    if not part.exists():
+        return Kept()
+    times = [
+        packet.pts * packet.time_base
+        for packet in whole_gops(part)
+        if packet.pts is not None and packet.time_base is not None
+    ]
+    span = max(times) - min(times) if times else Fraction(0)
+    return Kept(len(times), float(span))
+
+
+def behind(frames: Iterator[Frame], kept: Kept, warm_up_s: float) -> Iterator[Frame]:
+    """Yield the frames behind those that are kept.
+
+    Before them come the last of those, for the labels' sake.
+
+    Args:
+        frames: All frames of the film or cut: so the count is exact.
+        kept: What is there of them.
+        warm_up_s: Seconds of film before the join whose frames lead in; 0 for none.
+    """
+    first_s: float | None = None
+    for number, frame in enumerate(frames):
+        first_s = frame.time_s if first_s is None else first_s
+        if number >= kept.frames:
+            yield frame
+        elif warm_up_s and frame.time_s - first_s > kept.span_s - warm_up_s:
+            yield replace(frame, leads_in=True)

@@ -1,6 +1,8 @@
 """Record what is shown, in one film or in segments of a length, whatever ends the run.
 
-A film takes its name when it is whole; a run that is stopped ends its film first.
+While it is recorded, a film has another name (`part_path`) and a form that plays wherever a crash
+cuts it off. It is brought to its last form and takes its name when it is whole; a run that is
+stopped ends its film first. What a crash left is never recorded over.
 """
 
 import contextlib
@@ -15,16 +17,22 @@ from typing import Self
 
 import av
 
+from roadseg.errors import VideoError
 from roadseg.files import replacing, written_alone
 from roadseg.frame import Frame
 from roadseg.picture import PIXEL_FORMAT, Picture
-from roadseg.video.encoding import Encoding
+from roadseg.video.encoding import FRAGMENTED, Encoding
 from roadseg.video.errors import write_errors
+from roadseg.video.mux import unbroken
+from roadseg.video.part import part_path
+from roadseg.video.remux import remux
 from roadseg.video.sink import check_output
 from roadseg.video.writing import open_film
 
 USUAL_FPS = 30
 """Rate that the encoder reckons with; every frame has its own time all the same."""
+KEYFRAME_S = 2
+"""Seconds between keyframes at that rate: what a jump in a player costs."""
 
 
 class Recorder:
@@ -36,7 +44,7 @@ class Recorder:
         overwrite: Replace a film that exists. Segments never do: they go on counting.
 
     Raises:
-        VideoError: The film exists, or its suffix is not one of ours.
+        VideoError: The film or a part of it exists, or its suffix is not one of ours.
         OutputError: Its folder takes no files.
     """
 
@@ -45,6 +53,11 @@ class Recorder:
     ) -> None:
         self._encoding = Encoding()
         check_output(path, self._encoding, overwrite=overwrite or segment_s is not None)
+        if part_path(path).exists() and not overwrite:
+            raise VideoError(
+                f"{part_path(path)} is there, a recording that was cut off; give it another name, "
+                "choose another --out or add --overwrite"
+            )
         self._paths = iter([path]) if segment_s is None else _numbered(path)
         self._segment_s = segment_s
         self._film = contextlib.ExitStack()
@@ -82,20 +95,21 @@ class Recorder:
 
     def _begin(self, frame: Frame, picture: Picture) -> None:
         self._path = next(self._paths)
-        with contextlib.ExitStack() as film:
-            film.enter_context(write_errors(self._path))
-            film.enter_context(written_alone(self._path, "--out"))
-            temporary = film.enter_context(replacing(self._path))
-            options = {"movflags": "+faststart"} if temporary.suffix.lower() != ".mkv" else {}
-            self._container = film.enter_context(open_film(temporary, options))
-            self._stream = self._add_stream(frame, picture)
-            self._film = film.pop_all()
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(written_alone(self._path, "--out"))
+            with contextlib.ExitStack() as film, write_errors(self._path):
+                options = unbroken(is_mp4=self._path.suffix.lower() in FRAGMENTED)
+                self._container = film.enter_context(open_film(part_path(self._path), options))
+                self._stream = self._add_stream(frame, picture)
+                self._film = film.pop_all()
+            self._claim = claim.pop_all()
         self._first = frame
 
     def _add_stream(self, frame: Frame, picture: Picture) -> av.VideoStream:
         height, width = picture.size_hw
         codec = self._encoding.codec_for(self._path)
         options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
+        options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
         stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
@@ -109,8 +123,13 @@ class Recorder:
         if self._first is None:
             return
         self._first = None
-        with self._film:  # closes the file, then gives it its name
-            self._container.mux(self._stream.encode(None))
+        part = part_path(self._path)
+        with self._claim, write_errors(self._path):
+            with self._film:
+                self._container.mux(self._stream.encode(None))
+            with replacing(self._path) as temporary:
+                remux(part, temporary)
+            part.unlink()
         self.written.append(self._path)
 
 
@@ -120,7 +139,8 @@ def _numbered(path: Path) -> Iterator[Path]:
     matches = (pattern.fullmatch(p.stem) for p in path.parent.glob(f"*{path.suffix}"))
     taken = [int(match[1]) for match in matches if match]
     names = (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
-    return (name for name in names if not os.path.lexists(name))
+    # A part is what a crash left.
+    return (n for n in names if not (os.path.lexists(n) or os.path.lexists(part_path(n))))
 
 
 def _since_s(first: Frame, frame: Frame) -> float:

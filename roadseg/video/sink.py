@@ -7,6 +7,7 @@ cut off; its last form is a copy (`whole_path`). `Outputs` gives that its name.
 import contextlib
 import os
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,17 +17,15 @@ import av
 from roadseg.errors import VideoError
 from roadseg.files import check_writable, temporary_path
 from roadseg.frame import Frame
-from roadseg.video.companions import KINDS, Companions
-from roadseg.video.copies import AS_FFMPEG_WOULD, copy_stream
+from roadseg.video.companions import Companions
+from roadseg.video.encoder import PERIOD_S
 from roadseg.video.encoding import FRAGMENTED, Encoding
 from roadseg.video.errors import write_errors
-from roadseg.video.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
+from roadseg.video.mux import Muxer, unbroken
 from roadseg.video.origin import Origin
-from roadseg.video.part import note_settings, part_path, whole_gops, whole_path, with_dts
+from roadseg.video.part import measure_part, note_settings, part_path, whole_gops, whole_path
+from roadseg.video.remux import remux
 from roadseg.video.writing import open_film
-
-INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags", **AS_FFMPEG_WOULD}
-"""What makes MP4 play while it loads, and keep tags of any name."""
 
 
 def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
@@ -53,7 +52,7 @@ class VideoWriter:
         origin: What the frames and all else come from.
         encoding: Codec and quality.
         record: What to note beside the part, for a run that goes on from it.
-        resume: Keep what an unfinished run left; the frames that come go behind it.
+        kept: Frames of an unfinished run that are kept; those that come go behind them.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class VideoWriter:
         encoding: Encoding,
         *,
         record: Mapping[str, str] | None = None,
-        resume: bool = False,
+        kept: int = 0,
     ) -> None:
         self._path = path
         self._origin = origin
@@ -72,13 +71,15 @@ class VideoWriter:
         self._is_mp4 = path.suffix.lower() in FRAGMENTED
         self._part = part_path(path)
         self._record = record
-        self._resume = resume
+        self._kept = kept
+        # What goes on from a part is written beside it until it holds as much on the disk.
+        self._place = temporary_path(self._part) if kept else self._part
+        self._compare_at_s = -inf
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, write_errors(self._path):
-            options = {"flush_packets": "1", **(IN_PIECES if self._is_mp4 else TIMES_AS_THEY_ARE)}
-            name = temporary_path(self._part) if self._resume else self._part
-            container = stack.enter_context(open_film(name, options))
+            options = unbroken(is_mp4=self._is_mp4)
+            container = stack.enter_context(open_film(self._place, options))
             companions = stack.enter_context(Companions(self._origin, container))
             self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
             self._exits = stack.pop_all()
@@ -94,13 +95,15 @@ class VideoWriter:
             with write_errors(self._path):
                 with self._exits:
                     self._muxer.finish()
+                self._take_over()
                 self._remux(whole_path(self._path))
             return
         # What ended the run is what counts: a full disk refuses the last pictures too.
         with contextlib.suppress(av.FFmpegError, OSError), self._exits:
             self._muxer.flush()
-        if self._resume:
-            temporary_path(self._part).unlink(missing_ok=True)
+        self._take_over()
+        if self._place != self._part:
+            self._place.unlink(missing_ok=True)
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time.
@@ -113,29 +116,29 @@ class VideoWriter:
             if not self._muxer.has_begun:
                 self._begin(frame)
             self._muxer.write(frame)
+            if self._place != self._part and frame.time_s >= self._compare_at_s:
+                self._compare_at_s = frame.time_s + PERIOD_S
+                self._take_over()
 
     def _begin(self, frame: Frame) -> None:
         """Add all streams to the file, and what an unfinished run wrote."""
         self._muxer.begin(frame)
-        if self._record is not None:
-            note_settings(self._path, self._record)
-        if self._resume:
+        if self._kept:
             self._muxer.copy(whole_gops(self._part))
-            temporary_path(self._part).replace(self._part)  # what follows goes there too
+        else:
+            self._part.unlink(missing_ok=True)  # or these settings would seem to be its own
+            if self._record is not None:
+                note_settings(self._path, self._record)
+
+    def _take_over(self) -> None:
+        """Let the file take the place of the part that it goes on from, once it holds all of it.
+
+        Before that, what was in the part would be lost with this run.
+        """
+        if self._place != self._part and measure_part(self._place).frames >= self._kept:
+            self._place.replace(self._part)  # what follows goes there too
+            self._place = self._part
 
     def _remux(self, target: Path) -> None:
-        """Copy the part in its last form."""
-        options = INDEX_IN_FRONT if self._is_mp4 else TIMES_AS_THEY_ARE
-        with av.open(self._part) as part, open_film(target, options) as film:
-            streams = {
-                stream.index: copy_stream(stream, film)
-                for stream in part.streams
-                if stream.type in ("video", *KINDS)
-            }
-            pictures = streams[part.streams.video[0].index]
-            self._muxer.describe(film, pictures)
-            if self._is_mp4 and self._codec.mp4_tag:
-                pictures.codec_context.codec_tag = self._codec.mp4_tag
-            for packet in with_dts(part.demux([part.streams[index] for index in streams])):
-                packet.stream = streams[packet.stream.index]
-                film.mux(packet)
+        tag = self._codec.mp4_tag if self._is_mp4 else None
+        remux(self._part, target, mp4_tag=tag, describe=self._muxer.describe)

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from roadseg.errors import VideoError
-from roadseg.frame import Frame
+from roadseg.frame import Frame, Place
 from roadseg.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
 from roadseg.url import Url
 from roadseg.video.demux import (
@@ -189,7 +189,6 @@ def decode(
     log: ReadLog,
     start_s: float = 0.0,
     end_s: float | None = None,
-    skip: int = 0,
 ) -> Iterator[Frame]:
     """Yield the frames of a film, upright, each later than the one before.
 
@@ -201,7 +200,6 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        skip: Frames to leave out after that; they are decoded, so that the count is exact.
 
     Raises:
         VideoError: The film cannot be opened.
@@ -221,11 +219,9 @@ def decode(
             assert decoded.pts is not None  # _decode_all sees to it
             if log.first_pts is None:
                 log.first_pts = decoded.pts
-            if skip > 0:
-                skip -= 1
-                continue
             picture = _upright_picture(decoded, info, log)
-            yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect)
+            place = Place(time_s - info.start_s, float(1 / info.fps))
+            yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
         log.reached_end = True
 
 

@@ -1,0 +1,82 @@
+"""Compress pictures second by second of film, each second by an encoder begun anew.
+
+So no picture stays in an encoder for longer than that, however far it looks ahead and on however
+many threads. Each second begins with the one keyframe that it has, and comes out byte for byte the
+same wherever a run began or went on, as long as it was given the whole of it.
+"""
+
+from collections.abc import Mapping
+from math import floor
+from typing import Any
+
+import av
+
+PERIOD_S = 1
+"""Seconds of film from one encoder to the next."""
+NO_OTHER_KEYFRAME = {"g": "32767"}
+"""What keeps an encoder from beginning anew within a period, beside what `CODECS` says."""
+SETTINGS = (
+    "width",
+    "height",
+    "pix_fmt",
+    "time_base",
+    "framerate",
+    "sample_aspect_ratio",
+    "colorspace",
+    "color_range",
+    "color_primaries",
+    "color_trc",
+    "codec_tag",
+    "flags",
+)
+"""Attributes of an encoder that make its pictures what they are."""
+
+
+class PeriodEncoder:
+    """The encoders of a stream, one after the other.
+
+    Args:
+        stream: Stream of the file, with an encoder that is set up and encodes the first period.
+        options: What that was told.
+        start_s: Time of the film's first frame, from which periods are counted.
+    """
+
+    def __init__(self, stream: av.VideoStream, options: Mapping[str, str], start_s: float) -> None:
+        self._stream = stream
+        self._encoder = stream.codec_context
+        self._options = {**options, **NO_OTHER_KEYFRAME}
+        self._encoder.options = self._options
+        self._start_s = start_s
+        self._period: int | None = None
+
+    def encode(self, picture: av.VideoFrame, time_s: float) -> "list[av.Packet[Any]]":
+        """Take a picture; return the packets that are ready, those of the period before included.
+
+        Args:
+            picture: The picture, with its time in the file.
+            time_s: Its time in the film.
+        """
+        packets: list[av.Packet[Any]] = []
+        period = floor((time_s - self._start_s) / PERIOD_S)
+        if self._period is not None and period != self._period:
+            packets = self.flush()
+            self._encoder = self._like(self._encoder)
+        self._period = period
+        return packets + self._of_stream(self._encoder.encode(picture))
+
+    def flush(self) -> "list[av.Packet[Any]]":
+        """Return what the encoder still holds; it takes no more pictures."""
+        return [] if self._period is None else self._of_stream(self._encoder.encode(None))
+
+    def _like(self, encoder: av.VideoCodecContext) -> av.VideoCodecContext:
+        fresh = av.CodecContext.create(encoder.codec.name, "w")
+        assert isinstance(fresh, av.VideoCodecContext)
+        for name in SETTINGS:
+            setattr(fresh, name, getattr(encoder, name))
+        fresh.options = self._options
+        return fresh
+
+    def _of_stream(self, packets: "list[av.Packet[Any]]") -> "list[av.Packet[Any]]":
+        for packet in packets:
+            packet.stream = self._stream
+        return packets
