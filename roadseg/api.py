@@ -178,7 +178,7 @@ def segment(
     config = _model_config(weights, backend, size_hw, palette)
     rgb = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
     with _model_in_use:
-        model = _kept_model(config.weights, config.backend)
+        model = _kept_model(config.weights, config.backend, _state(config.weights))
         picture_hw = (rgb.shape[0], rgb.shape[1])
         network_hw = input_size(picture_hw, Fraction(1), model.spec, config)
         placement = Placement.fit(picture_hw, network_hw)
@@ -195,8 +195,15 @@ def _model_config(
 
 
 @lru_cache(maxsize=1)
-def _kept_model(weights: Path, backend: str) -> Backend:
+def _kept_model(weights: Path, backend: str, _state: tuple[int, ...]) -> Backend:
+    """Return a model, which is opened again when its file is another than it was."""
     return open_backend(weights, backend)
+
+
+def _state(weights: Path) -> tuple[int, ...]:
+    """Return what tells a model's files from those that took their place; nothing of none."""
+    files = (path.stat() for path in (weights, weights.with_suffix(".bin")) if path.exists())
+    return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

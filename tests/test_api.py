@@ -7,9 +7,10 @@ import threading
 import av
 import cv2
 import numpy as np
+import onnx
 import pytest
 from cameras import served
-from conftest import SAMPLE
+from conftest import SAMPLE, WEIGHTS
 
 import roadseg
 from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
@@ -93,6 +94,23 @@ def test_picture_from_memory_and_from_a_file_are_labelled_alike(tmp_path) -> Non
     road = CLASS_NAMES.index("road")
     assert in_memory.class_shares["road"] == pytest.approx((in_memory.class_map == road).mean())
     assert in_memory.class_shares["road"] > 0.2
+
+
+def test_model_file_that_was_replaced_answers_no_more(tmp_path) -> None:
+    def names() -> tuple[str, ...]:
+        return roadseg.segment(first_picture(), weights=weights, size_hw=SMALL).class_names
+
+    weights, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    weights.write_bytes(WEIGHTS.read_bytes())
+    as_it_was = names()
+    model = onnx.load(WEIGHTS)
+    (record,) = (entry for entry in model.metadata_props if entry.key == "roadseg")
+    record.value = record.value.replace('"road"', '"street"')
+    onnx.save(model, other)
+    other.replace(weights)
+    assert names() == tuple("street" if name == "road" else name for name in as_it_was)
+    weights.write_bytes(WEIGHTS.read_bytes())
+    assert names() == as_it_was
 
 
 def test_a_view_that_is_not_contiguous_is_a_picture_too() -> None:
