@@ -23,6 +23,8 @@ class BuildRecord:
     """Batch, height and width it was made and measured for."""
     fixed_shape: bool = False
     """Whether it takes no other shape."""
+    frames_sha256: str | None = None
+    """Digest of the film or data that it was calibrated and compared on; older records lack it."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -22,7 +22,16 @@ from roadseg.config import ModelSpec, shipped_model
 from roadseg.errors import ConfigError, ExportError
 from roadseg.files import check_not_input, check_writable, output_errors, replacing
 from roadseg.measure import sha256_of
-from roadseg.parity import Parity, Race, Sample, compare, film_samples, labelled_samples, race
+from roadseg.parity import (
+    Parity,
+    Race,
+    Sample,
+    compare,
+    digest_of,
+    film_samples,
+    labelled_samples,
+    race,
+)
 
 LEAST_AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.96}
 """Share of pixels in which a build must decide as its source does, by precision."""
@@ -64,6 +73,13 @@ class CompileConfig:
                 "--data and --film are both given or both missing; frames are needed to set "
                 "ranges and to compare; give one of them"
             )
+
+    @property
+    def frames(self) -> Path:
+        """The data or film that frames are taken from."""
+        frames = self.data or self.film
+        assert frames is not None  # __post_init__ sees to it
+        return frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +196,7 @@ def _key(
         precision=precision,
         shape=(config.batch, *(config.size_hw or spec.size_hw)),
         fixed_shape=builder.FIXED_SHAPE,
+        frames_sha256=digest_of(config.frames),
     )
 
 

@@ -1,5 +1,6 @@
 """Hold one model against another on real frames: what they decide, what that is worth, how fast."""
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from roadseg.backends import Backend
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import VideoError
 from roadseg.imaging import Placement
+from roadseg.measure import sha256_of
 from roadseg.metrics import Scores, confusion_matrix
+from roadseg.video.errors import read_errors
+from roadseg.video.images import find_images, is_series
 from roadseg.video.source import ReadLog, decode, probe
 
 CALIBRATION_FRAMES = 90
@@ -88,6 +92,23 @@ def labelled_samples(root: Path, size_hw: tuple[int, int]) -> tuple[list[Sample]
         [Sample.of(picture, size_hw) for picture, _ in calibration],
         [Sample.of(picture, size_hw, target) for picture, target in checks],
     )
+
+
+def digest_of(frames: Path) -> str:
+    """Return a digest of the film, the pictures or the labelled data that samples come from.
+
+    Raises:
+        VideoError: There is no such film.
+    """
+    if frames.is_dir():
+        files = sorted(path for path in frames.rglob("*") if path.is_file())
+    else:
+        files = list(find_images(frames)) if is_series(frames) else [frames]
+    digest = hashlib.sha256()
+    with read_errors(frames):
+        for path in files:
+            digest.update(sha256_of(path).encode())
+    return digest.hexdigest()
 
 
 def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], list[Sample]]:

@@ -125,6 +125,20 @@ def test_build_is_made_anew_when_its_key_changes_and_says_why(config) -> None:
     assert mended.rebuilt_because == f"{config.out} is not what was written"
 
 
+def test_build_on_another_film_is_made_anew(config, tmp_path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(SAMPLE.read_bytes())
+    first = compile_model(replace(config, film=film))
+    moved = film.rename(tmp_path / "moved.mp4")
+    assert compile_model(replace(config, film=moved)).rebuilt_because is None
+    moved.write_bytes(moved.read_bytes() + bytes(8))
+    again = compile_model(replace(config, film=moved))
+    assert str(again.rebuilt_because).startswith("frames sha256 was ")
+    assert again.build == replace(first.build, frames_sha256=again.build.frames_sha256)
+    with pytest.raises(VideoError, match="does not exist"):
+        compile_model(replace(config, film=tmp_path / "none.mp4"))
+
+
 def test_build_from_other_weights_is_made_anew(config, tmp_path) -> None:
     compile_model(config)
     other = onnx.load(WEIGHTS)
