@@ -48,8 +48,9 @@ def test_id_outside_the_classes_is_named(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        (np.full((96, 128), 3, np.uint16), r"1 channel\(s\) of uint16"),
-        (np.full((96, 128, 4), 3, np.uint8), r"4 channel\(s\) of uint8"),
+        (np.full((96, 128), 3003, np.uint16), r"the value 3003 in 16 bits"),
+        (np.full((96, 128, 3), 3003, np.uint16), r"the value 3003 in 16 bits"),
+        (np.full((96, 128, 4), 33, np.uint8), r"the colour \[33, 33, 33\]"),
     ],
 )
 def test_label_that_is_no_map_of_ids_is_named(tmp_path, label, said) -> None:

@@ -1,24 +1,27 @@
 """Segmentation data in the SegNet layout: `train/` beside `trainannot/`, `val/` beside `valannot/`.
 
-Pictures are PNG or JPEG; labels are PNGs of the same name and size, with one channel of class ids
-or in colours. What they mean is CamVid's or written in `classes.csv`, see `roadseg.data.labels`.
+Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
+with class ids or in colours, see `roadseg.data.label_files`. What these mean is CamVid's or written
+in `classes.csv`, see `roadseg.data.labels`.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.classes import UNLABELLED
+from roadseg.data.label_files import decode, read_label, turned_with
 from roadseg.data.labels import LabelMeaning
 from roadseg.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+LABEL_SUFFIX = ".png"
 RARE_SHARE = 0.02
 """A class with less of the pixels is rare; in CamVid pole, sign, fence, pedestrian, bicyclist."""
 NAMED_AT_MOST = 3
@@ -79,7 +82,8 @@ class FolderDataset:
             raise DatasetError(
                 f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
             )
-        label_paths = tuple(labels / f"{path.stem}.png" for path in image_paths)
+        there = {path.stem: path for path in _label_files(labels)}
+        label_paths = tuple(there.get(p.stem, labels / f"{p.stem}.png") for p in image_paths)
         faults = []
         if missing := [path for path in label_paths if not path.is_file()]:
             faults.append(
@@ -145,21 +149,19 @@ class FolderDataset:
                 differ in size.
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
-        image = cv2.cvtColor(_read(image_path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        label = _read(label_path, cv2.IMREAD_UNCHANGED)
-        if label.dtype != np.uint8 or (label.ndim == 3 and label.shape[2] != 3):
-            channels = 1 if label.ndim == 2 else label.shape[2]
-            raise DatasetError(
-                f"{label_path} has {channels} channel(s) of {label.dtype}; a label is a PNG with "
-                "one 8-bit channel of class ids, or RGB in 8 bits; convert it"
-            )
+        data = image_path.read_bytes()
+        image = decode(data, cv2.IMREAD_COLOR, image_path)[..., ::-1]
+        label = read_label(label_path, self.meaning)
+        if image.shape[:2] == label.shape[1::-1] != label.shape[:2]:
+            stored = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, image_path)
+            label = turned_with(image, stored[..., ::-1], label)
         if image.shape[:2] != label.shape[:2]:
             raise DatasetError(
                 f"{label_path} is {label.shape[1]}x{label.shape[0]} and its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; they must be the same; make the label anew"
             )
-        target = self.meaning.target(label[..., ::-1] if label.ndim == 3 else label, label_path)
-        return np.asarray(image, np.uint8), target
+        target = self.meaning.target(label, label_path)
+        return np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(target)
 
     def check(self) -> "ClassCounts":
         """Read the whole split and count.
@@ -220,14 +222,6 @@ def _sequence(path: Path) -> str:
     return path.stem.partition("_")[0]
 
 
-def _read(path: Path, flags: int) -> NDArray[Any]:
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, flags) if data.size else None
-    if picture is None:
-        raise DatasetError(f"{path} cannot be read as a picture; replace it, or remove the pair")
-    return np.asarray(picture)
-
-
 def check_folder(root: Path) -> None:
     """Raise `DatasetError` where there is no folder of data at all."""
     if not root.is_dir():
@@ -237,7 +231,12 @@ def check_folder(root: Path) -> None:
 def labels_without_picture(root: Path, split: str) -> list[Path]:
     """Return the label files of a split that belong to none of its pictures."""
     known = {path.stem for path in pictures_in(root / split)}
-    return sorted(p for p in (root / f"{split}annot").glob("*.png") if p.stem not in known)
+    return [path for path in _label_files(root / f"{split}annot") if path.stem not in known]
+
+
+def _label_files(folder: Path) -> list[Path]:
+    """Return the labels of a folder, sorted; their suffix may be in upper case."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == LABEL_SUFFIX)
 
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:

@@ -11,9 +11,10 @@ A class file lies in the data set's folder as `classes.csv`. It has the columns 
 
 Rows of one name are one class. Classes count in the order in which their names come first; the
 first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
-not counted. Labels are PNGs with one channel of ids, or RGB in exactly these colours; one with a
-palette counts by its colours. A column that a data set does not need may be left empty; a class
-without a colour is shown in CamVid's, or in one of its own.
+not counted. Labels are PNGs of ids, or RGB in exactly these colours. In place of color there may be
+columns r, g and b with numbers from 0 to 255; a file of a name and these alone, in this order or
+with the name last, needs no first line that says so. A column that a data set does not need may be
+left empty; a class without a colour is shown in CamVid's, or in one of its own.
 """
 
 import csv
@@ -38,6 +39,13 @@ from roadseg.classes import (
 from roadseg.errors import DatasetError
 
 CLASS_FILE = "classes.csv"
+SYNONYMS = {"colour": "color", "red": "r", "green": "g", "blue": "b"}
+"""Columns of a class file by other names of theirs."""
+COLUMNS_UNSAID: dict[tuple[bool, ...], tuple[str, ...]] = {
+    (False, True, True, True): ("name", "r", "g", "b"),
+    (True, True, True, False): ("r", "g", "b", "name"),
+}
+"""Columns of a class file that does not name them, by which cells of its first line are numbers."""
 GOLDEN_RATIO = 0.618034
 UNKNOWN = 254
 """Stands for values that have no meaning; they are an error."""
@@ -112,7 +120,7 @@ class LabelMeaning:
         """
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = list(csv.DictReader(file, strict=True))
+                lines, first_line = _named_cells(csv.reader(file, strict=True))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
         if lines and "name" not in map(_column, lines[0]):
@@ -120,7 +128,9 @@ class LabelMeaning:
                 f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
                 "name,id,color, with commas between; correct its first line"
             )
-        rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
+        rows = [
+            _row(line, f"{path}, line {number}") for number, line in enumerate(lines, first_line)
+        ]
         _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
         # Where ids tell classes apart, colours only show them, and may be alike.
@@ -198,8 +208,9 @@ def _row(
     line: Mapping[str, str | None], where: str
 ) -> tuple[str, int | None, tuple[int, int, int] | None]:
     """Return name, id and colour of a line of a class file."""
-    cells = {_column(key): value for key, value in line.items()}
-    name, label_id, color = ((cells.get(key) or "").strip() for key in ("name", "id", "color"))
+    cells = {_column(key): (value or "").strip() for key, value in line.items()}
+    name, label_id, color = (cells.get(key, "") for key in ("name", "id", "color"))
+    color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
     name = UNLABELLED if name.casefold() in (UNLABELLED, "unlabeled") else name
     if not name:
         raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
@@ -210,10 +221,31 @@ def _row(
     return name, int(label_id) if label_id else None, _rgb(color) if color else None
 
 
+def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
+    """Return the lines of a class file by column, and the number of the first of them."""
+    filled = [row for row in rows if row]
+    numbers = [cell.strip().isdecimal() for cell in filled[0]] if filled else []
+    headings = COLUMNS_UNSAID.get(tuple(numbers))
+    if headings:
+        return [dict(zip(headings, row, strict=False)) for row in filled], 1
+    return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
+
+
+def _color_of_levels(levels: list[str], where: str) -> str:
+    """Return a colour given as three numbers as #rrggbb, or nothing where there is none."""
+    if not any(levels):
+        return ""
+    if not all(level.isdecimal() and int(level) <= 255 for level in levels):
+        raise DatasetError(
+            f"{where} has the colour {', '.join(levels)}; give r, g and b, each from 0 to 255"
+        )
+    return "#{:02x}{:02x}{:02x}".format(*map(int, levels))
+
+
 def _column(heading: str | None) -> str:
     """Return what a column of a class file is called, however it is written."""
     plain = (heading or "").strip().casefold()
-    return "color" if plain == "colour" else plain
+    return SYNONYMS.get(plain, plain)
 
 
 def _spare_color(number: int) -> tuple[int, int, int]:

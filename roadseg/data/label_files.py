@@ -1,0 +1,146 @@
+"""Read label files as what they plainly are: ids, whatever they are stored as, or RGB colours.
+
+A PNG with a palette stands for its colours where all of these are known, and else for its
+indices, as the labels of Pascal VOC and MMSegmentation do. Three equal channels stand for a grey
+colour where it is known, and else for an id. Transparency has no meaning. Ids and colours may have
+16 bits. A label that was drawn on a photo as it is stored is turned with it.
+"""
+
+import struct
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.data.labels import LabelMeaning
+from roadseg.errors import DatasetError
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PALETTE_TYPE = 3
+"""Colour type of a PNG with a palette."""
+
+
+def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
+    """Return a label, (H, W) of ids or (H, W, 3) RGB.
+
+    Args:
+        path: Image file.
+        meaning: The ids and colours that are known.
+
+    Raises:
+        DatasetError: It cannot be read, or has values that are neither ids nor colours.
+    """
+    data = path.read_bytes()
+    colors = _in_8_bits(decode(data, cv2.IMREAD_UNCHANGED, path), path)
+    palette = palette_of(data)
+    if palette is not None:
+        ids = decode(with_indices_shown(data), cv2.IMREAD_COLOR, path)[..., 0]
+        return _colors_or_ids(colors[..., 2::-1], ids, palette, meaning)
+    if colors.ndim == 2:
+        return colors
+    if _is_grey(colors):
+        grey = colors[..., 0]
+        return _colors_or_ids(colors[..., 2::-1], grey, np.unique(grey).repeat(3), meaning)
+    return colors[..., 2::-1]
+
+
+def decode(data: bytes, flags: int, path: Path) -> NDArray[Any]:
+    """Return what OpenCV makes of an image file.
+
+    Raises:
+        DatasetError: Nothing; `path` is named.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if image is None:
+        raise DatasetError(f"{path} cannot be read as a picture; replace it, or remove the pair")
+    return np.asarray(image)
+
+
+def turned_with(
+    picture: NDArray[np.uint8], stored: NDArray[np.uint8], label: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return a label turned as a picture was that its Exif record turns.
+
+    Args:
+        picture: (H, W, 3), upright.
+        stored: (W, H, 3), the same as the file stores it.
+        label: (W, H) or (W, H, 3).
+    """
+    for rows, columns in product((1, -1), repeat=2):
+        if np.array_equal(stored.swapaxes(0, 1)[::rows, ::columns], picture):
+            return label.swapaxes(0, 1)[::rows, ::columns]
+    return label
+
+
+def _colors_or_ids(
+    rgb: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    shown: NDArray[np.uint8],
+    meaning: LabelMeaning,
+) -> NDArray[np.uint8]:
+    """Return the colours if all that are shown are known, else the ids if they are.
+
+    Args:
+        rgb: (H, W, 3).
+        ids: (H, W).
+        shown: The colours that count, (N, 3) or flat.
+        meaning: What is known.
+    """
+    by_color = {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= meaning.colors.keys()
+    by_id = set(np.unique(ids).tolist()) <= meaning.ids.keys()
+    return ids if by_id and not by_color else rgb
+
+
+def _in_8_bits(label: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Return a label of 16 bits in 8: ids as they are, colours by their higher half."""
+    if label.dtype == np.uint8:
+        return np.asarray(label, np.uint8)
+    if label.dtype != np.uint16:
+        raise DatasetError(f"{path} has numbers of {label.dtype}; a label is a PNG of 8 or 16 bits")
+    if label.max() <= 255:
+        return label.astype(np.uint8)
+    if label.ndim == 3 and (label % 257 == 0).all():
+        return (label // 257).astype(np.uint8)
+    raise DatasetError(
+        f"{path} has the value {label.max()} in 16 bits; ids go up to 255; map the label to these"
+    )
+
+
+def _is_grey(label: NDArray[np.uint8]) -> bool:
+    return bool((label[..., 0] == label[..., 1]).all() and (label[..., 0] == label[..., 2]).all())
+
+
+def palette_of(data: bytes) -> NDArray[np.uint8] | None:
+    """Return the palette (N, 3) RGB of a PNG, black at its end left out; None if it has none."""
+    chunks = dict(_chunks(data))
+    if chunks.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in chunks:
+        return None
+    colors = np.frombuffer(chunks[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
+    return np.resize(np.append(colors, [0] * (-len(colors) % 3)), (-(-len(colors) // 3), 3))
+
+
+def with_indices_shown(data: bytes) -> bytes:
+    """Return a PNG with a palette in which every index is shown as that level of grey."""
+    parts = [PNG_SIGNATURE]
+    for name, content in _chunks(data):
+        if name == b"tRNS":
+            continue
+        if name == b"PLTE":
+            content = bytes(level for level in range(len(content) // 3) for _ in range(3))
+        checksum = crc32(name + content)
+        parts.append(struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum))
+    return b"".join(parts)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the names and contents of a PNG's chunks; of what is none, nothing."""
+    place = len(PNG_SIGNATURE) if data.startswith(PNG_SIGNATURE) else len(data)
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        yield data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
+        place += length + 12
