@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 
@@ -14,6 +15,21 @@ from roadseg.video.pyav import open_for_reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files of a folder that count as images."""
+EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4}|^)(?:Exif\0\0)?(?P<record>II\*\0|MM\0\*)", re.DOTALL)
+"""Beginning of an Exif record in a JPEG, PNG or WebP file; a TIFF file is one itself."""
+ORIENTATION = 0x0112
+"""Tag in it that says how the picture is to be turned."""
+EXIF_TURNS = (
+    (1, 0, 0, 1),
+    (-1, 0, 0, 1),
+    (-1, 0, 0, -1),
+    (1, 0, 0, -1),
+    (0, 1, 1, 0),
+    (0, 1, -1, 0),
+    (0, -1, -1, 0),
+    (0, -1, 1, 0),
+)
+"""Orientations, as `Picture.turned` takes them, by the values 1 to 8 of that tag (Exif 2.3)."""
 WILDCARD = re.compile(r"[*?]|\[[^]]+\]")
 """What tells a pattern from a name."""
 
@@ -28,17 +44,22 @@ def is_series(source: Path) -> bool:
 
 def is_one_picture(source: Path) -> bool:
     """Return whether a path is that of a picture, or of a folder or pattern with one in it."""
-    if is_series(source):
-        return len(find_images(source)) == 1
-    return source.suffix.lower() in SUFFIXES
+    return is_picture(source) or (is_series(source) and len(find_images(source)) == 1)
+
+
+def is_picture(source: Path) -> bool:
+    """Return whether a path is that of a picture file."""
+    return source.is_file() and source.suffix.lower() in SUFFIXES
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
-    """Return the images of a folder or pattern in natural order: 2.png before 10.png.
+    """Return the images of a folder or pattern in natural order, 2.png before 10.png, or the file.
 
     Raises:
         VideoError: There is none.
     """
+    if is_picture(source):
+        return (source,)
     if source.is_dir():
         found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
         fault = (
@@ -61,8 +82,29 @@ def _matches(pattern: Path) -> Iterator[Path]:
         yield from Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor)))
 
 
+def exif_turn(picture: bytes) -> tuple[int, int, int, int]:
+    """Return how the Exif record in a picture file turns it, as `Picture.turned` takes it.
+
+    FFmpeg tells of the quarter turns alone, and not of the mirrorings.
+    """
+    found = EXIF.search(picture)
+    if found is None:
+        return EXIF_TURNS[0]
+    record = picture[found.start("record") :]
+    order: Literal["little", "big"] = "little" if record.startswith(b"II") else "big"
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(record[place : place + size], order)
+
+    first = number(4, 4)
+    entries = range(first + 2, first + 2 + 12 * number(first, 2), 12)
+    turns = (number(entry + 8, 2) for entry in entries if number(entry, 2) == ORIENTATION)
+    turn = next(turns, 1)
+    return EXIF_TURNS[turn - 1] if 1 <= turn <= len(EXIF_TURNS) else EXIF_TURNS[0]
+
+
 def read_image(path: Path) -> av.VideoFrame:
-    """Return an image file's frame.
+    """Return an image file's frame; its `opaque` is how it is to be turned.
 
     Raises:
         VideoError: It cannot be read.
@@ -73,6 +115,7 @@ def read_image(path: Path) -> av.VideoFrame:
         open_for_reading(file) as container,
     ):
         for frame in container.decode(video=0):
+            frame.opaque = exif_turn(path.read_bytes())
             return frame
     raise VideoError(f"{path} holds no image; give an intact file")
 

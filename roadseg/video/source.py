@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import av
 import numpy as np
@@ -27,7 +27,7 @@ from roadseg.video.demux import (
     time_of,
 )
 from roadseg.video.errors import read_errors
-from roadseg.video.images import find_images, is_series, read_images
+from roadseg.video.images import find_images, is_picture, is_series, read_images
 from roadseg.video.pyav import exact, open_for_reading
 from roadseg.video.read_log import ReadLog as ReadLog
 from roadseg.video.streams import film_stream, others_said, stated_frames, stated_rate
@@ -119,10 +119,10 @@ def probe(
     """
     source = named(source)
     if isinstance(source, Path):
-        if is_series(source):
-            return _probe_images(source, image_fps)
         if source.is_file() and source.stat().st_size == 0:
             raise VideoError(f"{source} is empty (0 bytes); give a video file")
+        if is_series(source) or is_picture(source):
+            return _probe_images(source, image_fps)
     with read_errors(source), open_input(source) as container:
         stream = film_stream(container, source, stream_index)
         first = next(_decode_all(container, stream, ReadLog()), None)
@@ -370,7 +370,12 @@ def color_space(frame: av.VideoFrame) -> ColorSpace:
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings."""
+    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings.
+
+    Of an image file the Exif record says it, each for itself.
+    """
+    if frame.opaque is not None:
+        return cast(tuple[int, int, int, int], frame.opaque)
     try:
         side_data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV trips over side data that it does not know, such as a photo's Exif
@@ -384,10 +389,11 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
     """Return a frame as a picture of the film's size and colour space."""
-    size_hw = info.size_hw if info.orientation[0] else info.size_hw[::-1]
+    orientation = _orientation(frame) if info.images else info.orientation
+    size_hw = info.size_hw if orientation[0] else info.size_hw[::-1]
     log.interlaced_frames += frame.interlaced_frame
     log.resized_frames += (frame.height, frame.width) != size_hw
-    return Picture.convert(frame, info.space, size_hw).turned(info.orientation)
+    return Picture.convert(frame, info.space, size_hw).turned(orientation)
 
 
 def upright_picture(frame: av.VideoFrame) -> Picture:
