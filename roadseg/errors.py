@@ -29,6 +29,10 @@ class OutputError(RoadsegError):
     """A file that cannot be written."""
 
 
+class OutputBusy(OutputError):
+    """A file that another run is writing."""
+
+
 class ServerError(RoadsegError):
     """An address at which no page can be served."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from roadseg.errors import ConfigError, OutputError
+from roadseg.errors import ConfigError, OutputBusy, OutputError
 
 OURS = "roadseg-"
 """How every name begins that roadseg gives to files of its own beside those it is asked for."""
@@ -130,13 +130,14 @@ class Lock:
         target: That file.
 
     Raises:
-        OutputError: Another run has it, or the lock's name is taken by another file.
+        OutputBusy: Another run has it.
+        OutputError: The lock's name is taken by another file.
     """
 
     def __init__(self, path: Path, flag: str, target: Path) -> None:
         self._path = path
         self._taken = foreign(path, flag, target)
-        self._busy = OutputError(
+        self._busy = OutputBusy(
             f"{flag} {target} is being written by another run of roadseg; wait for its end, or "
             "choose another name"
         )
@@ -205,7 +206,7 @@ def written_alone(path: Path, flag: str) -> Iterator[None]:
         flag: Option that asks for it.
 
     Raises:
-        OutputError: Another run writes it.
+        OutputBusy: Another run writes it.
     """
     with contextlib.ExitStack() as stack:
         with output_errors(path):

@@ -17,9 +17,10 @@ from films import TENTH, Film, frame_times, pictures
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from roadseg.cli.infer import _how_it_ended
 from roadseg.compile import CompileConfig, compile_model
 from roadseg.config import InferConfig
-from roadseg.errors import ConfigError, OutputError, RoadsegError
+from roadseg.errors import ConfigError, OutputBusy, OutputError, RoadsegError
 from roadseg.export import export_onnx
 from roadseg.files import Lock, replacing
 from roadseg.frame import Frame
@@ -265,8 +266,9 @@ def test_second_run_is_refused_while_the_first_lives_and_not_when_it_is_killed(s
 def test_run_beside_another_in_one_process_is_refused_too(short) -> None:
     def again(done: int, _total: int | None) -> None:
         if done == 1:
-            with pytest.raises(OutputError, match="by another run of roadseg"):
+            with pytest.raises(OutputBusy, match="by another run of roadseg") as refused:
                 infer(replace(short, overwrite=True))
+            assert _how_it_ended(refused.value, short.out) is None  # not with the other's part
 
     assert infer(short, again).frames == len(FRAMES)
     assert len(frame_times(short.out)) == len(FRAMES)

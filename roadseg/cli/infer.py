@@ -36,7 +36,7 @@ from roadseg.cli.options import (
     class_names,
 )
 from roadseg.config import InferConfig, default_weights, image_rate
-from roadseg.errors import ConfigError, RoadsegError
+from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.files import make_folder
 from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES
 
@@ -409,6 +409,8 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
 
     if isinstance(error, BrokenPipeError):
         return "whoever read the film is gone"
+    if isinstance(error, OutputBusy):
+        return None  # what there is comes from the other run
     if is_file(out):
         part = part_path(out)
         if part.exists():
