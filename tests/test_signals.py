@@ -1,0 +1,155 @@
+"""Signals end the command line, also where a call into a library does not return."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import onnx
+import pytest
+from conftest import SAMPLE
+from onnx import TensorProto, helper
+
+from roadseg.config import ModelSpec
+
+PATIENCE_S = 60.0
+"""A deadline that only a hang exceeds."""
+
+
+def write_endless_model(path: Path) -> Path:
+    """A model of ours whose loop never ends."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["still_on"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            value("round", TensorProto.INT64, []),
+            value("on", TensorProto.BOOL, []),
+            value("before", TensorProto.UINT8, None),
+        ],
+        [value("still_on", TensorProto.BOOL, []), value("after", TensorProto.UINT8, None)],
+    )
+    true = helper.make_tensor("value", TensorProto.BOOL, [], [True])
+    nodes = [
+        helper.make_node("Constant", [], ["true"], value=true),
+        helper.make_node("Loop", ["", "true", "frames"], ["same"], body=body),
+        helper.make_node("ReduceMax", ["same"], ["class_map"], axes=[3], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "endless",
+        [value("frames", TensorProto.UINT8, [1, "height", "width", 3])],
+        [value("class_map", TensorProto.UINT8, [1, "height", "width"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"roadseg": ModelSpec(arch="unet", width=1).to_json()})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A run whose network does not come back from the first frame."""
+    weights = write_endless_model(tmp_path / "endless.onnx")
+    command = ["infer", str(SAMPLE), "--out", "o.mp4", "--weights", str(weights), "--steady", "0"]
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import roadseg.backends.onnxruntime_backend as ours\n"
+        "segment = ours.OnnxRuntimeBackend.segment\n"
+        "def tell(self, frames):\n"
+        "    print('called', flush=True)\n"
+        "    return segment(self, frames)\n"
+        "ours.OnnxRuntimeBackend.segment = tell\n"
+        "from roadseg.cli import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--size", "64x32"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [(signal.SIGINT, signal.SIGINT, 130), (signal.SIGTERM, signal.SIGTERM, 143)],
+)
+def test_second_signal_ends_a_process_that_hangs(hanging, first, second, code) -> None:
+    assert hanging.stdout.readline() == "called\n"
+    hanging.send_signal(first)
+    assert "stopping takes longer than usual; a second signal" in hanging.stderr.readline()
+    hanging.send_signal(second)
+    assert hanging.wait(PATIENCE_S) == code
+
+
+def run_main(body: str) -> subprocess.Popen[str]:
+    """A process whose block, which signals end, is this code."""
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from roadseg.cli.signals import ending_on_signals\n"
+        f"{body}\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_leaves_in_good_order_and_a_second_does_not_break_into_that(name) -> None:
+    process = run_main(
+        "try:\n"
+        "    with ending_on_signals():\n"
+        "        try:\n"
+        f"            os.kill(os.getpid(), signal.{name})\n"
+        "            time.sleep(60)\n"
+        "        finally:\n"
+        f"            os.kill(os.getpid(), signal.{name})\n"
+        "            print('in good order', flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    output, errors = process.communicate(timeout=PATIENCE_S)
+    assert (output, errors) == ("in good order\n", "")
+    assert process.returncode == 128 + getattr(signal, name)
+
+
+def test_what_the_parent_ignores_stays_ignored() -> None:
+    process = run_main(
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with ending_on_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print('still here', flush=True)\n"
+    )
+    assert process.communicate(timeout=PATIENCE_S)[0] == "still here\n"
+    assert process.returncode == 0
+
+
+def test_killed_recording_plays_and_is_not_recorded_over(tmp_path) -> None:
+    command = [sys.executable, "-m", "roadseg", "live", str(SAMPLE), "--no-serve", "--out"]
+    command += ["street.mp4", "--size", "64x32", "--as-camera", "--steady", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    part, deadline = tmp_path / "street.part.mp4", time.monotonic() + PATIENCE_S
+    while not (part.exists() and part.stat().st_size > 50_000):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with av.open(part) as film:
+        assert len(list(film.decode(video=0))) > 5
+    again = subprocess.run(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S
+    )
+    assert again.returncode == 1 and "a recording that was cut off" in again.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["street.part.mp4"]
