@@ -3,13 +3,15 @@
     python benchmarks/steady.py accuracy --data CamVid
     python benchmarks/steady.py speed
     python benchmarks/steady.py flows --data CamVid
+    python benchmarks/steady.py films --data CamVid
     python benchmarks/steady.py table
     python benchmarks/steady.py page steady.html
 
 Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
 to file once queues and encoder are full, all ways in turn in each round, so that ratios hold on a
 machine that is not quiet. Each model on its runtime is measured, beside the model alone in FP32 and
-the plain loop. Records are in `benchmarks/steady/`; table and page are pure functions of them. What
+the plain loop. `films` measures on films of which the past says little (`benchmarks/films.py`).
+Records are in `benchmarks/steady/`; table and page are pure functions of them. What
 was seen is in `benchmarks/steady.md`.
 """
 
@@ -30,6 +32,8 @@ import av
 import cv2
 import numpy as np
 import typer
+from films import SMOOTH, Remembering, measure
+from films import films as labelled_films
 
 from roadseg.backends import open_backend
 from roadseg.config import InferConfig, ModelConfig, shipped_model
@@ -44,6 +48,7 @@ from roadseg.motion import Flow, Luma, move_class_map, residual
 from roadseg.report_accuracy import steadiness_page
 
 FOLDER = Path(__file__).parent / "steady"
+NOTES = Path(__file__).parent / "steady.md"
 README = Path(__file__).parent.parent / "README.md"
 SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
 BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
@@ -64,6 +69,7 @@ MODELS = {
     "openvino, 8 bits": ("int8", "openvino"),
 }
 """Precision of the model that comes along and its runtime, by name."""
+FILM_WAYS = ("each frame alone", "steady", "--every 3", "live --every 3")
 BARE_CALLS = 30
 WARM_FRAMES = 48
 """Frames of a film before queues and encoder are taken to be full."""
@@ -269,6 +275,52 @@ def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict
         "miou": Scores(class_names=names, confusion=counts).miou,
         "residual": float(np.mean(levels)),
     }
+
+
+@app.command()
+def films(data: Path, record: str = "films") -> None:
+    """Measure on films that jump, dissolve, shake or are dark, and write the record's table."""
+    val, train = (FolderDataset.open(data, split) for split in ("val", "train"))
+    found: dict[str, dict[str, Any]] = {}
+    with closing(Remembering(open_backend(shipped_model("int8"), "openvino"))) as model:
+        for name, make in labelled_films(val, train).items():
+            made = make()
+            found[name] = {
+                way: measure(
+                    model,
+                    made,
+                    ModelConfig(**WAYS[way][0]),
+                    can_wait=WAYS[way][1],
+                    smooth=name in SMOOTH,
+                )
+                for way in FILM_WAYS
+            }
+            typer.echo(f"{name}: {found[name]}")
+    _write(record, found)
+
+
+@app.command()
+def films_table() -> None:
+    """Write the table of the films into `benchmarks/steady.md`, before and after."""
+    before, rest = NOTES.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    text = films_markdown(_read("films-before"), _read("films"))
+    NOTES.write_text(f"{before}{BEGIN}{text}{END}{after}")
+
+
+def films_markdown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return mIoU of films labelled frame by frame, and the difference that each way makes."""
+    ways = [way for way in FILM_WAYS if way != FILM_WAYS[0]]
+    headings = ["film", "alone", *(f"{way}, {when}" for way in ways for when in ("before", "now"))]
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    for name, figures in after.items():
+        alone = figures[FILM_WAYS[0]]["miou"]
+        gains = (
+            100 * (found[name][way]["miou"] - alone) for way in ways for found in (before, after)
+        )
+        cells = (name, f"{100 * alone:.1f}", *(f"{gain:+.1f}" for gain in gains))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _write(name: str, record: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ That takes three steps, one after the other in `label`, or each a stage of a pip
 - `settle` gives every frame its labels. The logits of key frames are filtered along the flow since
   the last one (`roadseg.steady`). In between, class maps are moved: from the last key frame, and
   where the reader can wait, from the next one too, each pixel from the one that explains the
-  picture better there. A cut lets go of all that was before it.
+  picture better there. A cut, and a jump within a scene, let go of all that was before.
 
 A film whose frames are strangers to each other needs the network alone: `look_alone`.
 
@@ -37,11 +37,13 @@ from roadseg.motion import (
     Luma,
     Motion,
     Passage,
-    compose,
+    extend,
     is_cut,
+    is_torn,
     move_class_map,
-    residual,
+    single_step,
     small_luma,
+    torn_cells,
 )
 from roadseg.steady import REFERENCE_S, Logits, SteadyFilter
 
@@ -239,15 +241,14 @@ class _Surveyor:
         key, last = self._key, self._last
         if key is None or last is None or last.frame.picture.size_hw != frame.picture.size_hw:
             return None
-        step = self._motion.between(luma, last.luma)
-        unexplained = residual(luma, last.luma, step)
-        if is_cut(luma, unexplained):
+        flow = self._motion.between(luma, last.luma)
+        torn = torn_cells(flow)
+        step = single_step(luma, last.luma, flow, torn, frame.time_s - last.frame.time_s)
+        if is_torn(torn) or is_cut(luma, step.unexplained):
             return None
-        elapsed_s = frame.time_s - key.frame.time_s
-        if last.passage is not None and last is not key:
-            step = compose(step, last.passage.flow)
-            unexplained = residual(luma, key.luma, step)
-        return Passage(step, unexplained, elapsed_s)
+        if last is key or last.passage is None:
+            return step
+        return extend(step, last.passage, luma, key.luma)
 
     def _is_due(self, frame: Frame, luma: Luma, passage: Passage) -> bool:
         """Decide whether the network looks at a frame."""
@@ -353,9 +354,8 @@ class _Settler:
         following = luma
         for item in reversed(waiting):
             flow = self._motion.between(item.luma, following)
-            if passages:
-                flow = compose(flow, passages[-1].flow)
-            passages.append(Passage(flow, residual(item.luma, luma, flow), 0.0))
+            step = single_step(item.luma, following, flow, torn_cells(flow), 0.0)
+            passages.append(extend(step, passages[-1], item.luma, luma) if passages else step)
             following = item.luma
         return passages[::-1]
 

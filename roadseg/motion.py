@@ -4,6 +4,11 @@ Flow leads back: at each pixel of the later picture it is the way, (x, y) in pix
 same thing was in the earlier one. So what is known of the earlier frame is fetched from there, and
 every pixel of the later frame gets a value. Flow belongs to whole frames and not to a size: it is
 made on small pictures, and scaled to whatever is to be moved.
+
+A search always returns some flow, and a flow from one road to another explains its brightness well
+enough. What tells it from motion is its shape. Things that move take along what is beside them;
+where nothing matches, the search settles on chance and leads neighbours far apart. There the flow
+is torn, and says nothing.
 """
 
 from dataclasses import dataclass
@@ -21,11 +26,19 @@ LONG_SIDE_PX = 384
 SHORT_SIDE_PX = 64
 """Least shorter side: OpenCV finds no flow in a narrow strip."""
 UNSEEN = 255.0
-"""Residual where the earlier picture does not show the place at all."""
+"""Residual where the earlier picture does not show the place, or no motion was found."""
 CUT_SHARE = 0.5
 """Residual, as a share of the picture's contrast, from which two frames are of different scenes."""
 LEAST_CONTRAST = 8.0
 """Grey levels of contrast that every picture is granted, so that noise in the dark is no cut."""
+CELL_PX = 8
+"""Side of the cells over which flow is compared with that beside it."""
+MOST_STRETCH = 0.5
+"""Pixels by which flow may change from one pixel to the next; films of a drive at 5 Hz reach it."""
+TORN_AROUND = 0.35
+"""Share of such cells among the nine around a place from which flow counts as torn there."""
+TORN_CUT = 0.25
+"""Torn share of the picture from which two frames are of different scenes."""
 
 Luma = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -38,7 +51,7 @@ class Passage:
     flow: Flow
     """(h, w, 2)."""
     unexplained: NDArray[np.float32]
-    """(h, w), its `residual`."""
+    """(h, w), its `residual`; `UNSEEN` where the flow is torn."""
     elapsed_s: float
     """Time between the two."""
 
@@ -65,6 +78,25 @@ class Motion:
         return np.asarray(self._search.calc(later, earlier, None), np.float32)  # type: ignore[call-overload]
 
 
+def single_step(
+    later: Luma, earlier: Luma, flow: Flow, torn: NDArray[np.bool_], elapsed_s: float
+) -> Passage:
+    """Return the way along a flow whose `torn_cells` are known."""
+    unexplained = residual(later, earlier, flow)
+    places = cv2.resize(torn.astype(np.uint8), later.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    unexplained[places != 0] = UNSEEN
+    return Passage(flow, unexplained, elapsed_s)
+
+
+def extend(step: Passage, further: Passage, later: Luma, earliest: Luma) -> Passage:
+    """Return the way along `step` and then `further`; what either does not see, is not seen."""
+    flow = compose(step.flow, further.flow)
+    unexplained = residual(later, earliest, flow)
+    beyond = fetch(further.unexplained, step.flow, cv2.INTER_NEAREST)
+    unexplained[np.maximum(step.unexplained, beyond) >= UNSEEN] = UNSEEN
+    return Passage(flow, unexplained, step.elapsed_s + further.elapsed_s)
+
+
 def compose(flow: Flow, further: Flow) -> Flow:
     """Return the flow that leads along `flow`, and from where that arrives along `further`."""
     return np.asarray(flow + fetch(further, flow, cv2.INTER_LINEAR), np.float32)
@@ -83,6 +115,20 @@ def leads_out(flow: Flow) -> NDArray[np.bool_]:
     x, y = cv2.split(_positions(flow))
     outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
     return np.asarray(outside, np.bool_)
+
+
+def torn_cells(flow: Flow) -> NDArray[np.bool_]:
+    """Return in which cells, (rows, columns), flow is torn: no motion was found there."""
+    centres = flow[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
+    across, down = (np.abs(np.diff(centres, axis=axis)).sum(axis=2) for axis in (1, 0))
+    stretch = np.pad(across, ((0, 0), (0, 1))) + np.pad(down, ((0, 1), (0, 0)))
+    stretched = (stretch > MOST_STRETCH * CELL_PX).astype(np.float32)
+    return np.asarray(cv2.blur(stretched, (3, 3)) > TORN_AROUND, np.bool_)
+
+
+def is_torn(torn: NDArray[np.bool_]) -> bool:
+    """Tell a jump from motion by the `torn_cells` of the flow: no way leads across a jump."""
+    return float(torn.mean()) > TORN_CUT
 
 
 def is_cut(later: Luma, unexplained: NDArray[np.float32]) -> bool:

@@ -1,6 +1,6 @@
 """Films of which it is known how everything moves, and a network that flickers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import cv2
@@ -32,6 +32,24 @@ def panning(
         view = large[50 : 50 + height, column : column + width]
         pts = times[number] if times else number
         yield Frame(Picture.from_rgb(np.ascontiguousarray(view)), pts, FIFTEENTH)
+
+
+def roads(seeds: Sequence[int]) -> Iterator[Frame]:
+    """A film of one place after the other, all laid out alike: bright above and dark below.
+
+    Frames of one seed are the same; flow explains the brightness of one place by another.
+    """
+    for number, seed in enumerate(seeds):
+        yield Frame(Picture.from_rgb(road(seed)), number, FIFTEENTH)
+
+
+def road(seed: int) -> np.ndarray:
+    """A place, (H, W, 3) RGB."""
+    layout = np.linspace(200, 60, SIZE_HW[0], dtype=np.float32)[:, None]
+    noise = np.random.default_rng(seed).normal(size=SIZE_HW).astype(np.float32)
+    detail = cv2.GaussianBlur(noise, (0, 0), 6)
+    grey = np.clip(layout + 14 * detail / detail.std(), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 class FlickeringBackend:

@@ -4,16 +4,19 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE, WEIGHTS
-from moving import FIFTEENTH, FlickeringBackend, panning
+from conftest import CAMVID, SAMPLE, WEIGHTS
+from moving import FIFTEENTH, FlickeringBackend, panning, road, roads
 
 from roadseg.backends import open_backend
 from roadseg.config import ModelConfig
+from roadseg.data.folder import FolderDataset
 from roadseg.frame import Arrival, Frame, SegmentedFrame
 from roadseg.infer import labelling
 from roadseg.label import label
+from roadseg.metrics import Scores, confusion_matrix
 from roadseg.picture import Picture
 from roadseg.stages import Pipeline
 from roadseg.video.source import ReadLog, decode, probe
@@ -82,6 +85,66 @@ def test_cut_is_looked_at_at_once(can_wait) -> None:
     assert [item.frame.pts for item in items] == list(range(12))
     # A reader that waits has the last frame of a scene looked at as well, to fill up to it.
     assert looked == ([0, 4, 5, 6, 10, 11] if can_wait else [0, 4, 6, 10])
+
+
+@pytest.mark.parametrize(
+    "places",
+    [[0, 0, 0, 0, 1, 1], [0, 1, 0, 1, 0, 1], [0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2, 3, 4, 5]],
+    ids=["a jump", "two places in turn", "frozen frames that jump", "time lapse"],
+)
+def test_first_frame_of_another_place_is_labelled_as_if_nothing_had_been_before(places) -> None:
+    frames = list(roads(places))
+    strangers = [n for n in range(1, len(places)) if places[n] != places[n - 1]]
+    hesitant = strangers[::2]
+    steady = replace(ALONE, steady=0.9)
+    items = run(frames, FlickeringBackend(tuple(hesitant)), steady)
+    for number in strangers:
+        alone = FlickeringBackend((0,) if number in hesitant else ())
+        expected = run([frames[number]], alone, steady)[0].class_map
+        np.testing.assert_array_equal(items[number].class_map, expected)
+
+
+@pytest.mark.parametrize("can_wait", [True, False])
+def test_no_label_is_moved_to_another_place(can_wait) -> None:
+    every = replace(ALONE, every=4)
+    lapse = run(roads(range(6)), FlickeringBackend(), every, can_wait=can_wait)
+    assert all(item.by_network for item in lapse)
+    jump = run(roads([0, 0, 0, 1, 1, 1]), FlickeringBackend(), every, can_wait=can_wait)
+    assert jump[3].by_network
+    in_time = replace(ALONE, fps_target=1000.0)  # there is never time
+    lapse = run(roads(range(6)), FlickeringBackend(), in_time, can_wait=False)
+    assert all(item.by_network for item in lapse)
+
+
+def test_dissolve_ends_in_labels_of_the_place_that_it_leads_to() -> None:
+    shares = [0, 0, 0, *(n / 9 for n in range(1, 9)), 1, 1]
+    blended = (cv2.addWeighted(road(1), share, road(0), 1 - share, 0) for share in shares)
+    frames = [Frame(Picture.from_rgb(rgb), n, FIFTEENTH) for n, rgb in enumerate(blended)]
+    after = tuple(number for number, share in enumerate(shares) if share > 0.5)
+    found, alone = (
+        maps(run(frames, FlickeringBackend(after), replace(ALONE, steady=strength)))
+        for strength in (0.6, 0.001)
+    )
+    assert (found != alone)[after[0] + 4 :].mean() < 0.005  # the border moves by a column
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not beside the project")
+@pytest.mark.parametrize("order", [range(0, 101, 10), [0, 50] * 4], ids=["lapse", "in turn"])
+def test_steady_labels_are_no_worse_than_each_frame_alone_where_a_drive_jumps(
+    network, order
+) -> None:
+    drive = FolderDataset.open(CAMVID, "val")
+    shots = [drive[index] for index in order]
+    frames = [Frame(Picture.from_rgb(rgb), n, FIFTEENTH) for n, (rgb, _) in enumerate(shots)]
+    mious = []
+    for strength in (0.6, 0.0):
+        items = run(frames, network, replace(ALONE, steady=strength, size_hw=(192, 256)))
+        counts = sum(
+            confusion_matrix(target, item.class_map, 11)
+            for (_, target), item in zip(shots, items, strict=True)
+        )
+        mious.append(Scores(class_names=network.spec.class_names, confusion=counts).miou)
+    assert mious[0] > mious[1] - 0.003
 
 
 class EdgeBackend(FlickeringBackend):
