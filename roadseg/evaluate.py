@@ -4,21 +4,21 @@ Both give figures of what a user would get, at the pictures' own size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends import Backend
-from roadseg.classes import IGNORE_INDEX
+from roadseg.classes import IGNORE_INDEX, SegClass
 from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
-from roadseg.errors import DatasetError
+from roadseg.data.sets import LabelSpace
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.label import label
-from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.metrics import Confidence, Scores, SetScores, boundary_f1, confusion_matrix
 from roadseg.picture import Picture
 from roadseg.temporal import FilmMoment, FilmScores, TemporalMeter, TemporalScores
 
@@ -86,31 +86,59 @@ def evaluate(
         on_picture: Called with the number of pictures done.
 
     Raises:
-        DatasetError: The model's classes are not the data set's.
+        DatasetError: The labels are of classes that the model does not know.
     """
-    names = _common_classes(backend, dataset)
-    confusion = np.zeros((len(names), len(names)), np.int64)
+    names = backend.spec.class_names
+    space = label_space(backend, dataset)
+    dataset = dataset.in_terms_of(space)
+    confusion = np.zeros((len(space.labels), len(names)), np.int64)
     confidence = Confidence()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
     for index in range(len(dataset)):
         picture, target = dataset[index]
         class_map, logits = answer(backend, picture, size_hw)
-        counts = confusion_matrix(target, class_map, len(names))
+        counts = confusion_matrix(target, class_map, len(names), len(space.labels))
         confusion += counts
         confidence += Confidence.of(target, logits)
         boundaries.append(boundary_f1(target, class_map, len(names)))
-        miou = Scores(class_names=names, confusion=counts).miou
+        miou = _scores(space, counts).miou
         name = dataset.image_paths[index].stem
         pictures.append(PictureScore(index=index, name=name, miou=miou))
         on_picture(index + 1)
-    scores = Scores(
-        class_names=names,
-        confusion=confusion,
+    scores = replace(
+        _scores(space, confusion),
         confidence=confidence,
         boundary_f1=_mean_of_present(np.stack(boundaries)),
     )
     return Evaluation(scores=scores, pictures=tuple(pictures))
+
+
+def label_space(backend: Backend, dataset: FolderDataset) -> LabelSpace:
+    """Return a model's classes and the sets of them that occur in a data set.
+
+    Raises:
+        DatasetError: The labels are of classes that the model does not know.
+    """
+    known = {label.name: label for label in dataset.meaning.classes}
+    colors = zip(backend.spec.class_names, backend.spec.palette, strict=True)
+    own = [known.get(name) or SegClass(name=name, color=c, colorblind=c) for name, c in colors]
+    return LabelSpace.of(own, [dataset.meaning])
+
+
+def _scores(space: LabelSpace, confusion: NDArray[np.int64]) -> Scores:
+    """Return the figures of counts (C + S, C) by label."""
+    num_classes = len(space.classes)
+    sets = SetScores(
+        names=tuple(label.name for label in space.sets),
+        members=space.members,
+        confusion=confusion[num_classes:],
+    )
+    return Scores(
+        class_names=tuple(c.name for c in space.classes),
+        confusion=confusion[:num_classes],
+        sets=sets if space.sets else None,
+    )
 
 
 def evaluate_split_as_film(
@@ -135,9 +163,10 @@ def evaluate_split_as_film(
         can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
 
     Raises:
-        DatasetError: The model's classes are not the data set's.
+        DatasetError: The labels are of classes that the model does not know.
     """
-    names = _common_classes(backend, dataset)
+    names = backend.spec.class_names
+    dataset = dataset.in_terms_of(label_space(backend, dataset))
     film = _FilmMeter(names, on_frame)
     for part in dataset.by_sequence():
         frames = (
@@ -222,16 +251,6 @@ def answer(
     frames = placement.place(picture)[None]
     (class_map,), (logits,) = backend.segment(frames), backend.logits(frames)
     return placement.restore(class_map), placement.restore_logits(logits)
-
-
-def _common_classes(backend: Backend, dataset: FolderDataset) -> tuple[str, ...]:
-    wanted = tuple(c.name for c in dataset.meaning.classes)
-    if backend.spec.class_names != wanted:
-        raise DatasetError(
-            f"the model knows the classes {', '.join(backend.spec.class_names)} and the labels "
-            f"have {', '.join(wanted)}; measure on data with the model's classes"
-        )
-    return wanted
 
 
 def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:

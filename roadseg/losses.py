@@ -3,9 +3,16 @@
 A loss takes logits (N, C, H, W) float32, a target (N, H, W) int64 in which `IGNORE_INDEX` is not
 counted, and class weights (C,) float32, and returns a scalar; a batch without a labelled pixel has
 loss 0. `LOSSES` and `CLASS_WEIGHTS` name them for users.
+
+Where data do not tell all classes apart, a target holds ids of sets of classes too, from C up, and
+the loss takes their members (S, C) bool. The cross entropy of such a pixel is minus the logarithm
+of the sum of its classes' probabilities, and its weight the mean of theirs. Dice knows of it that
+the other classes are not there; the Lovász and the boundary loss leave it out.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roadseg.classes import IGNORE_INDEX
+from roadseg.config import choose
 
 HARD_SHARE = 0.25
 """Share of pixels, the worst ones, that online hard example mining learns from."""
@@ -23,59 +31,116 @@ BOUNDARY_PX = 2
 """Pixels by which an edge may be off in the boundary loss, along each axis."""
 
 
-def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+class Loss(Protocol):
+    """What a loss is called with."""
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
+    ) -> Tensor:
+        """Return a scalar; see the module."""
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy, averaged over labelled pixels by the weights of their classes."""
     if bool((target == IGNORE_INDEX).all()):
         return logits.sum() * 0  # the mean of nothing would be NaN
-    return F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE_INDEX)
+    if sets is None:
+        return F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE_INDEX)
+    losses, weights = _weighted_losses(logits, target, class_weights, sets)
+    return losses.sum() / weights.sum()
 
 
-def hard_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+def _weighted_losses(
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return weighted cross entropies and the weights, (N, H, W) both, 0 where unlabelled."""
+    known = _of_one_class(target, logits.shape[1])
+    losses = F.cross_entropy(
+        logits, known, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )  # (N, H, W)
+    weights = class_weights[known.masked_fill(known == IGNORE_INDEX, 0)] * (known != IGNORE_INDEX)
+    of_set = (target != known).nonzero(as_tuple=True)
+    if sets is None or not len(of_set[0]):
+        return losses, weights
+    set_ids = target[of_set] - logits.shape[1]  # (P,)
+    scores = logits.movedim(1, -1)[of_set]  # (P, C)
+    inside = scores.masked_fill(~sets[set_ids], -torch.inf)
+    set_losses = scores.logsumexp(dim=1) - inside.logsumexp(dim=1)  # (P,)
+    set_weights = ((sets * class_weights).sum(dim=1) / sets.sum(dim=1))[set_ids]  # (P,)
+    losses = losses.index_put(of_set, set_losses * set_weights)
+    return losses, weights.index_put(of_set, set_weights)
+
+
+def _of_one_class(target: Tensor, num_classes: int) -> Tensor:
+    """Return the target with sets of classes unlabelled."""
+    return target.masked_fill(target >= num_classes, IGNORE_INDEX)
+
+
+def hard_cross_entropy(
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy of the hardest labelled pixels alone.
 
     Online hard example mining (Shrivastava et al., arXiv 1604.03540) as segmentation uses it: a
     fixed share of the pixels, those with the largest loss.
     """
-    losses = F.cross_entropy(
-        logits, target, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
-    )  # (N, H, W)
+    losses, weights = _weighted_losses(logits, target, class_weights, sets)
     labelled = target != IGNORE_INDEX
     kept = int(labelled.sum() * HARD_SHARE)
     if kept == 0:
-        return cross_entropy(logits, target, class_weights)
+        return cross_entropy(logits, target, class_weights, sets)
     hardest = losses.detach().masked_fill(~labelled, -1).flatten().topk(kept, sorted=False).indices
-    weights = class_weights[target.flatten()[hardest]]
-    return losses.flatten()[hardest].sum() / weights.sum()
+    return losses.flatten()[hardest].sum() / weights.flatten()[hardest].sum()
 
 
-def cross_entropy_and_dice(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+def cross_entropy_and_dice(
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy plus 1 - soft Dice, averaged over the classes of the batch.
 
     Dice is that of V-Net (Milletari et al., arXiv 1606.04797, equation 1) with the sums over the
     batch, so that each class has the same say however few its pixels are.
     """
-    labelled = (target != IGNORE_INDEX)[:, None]  # (N, 1, H, W)
-    probabilities = logits.softmax(dim=1) * labelled  # (N, C, H, W)
-    safe = target.masked_fill(target == IGNORE_INDEX, 0)[:, None]  # (N, 1, H, W)
     num_classes = logits.shape[1]
-    true = probabilities.gather(1, safe).flatten()
+    known = _of_one_class(target, num_classes)
+    probabilities = logits.softmax(dim=1) * _told(target, num_classes, sets)  # (N, C, H, W)
+    labelled = known != IGNORE_INDEX
+    safe = known.masked_fill(~labelled, 0)  # (N, H, W)
+    true = (probabilities.gather(1, safe[:, None])[:, 0] * labelled).flatten()
     hits = logits.new_zeros(num_classes).index_add(0, safe.flatten(), true)
-    pixels = torch.bincount(target.flatten(), minlength=num_classes + 1)[:num_classes]
+    pixels = torch.bincount(known.flatten(), minlength=num_classes + 1)[:num_classes]
     squares = probabilities.square().sum(dim=(0, 2, 3))  # (C,)
     present = pixels > 0
     dice = 2 * hits / (squares + pixels).clamp(min=1)
-    loss = cross_entropy(logits, target, class_weights)
+    loss = cross_entropy(logits, target, class_weights, sets)
     return loss + (1 - dice[present]).mean() if bool(present.any()) else loss
 
 
-def cross_entropy_and_lovasz(logits: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+def _told(target: Tensor, num_classes: int, sets: Tensor | None) -> Tensor:
+    """Return where the label tells whether a class is there, (N, C or 1, H, W) bool.
+
+    The label of one class tells it of all; that of a set does not tell it of the set's own classes.
+    """
+    if sets is None:
+        return (target != IGNORE_INDEX)[:, None]
+    table = sets.new_ones(IGNORE_INDEX + 1, num_classes)
+    table[num_classes : num_classes + len(sets)] = ~sets
+    table[IGNORE_INDEX] = False
+    return table[target].movedim(-1, 1)
+
+
+def cross_entropy_and_lovasz(
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy plus the Lovász-Softmax loss over the classes of the batch.
 
     Berman, Triki and Blaschko, arXiv 1705.08790, equations 8 and 9 and algorithm 1: a convex
     stand-in for 1 - IoU. It is taken over a random part of the pixels.
     """
-    loss = cross_entropy(logits, target, class_weights)
-    chosen = (target.flatten() != IGNORE_INDEX).nonzero().squeeze(1)
+    loss = cross_entropy(logits, target, class_weights, sets)
+    chosen = (target.flatten() < logits.shape[1]).nonzero().squeeze(1)
     if not chosen.numel():
         return loss
     chosen = chosen[torch.randint(chosen.numel(), (LOVASZ_PIXELS,), device=chosen.device)]
@@ -95,7 +160,7 @@ def cross_entropy_and_lovasz(logits: Tensor, target: Tensor, class_weights: Tens
 
 
 def cross_entropy_dice_and_boundary(
-    logits: Tensor, target: Tensor, class_weights: Tensor
+    logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
 ) -> Tensor:
     """Return the cross entropy plus 1 - Dice plus 1 - boundary F1, averaged over classes.
 
@@ -104,8 +169,9 @@ def cross_entropy_dice_and_boundary(
     edge is found if one of the other map is within `BOUNDARY_PX`. Edges of unlabelled areas are
     none of the picture's.
     """
-    labelled = (target != IGNORE_INDEX)[:, None].float()  # (N, 1, H, W)
-    safe = target.masked_fill(target == IGNORE_INDEX, 0)
+    known = _of_one_class(target, logits.shape[1])
+    labelled = (known != IGNORE_INDEX)[:, None].float()  # (N, 1, H, W)
+    safe = known.masked_fill(known == IGNORE_INDEX, 0)
     answer = logits.softmax(dim=1)  # (N, C, H, W)
     truth = F.one_hot(safe, logits.shape[1]).permute(0, 3, 1, 2).float()  # (N, C, H, W)
     inner = 1 - _widest(1 - labelled, 1)  # (N, 1, H, W)
@@ -116,7 +182,7 @@ def cross_entropy_dice_and_boundary(
     precision = (edges * true_near).sum(all_of_class) / edges.sum(all_of_class).clamp(min=1e-6)
     recall = (true_edges * near).sum(all_of_class) / true_total.clamp(min=1)
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-6)
-    loss = cross_entropy_and_dice(logits, target, class_weights)
+    loss = cross_entropy_and_dice(logits, target, class_weights, sets)
     present = true_total > 0
     return loss + (1 - f1[present]).mean() if bool(present.any()) else loss
 
@@ -126,7 +192,7 @@ def _widest(maps: Tensor, reach_px: int) -> Tensor:
     return F.max_pool2d(maps, 2 * reach_px + 1, stride=1, padding=reach_px)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "ohem": hard_cross_entropy,
     "dice": cross_entropy_and_dice,
@@ -181,3 +247,30 @@ CLASS_WEIGHTS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArra
     "median": median_class_weights,
     "none": equal_class_weights,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """What a network is held against: a loss with what it knows of the classes."""
+
+    loss: str
+    """Its name in `LOSSES`."""
+    class_weights: Tensor
+    """(C,) float32."""
+    sets: Tensor | None = None
+    """(S, C) bool, members of the sets of classes that targets have ids of; None without any."""
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of some logits (N, C, H, W)."""
+        loss = choose(LOSSES, self.loss, "--loss")
+        return loss(logits, target, self.class_weights, self.sets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.class_weights.device
+
+    def to(self, device: torch.device) -> "Criterion":
+        """Return the same on a device."""
+        sets = None if self.sets is None else self.sets.to(device)
+        return replace(self, class_weights=self.class_weights.to(device), sets=sets)

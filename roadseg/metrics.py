@@ -19,22 +19,27 @@ CALIBRATION_BINS = 15
 
 
 def confusion_matrix(
-    target: NDArray[np.uint8], class_map: NDArray[np.uint8], num_classes: int
+    target: NDArray[np.uint8],
+    class_map: NDArray[np.uint8],
+    num_classes: int,
+    num_labels: int | None = None,
 ) -> NDArray[np.int64]:
     """Count pixels by (target, prediction).
 
     Args:
-        target: Ground truth ids, any shape; ids from `num_classes` up are ignored.
+        target: Ground truth ids, any shape; ids from `num_labels` up are ignored.
         class_map: Predicted ids below `num_classes`, same shape.
-        num_classes: Rows and columns of the matrix.
+        num_classes: Columns of the matrix.
+        num_labels: Rows of the matrix; None means `num_classes`.
 
     Returns:
-        (num_classes, num_classes) int64; rows are the target.
+        (num_labels, num_classes) int64; rows are the target.
     """
-    labelled = target < num_classes
+    num_labels = num_labels or num_classes
+    labelled = target < num_labels
     pairs = target[labelled].astype(np.int64) * num_classes + class_map[labelled]
-    counts = np.bincount(pairs, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    counts = np.bincount(pairs, minlength=num_labels * num_classes)
+    return counts.reshape(num_labels, num_classes)
 
 
 def boundary_f1(
@@ -140,6 +145,37 @@ class Confidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetScores:
+    """What a model says where a label is a set of S classes."""
+
+    names: tuple[str, ...]
+    """Names of the sets, S of them."""
+    members: NDArray[np.bool_]
+    """(S, C), which classes belong to each set."""
+    confusion: NDArray[np.int64]
+    """(S, C) pixels by (set, prediction)."""
+
+    @property
+    def allowed(self) -> NDArray[np.int64]:
+        """(S,) pixels whose prediction is of the set."""
+        return np.asarray((self.confusion * self.members).sum(axis=1))
+
+    @property
+    def outside(self) -> NDArray[np.int64]:
+        """(C,) pixels predicted as a class that the set does not have."""
+        return np.asarray((self.confusion * ~self.members).sum(axis=0))
+
+    @property
+    def within(self) -> NDArray[np.float64]:
+        """(S,) share of the pixels of each set that are predicted as of it, NaN without any."""
+        return _ratio(self.allowed, np.asarray(self.confusion.sum(axis=1)))
+
+    def summary(self) -> dict[str, float | None]:
+        """Return the shares by name as JSON values."""
+        return {name: _finite(v) for name, v in zip(self.names, self.within, strict=True)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """The figures of a model on some pictures."""
 
@@ -147,6 +183,8 @@ class Scores:
     """Names by id, C of them."""
     confusion: NDArray[np.int64]
     """(C, C); rows are the target."""
+    sets: "SetScores | None" = None
+    """What there is on pixels whose label is a set of classes, if some are."""
     confidence: Confidence = field(default_factory=Confidence)
     """What the probabilities are worth."""
     boundary_f1: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -154,19 +192,23 @@ class Scores:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """(C,) intersection over union of each class, 0..1, NaN where a class does not occur."""
-        found, true = self.confusion.sum(axis=0), self.confusion.sum(axis=1)
-        return _ratio(self._hits, found + true - self._hits)
+        """(C,) intersection over union of each class, 0..1, NaN where a class does not occur.
+
+        Where sets of classes occur, a class has a figure only if some pixels are labelled as it
+        alone; it is wrong on those of a set that it is not of.
+        """
+        iou = _ratio(self._hits, self._found + self._true - self._hits)
+        return iou if self.sets is None else np.where(self._true > 0, iou, np.nan)
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """(C,) share of what is predicted as a class that is of it; NaN where it never is."""
-        return _ratio(self._hits, self.confusion.sum(axis=0))
+        return _ratio(self._hits, self._found)
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """(C,) share of a class that is found; NaN where there is nothing to find."""
-        return _ratio(self._hits, self.confusion.sum(axis=1))
+        return _ratio(self._hits, self._true)
 
     @property
     def miou(self) -> float:
@@ -180,13 +222,25 @@ class Scores:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right, 0..1."""
-        total = self.confusion.sum()
-        return float(self._hits.sum() / total) if total else float("nan")
+        """Share of labelled pixels that are right, 0..1, or of a class that their set allows."""
+        right, total = self._hits.sum(), self.confusion.sum()
+        if self.sets is not None:
+            right, total = right + self.sets.allowed.sum(), total + self.sets.confusion.sum()
+        return float(right / total) if total else float("nan")
 
     @property
     def _hits(self) -> NDArray[np.int64]:
         return np.diag(self.confusion)
+
+    @property
+    def _true(self) -> NDArray[np.int64]:
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @property
+    def _found(self) -> NDArray[np.int64]:
+        """(C,) pixels found to be a class where the label tells whether they are."""
+        found = np.asarray(self.confusion.sum(axis=0))
+        return found if self.sets is None else found + self.sets.outside
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON values; what is not a number is null."""
@@ -198,6 +252,8 @@ class Scores:
             "precision": self._by_class(self.precision),
             "recall": self._by_class(self.recall),
         }
+        if self.sets is not None:
+            figures["within"] = self.sets.summary()
         if self.boundary_f1.size:
             figures["mean_boundary_f1"] = _finite(self.mean_boundary_f1)
             figures["boundary_f1"] = self._by_class(self.boundary_f1)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from roadseg.checkpoint import load_model
-from roadseg.config import ModelSpec, choose
+from roadseg.config import ModelSpec
 from roadseg.errors import ConfigError
-from roadseg.losses import LOSSES
+from roadseg.losses import Criterion
 from roadseg.machine import has_bfloat16_units
 from roadseg.metrics import confusion_matrix
 from roadseg.models import build_model, enlarge, normalise
@@ -131,7 +131,7 @@ def train_step(
     state: TrainState,
     frames: Tensor,
     target: Tensor,
-    class_weights: Tensor,
+    criterion: Criterion,
     lr: float,
     config: TrainConfig,
 ) -> float:
@@ -141,7 +141,7 @@ def train_step(
         state: Changed in place.
         frames: (N, H, W, 3) uint8 RGB.
         target: (N, H, W) int64.
-        class_weights: (C,) float32, on the device where the network is.
+        criterion: The loss, on the device where the network is.
         lr: Learning rate of new layers.
         config: Settings of the run.
 
@@ -152,7 +152,7 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     network = state.network.train()
-    frames, target = frames.to(class_weights.device), target.to(class_weights.device)
+    frames, target = frames.to(criterion.device), target.to(criterion.device)
     torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
     state.optimizer.zero_grad()
     loss = 0.0
@@ -160,7 +160,7 @@ def train_step(
     parts = (frames.chunk(config.accumulate), target.chunk(config.accumulate))
     for some_frames, some_target in zip(*parts, strict=True):
         logits = _logits(network, some_frames, config)  # (N, C, H, W)
-        some_loss = choose(LOSSES, config.loss, "--loss")(logits, some_target, class_weights)
+        some_loss = criterion(logits, some_target)
         (some_loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
         loss += some_loss.item() / config.accumulate
         confusion += _confusion(logits, some_target)

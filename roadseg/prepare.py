@@ -23,6 +23,7 @@ from roadseg.data.folder import (
     check_folder,
     count_classes,
     first_names,
+    label_folder,
     labels_without_picture,
     pictures_in,
 )
@@ -97,12 +98,17 @@ class DataReport:
         return [fault for split in self.splits for fault in split.faults] + list(self.together)
 
 
-def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: None) -> DataReport:
+def check_data(
+    root: Path,
+    on_picture: Callable[[str], None] = lambda _name: None,
+    class_file: Path | None = None,
+) -> DataReport:
     """Read every pair of every split and tell what is there and what is wrong.
 
     Args:
         root: Folder in the SegNet layout.
         on_picture: Called with the name of each picture when it has been read.
+        class_file: What the labels mean; None looks in the folder.
 
     Raises:
         DatasetError: The folder has no split at all, or a class file that is none.
@@ -114,35 +120,44 @@ def check_data(root: Path, on_picture: Callable[[str], None] = lambda _name: Non
             f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
             "train/ and trainannot/"
         )
-    LabelMeaning.of(root)  # what is wrong with it is said once, and not of every split
+    LabelMeaning.of(root, class_file)  # a fault in it is told once, and not of every split
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:
         for path in sorted((root / name).iterdir()):
             if path.is_file():
                 seen[hashlib.sha256(path.read_bytes()).hexdigest()].append(path.relative_to(root))
-        splits.append(_check_split(root, name, on_picture))
+        splits.append(_check_split(root, name, class_file, on_picture))
     together = [
         f"{paths[0]} is the same picture as {', '.join(map(str, paths[1:]))}; keep one"
         for paths in seen.values()
         if len(paths) > 1
     ]
     if "train" in present and "val" not in present:
-        together.append(
-            f"{root} has no val/ to measure on, which roadseg train needs beside train/; set some "
-            "pictures aside for it, best of a drive of their own"
-        )
+        together += _faults_of_measuring(root, class_file)
     return DataReport(splits=tuple(splits), together=tuple(together))
 
 
-def _check_split(root: Path, name: str, on_picture: Callable[[str], None]) -> SplitReport:
+def _faults_of_measuring(root: Path, class_file: Path | None) -> list[str]:
+    """Return why no drives of `train/` can be set aside to measure on, if that is so."""
     try:
-        dataset, faults = FolderDataset.open_what_is_there(root, name)
+        FolderDataset.open_what_is_there(root, "train", class_file)[0].measured_drives()
+    except DatasetError as error:
+        return [str(error)]
+    return []
+
+
+def _check_split(
+    root: Path, name: str, class_file: Path | None, on_picture: Callable[[str], None]
+) -> SplitReport:
+    try:
+        dataset, faults = FolderDataset.open_what_is_there(root, name, class_file)
     except DatasetError as error:
         return SplitReport(name=name, faults=(str(error),))
-    if idle := labels_without_picture(root, name):
+    labels = label_folder(root, name, dataset.meaning)
+    if idle := labels_without_picture(root / name, labels):
         faults.append(
-            f"pictures missing for labels in {name}annot/ ({len(idle)}): {first_names(idle)}; a "
+            f"pictures missing for labels in {labels.name}/ ({len(idle)}): {first_names(idle)}; a "
             "label has its picture's name; add the pictures or remove these"
         )
     shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}

@@ -17,11 +17,13 @@ from roadseg.checkpoint import load_model, load_state, save_model, save_state
 from roadseg.classes import SegClass
 from roadseg.config import ModelSpec, choose
 from roadseg.data.folder import ClassCounts, FolderDataset
-from roadseg.data.loader import batches, steps_per_epoch
+from roadseg.data.loader import Mixture, batches
+from roadseg.data.sets import LabelSpace, classes_named
+from roadseg.data.source import DataSource
 from roadseg.errors import ConfigError
 from roadseg.evaluate import answer, evaluate
 from roadseg.files import identity, make_folder, output_errors, replacing, written_alone
-from roadseg.losses import CLASS_WEIGHTS, LOSSES
+from roadseg.losses import CLASS_WEIGHTS, LOSSES, Criterion
 from roadseg.measure import sha256_of
 from roadseg.metrics import Scores
 from roadseg.models import build_model
@@ -51,16 +53,18 @@ NOT_OF_THE_RESULT = ("data", "out", "workers", "checkpoint_every_s", "pictures",
 
 @dataclass(frozen=True, kw_only=True)
 class TrainData:
-    """The splits of a run."""
+    """The splits of a run, all with targets as one label space numbers them."""
 
-    train: FolderDataset
+    space: LabelSpace
+    """The classes, and the sets of them that data coarser than these have."""
+    mixture: Mixture
     """To learn from."""
     measured: Mapping[str, FolderDataset]
-    """To measure on: "val", and "holdout" if a sequence is held out."""
+    """To measure on: "val", "holdout" if a sequence is held out, and other data by their names."""
     counts: ClassCounts
-    """Of the training split."""
+    """Of the classes in the first training split."""
     pixels: Mapping[str, list[int]]
-    """Pixels of each class in each split, by which the data are known again."""
+    """Pixels of each label in each split, by which the data are known again."""
 
     @classmethod
     def open(cls, config: TrainConfig) -> "TrainData":
@@ -68,29 +72,65 @@ class TrainData:
 
         Raises:
             DatasetError: Data are missing or inconsistent.
+            ConfigError: The data sets cannot share a batch as they are told to.
         """
-        train = FolderDataset.open(config.data, "train")
-        measured = {"val": FolderDataset.open(config.data, "val")}
-        if config.holdout_sequence is not None:
-            train, measured["holdout"] = train.hold_out(config.holdout_sequence)
-        counts = train.check()
-        pixels = {name: dataset.check().pixels.tolist() for name, dataset in measured.items()}
-        pixels["train"] = counts.pixels.tolist()
-        return cls(train=train, measured=measured, counts=counts, pixels=pixels)
+        sources = [DataSource.parse(text) for text in config.data]
+        train, measured = _splits(sources, config.holdout_sequence)
+        mixture = Mixture.of(
+            list(train.values()), [source.share for source in sources], config.batch_size
+        )
+        meanings = [dataset.meaning for dataset in train.values()]
+        space = LabelSpace.of(classes_named(meanings[0]), meanings)
+        train = {name: dataset.in_terms_of(space) for name, dataset in train.items()}
+        measured = {name: dataset.in_terms_of(space) for name, dataset in measured.items()}
+        counts = {name: dataset.check() for name, dataset in {**measured, **train}.items()}
+        return cls(
+            space=space,
+            mixture=replace(mixture, datasets=tuple(train.values())),
+            measured=measured,
+            counts=counts["train"].of_classes(space.members),
+            pixels={name: found.pixels.tolist() for name, found in counts.items()},
+        )
 
     def spec(self, config: TrainConfig) -> ModelSpec:
         """Return the record of the model to train, with the classes of the data."""
-        classes = self.train.meaning.classes
+        classes = self.space.classes
         return replace(
             config.spec,
             class_names=tuple(c.name for c in classes),
             palette=tuple(c.color for c in classes),
         )
 
-    def class_weights(self, config: TrainConfig) -> torch.Tensor:
-        """Return the weights of the classes in the loss, (C,) float32."""
+    def criterion(self, config: TrainConfig) -> Criterion:
+        """Return what the network is to be held against."""
         weigh = choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
-        return torch.from_numpy(weigh(self.counts.pixels, self.counts.shared_pixels))
+        weights = weigh(self.counts.pixels, self.counts.shared_pixels)
+        return Criterion(
+            loss=config.loss,
+            class_weights=torch.from_numpy(weights),
+            sets=torch.from_numpy(self.space.members) if self.space.sets else None,
+        )
+
+
+def _splits(
+    sources: Sequence[DataSource], holdout_sequence: str | None
+) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
+    """Return what to train on and what to measure on, by name; the first ones are the main data.
+
+    Raises:
+        DatasetError: A split is missing, or there is no such sequence.
+    """
+    train: dict[str, FolderDataset] = {}
+    measured: dict[str, FolderDataset] = {}
+    for number, source in enumerate(sources):
+        val = source.open("val")
+        rest = source.open("train").without(val)
+        if number == 0 and holdout_sequence is not None:
+            rest, measured["holdout"] = rest.hold_out(holdout_sequence)
+        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
+        train["train" if number == 0 else f"{name} train"] = rest
+        measured["val" if number == 0 else name] = val
+    return train, measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +183,8 @@ def train(
         OutputError: The folder cannot be written to; the last checkpoint is kept.
     """
     config = _settled(config)
-    data, state, class_weights = _begin(config)
-    per_epoch = steps_per_epoch(data.train, config.batch_size)
+    data, state, criterion = _begin(config)
+    per_epoch = data.mixture.steps_per_epoch
     total_steps = config.epochs * per_epoch
     saved_s = time.monotonic()
     with (
@@ -156,7 +196,7 @@ def train(
             if config.patience is not None and state.stale >= config.patience:
                 break
             lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
-            loss = train_step(state, frames, target, class_weights, lr, config)
+            loss = train_step(state, frames, target, criterion, lr, config)
             on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
             closes = state.step % per_epoch == 0
             record = _close_epoch(state, data, per_epoch, lr, config) if closes else None
@@ -182,17 +222,17 @@ def rehearse(config: TrainConfig) -> Rehearsal:
         DatasetError, ConfigError, ModelFileError, BackendUnavailable: As `train`.
     """
     config = _settled(config)
-    data, state, class_weights = _begin(config)
+    data, state, criterion = _begin(config)
     for frames, target in _batches(config, data, 0):
         started_s = time.perf_counter()
-        loss = train_step(state, frames, target, class_weights, config.lr / 25, config)
+        loss = train_step(state, frames, target, criterion, config.lr / 25, config)
         step_s = time.perf_counter() - started_s
         if state.step == 2:
             break
     return Rehearsal(
         data=data,
         parameters=sum(parameter.numel() for parameter in state.network.parameters()),
-        steps=config.epochs * steps_per_epoch(data.train, config.batch_size),
+        steps=config.epochs * data.mixture.steps_per_epoch,
         step_s=step_s,
         loss=loss,
     )
@@ -207,13 +247,13 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, torch.Tensor]:
-    """Return the data, the state before the first step, and the weights of the classes."""
+def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, Criterion]:
+    """Return the data, the state before the first step, and what the network is held against."""
     _check(config)
     data = TrainData.open(config)
     state = new_state(data.spec(config), config, _device())
     state.data, state.settings = dict(data.pixels), _comparable(config)
-    return data, state, data.class_weights(config).to(_device())
+    return data, state, data.criterion(config).to(_device())
 
 
 def _check(config: TrainConfig) -> None:
@@ -245,11 +285,10 @@ def _batches(
     config: TrainConfig, data: TrainData, first_step: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return batches(
-        data.train,
+        data.mixture,
         crop_hw=config.crop_hw,
         augmentation=config.augment,
         rare=data.counts.rare,
-        batch_size=config.batch_size,
         epochs=config.epochs,
         first_step=first_step,
         seed=config.seed,
@@ -307,7 +346,7 @@ def _close_epoch(
     log = config.out / LOG_FILE
     _write(log, log.read_text() + json.dumps(record) + "\n")
     if measured:
-        _write(config.out / PAGE_FILE, _page(config, data.train.meaning.classes))
+        _write(config.out / PAGE_FILE, _page(config, data.space.classes))
     state.loss_sum = 0.0
     state.confusion = np.zeros_like(state.confusion)
     return record
@@ -377,8 +416,8 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
         )
     if saved["data"] != state.data:
         raise ConfigError(
-            f"{config.out} holds a run on other data than {config.data}; give it the data it was "
-            "started with, or choose another --out"
+            f"{config.out} holds a run on other data than {', '.join(config.data)}; give it the "
+            "data it was started with, or choose another --out"
         )
     state.network.load_state_dict(saved["network"])
     state.average.load_state_dict(saved["average"])
@@ -397,6 +436,8 @@ def _comparable(config: TrainConfig) -> dict[str, Any]:
         settings["start_from"] = sha256_of(config.start_from)
     for name in NOT_OF_THE_RESULT:
         del settings[name]
+    if len(config.data) > 1:
+        settings["shares"] = [DataSource.parse(text).share for text in config.data]
     return settings
 
 

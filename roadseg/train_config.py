@@ -41,10 +41,12 @@ class AugmentConfig:
     """Share of samples given cast shadow, haze, or drops on the windscreen."""
     mix: float = 0.3
     """Share of samples on which classes of another one are pasted, rare ones first."""
+    fourier: float = 0.0
+    """Share of the first data set's samples that take the light of a picture of another one."""
 
     def __post_init__(self) -> None:
         """Check each strength, naming it."""
-        for name in ("rotation_deg", "aspect", "rare_crop", "color", "camera", "weather", "mix"):
+        for name in set(type(self).__dataclass_fields__) - {"scale", "flip"}:
             most = 180 if name == "rotation_deg" else 1
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(
@@ -70,6 +72,7 @@ class AugmentConfig:
             camera=0,
             weather=0,
             mix=0,
+            fourier=0,
         )
 
 
@@ -77,8 +80,11 @@ class AugmentConfig:
 class TrainConfig:
     """Settings of one training run."""
 
-    data: Path
-    """Data set in the SegNet layout."""
+    data: tuple[str, ...]
+    """Data sets in the SegNet layout, as `DIR`, or `DIR:CLASSES=SHARE`; see `DataSource`.
+
+    The first names the classes, and counts the epochs.
+    """
     out: Path
     """Folder for checkpoints, log and curves."""
     arch: str = "unet-lite"
@@ -238,4 +244,6 @@ class TrainConfig:
         Raises:
             ConfigError: A name is unknown, or a value of another type or not fit; it is named.
         """
+        if isinstance(values.get("data"), str):  # as files had it when there was one data set
+            values = {**values, "data": [values["data"]]}
         return build_settings(cls, values)

@@ -63,7 +63,7 @@ def test_record_of_a_later_version_asks_for_an_update() -> None:
 )
 def test_bad_training_settings_name_the_flag(changes, flag) -> None:
     with pytest.raises(ConfigError, match=flag):
-        TrainConfig(data=Path("d"), out=Path("o"), **changes)
+        TrainConfig(data=("d",), out=Path("o"), **changes)
 
 
 @pytest.mark.parametrize(

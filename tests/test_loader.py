@@ -4,22 +4,21 @@ import pytest
 pytest.importorskip("torch")
 
 from roadseg.data.folder import FolderDataset
-from roadseg.data.loader import batches, steps_per_epoch
+from roadseg.data.loader import Mixture, batches
 from roadseg.train_config import AugmentConfig
 
 
 def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:
-    dataset = FolderDataset.open(streets, "train")
+    mixture = Mixture.of([FolderDataset.open(streets, "train")], [None], 2)
 
     def run(first_step: int, workers: int) -> list[np.ndarray]:
         return [
             frames.numpy()
             for frames, _ in batches(
-                dataset,
+                mixture,
                 crop_hw=(64, 64),
                 augmentation=AugmentConfig(mix=0.5, weather=0.5),
                 rare=(8,),
-                batch_size=2,
                 epochs=2,
                 first_step=first_step,
                 seed=5,
@@ -28,21 +27,20 @@ def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:
         ]
 
     whole = run(0, workers=0)
-    assert len(whole) == 2 * steps_per_epoch(dataset, 2) == 6
+    assert len(whole) == 2 * mixture.steps_per_epoch == 6
     for resumed in (run(4, workers=0), run(4, workers=1)):
         np.testing.assert_array_equal(resumed, whole[4:])
 
 
 def test_split_smaller_than_a_batch_still_fills_it(streets) -> None:
-    dataset = FolderDataset.open(streets, "val")
+    mixture = Mixture.of([FolderDataset.open(streets, "val")], [None], 5)
     shapes = [
         frames.shape
         for frames, _ in batches(
-            dataset,
+            mixture,
             crop_hw=(32, 32),
             augmentation=AugmentConfig(mix=0.5, weather=0.5),
             rare=(8,),
-            batch_size=5,
             epochs=1,
             first_step=0,
             seed=0,

@@ -85,9 +85,16 @@ def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:
         "b_1.png in trainannot/ is the label of two pictures",
         "pictures missing for labels in trainannot/ (1): gone.png",
         "train/b_1.JPG is the same picture as train/b_1.png",
-        "has no val/ to measure on",
     )
     assert report.splits[0].counts.pictures[3] == 3  # a_2, and b_1 twice
+
+
+def test_data_of_one_drive_without_val_have_nothing_to_measure_on(good) -> None:
+    shutil.rmtree(good / "val")
+    assert not check_data(good).faults
+    for name in ("train/b_1.png", "trainannot/b_1.png"):
+        (good / name).unlink()
+    assert_faults(check_data(good), "has no val/ to measure on, and its train/ is the single drive")
 
 
 def test_class_file_that_is_none_is_said_once(good) -> None:

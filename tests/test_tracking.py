@@ -23,7 +23,7 @@ Figures = dict[tuple[str, int], float]
 def configured(tmp_path: Path, *trackers: str) -> TrainConfig:
     out = tmp_path / "run"
     out.mkdir(exist_ok=True)
-    return TrainConfig(data=tmp_path, out=out, trackers=trackers, epochs=2)
+    return TrainConfig(data=(str(tmp_path),), out=out, trackers=trackers, epochs=2)
 
 
 def expected() -> Figures:
@@ -128,7 +128,7 @@ def test_mlflow_tells_how_a_run_ended(tmp_path, error, status) -> None:
 def test_training_tells_every_tracker_what_it_logs(streets, tmp_path) -> None:
     sizes = {"width": 6, "crop_hw": (32, 32), "size_hw": (32, 32), "batch_size": 3}
     config = TrainConfig(
-        data=streets,
+        data=(str(streets),),
         out=tmp_path / "run",
         pretrained=False,
         epochs=2,

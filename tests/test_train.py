@@ -19,18 +19,19 @@ from roadseg.checkpoint import load_model, load_state, save_model, save_state
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.evaluate import evaluate
-from roadseg.losses import LOSSES
+from roadseg.losses import LOSSES, Criterion
 from roadseg.metrics import confusion_matrix
 from roadseg.optimise import TrainState, learning_rate, new_state, train_step, uses_amp
 from roadseg.train import rehearse, train
 from roadseg.train_config import AugmentConfig, TrainConfig
 
+PLAIN = Criterion(loss="dice", class_weights=torch.ones(11))
 GENTLE = replace(AugmentConfig.none(), scale=(0.9, 1.1), flip=True, rare_crop=0.4)
 
 
 def small(data: Path, out: Path, **changes: Any) -> TrainConfig:
     config = TrainConfig(
-        data=data,
+        data=(str(data),),
         out=out,
         arch="unet-lite",
         width=12,
@@ -95,10 +96,9 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width, amp) -> None:
     images, targets = zip(*(scene(seed, 64, 64) for seed in range(2)), strict=True)
     frames = torch.from_numpy(np.stack(images))
     target = torch.from_numpy(np.stack(targets)).long()
-    weights = torch.ones(11)
-    first = train_step(state, frames, target, weights, 1e-2, config)
+    first = train_step(state, frames, target, PLAIN, 1e-2, config)
     for _ in range(60):
-        last = train_step(state, frames, target, weights, 1e-2, config)
+        last = train_step(state, frames, target, PLAIN, 1e-2, config)
     assert last < 0.1 < first
 
 
@@ -233,7 +233,7 @@ def test_gradient_that_is_not_finite_leaves_the_weights_as_they_were(tmp_path, m
     image, target = scene(0, 64, 64)
     frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
     with pytest.raises(ConfigError, match=r"gradient nan at step 0"):
-        train_step(state, frames, truth, torch.ones(11), 1e-3, config)
+        train_step(state, frames, truth, PLAIN, 1e-3, config)
     for name, tensor in state.average.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     for name, parameter in state.network.named_parameters():
@@ -273,7 +273,7 @@ def test_other_data_do_not_continue_a_run(streets, tmp_path) -> None:
     shutil.copytree(streets, more)
     write_pair(more, "train", "zzz", *scene(99))
     with pytest.raises(ConfigError, match="other data"):
-        train(replace(config, data=more))
+        train(replace(config, data=(str(more),)))
 
 
 def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:
@@ -338,7 +338,7 @@ def test_confusion_of_training_is_that_of_its_crops(tmp_path) -> None:
     state = begin(config)
     image, target = scene(0, 64, 64)
     frames = torch.from_numpy(image[None])
-    train_step(state, frames, torch.from_numpy(target[None]).long(), torch.ones(11), 1e-3, config)
+    train_step(state, frames, torch.from_numpy(target[None]).long(), PLAIN, 1e-3, config)
     assert state.confusion.sum() == confusion_matrix(target, np.zeros_like(target), 11).sum()
 
 
@@ -349,10 +349,9 @@ def test_parts_of_a_step_sum_to_the_whole_step(tmp_path) -> None:
     image, target = scene(0, 64, 64)
     frames = torch.from_numpy(np.stack([image] * 4))
     targets = torch.from_numpy(np.stack([target] * 4)).long()
-    weights = torch.ones(11)
-    first = train_step(whole, frames, targets, weights, 1e-3, small(tmp_path, tmp_path))
+    first = train_step(whole, frames, targets, PLAIN, 1e-3, small(tmp_path, tmp_path))
     second = train_step(
-        parts, frames, targets, weights, 1e-3, small(tmp_path, tmp_path, accumulate=2, batch_size=4)
+        parts, frames, targets, PLAIN, 1e-3, small(tmp_path, tmp_path, accumulate=2, batch_size=4)
     )
     assert second == pytest.approx(first, rel=1e-2)
     assert parts.confusion.sum() == whole.confusion.sum()
@@ -363,7 +362,7 @@ def test_clipped_gradient_has_at_most_the_norm(tmp_path) -> None:
     state = begin(config)
     image, target = scene(0, 64, 64)
     frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
-    train_step(state, frames, truth, torch.ones(11), 1e-3, config)
+    train_step(state, frames, truth, PLAIN, 1e-3, config)
     gradients = [p.grad.flatten() for p in state.network.parameters() if p.grad is not None]
     assert torch.cat(gradients).norm() <= 1.01e-3
 
@@ -374,7 +373,7 @@ def test_bfloat16_on_request_learns_alike(tmp_path) -> None:
     losses = []
     for amp in (False, True):
         config = small(tmp_path, tmp_path / "run", amp=amp)
-        losses.append(train_step(begin(config), frames, truth, torch.ones(11), 1e-3, config))
+        losses.append(train_step(begin(config), frames, truth, PLAIN, 1e-3, config))
     assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.05)
 
 

@@ -13,8 +13,12 @@ app = typer.Typer(no_args_is_help=True, help="Check labelled data, or fetch CamV
 
 @app.command(epilog="Example: roadseg data check CamVid --page data.html")
 def check(
-    root: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Labelled data: train/, trainannot/ and so on.")
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR[:CLASSES]",
+            help="Labelled data: train/, trainannot/ and so on, and perhaps a class file.",
+        ),
     ],
     page: Annotated[
         Path | None,
@@ -27,6 +31,7 @@ def check(
     from rich.progress import Progress
 
     from roadseg.cli.tables import class_count_table, plain_console, quiet_elsewhere
+    from roadseg.data.source import DataSource
     from roadseg.errors import DatasetError
     from roadseg.files import check_new, replacing
     from roadseg.prepare import check_data
@@ -34,11 +39,14 @@ def check(
     if page:
         check_new(page, "--page", (".html",), overwrite=overwrite)
 
+    source = DataSource.parse(data)
     with Progress(**quiet_elsewhere()) as progress:
         task = progress.add_task("reading", total=None)
-        report = check_data(
-            root, lambda name: progress.update(task, description=escape(f"read {name}"))
-        )
+
+        def on_picture(name: str) -> None:
+            progress.update(task, description=escape(f"read {name}"))
+
+        report = check_data(source.root, on_picture, source.class_file)
     console = plain_console()
     for split in report.splits:
         if split.counts:
@@ -53,11 +61,13 @@ def check(
         console.print("no faults")
     if page:
         with replacing(page) as temporary:
-            temporary.write_text(report.page(str(root)))
+            temporary.write_text(report.page(data))
         echo(f"page: {page}")
     if report.faults:
         count = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
-        raise DatasetError(f"{count} in {root}, listed above; mend or remove what is named there")
+        raise DatasetError(
+            f"{count} in {source.root}, listed above; mend or remove what is named there"
+        )
 
 
 @app.command(epilog="Example: roadseg data camvid CamVid")

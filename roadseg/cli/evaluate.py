@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 def evaluate(
     data: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="DIR", help="Labelled data: val/, valannot/; with --video also a film."
         ),
@@ -128,7 +128,7 @@ class _Findings:
 
 
 def _evaluate_pictures(
-    data: Path,
+    data: str,
     split: str,
     paths: Sequence[Path],
     backend: str,
@@ -138,11 +138,11 @@ def _evaluate_pictures(
     draws: bool,
 ) -> _Findings:
     """Measure models on the pictures of a split, and for a page draw the worst of them."""
-    from roadseg.data.folder import FolderDataset
+    from roadseg.data.source import DataSource
     from roadseg.evaluate import evaluate as measure
     from roadseg.report_accuracy import evaluation_page
 
-    dataset = FolderDataset.open(data, split)
+    dataset = DataSource.parse(data).open(split)
     with _opened(paths, backend) as models:
         measured = _measure_each(
             models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
@@ -159,7 +159,7 @@ def _evaluate_pictures(
 
 
 def _evaluate_film(
-    data: Path, split: str, fps: float, paths: Sequence[Path], config: ModelConfig
+    data: str, split: str, fps: float, paths: Sequence[Path], config: ModelConfig
 ) -> _Findings:
     """Measure models on a film."""
     from roadseg.cli.tables import film_table
@@ -275,24 +275,24 @@ def _show(
 
 
 def _film(
-    data: Path, split: str, fps: float, config: ModelConfig
+    data: str, split: str, fps: float, config: ModelConfig
 ) -> tuple[str, "Callable[[Model, Callable[[int], None]], FilmScores]", int | None]:
     """Return a film's name, the function that measures a model on it, and its frames if known."""
-    from roadseg.data.folder import FolderDataset
+    from roadseg.data.source import DataSource
     from roadseg.evaluate import evaluate_film, evaluate_split_as_film
     from roadseg.video.source import ReadLog, decode, probe
 
-    rate = image_rate(fps)
-    if (data / split).is_dir():
-        dataset = FolderDataset.open(data, split)
+    rate, source = image_rate(fps), DataSource.parse(data)
+    if (source.root / split).is_dir():
+        dataset = source.open(split)
         return (
             f"{split}, {len(dataset)} pictures as a film of {fps:g} a second",
             lambda model, done: evaluate_split_as_film(model, dataset, rate, config, done),
             len(dataset),
         )
-    info = probe(data)
+    info = probe(Path(data))
     return (
-        data.name,
+        Path(data).name,
         lambda model, done: evaluate_film(model, decode(info, ReadLog()), config, done),
         info.frame_count,
     )

@@ -45,12 +45,14 @@ def _setting(group: str, name: str, help_text: str, **more: Any) -> Any:
 
 def train(
     data: Annotated[
-        Path | None,
+        list[str] | None,
         _option(
             "Run",
-            "Labelled data: train/, trainannot/, val/, valannot/.",
+            "Labelled data: train/, trainannot/, val/, valannot/; may be repeated, with the share "
+            "that a data set has in each batch, and with a class file that lies elsewhere or comes "
+            "along: idd_lite, comma10k, cityscapes, bdd100k.",
             "required, here or in --config",
-            metavar="DIR",
+            metavar="DIR[:CLASSES][=SHARE]",
         ),
     ] = None,
     out: Annotated[
@@ -382,9 +384,8 @@ def _rehearse(config: TrainConfig, console: "Console") -> None:
     from roadseg.train import rehearse
 
     found = rehearse(config)
-    train_set = found.data.train
-    console.print(class_count_table("train", train_set.meaning.classes, found.data.counts))
-    sizes = {"train": train_set, **found.data.measured}
+    console.print(class_count_table("train", found.data.space.classes, found.data.counts))
+    sizes = {"train": found.data.mixture.datasets[0], **found.data.measured}
     minutes = found.steps * found.step_s / 60
     length = f"about {minutes:.0f} minutes" if minutes > 1 else "under a minute"
     console.print(

@@ -17,6 +17,10 @@ from roadseg.train_config import AugmentConfig
 Picture = NDArray[np.uint8]
 Sample = tuple[Picture, Picture]
 """A picture (H, W, 3) RGB and its target (H, W)."""
+FOURIER_REACH = (0.005, 0.03)
+"""Bounds of the highest frequency that is taken from a stranger, in cycles a pixel."""
+FOURIER_STRENGTH = (0.3, 1.0)
+"""Bounds of the share of the stranger's amplitudes there."""
 
 
 def augment(
@@ -81,6 +85,30 @@ def paste_classes(
     pasted = np.isin(above[1], [*chosen, *rare])
     picture = np.where(pasted[..., None], above[0], below[0])
     return picture, np.where(pasted, above[1], below[1])
+
+
+def low_frequencies_of(stranger: Picture, picture: Picture, rng: np.random.Generator) -> Picture:
+    """Return a picture with some of the low Fourier amplitudes of another one, at its own phases.
+
+    So it keeps its shapes and takes on the other's light and haze (FDA; Yang and Soatto, arXiv
+    2004.05498, equations 1 and 2).
+
+    Args:
+        stranger: (any height and width, 3).
+        picture: (H, W, 3).
+        rng: Source of how far the change goes.
+    """
+    reach, strength = rng.uniform(*FOURIER_REACH), rng.uniform(*FOURIER_STRENGTH)
+    height, width = picture.shape[:2]
+    stranger = cv2.resize(stranger, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    own, other = (np.fft.rfft2(p.astype(np.float32), axes=(0, 1)) for p in (picture, stranger))
+    rows, columns = np.abs(np.fft.fftfreq(height)) <= reach, np.fft.rfftfreq(width) <= reach
+    low = np.ix_(rows, columns)
+    amplitude = np.abs(own[low])
+    wanted = amplitude + strength * (np.abs(other[low]) - amplitude)
+    own[low] *= wanted / np.maximum(amplitude, 1e-6)
+    changed = np.fft.irfft2(own, (height, width), axes=(0, 1))
+    return changed.clip(0, 255).astype(np.uint8)
 
 
 def _random_affine(

@@ -2,14 +2,16 @@
 
 Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
 with class ids or in colours, see `roadseg.data.label_files`. What these mean is CamVid's or written
-in `classes.csv`, see `roadseg.data.labels`.
+in `classes.csv`, see `roadseg.data.labels`. Labels that stand for sets of classes may lie in
+`traingroup/` beside finer ones. Data without `val/` are measured on a fifth of their drives.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -18,12 +20,15 @@ from numpy.typing import NDArray
 from roadseg.classes import UNLABELLED
 from roadseg.data.label_files import decode, read_label, turned_with
 from roadseg.data.labels import LabelMeaning
+from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIX = ".png"
 RARE_SHARE = 0.02
 """A class with less of the pixels is rare; in CamVid pole, sign, fence, pedestrian, bicyclist."""
+DRIVES_A_MEASURED_ONE = 5
+"""Of so many drives of data without `val/`, one is measured on."""
 NAMED_AT_MOST = 3
 """Offending files that an error message names."""
 
@@ -47,35 +52,42 @@ class FolderDataset:
         return len(self.meaning.classes)
 
     @classmethod
-    def open(cls, root: Path, split: str) -> Self:
+    def open(cls, root: Path, split: str, class_file: Path | None = None) -> Self:
         """List a split.
 
         Args:
             root: Folder that holds the split's two folders.
-            split: "train", "val" or "test".
+            split: "train", "val" or "test"; "val" is a fifth of the drives in `train/` where there
+                is no `val/`.
+            class_file: What the labels mean; None looks in the folder.
 
         Raises:
             DatasetError: A folder is missing or empty, or pictures lack labels (named).
         """
-        dataset, faults = cls.open_what_is_there(root, split)
+        if split == "val" and (root / "train").is_dir() and not (root / "val").is_dir():
+            return cls.open(root, "train", class_file).measured_drives()
+        dataset, faults = cls.open_what_is_there(root, split, class_file)
         if faults:
             raise DatasetError(faults[0])
         return dataset
 
     @classmethod
-    def open_what_is_there(cls, root: Path, split: str) -> tuple[Self, list[str]]:
+    def open_what_is_there(
+        cls, root: Path, split: str, class_file: Path | None = None
+    ) -> tuple[Self, list[str]]:
         """List the pictures of a split that have labels; what is wrong with others comes in words.
 
         Raises:
             DatasetError: A folder is missing, or holds no picture.
         """
         check_folder(root)
-        images, labels = root / split, root / f"{split}annot"
+        meaning = LabelMeaning.of(root, class_file)
+        images, labels = root / split, label_folder(root, split, meaning)
         for folder in (images, labels):
             if not folder.is_dir():
                 raise DatasetError(
                     f"{root} has no folder {folder.name}/; roadseg needs {split}/ with pictures "
-                    f"and {split}annot/ with labels of the same names; check --data"
+                    f"and {labels.name}/ with labels of the same names; check --data"
                 )
         image_paths = pictures_in(images)
         if not image_paths:
@@ -96,7 +108,7 @@ class FolderDataset:
                 f"{first_names(shared)} in {labels.name}/ is the label of two pictures whose names "
                 "differ in nothing but the suffix; rename one"
             )
-        found = cls(split, image_paths, label_paths, LabelMeaning.of(root))
+        found = cls(split, image_paths, label_paths, meaning)
         absent = set(missing)
         complete = [i for i, path in enumerate(label_paths) if path not in absent]
         return found._subset(split, complete), faults
@@ -118,6 +130,41 @@ class FolderDataset:
                 f"{len(rest)} to train on; {self.name} has the sequences {known}"
             )
         return self._subset(self.name, rest), self._subset(sequence, held)
+
+    def measured_drives(self) -> Self:
+        """Return the drives to measure on where nothing else is set aside: a fifth, at least one.
+
+        Which they are depends on the drives' names alone, so that it is the same everywhere.
+
+        Raises:
+            DatasetError: The split is a single drive.
+        """
+        names = sorted(self.sequences, key=lambda name: (crc32(name.encode()), name))
+        if len(names) == 1:
+            raise DatasetError(
+                f"{self.image_paths[0].parent.parent} has no val/ to measure on, and its "
+                f"{self.name}/ is the single drive {names[0]} (a picture's name begins with its "
+                "drive, up to the first underscore); set some pictures aside as val/"
+            )
+        held = set(names[: max(len(names) // DRIVES_A_MEASURED_ONE, 1)])
+        return self._subset(
+            "val", [i for i, path in enumerate(self.image_paths) if _sequence(path) in held]
+        )
+
+    def without(self, other: Self) -> Self:
+        """Return the split without the pictures of another one."""
+        gone = set(other.image_paths)
+        return self._subset(
+            self.name, [i for i, path in enumerate(self.image_paths) if path not in gone]
+        )
+
+    def in_terms_of(self, space: LabelSpace) -> Self:
+        """Return the split with targets as a label space numbers them.
+
+        Raises:
+            DatasetError: A label is of a class that the space does not have.
+        """
+        return replace(self, meaning=space.renumber(self.meaning))
 
     @property
     def sequences(self) -> dict[str, int]:
@@ -207,6 +254,18 @@ class ClassCounts:
         """(C,) of the labelled pixels, 0..1."""
         return np.asarray(self.pixels / max(int(self.pixels.sum()), 1))
 
+    def of_classes(self, members: NDArray[np.bool_]) -> "ClassCounts":
+        """Return the counts of classes alone, where the last S labels are sets of classes.
+
+        The pixels of a set are shared out among its classes.
+
+        Args:
+            members: (S, C), classes of each set.
+        """
+        num_classes = members.shape[1]
+        shared = self.per_picture[:, num_classes:] // np.maximum(members.sum(axis=1), 1)
+        return ClassCounts(self.per_picture[:, :num_classes] + shared @ members)
+
     @property
     def rare(self) -> tuple[int, ...]:
         """Ids of the classes that make up less than `RARE_SHARE` of the split."""
@@ -228,10 +287,16 @@ def check_folder(root: Path) -> None:
         raise DatasetError(f"{root} is no folder; give the one that holds train/ and trainannot/")
 
 
-def labels_without_picture(root: Path, split: str) -> list[Path]:
-    """Return the label files of a split that belong to none of its pictures."""
-    known = {path.stem for path in pictures_in(root / split)}
-    return [path for path in _label_files(root / f"{split}annot") if path.stem not in known]
+def label_folder(root: Path, split: str, meaning: LabelMeaning) -> Path:
+    """Return where a split's labels lie: sets of classes may have a folder of their own."""
+    groups = root / f"{split}group"
+    return groups if meaning.has_sets and groups.is_dir() else root / f"{split}annot"
+
+
+def labels_without_picture(images: Path, labels: Path) -> list[Path]:
+    """Return the files of a folder of labels that belong to no picture in a folder of these."""
+    known = {path.stem for path in pictures_in(images)}
+    return [path for path in _label_files(labels) if path.stem not in known]
 
 
 def _label_files(folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ first colour of a name is the one it is shown in. What is called "unlabelled", o
 not counted. Labels are PNGs of ids, or RGB in exactly these colours. In place of color there may be
 columns r, g and b with numbers from 0 to 255; a file of a name and these alone, in this order or
 with the name last, needs no first line that says so. A column that a data set does not need may be
-left empty; a class without a colour is shown in CamVid's, or in one of its own.
+left empty; a class without a colour is shown in CamVid's, or in one of its own. A name may be a set
+of classes, such as building|tree, where the labels do not tell these apart.
 """
 
 import csv
@@ -46,6 +47,8 @@ COLUMNS_UNSAID: dict[tuple[bool, ...], tuple[str, ...]] = {
     (True, True, True, False): ("r", "g", "b", "name"),
 }
 """Columns of a class file that does not name them, by which cells of its first line are numbers."""
+SET_SEPARATOR = "|"
+"""Stands between the classes of a label that is a set of them."""
 GOLDEN_RATIO = 0.618034
 UNKNOWN = 254
 """Stands for values that have no meaning; they are an error."""
@@ -90,6 +93,11 @@ class LabelMeaning:
     colors: Mapping[tuple[int, int, int], int]
     """Target by RGB colour in a file."""
 
+    @property
+    def has_sets(self) -> bool:
+        """Whether a label stands for a set of classes, see `roadseg.data.sets`."""
+        return any(SET_SEPARATOR in label.name for label in self.classes)
+
     @classmethod
     def camvid(cls) -> Self:
         """Return the meaning of SegNet's ids and of CamVid's own 32 colours."""
@@ -102,12 +110,18 @@ class LabelMeaning:
         return cls(classes=CLASSES[:NUM_CLASSES], ids=meaning.ids, colors=meaning.colors)
 
     @classmethod
-    def of(cls, root: Path) -> Self:
+    def of(cls, root: Path, class_file: Path | None = None) -> Self:
         """Return the meaning of the labels in a data set's folder.
 
+        Args:
+            root: The folder.
+            class_file: A class file that lies elsewhere; None looks in the folder.
+
         Raises:
-            DatasetError: It has a class file that is none.
+            DatasetError: The class file is none.
         """
+        if class_file is not None:
+            return cls.read(class_file)
         class_file = root / CLASS_FILE
         return cls.read(class_file) if class_file.is_file() else cls.camvid()
 

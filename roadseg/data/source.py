@@ -1,0 +1,84 @@
+"""How a user names labelled data: `DIR`, `DIR:CLASSES`, and for training `DIR:CLASSES=SHARE`.
+
+CLASSES is a class file, or the name of one that comes along in `roadseg/data/schemas/`, for data
+that lie where none can be written. Without it the folder's own `classes.csv` counts, and without
+that CamVid's classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from roadseg.data.folder import FolderDataset
+from roadseg.data.labels import CLASS_FILE
+from roadseg.errors import ConfigError
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One data set, as it was named."""
+
+    root: Path
+    """Its folder."""
+    class_file: Path | None = None
+    """What its labels mean; None looks in the folder."""
+    share: float | None = None
+    """Share of the samples of a batch, above 0 and below 1; None takes of what is left."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `DIR`, `DIR:CLASSES`, `DIR=SHARE` or `DIR:CLASSES=SHARE`.
+
+        Raises:
+            ConfigError: The share is none, or no such class file comes along.
+        """
+        place, share = (text, None) if Path(text).is_dir() else _without_share(text)
+        root, colon, classes = place.rpartition(":")
+        if not colon or Path(place).is_dir():
+            return cls(root=Path(place), share=share)
+        return cls(root=Path(root), class_file=_class_file(classes), share=share)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.resolve().name
+
+    def open(self, split: str) -> FolderDataset:
+        """List a split.
+
+        Raises:
+            DatasetError: As `FolderDataset.open`.
+        """
+        return FolderDataset.open(self.root, split, self.class_file)
+
+
+def _without_share(text: str) -> tuple[str, float | None]:
+    place, equals, number = text.rpartition("=")
+    if not equals:
+        return text, None
+    try:
+        share = float(number)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ConfigError(
+            f"--data {text} gives the share {number!r}; it must be above 0 and below 1, such as "
+            f"--data {place}=0.5"
+        )
+    return place, share
+
+
+def _class_file(name: str) -> Path:
+    """Return a class file by its path, or by the name of one that comes along."""
+    shipped = SCHEMAS / f"{name}.csv"
+    if shipped.is_file():
+        return shipped
+    if Path(name).is_file():
+        return Path(name)
+    known = ", ".join(sorted(path.stem for path in SCHEMAS.glob("*.csv")))
+    raise ConfigError(
+        f"there is no class file {name}; give the path of a {CLASS_FILE}, or one of those that "
+        f"come along: {known}"
+    )
