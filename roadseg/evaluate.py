@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from roadseg.backends import Backend
 from roadseg.classes import IGNORE_INDEX, SegClass
-from roadseg.config import ModelConfig
+from roadseg.config import ModelConfig, ModelSpec
 from roadseg.data.folder import FolderDataset
 from roadseg.data.sets import LabelSpace
 from roadseg.frame import Frame, SegmentedFrame
@@ -62,10 +62,19 @@ def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
     return [int(index) for index in order[: min(count, np.isfinite(means).sum())]]
 
 
-def wrong_pixels(target: NDArray[np.uint8], class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`."""
-    wrong = (target != IGNORE_INDEX) & (target != class_map)
-    return np.where(wrong, class_map, np.uint8(IGNORE_INDEX))
+def wrong_pixels(
+    target: NDArray[np.uint8], class_map: NDArray[np.uint8], allowed: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`.
+
+    Args:
+        target: (H, W) labels.
+        class_map: (H, W) class ids.
+        allowed: (labels, C), which classes are right where each label stands.
+    """
+    table = np.ones((IGNORE_INDEX + 1, allowed.shape[1]), bool)
+    table[: len(allowed)] = allowed
+    return np.where(table[target, class_map], np.uint8(IGNORE_INDEX), class_map)
 
 
 def evaluate(
@@ -89,7 +98,7 @@ def evaluate(
         DatasetError: The labels are of classes that the model does not know.
     """
     names = backend.spec.class_names
-    space = label_space(backend, dataset)
+    space = label_space(backend.spec, dataset)
     dataset = dataset.in_terms_of(space)
     confusion = np.zeros((len(space.labels), len(names)), np.int64)
     confidence = Confidence()
@@ -114,16 +123,16 @@ def evaluate(
     return Evaluation(scores=scores, pictures=tuple(pictures))
 
 
-def label_space(backend: Backend, dataset: FolderDataset) -> LabelSpace:
-    """Return a model's classes and the sets of them that occur in a data set.
+def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
+    """Return a model's classes, in the data set's colours, and the sets of them that it labels.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
     """
-    known = {label.name: label for label in dataset.meaning.classes}
-    colors = zip(backend.spec.class_names, backend.spec.palette, strict=True)
-    own = [known.get(name) or SegClass(name=name, color=c, colorblind=c) for name, c in colors]
-    return LabelSpace.of(own, [dataset.meaning])
+    labels = {label.name: label for label in dataset.meaning.classes}
+    colors = zip(spec.class_names, spec.palette, strict=True)
+    classes = [labels.get(name) or SegClass(name=name, color=c, colorblind=c) for name, c in colors]
+    return LabelSpace.of(classes, [dataset.meaning])
 
 
 def _scores(space: LabelSpace, confusion: NDArray[np.int64]) -> Scores:
@@ -166,7 +175,7 @@ def evaluate_split_as_film(
         DatasetError: The labels are of classes that the model does not know.
     """
     names = backend.spec.class_names
-    dataset = dataset.in_terms_of(label_space(backend, dataset))
+    dataset = dataset.in_terms_of(label_space(backend.spec, dataset))
     film = _FilmMeter(names, on_frame)
     for part in dataset.by_sequence():
         frames = (

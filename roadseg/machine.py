@@ -15,6 +15,8 @@ INSTRUCTION_SETS = (
 """Flag of the kernel and usual name, the best for a network first."""
 INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 """Sets with instructions that sum products of 8-bit numbers without overflow."""
+UNKNOWN_MEMORY_BYTES = 4 << 30
+"""Memory of a machine that does not tell how much it has."""
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Flags of the kernel for instructions that multiply in bfloat16."""
 
@@ -65,6 +67,14 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Return the machine's memory, or `UNKNOWN_MEMORY_BYTES` where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # as on Windows
+        return UNKNOWN_MEMORY_BYTES
 
 
 @cache

@@ -24,7 +24,7 @@ CURVES = {
     "val": ("val (averaged weights)", "#d1495b"),
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
-"""Name and colour of each split's curves."""
+"""Name and colour of each split's curves; other data go by their own names."""
 EPOCH_TICKS = 10
 """Most ticks of an axis of epochs."""
 PANELS = (
@@ -172,7 +172,9 @@ def _curves(
 ) -> go.Figure:
     """Draw one figure of every split by epoch."""
     figure = go.Figure()
-    for split, (name, color) in CURVES.items():
+    splits = dict.fromkeys(k for r in records for k, v in r.items() if isinstance(v, Mapping))
+    others = {split: (split, None) for split in splits if split not in CURVES}
+    for split, (name, color) in {**CURVES, **others}.items():
         key = train_key if split == "train" else measured_key
         chosen = [record for record in records if split in record]
         if chosen:

@@ -17,7 +17,7 @@ from roadseg.checkpoint import load_model, load_state, save_model, save_state
 from roadseg.classes import SegClass
 from roadseg.config import ModelSpec, choose
 from roadseg.data.folder import ClassCounts, FolderDataset
-from roadseg.data.loader import Mixture, batches
+from roadseg.data.loader import Mixture, batches, suited_workers
 from roadseg.data.sets import LabelSpace, classes_named
 from roadseg.data.source import DataSource
 from roadseg.errors import ConfigError
@@ -292,7 +292,7 @@ def _batches(
         epochs=config.epochs,
         first_step=first_step,
         seed=config.seed,
-        workers=config.workers,
+        workers=suited_workers(_device()) if config.workers is None else config.workers,
     )
 
 

@@ -146,8 +146,9 @@ class TrainConfig:
     """Experiment trackers that get the figures too, keys of `roadseg.tracking.TRACKERS`."""
     checkpoint_every_s: float = 180.0
     """Seconds between checkpoints within an epoch."""
-    workers: int = 0
-    """Processes that prepare samples; 0 prepares them in the training process."""
+    workers: int | None = None
+    """Processes that prepare samples, 0 for the training process itself; None goes by the machine.
+    """
     seed: int = 0
     """Seed of everything random."""
 

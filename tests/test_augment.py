@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadseg.classes import IGNORE_INDEX
-from roadseg.data.augment import augment, paste_classes
+from roadseg.data.augment import augment, low_frequencies_of, paste_classes
 from roadseg.train_config import AugmentConfig
 
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0, weather=0)
@@ -98,3 +98,22 @@ def test_no_augmentation_leaves_colours_alone() -> None:
     )
     np.testing.assert_array_equal(picture, image)
     np.testing.assert_array_equal(moved, target)
+
+
+def test_low_frequencies_bring_the_light_of_a_stranger_and_keep_the_edges() -> None:
+    picture = np.full((64, 96, 3), 60, np.uint8)
+    picture[:, 48:] = 100
+    bright = np.full((50, 70, 3), (220, 180, 140), np.uint8)
+    for seed in range(5):
+        changed = low_frequencies_of(bright, picture, np.random.default_rng(seed))
+        assert changed.shape == picture.shape and changed.dtype == np.uint8
+        assert (changed.mean(axis=(0, 1)) > picture.mean() + 10).all()  # lighter, and reddish
+        assert changed[..., 0].mean() > changed[..., 2].mean()
+        step = changed[:, 48].astype(int) - changed[:, 47]
+        assert (step > 20).all()
+
+
+def test_picture_keeps_its_looks_beside_itself() -> None:
+    image, _ = scene(3)
+    same = low_frequencies_of(image, image, np.random.default_rng(0))
+    assert np.abs(same.astype(int) - image).max() <= 1

@@ -41,8 +41,15 @@ def test_worst_pictures_are_those_of_all_models_together() -> None:
 
 def test_wrong_pixels_are_labelled_ones_that_differ() -> None:
     target = np.array([[0, 1, 255, 1]], np.uint8)
-    found = wrong_pixels(target, np.array([[0, 0, 1, 1]], np.uint8))
+    found = wrong_pixels(target, np.array([[0, 0, 1, 1]], np.uint8), np.eye(2, dtype=bool))
     np.testing.assert_array_equal(found, [[255, 0, 255, 255]])
+
+
+def test_pixels_of_a_set_are_wrong_outside_it() -> None:
+    allowed = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]], bool)
+    target = np.array([[3, 3, 3, 1]], np.uint8)
+    found = wrong_pixels(target, np.array([[0, 1, 2, 1]], np.uint8), allowed)
+    np.testing.assert_array_equal(found, [[255, 1, 255, 255]])
 
 
 def test_page_shows_classes_that_camvid_lacks() -> None:

@@ -150,3 +150,72 @@ def test_median_frequency_is_over_the_pictures_with_the_class() -> None:
     expected = 0.5 / frequency
     np.testing.assert_allclose(weights[:3], expected / expected.mean(), rtol=1e-6)
     assert weights[3] == 0
+
+
+SETS = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 0, 1]], dtype=torch.bool)
+"""Classes 0 and 1, and classes 2 and 4; their ids in a target are 5 and 6."""
+
+
+@every_loss
+def test_sets_that_no_pixel_has_change_nothing(loss) -> None:
+    logits, target = torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 8, 8))
+    target[0, 0] = IGNORE_INDEX
+    weights = torch.rand(5) + 0.5
+    torch.manual_seed(0)
+    without = loss(logits, target, weights)
+    torch.manual_seed(0)
+    torch.testing.assert_close(loss(logits, target, weights, SETS), without)
+
+
+def test_cross_entropy_of_a_set_is_that_of_the_sum_of_its_probabilities() -> None:
+    logits = torch.randn(2, 5, 4, 3, dtype=torch.float64)
+    target = torch.randint(0, 7, (2, 4, 3))
+    target[0, 0, 0] = IGNORE_INDEX
+    weights = torch.rand(5, dtype=torch.float64) + 0.5
+    allowed = torch.cat([torch.eye(5, dtype=torch.bool), SETS])
+    total, whole = 0.0, 0.0
+    for place in (target != IGNORE_INDEX).nonzero().tolist():
+        n, row, column = place
+        member = allowed[target[n, row, column]]
+        weight = weights[member].mean()
+        probability = logits[n, :, row, column].softmax(0)[member].sum()
+        total, whole = total - weight * probability.log(), whole + weight
+    torch.testing.assert_close(cross_entropy(logits, target, weights, SETS), total / whole)
+
+
+def test_cross_entropy_of_a_set_stays_finite_where_it_is_all_but_excluded() -> None:
+    logits = torch.tensor([-400.0, -500.0, 0, 300, 0]).reshape(1, 5, 1, 1).requires_grad_()
+    value = cross_entropy(logits, torch.full((1, 1, 1), 5), torch.ones(5), SETS)
+    value.backward()
+    assert value.item() == pytest.approx(700) and torch.isfinite(logits.grad).all()
+
+
+@every_loss
+def test_any_class_of_its_set_costs_a_pixel_nothing_and_others_do(loss) -> None:
+    target = torch.randint(0, 5, (1, 8, 8))
+    target[0, :3] = 5
+    answers = target.clone()
+    answers[0, :3] = torch.randint(0, 2, (3, 8))
+    assert loss(perfect(answers), target, torch.ones(5), SETS) == pytest.approx(0, abs=1e-4)
+    answers[0, :3] = 3
+    assert loss(perfect(answers), target, torch.ones(5), SETS) > 1
+
+
+@every_loss
+def test_batch_of_sets_alone_still_teaches(loss) -> None:
+    logits = torch.zeros(1, 5, 8, 8, requires_grad=True)
+    loss(logits, torch.full((1, 8, 8), 6), torch.ones(5), SETS).backward()
+    told = logits.grad.sum(dim=(0, 2, 3)).sign().tolist()
+    assert told == [1, 1, -1, 1, -1]  # down with the others, up with the set's own
+
+
+def test_dice_counts_a_class_where_a_set_excludes_it() -> None:
+    target = torch.tensor([[[0, 0, 6, 6]]])
+    right = perfect(torch.tensor([[[0, 0, 4, 2]]]))
+    wrong = perfect(torch.tensor([[[0, 0, 0, 2]]]))
+    dice = [
+        cross_entropy_and_dice(logits, target, torch.ones(5), SETS)
+        - cross_entropy(logits, target, torch.ones(5), SETS)
+        for logits in (right, wrong)
+    ]
+    assert dice == [pytest.approx(0, abs=1e-4), pytest.approx(1 - 2 * 2 / (3 + 2), abs=1e-4)]

@@ -15,12 +15,15 @@ from roadseg.cli.options import Backend, Every, Overwrite, Steady
 from roadseg.config import ModelConfig, default_weights, image_rate
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from roadseg.backends import Backend as Model
     from roadseg.cli.tables import Colors
     from roadseg.data.folder import FolderDataset
+    from roadseg.data.sets import LabelSpace
     from roadseg.evaluate import Evaluation
     from roadseg.temporal import FilmScores
 
@@ -31,7 +34,8 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            metavar="DIR", help="Labelled data: val/, valannot/; with --video also a film."
+            metavar="DIR[:CLASSES]",
+            help="Labelled data: val/, valannot/; with --video also a film.",
         ),
     ],
     weights: Annotated[
@@ -142,20 +146,44 @@ def _evaluate_pictures(
     from roadseg.evaluate import evaluate as measure
     from roadseg.report_accuracy import evaluation_page
 
-    dataset = DataSource.parse(data).open(split)
     with _opened(paths, backend) as models:
+        dataset, space = _in_common_terms(DataSource.parse(data).open(split), models)
         measured = _measure_each(
             models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
         )
-        pictures = _worst_pictures(models, measured, dataset, size_hw, worst if draws else 0)
+        count = worst if draws else 0
+        pictures = _worst_pictures(models, measured, dataset, space.allowed, size_hw, count)
     title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
-    colors = {c.name: c.color for c in dataset.meaning.classes}
+    colors = {label.name: label.color for label in space.labels}
     return _Findings(
         figures={name: _figures(evaluation, worst) for name, evaluation in measured.items()},
-        draw=lambda: evaluation_page(scores, title, pictures, dataset.meaning.classes),
+        draw=lambda: evaluation_page(scores, title, pictures, space.labels),
         show=lambda console: _show(measured, title, worst, colors, console),
     )
+
+
+def _in_common_terms(
+    dataset: "FolderDataset", models: Mapping[str, "Model"]
+) -> "tuple[FolderDataset, LabelSpace]":
+    """Return a data set as its models number the labels, and how they do.
+
+    Raises:
+        DatasetError: The labels are of classes that the models do not know.
+        ConfigError: The models do not know the same classes.
+    """
+    from roadseg.errors import ConfigError
+    from roadseg.evaluate import label_space
+
+    first, *others = (model.spec for model in models.values())
+    for spec in others:
+        if spec.class_names != first.class_names:
+            raise ConfigError(
+                f"--against knows the classes {', '.join(spec.class_names)} and --weights "
+                f"{', '.join(first.class_names)}; measure them one at a time"
+            )
+    space = label_space(first, dataset)
+    return dataset.in_terms_of(space), space
 
 
 def _evaluate_film(
@@ -223,6 +251,7 @@ def _worst_pictures(
     models: Mapping[str, "Model"],
     measured: Mapping[str, "Evaluation"],
     dataset: "FolderDataset",
+    allowed: "NDArray[np.bool_]",
     size_hw: tuple[int, int] | None,
     count: int,
 ) -> dict[str, bytes]:
@@ -236,7 +265,7 @@ def _worst_pictures(
         picture, target = dataset[index]
         maps = [answer(model, picture, size_hw)[0] for model in models.values()]
         if len(maps) == 1:
-            maps.append(wrong_pixels(target, maps[0]))
+            maps.append(wrong_pixels(target, maps[0], allowed))
         reached = (f"{name} {found.pictures[index].miou:.1%}" for name, found in measured.items())
         caption = f"{dataset.image_paths[index].stem}, mIoU: {', '.join(reached)}"
         drawn[caption] = compare_pictures(picture, [target, *maps], palette, columns=2)
@@ -259,18 +288,20 @@ def _show(
     colors: "Colors",
     console: "Console",
 ) -> None:
-    from roadseg.cli.tables import comparison_table, confusion_table, percent, score_table
+    from roadseg.cli import tables
 
     console.print(title)
+    scores = {name: found.scores for name, found in measured.items()}
     if len(measured) == 1:
-        (only,) = measured.values()
-        console.print(score_table(only.scores, colors))
-        console.print(confusion_table(only.scores))
+        (only,) = scores.values()
+        console.print(tables.score_table(only, colors))
+        console.print(tables.confusion_table(only))
     else:
-        scores = {name: found.scores for name, found in measured.items()}
-        console.print(comparison_table(scores, colors))
+        console.print(tables.comparison_table(scores, colors))
+    if next(iter(scores.values())).sets:
+        console.print(tables.sets_table(scores, colors))
     for name, evaluation in measured.items():
-        found = (f"{p.name} ({percent(p.miou)})" for p in evaluation.worst(worst))
+        found = (f"{p.name} ({tables.percent(p.miou)})" for p in evaluation.worst(worst))
         console.print(f"lowest mIoU of {name}: {', '.join(found)}")
 
 

@@ -75,6 +75,19 @@ def comparison_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
     return table
 
 
+def sets_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
+    """Return how often models are right where a label is a set of classes, a row for each set."""
+    title = "Within the classes that a label allows, % of its pixels"
+    table = Table(title=title, title_justify="left")
+    table.add_column("label")
+    for name in measured:
+        table.add_column(name, justify="right", overflow="fold")
+    sets = [scores.sets for scores in measured.values() if scores.sets]
+    for name, *shares in zip(sets[0].names, *(found.within for found in sets), strict=True):
+        table.add_row(swatch(name, colors), *map(percent, shares))
+    return table
+
+
 def _totals(scores: "Scores") -> str:
     cross_entropy = scores.confidence.cross_entropy
     shares = (

@@ -135,7 +135,11 @@ def train(
     ] = None,
     workers: Annotated[
         int | None,
-        _setting("Data", "workers", "Processes that prepare samples; 2 or more suit a GPU."),
+        _option(
+            "Data",
+            "Processes that prepare samples; 0 prepares them in the training process.",
+            "0, with a GPU by the number of cores",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, _setting("Optimisation", "epochs", "Passes over the data.")
@@ -414,11 +418,13 @@ def _keep_freed_memory() -> None:
 
 def _epoch_line(record: dict[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
-    for split in ("val", "holdout"):
-        if split in record:
-            figures = record[split]
+    for split, figures in record.items():
+        if split != "train" and isinstance(figures, Mapping):
+            miou, right, cross_entropy = (
+                float("nan") if figures[key] is None else figures[key]
+                for key in ("miou", "pixel_accuracy", "cross_entropy")
+            )
             parts.append(
-                f"{split} mIoU {figures['miou']:.1%} accuracy {figures['pixel_accuracy']:.1%} "
-                f"cross entropy {figures['cross_entropy']:.3f}"
+                f"{split} mIoU {miou:.1%} accuracy {right:.1%} cross entropy {cross_entropy:.3f}"
             )
     return "  ".join(parts)

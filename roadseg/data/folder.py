@@ -2,7 +2,7 @@
 
 Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
 with class ids or in colours, see `roadseg.data.label_files`. What these mean is CamVid's or written
-in `classes.csv`, see `roadseg.data.labels`. Labels that stand for sets of classes may lie in
+in a class file, see `roadseg.data.labels`. Labels that stand for sets of classes may lie in
 `traingroup/` beside finer ones. Data without `val/` are measured on a fifth of their drives.
 """
 

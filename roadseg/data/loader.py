@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from roadseg.data.augment import Sample, augment, low_frequencies_of, paste_classes
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError
+from roadseg.machine import core_count, memory_bytes
 from roadseg.train_config import AugmentConfig
 
 Position = tuple[int, int, int]
@@ -20,6 +21,12 @@ Position = tuple[int, int, int]
 It seeds the sample; NumPy takes a seed that ends in zeros for one without them, so that the samples
 of the first data set are those that it has when alone.
 """
+
+
+MEMORY_SHARE = 0.25
+"""Of the machine's memory that decoded pictures may fill, in all processes together."""
+MOST_WORKERS = 14
+"""Most processes that are started unasked."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,36 @@ class Mixture:
         return max(len(self.datasets[0]) // self.counts[0], 1)
 
 
+class _Decoded:
+    """The pairs of a data set, kept in memory once they are read, as long as there is room.
+
+    Only reading them is saved: a sample does not depend on what is kept.
+    """
+
+    def __init__(self, dataset: FolderDataset, room_bytes: int) -> None:
+        self._dataset = dataset
+        self._room_bytes = room_bytes
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self._dataset[index]
+        size_bytes = sum(part.nbytes for part in sample)
+        if size_bytes <= self._room_bytes:
+            self._room_bytes -= size_bytes
+            self._kept[index] = sample
+        return sample
+
+
 @dataclass(frozen=True)
 class _Samples(Dataset[tuple[Tensor, Tensor]]):
     """Augmented samples by position."""
 
-    datasets: Sequence[FolderDataset]
+    datasets: Sequence[_Decoded]
     crop_hw: tuple[int, int]
     augmentation: AugmentConfig
     rare: Sequence[int]
@@ -147,6 +179,15 @@ class _Batches(Sampler[list[Position]]):
         return rng.permutation(len(self.mixture.datasets[number]))
 
 
+def suited_workers(device: torch.device) -> int:
+    """Return how many processes should prepare samples.
+
+    A GPU leaves the cores to them. Where the step is computed on the cores too, it takes many times
+    as long as its samples, and processes of their own would gain nothing.
+    """
+    return min(max(core_count() - 1, 1), MOST_WORKERS) if device.type == "cuda" else 0
+
+
 def batches(
     mixture: Mixture,
     *,
@@ -166,8 +207,10 @@ def batches(
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
     """
     sampler = _Batches(mixture, epochs, first_step, seed)
-    picture_hw = mixture.datasets[0][0][1].shape
-    samples = _Samples(mixture.datasets, crop_hw, augmentation, rare, seed, picture_hw)
+    room_bytes = memory_bytes() * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
+    datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
+    picture_hw = datasets[0][0][1].shape
+    samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
     # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
     context = "spawn" if workers else None
     yield from DataLoader(

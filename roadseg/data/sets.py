@@ -64,6 +64,11 @@ class LabelSpace:
             row[list(self.class_ids(label.name))] = True
         return table
 
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """(C + S, C), which classes are right where each label stands."""
+        return np.vstack([np.eye(len(self.classes), dtype=bool), self.members])
+
     def class_ids(self, label: str) -> tuple[int, ...]:
         """Return the ids of the classes that a label stands for, in order.
 
