@@ -48,9 +48,9 @@ def train(
         list[str] | None,
         _option(
             "Run",
-            "Labelled data: train/, trainannot/, val/, valannot/; may be repeated, with the share "
+            "Labelled data: train/, trainannot/, val/, valannot/. May be repeated, with the share "
             "that a data set has in each batch, and with a class file that lies elsewhere or comes "
-            "along: idd_lite, comma10k, cityscapes, bdd100k.",
+            "along: idd_lite, idd, comma10k, cityscapes, bdd100k.",
             "required, here or in --config",
             metavar="DIR[:CLASSES][=SHARE]",
         ),
