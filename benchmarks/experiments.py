@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from roadseg.data.source import DataSource
 from roadseg.figures import Speed, speeds_of
 from roadseg.files import replacing
 from roadseg.report import experiments_page
@@ -26,6 +27,9 @@ FOLDER = Path(__file__).parent / "experiments"
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
+MAIN_DATA = "CamVid"
+OF_THE_MACHINE = ("workers",)
+"""Settings on which no result depends."""
 app = typer.Typer(add_completion=False)
 
 
@@ -38,8 +42,8 @@ def add(
     """Keep a run's settings and log under a name."""
     settings = TrainConfig.from_dict(json.loads((run / "config.json").read_text())).to_dict()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for path in ("data", "out"):
-        del settings[path]
+    settings["data"] = [_short(text) for text in settings["data"]]
+    del settings["out"]
     record = {
         "name": name,
         "command": command(name, settings),
@@ -67,7 +71,7 @@ def parameter_count(settings: dict[str, Any]) -> int:
     """Return how many weights the network has that a run trains on CamVid."""
     from roadseg.models import build_model
 
-    config = TrainConfig.from_dict({**settings, "data": "CamVid", "out": "runs"})
+    config = TrainConfig.from_dict({**settings, "data": [MAIN_DATA], "out": "runs"})
     return sum(parameter.numel() for parameter in build_model(config.spec).parameters())
 
 
@@ -108,8 +112,11 @@ def _place(record: dict[str, Any]) -> tuple[int, str]:
 def command(name: str, settings: dict[str, Any]) -> str:
     """Return the command line that has these settings."""
     usual = _usual(settings)
-    parts = ["roadseg train --data CamVid", f"--out runs/{name}"]
+    data = settings.get("data", [MAIN_DATA])  # old records are of before there could be several
+    parts = ["roadseg train", *(f"--data {text}" for text in data), f"--out runs/{name}"]
     for key, value in settings.items():
+        if key in ("data", *OF_THE_MACHINE):
+            continue
         if key == "augment":
             changed = {k: v for k, v in value.items() if v != usual[key][k]}
             parts += [f"--augment {k}={_text(v)}" for k, v in changed.items()]
@@ -127,7 +134,7 @@ def _flag(key: str, value: Any) -> str:
 
 def _usual(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that the command has without flags, for this architecture and start."""
-    paths = {"data": Path("CamVid"), "out": Path("runs")}
+    paths = {"data": (MAIN_DATA,), "out": Path("runs")}
     start = settings.get("start_from")  # old records are of before there was one
     arch = TrainConfig(**paths, arch=settings["arch"], start_from=start and Path(start))
     strided = replace(arch, output_stride=settings["output_stride"])
@@ -137,6 +144,12 @@ def _usual(settings: dict[str, Any]) -> dict[str, Any]:
         "width": strided.spec.width,
         "pretrained": arch.starts_from_imagenet,
     }
+
+
+def _short(text: str) -> str:
+    """Return the name of a data set without the folders that lead to it."""
+    source = DataSource.parse(text)
+    return text.replace(str(source.root), source.name, 1)
 
 
 def _text(value: Any) -> str:
@@ -151,14 +164,19 @@ def markdown(found: list[dict[str, Any]]) -> str:
     ]
     for record in found:
         last = [entry for entry in record["log"] if "val" in entry][-1]
-        held = last.get("holdout")
+        sequence = record["settings"]["holdout_sequence"]
+        held = {
+            sequence if split == "holdout" else split: figures["miou"]
+            for split, figures in last.items()
+            if isinstance(figures, dict) and split not in ("train", "val")
+        }
         planned = record["settings"]["epochs"]
         cells = (
             record["name"],
             f"{record['parameters'] / 1e6:.1f} M" if record["parameters"] else "",
             str(planned) if last["epoch"] == planned else f"{last['epoch']} of {planned}",
             f"{100 * last['val']['miou']:.1f}",
-            f"{record['settings']['holdout_sequence']}: {100 * held['miou']:.1f}" if held else "",
+            ", ".join(f"{name}: {100 * miou:.1f}" for name, miou in held.items()),
             record["finding"],
         )
         lines.append(f"| {' | '.join(cells)} |")

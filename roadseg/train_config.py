@@ -43,10 +43,18 @@ class AugmentConfig:
     """Share of samples on which classes of another one are pasted, rare ones first."""
     fourier: float = 0.0
     """Share of the first data set's samples that take the light of a picture of another one."""
+    night: float = 0.0
+    """Share of samples darkened to a night with headlights and lamps."""
+    rain: float = 0.0
+    """Share of samples with streaks of rain."""
+    bonnet: float = 0.0
+    """Share of samples with the bonnet of one's own car, unlabelled."""
+    letterbox: float = 0.0
+    """Share of samples with black bars, unlabelled."""
 
     def __post_init__(self) -> None:
         """Check each strength, naming it."""
-        for name in set(type(self).__dataclass_fields__) - {"scale", "flip"}:
+        for name in self._shares():
             most = 180 if name == "rotation_deg" else 1
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(
@@ -62,18 +70,12 @@ class AugmentConfig:
     @classmethod
     def none(cls) -> Self:
         """Return settings that change nothing but where a crop lies."""
-        return cls(
-            scale=(1.0, 1.0),
-            rotation_deg=0,
-            aspect=0,
-            flip=False,
-            rare_crop=0,
-            color=0,
-            camera=0,
-            weather=0,
-            mix=0,
-            fourier=0,
-        )
+        return cls(scale=(1.0, 1.0), flip=False, **dict.fromkeys(cls._shares(), 0.0))
+
+    @classmethod
+    def _shares(cls) -> set[str]:
+        """Return the names of the strengths that are one number."""
+        return set(cls.__dataclass_fields__) - {"scale", "flip"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from roadseg.classes import IGNORE_INDEX
 from roadseg.data.augment import augment, low_frequencies_of, paste_classes
+from roadseg.data.looks import LOOKS
 from roadseg.train_config import AugmentConfig
 
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0, weather=0)
@@ -117,3 +118,46 @@ def test_picture_keeps_its_looks_beside_itself() -> None:
     image, _ = scene(3)
     same = low_frequencies_of(image, image, np.random.default_rng(0))
     assert np.abs(same.astype(int) - image).max() <= 1
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=10)
+def test_look_changes_a_sample_by_its_seed_and_unlabels_only_what_it_hides(name, seed) -> None:
+    image, target = scene(seed)
+    first, again = (LOOKS[name]((image, target), np.random.default_rng(seed)) for _ in range(2))
+    np.testing.assert_array_equal(first[0], again[0])
+    picture, labels = first
+    assert picture.shape == image.shape and picture.dtype == labels.dtype == np.uint8
+    changed = labels != target
+    assert (labels[changed] == IGNORE_INDEX).all()
+    if name in ("bonnet", "letterbox"):  # the rest of the picture stays as it is
+        same = (picture == image).all(axis=2)
+        hidden = np.isin(labels, IGNORE_INDEX)
+        assert (same | hidden).all()
+    else:
+        assert not changed.any() and (picture != image).any()
+
+
+def test_night_is_dark_but_for_its_lights() -> None:
+    image, target = scene(1)
+    for seed in range(6):
+        dark, _ = LOOKS["night"]((image, target), np.random.default_rng(seed))
+        assert dark.mean() < 0.7 * image.mean() and dark.max() > 200
+
+
+def test_bonnet_lies_below_and_is_unlabelled() -> None:
+    for seed in range(6):
+        _, labels = LOOKS["bonnet"](scene(2), np.random.default_rng(seed))
+        new = (labels == IGNORE_INDEX) & (scene(2)[1] != IGNORE_INDEX)
+        assert new[-1].any() and not new[: len(new) // 2].any()
+
+
+def test_share_of_a_look_is_that_of_the_samples() -> None:
+    image, target = np.full((64, 96, 3), 100, np.uint8), np.full((64, 96), 3, np.uint8)
+    still = replace(AugmentConfig.none(), letterbox=0.5)
+    boxed = [
+        (augment(image, target, (64, 96), still, (), np.random.default_rng(seed))[0] == 0).any()
+        for seed in range(200)
+    ]
+    assert 60 < sum(boxed) < 140

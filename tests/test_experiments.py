@@ -23,7 +23,7 @@ def test_the_command_of_a_record_parses_and_has_its_settings(record) -> None:
     assert record["command"] == experiments.command(record["name"], record["settings"])
     words = shlex.split(record["command"])
     leaf_commands()["train",].make_context("train", words[2:])
-    TrainConfig.from_dict({**record["settings"], "data": "d", "out": "o"})
+    TrainConfig.from_dict({"data": "d", **record["settings"], "out": "o"})
 
 
 def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None:
@@ -31,7 +31,7 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
     run.mkdir()
     config = TrainConfig.from_dict(
         {
-            "data": "x",
+            "data": ["some/CamVid", "some/abroad:idd_lite=0.25"],
             "out": "y",
             "epochs": 2,
             "crop_hw": [64, 96],
@@ -41,18 +41,21 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
         }
     )
     (run / "config.json").write_text(json.dumps(config.to_dict()))
-    entry = {"epoch": 1, "val": {"miou": 0.5}, "holdout": {"miou": 0.25}}
+    measured = {"val": {"miou": 0.5}, "holdout": {"miou": 0.25}, "abroad": {"miou": 0.125}}
+    entry = {"epoch": 1, **measured}
     (run / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
     monkeypatch.setattr(experiments, "FOLDER", tmp_path)
     experiments.add("mine", run, finding="It <works>.")
     (record,) = experiments.records()
     assert record["parameters"] > 3e6
     assert record["command"] == (
-        "roadseg train --data CamVid --out runs/mine --no-pretrained --epochs 2 --crop 96x64 "
-        "--augment scale=1.0,1.5 --augment mix=0.5 --holdout-sequence 0001TP"
+        "roadseg train --data CamVid --data abroad:idd_lite=0.25 --out runs/mine "
+        "--no-pretrained --epochs 2 --crop 96x64 --augment scale=1.0,1.5 --augment mix=0.5 "
+        "--holdout-sequence 0001TP"
     )
-    assert "| mine | 3.5 M | 1 of 2 | 50.0 | 0001TP: 25.0 | It <works>. |" in experiments.markdown(
-        [record]
+    assert (
+        "| mine | 3.5 M | 1 of 2 | 50.0 | 0001TP: 25.0, abroad: 12.5 | It <works>. |"
+        in experiments.markdown([record])
     )
     experiments.page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

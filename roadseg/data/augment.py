@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.classes import IGNORE_INDEX
+from roadseg.data.looks import LOOKS, Picture, Sample
 from roadseg.imaging import PADDING_VALUE
 from roadseg.train_config import AugmentConfig
 
-Picture = NDArray[np.uint8]
-Sample = tuple[Picture, Picture]
-"""A picture (H, W, 3) RGB and its target (H, W)."""
 FOURIER_REACH = (0.005, 0.03)
 """Bounds of the highest frequency that is taken from a stranger, in cycles a pixel."""
 FOURIER_STRENGTH = (0.3, 1.0)
@@ -51,6 +49,10 @@ def augment(
         picture = _weather(picture, rng)
     if rng.random() < config.camera:
         picture = _camera(picture, rng)
+    for name, change in LOOKS.items():
+        share = getattr(config, name)
+        if share and rng.random() < share:  # what is off draws nothing
+            picture, target = change((picture, target), rng)
     matrix = _random_affine(target, crop_hw, config, rare, rng)
     size_wh = crop_hw[::-1]
     picture = cv2.warpAffine(  # type: ignore[assignment]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from roadseg.data.augment import Sample, augment, low_frequencies_of, paste_classes
+from roadseg.data.augment import augment, low_frequencies_of, paste_classes
 from roadseg.data.folder import FolderDataset
+from roadseg.data.looks import Sample
 from roadseg.errors import ConfigError
 from roadseg.machine import core_count, memory_bytes
 from roadseg.train_config import AugmentConfig
