@@ -3,7 +3,7 @@
 A filter that goes by the past may gain on a drive, and must not lose on any of these.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends import Backend
+from roadseg.backends import CLASS_MAP, LOGITS, Answer, Backend, Output
 from roadseg.classes import IGNORE_INDEX
 from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
@@ -53,22 +53,15 @@ class Remembering:
     def __init__(self, backend: Backend) -> None:
         self.spec = backend.spec
         self._backend = backend
-        self._logits: dict[bytes, NDArray[np.float32]] = {}
-        self._maps: dict[bytes, NDArray[np.uint8]] = {}
+        self._answers: dict[bytes, Answer] = {}
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return class maps (N, H, W) as the model does."""
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        """Answer as the model does."""
         key = sha256(frames).digest()
-        if key not in self._maps:
-            self._maps[key] = self._backend.segment(frames)
-        return self._maps[key].copy()
-
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return logits as the model does."""
-        key = sha256(frames).digest()
-        if key not in self._logits:
-            self._logits[key] = self._backend.logits(frames)
-        return self._logits[key].copy()
+        if key not in self._answers:
+            self._answers[key] = self._backend.run(frames, (*CLASS_MAP, *LOGITS))
+        found = self._answers[key].outputs
+        return Answer({output: found[output].copy() for output in wants})
 
     def close(self) -> None:
         """Close the model."""

@@ -182,7 +182,7 @@ def segment(
         picture_hw = (rgb.shape[0], rgb.shape[1])
         network_hw = input_size(picture_hw, Fraction(1), model.spec, config)
         placement = Placement.fit(picture_hw, network_hw)
-        class_map = placement.restore(model.segment(placement.place(rgb)[None])[0])
+        class_map = placement.restore(model.run(placement.place(rgb)[None]).class_map[0])
     frame = Frame(Picture.from_rgb(rgb), 0, Fraction(1))
     return Result(SegmentedFrame(frame, class_map, model.spec.recolored(palette)))
 

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -26,7 +26,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends import Backend, open_backend
+from roadseg.backends import CLASS_MAP, Answer, Backend, Output, open_backend
 from roadseg.classes import CLASS_NAMES
 from roadseg.config import InferConfig, LiveConfig
 from roadseg.errors import BackendUnavailable, RoadsegError, VideoError
@@ -78,13 +78,9 @@ class MeteredBackend:
         self._backend = backend
         self._meter = meter
 
-    def segment(self, frames: Frames) -> Frames:
-        """Return class maps, timed."""
-        return self._meter.call(self._backend.segment, frames)
-
-    def logits(self, frames: Frames) -> NDArray[np.float32]:
-        """Return logits, timed."""
-        return self._meter.call(self._backend.logits, frames)
+    def run(self, frames: Frames, wants: Collection[Output] = CLASS_MAP) -> Answer:
+        """Run the network, timed."""
+        return self._meter.call(partial(self._backend.run, wants=wants), frames)
 
     def close(self) -> None:
         """Free what the runtime holds."""
@@ -190,7 +186,7 @@ def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, An
     """Job: the model alone, on one of roadseg's backends."""
 
     def opened() -> Model:
-        return open_backend(Path(weights), backend).segment
+        return _class_maps_of(open_backend(Path(weights), backend))
 
     return _time_calls(opened, **settings)
 
@@ -273,7 +269,7 @@ def _time_calls(
 def answer(*, weights: str, backend: str, inputs: str, answers: str, **_: object) -> dict[str, Any]:
     """Job: label frames and keep the class maps, for others to be compared with."""
     with contextlib.closing(open_backend(Path(weights), backend)) as model:
-        np.save(answers, _label_each(model.segment, inputs))
+        np.save(answers, _label_each(_class_maps_of(model), inputs))
         return {"runtime": _runtime(model)}
 
 
@@ -295,9 +291,13 @@ def verify(
         equal = _label_each(plain_loop().open_model(weights)[0], inputs) == expected
     else:
         model = open_backend(Path(weights), backend)
-        equal, runtime = _label_each(model.segment, inputs) == expected, _runtime(model)
+        equal, runtime = _label_each(_class_maps_of(model), inputs) == expected, _runtime(model)
         miou = model.spec.metrics.get("val", {}).get("miou")
     return {"equal_share": float(equal.mean()), "runtime": runtime, "val_miou": miou}
+
+
+def _class_maps_of(backend: Backend) -> Model:
+    return lambda frames: backend.run(frames).class_map
 
 
 def _label_each(model: Model, inputs: str) -> Frames:

@@ -258,8 +258,8 @@ def answer(
     picture_hw = (picture.shape[0], picture.shape[1])
     placement = Placement.fit(picture_hw, size_hw or network_size(picture_hw, backend.spec.size_hw))
     frames = placement.place(picture)[None]
-    (class_map,), (logits,) = backend.segment(frames), backend.logits(frames)
-    return placement.restore(class_map), placement.restore_logits(logits)
+    found = backend.run(frames, ("class_map", "logits"))
+    return placement.restore(found.class_map[0]), placement.restore_logits(found.logits[0])
 
 
 def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends import Backend
+from roadseg.backends import LOGITS, Backend
 from roadseg.config import ModelConfig, ModelSpec
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
@@ -119,8 +119,8 @@ def look_alone(
     spec = backend.spec.recolored(config.palette)
     for frame in frames:
         placement, pictures = _placed(frame, backend, config)
-        class_maps = backend.segment(pictures)
-        yield SegmentedFrame(frame, placement.restore(class_maps[0]), spec)
+        class_map = backend.run(pictures).class_map[0]
+        yield SegmentedFrame(frame, placement.restore(class_map), spec)
 
 
 def warm_up_s(config: ModelConfig) -> float:
@@ -170,9 +170,9 @@ def look(items: Iterator[Surveyed], backend: Backend, config: ModelConfig) -> It
             continue
         placement, pictures = _placed(item.frame, backend, config)
         if config.steady:
-            yield Looked(item, spec, placement, logits=backend.logits(pictures)[0])
+            yield Looked(item, spec, placement, logits=backend.run(pictures, LOGITS).logits[0])
         else:
-            class_map = placement.restore(backend.segment(pictures)[0])
+            class_map = placement.restore(backend.run(pictures).class_map[0])
             yield Looked(item, spec, placement, class_map=class_map)
 
 

@@ -139,7 +139,7 @@ def compare(build: Backend, source: Backend, samples: Iterable[Sample]) -> Parit
     confusions: np.ndarray = np.zeros((2, classes, classes), np.int64)
     equal = pixels = count = 0
     for sample in samples:
-        maps = [model.segment(_batch(sample, model))[0] for model in (build, source)]
+        maps = [model.run(_batch(sample, model)).class_map[0] for model in (build, source)]
         equal += int((maps[0] == maps[1]).sum())
         pixels += maps[0].size
         count += 1
@@ -160,7 +160,7 @@ def compare(build: Backend, source: Backend, samples: Iterable[Sample]) -> Parit
 def race(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Race:
     """Measure two models in turns on frames (N, H, W, 3), the first calls left out."""
     for model in (build, source):
-        model.segment(frames)
+        model.run(frames)
     times_ms = np.array(
         [[_call_ms(model, frames) for model in (build, source)] for _ in range(ROUNDS)]
     )
@@ -175,7 +175,7 @@ def race(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Race:
 
 def _call_ms(model: Backend, frames: NDArray[np.uint8]) -> float:
     started_s = time.perf_counter()
-    model.segment(frames)
+    model.run(frames)
     return 1000 * (time.perf_counter() - started_s)
 
 

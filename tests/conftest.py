@@ -18,7 +18,7 @@ import rtx
 from hypothesis import settings
 from typer.main import get_command
 
-from roadseg.backends import BACKENDS, Runtime
+from roadseg.backends import BACKENDS, CLASS_MAP, LOGITS, Backend, Runtime
 from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
 from roadseg.cli import app
 from roadseg.config import InferConfig, ModelSpec
@@ -149,6 +149,12 @@ def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
     placement = Placement.fit((540, 960), network_hw)
     apart = decoded[:: len(decoded) // count][:count]
     return np.stack([placement.place(f.to_ndarray(format="rgb24")) for f in apart])
+
+
+def both(backend: Backend, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Class maps and logits of frames, from one run of the network."""
+    answer = backend.run(frames, (*CLASS_MAP, *LOGITS))
+    return answer.class_map, answer.logits
 
 
 def write_pair(root: Path, split: str, name: str, image: np.ndarray, target: np.ndarray) -> None:

@@ -1,11 +1,12 @@
 """Films of which it is known how everything moves, and a network that flickers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 
 import cv2
 import numpy as np
 
+from roadseg.backends import CLASS_MAP, Answer, Output
 from roadseg.config import ModelSpec
 from roadseg.frame import Frame
 from roadseg.picture import Picture
@@ -64,14 +65,15 @@ class FlickeringBackend:
     def __init__(self, wrong: tuple[int, ...] = ()) -> None:
         self._wrong = wrong
         self.calls = 0
+        self.wanted: set[Output] = set()
 
-    def segment(self, frames: np.ndarray) -> np.ndarray:
-        return self._answer(frames)[0]
+    def run(self, frames: np.ndarray, wants: Collection[Output] = CLASS_MAP) -> Answer:
+        self.wanted |= set(wants)
+        class_map, logits = self._decide(frames)
+        found = {"class_map": class_map, "logits": logits}
+        return Answer({output: found[output] for output in wants})
 
-    def logits(self, frames: np.ndarray) -> np.ndarray:
-        return self._answer(frames)[1]
-
-    def _answer(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _decide(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         _, height, width, _ = frames.shape
         logits = np.zeros((1, 11, height // 2, width // 2), np.float32)
         strength = -1.0 if self.calls in self._wrong else 4.0

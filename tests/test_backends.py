@@ -16,10 +16,10 @@ import av
 import numpy as np
 import onnx
 import torch
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, patience
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both, patience
 from numpy.typing import NDArray
 
-from roadseg.backends import BACKENDS, Backend, Runtime, crew_for, open_backend, suited
+from roadseg.backends import BACKENDS, LOGITS, Backend, Runtime, crew_for, open_backend, suited
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.checkpoint import save_model
 from roadseg.config import ModelSpec, shipped_model
@@ -54,15 +54,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 def test_decides_as_pytorch_does(backend, reference, frames) -> None:
-    expected = reference.segment(frames)
-    found = backend.segment(frames)
+    expected = reference.run(frames).class_map
+    found = backend.run(frames).class_map
     assert found.dtype == np.uint8 and found.shape == frames.shape[:3]
     assert (found == expected).mean() > 0.9995  # rounding flips a few pixels along edges
 
 
 def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
-    class_map, logits = backend.segment(frames), backend.logits(frames)
-    expected = reference.logits(frames)
+    class_map, logits = both(backend, frames)
+    expected = reference.run(frames, LOGITS).logits
     assert logits.dtype == np.float32 and logits.flags.c_contiguous
     assert logits.shape == (3, 11, *(s // backend.spec.output_stride for s in frames.shape[1:3]))
     np.testing.assert_allclose(logits, expected, atol=2e-3)  # sums in another order
@@ -78,13 +78,13 @@ def test_copies_with_a_thread_each_decide_as_one_with_all_cores(name, frames) ->
         closing(open_backend(WEIGHTS, name, threads=1)) as second,
         ThreadPoolExecutor(2) as pool,
     ):
-        maps = pool.map(lambda backend: backend.segment(frames), (first, second))
-        assert all((m == whole.segment(frames)).mean() > 0.9995 for m in maps)
+        maps = pool.map(lambda backend: backend.run(frames).class_map, (first, second))
+        assert all((m == whole.run(frames).class_map).mean() > 0.9995 for m in maps)
 
 
 def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> None:
     with closing(open_backend(CHECKPOINT, "torch", threads=1)) as backend:
-        assert backend.segment(frames[:1]).shape == (1, 320, 576)
+        assert backend.run(frames[:1]).class_map.shape == (1, 320, 576)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_takes_any_batch_and_size(backend, reference, size, batch, request) -> N
     if "torch-compiled" in request.node.callspec.id:
         pytest.skip("each shape is compiled for half a minute, and PyTorch's tests do that")
     noise = np.random.default_rng(0).integers(0, 256, (batch, *size, 3), np.uint8)
-    agreement = (backend.segment(noise) == reference.segment(noise)).mean()
+    agreement = (backend.run(noise).class_map == reference.run(noise).class_map).mean()
     assert agreement > 0.999
 
 
@@ -121,7 +121,7 @@ def test_carries_its_record(backend) -> None:
 
 
 def test_sees_road_and_sky_where_they_are(backend, frames) -> None:
-    class_maps = backend.segment(frames)
+    class_maps = backend.run(frames).class_map
     assert (class_maps[:, 290:310, 200:380] == 3).mean() > 0.9
     assert (class_maps[:, 20:60, 200:380] == 0).mean() > 0.9
 
@@ -240,7 +240,7 @@ def signal_stack():
 before = signal_stack()
 frames = np.zeros((1, 32, 32, 3), np.uint8)
 first, second = (open_backend(Path(sys.argv[1]), "openvino") for _ in range(2))
-first.segment(frames), second.segment(frames)
+first.run(frames), second.run(frames)
 assert signal_stack() == before
 first.close(), second.close()
 assert signal_stack() == before

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import onnx
 import openvino as ov
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both
 from numpy.typing import NDArray
 
 from roadseg.backends import open_backend
@@ -83,8 +83,8 @@ def test_build_decides_as_its_source_in_8_bits(built, runtime, frames) -> None:
         closing(open_backend(result.out, runtime)) as build,
         closing(open_backend(CHECKPOINT, "torch")) as source,
     ):
-        class_map, logits = build.segment(frames), build.logits(frames)
-        expected, expected_logits = source.segment(frames), source.logits(frames)
+        class_map, logits = both(build, frames)
+        expected, expected_logits = both(source, frames)
         assert (class_map == expected).mean() > 0.97  # 8 bits move edges by a pixel
         assert logits.shape == expected_logits.shape
         assert build.spec == replace(source.spec, build=result.build)
@@ -175,7 +175,7 @@ def test_build_for_one_runtime_is_not_run_by_another_unless_portable(
     maps = []
     for runtime in RUNTIMES:
         with closing(open_backend(portable, runtime)) as backend:
-            maps.append(backend.segment(frames))
+            maps.append(backend.run(frames).class_map)
     assert (maps[0] == maps[1]).mean() > 0.97  # they round sums of 8 bits in their own ways
 
 

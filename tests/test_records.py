@@ -87,7 +87,7 @@ def write_model(
 def test_graph_and_record_that_fit_are_run(runtime, tmp_path) -> None:
     with closing(open_backend(write_model(tmp_path / "m.onnx"), runtime)) as backend:
         frames = np.zeros((1, 32, 64, 3), np.uint8)
-        assert backend.segment(frames).shape == (1, 32, 64)
+        assert backend.run(frames).class_map.shape == (1, 32, 64)
 
 
 json_values = st.recursive(
@@ -184,7 +184,7 @@ def test_model_that_wants_terabytes_is_refused(runtime, tmp_path, capfd) -> None
         pytest.raises(ModelFileError, match=r"m\.onnx.*cannot be run on 1 frames of 64x32"),
         closing(open_backend(path, runtime)) as backend,
     ):
-        backend.segment(np.zeros((1, 32, 64, 3), np.uint8))
+        backend.run(np.zeros((1, 32, 64, 3), np.uint8))
     assert not capfd.readouterr().err
 
 

@@ -22,7 +22,7 @@ import onnx
 import rtx
 import torch
 import torch.nn.functional as F
-from conftest import CHECKPOINT, ROOT, patience, sample_frames
+from conftest import CHECKPOINT, ROOT, both, patience, sample_frames
 from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
@@ -73,19 +73,19 @@ def reference() -> Iterator[Backend]:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_any_number_of_frames_goes_through_an_engine_of_two(backend, reference, count) -> None:
     frames = sample_frames((96, 160), count)
-    class_map, logits = backend.segment(frames), backend.logits(frames)
-    expected, expected_logits = reference.segment(frames), reference.logits(frames)
+    class_map, logits = both(backend, frames)
+    expected, expected_logits = both(reference, frames)
     assert class_map.dtype == np.uint8 and logits.dtype == np.float32
-    np.testing.assert_array_equal(backend.segment(frames), class_map)
+    np.testing.assert_array_equal(backend.run(frames).class_map, class_map)
     assert (class_map == expected).mean() > 0.9995  # another batch, other sums
     np.testing.assert_allclose(logits, expected_logits, atol=2e-3)
 
 
 def test_results_are_the_callers_to_keep(backend) -> None:
     frames = sample_frames((96, 160), 3)
-    first = backend.segment(frames[:1])
+    first = backend.run(frames[:1]).class_map
     kept = first.copy()
-    backend.segment(frames[2:])
+    backend.run(frames[2:])
     np.testing.assert_array_equal(first, kept)
 
 
@@ -93,13 +93,13 @@ def test_frames_need_not_be_contiguous(backend) -> None:
     frames = sample_frames((96, 160), 1)
     mirrored = frames[:, :, ::-1]
     np.testing.assert_array_equal(
-        backend.segment(mirrored), backend.segment(np.ascontiguousarray(mirrored))
+        backend.run(mirrored).class_map, backend.run(np.ascontiguousarray(mirrored)).class_map
     )
 
 
 def test_frames_of_another_size_are_refused_with_the_size_to_use(backend) -> None:
     with pytest.raises(ConfigError, match=r"160x128; .*built for 160x96; use --size 160x96"):
-        backend.segment(np.zeros((1, 128, 160, 3), np.uint8))
+        backend.run(np.zeros((1, 128, 160, 3), np.uint8))
 
 
 @pytest.fixture

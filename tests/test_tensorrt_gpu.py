@@ -18,10 +18,10 @@ pytest.importorskip("torch")
 import av
 import numpy as np
 import torch
-from conftest import CHECKPOINT, SAMPLE, sample_frames
+from conftest import CHECKPOINT, SAMPLE, both, sample_frames
 from test_half import SPECS, network_of
 
-from roadseg.backends import open_backend
+from roadseg.backends import LOGITS, open_backend
 from roadseg.backends.tensorrt_backend import open_model
 from roadseg.backends.torch_backend import TorchBackend
 from roadseg.builders.tensorrt_builder import build_engine, census
@@ -69,11 +69,11 @@ def median_ms(call: Callable[[], object], times: int = 200) -> tuple[float, floa
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_reloaded_engine_decides_as_pytorch_does(engine_file, reference, cuda_graph) -> None:
     frames = sample_frames(SHAPE[1:], 3)
-    expected, logits = reference.segment(frames), reference.logits(frames)
+    expected, logits = both(reference, frames)
     with closing(open_model(engine_file, cuda_graph=cuda_graph)) as backend:
-        assert (backend.segment(frames) == expected).mean() > 0.998  # 0.9996 on the CPU
-        found, half_logits = backend.segment(frames), backend.logits(frames)
-        np.testing.assert_array_equal(found, backend.segment(frames))
+        assert (backend.run(frames).class_map == expected).mean() > 0.998  # 0.9996 on the CPU
+        found, half_logits = both(backend, frames)
+        np.testing.assert_array_equal(found, backend.run(frames).class_map)
         assert np.abs(half_logits - logits).mean() < 0.01 * logits.std()
 
 
@@ -83,9 +83,9 @@ def test_every_architecture_builds_and_agrees(tmp_path, spec) -> None:
     build_engine(network, spec, (1, 96, 160), tmp_path / "some.engine")
     frames = sample_frames((96, 160), 1)
     with closing(TorchBackend(network.cuda(), spec)) as reference:
-        expected = reference.logits(frames)
+        expected = reference.run(frames, LOGITS).logits
     with closing(open_backend(tmp_path / "some.engine")) as backend:
-        found = backend.logits(frames)
+        found = backend.run(frames, LOGITS).logits
     assert np.abs(found - expected).mean() < 0.02 * expected.std()
 
 
@@ -106,8 +106,8 @@ def test_engine_of_this_machine_is_recorded_as_such(engine_file) -> None:
 def test_engine_is_faster_than_pytorch(engine_file, reference, cuda_graph, record_property) -> None:
     frames = sample_frames(SHAPE[1:], SHAPE[0])
     with closing(open_model(engine_file, cuda_graph=cuda_graph)) as backend:
-        p50, p95 = median_ms(lambda: backend.segment(frames))
-    eager, _ = median_ms(lambda: reference.segment(frames), times=50)
+        p50, p95 = median_ms(lambda: backend.run(frames).class_map)
+    eager, _ = median_ms(lambda: reference.run(frames).class_map, times=50)
     figures = {"p50_ms": p50, "p95_ms": p95, "fps": SHAPE[0] / p50 * 1e3, "pytorch_p50_ms": eager}
     for name, value in figures.items():
         record_property(name, round(value, 3))
@@ -123,13 +123,13 @@ def test_memory_does_not_grow(engine_file) -> None:
 
     with closing(open_model(engine_file)) as backend:
         for _ in range(100):
-            backend.segment(frames)
+            backend.run(frames)
         gc.collect()
         free_before, _ = torch.cuda.mem_get_info()
         host_before = resident_bytes()
         until = time.monotonic() + LEAK_S
         while time.monotonic() < until:
-            backend.segment(frames)
+            backend.run(frames)
         free_after, _ = torch.cuda.mem_get_info()
         assert free_before - free_after < 2 << 20
         assert resident_bytes() - host_before < 8 << 20
@@ -140,7 +140,7 @@ def test_opening_and_closing_gives_memory_back(engine_file) -> None:
 
     def cycle() -> int:
         with closing(open_model(engine_file)) as backend:
-            backend.segment(frames)
+            backend.run(frames)
         del backend
         gc.collect()
         torch.cuda.empty_cache()

@@ -1,12 +1,13 @@
 """Runtimes behind one protocol, chosen by the suffix of the model file and by the machine."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,28 @@ from roadseg.backends.onnx_record import read_metadata
 from roadseg.config import ModelSpec
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.machine import core_count
+
+Output = Literal["class_map", "logits"]
+"""What a model can be asked for, by the name that exported graphs give it."""
+CLASS_MAP: tuple[Output, ...] = ("class_map",)
+LOGITS: tuple[Output, ...] = ("logits",)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of some frames: the outputs that it was asked for."""
+
+    outputs: Mapping[Output, NDArray[Any]]
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """Ids (N, H, W)."""
+        return self.outputs["class_map"]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C, H/s, W/s) at the model's stride, contiguous; the class map is decided by them."""
+        return self.outputs["logits"]
 
 
 class Backend(Protocol):
@@ -25,14 +48,12 @@ class Backend(Protocol):
         """Classes, palette and default input size."""
         ...
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return class maps (N, H, W) for frames (N, H, W, 3) RGB, sides multiples of 32."""
-        ...
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        """Run the network once.
 
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits that `segment` decides by, at the model's stride.
-
-        They are (N, C, H/s, W/s), and in this order in memory.
+        Args:
+            frames: (N, H, W, 3) RGB, sides multiples of 32.
+            wants: Outputs to return; one that is not wanted may save its computation.
         """
         ...
 

@@ -1,13 +1,16 @@
 """ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from roadseg.backends import (
+    CLASS_MAP,
+    Answer,
+    Output,
     Signature,
     reason_of,
     refuse_misfit,
@@ -41,17 +44,11 @@ class OnnxRuntimeBackend:
         self._session = session
         self._path = path
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cast(NDArray[np.uint8], self._run("class_map", frames))
-
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], self._run("logits", frames))
-
-    def _run(self, output: str, frames: NDArray[np.uint8]) -> NDArray[Any]:
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
         # The runtime's errors share no base class but this.
         with run_errors(self._path, frames, Exception):
-            (answer,) = self._session.run([output], {"frames": frames})
-        return cast(NDArray[Any], answer)
+            found = self._session.run(list(wants), {"frames": frames})
+        return Answer(dict(zip(wants, found, strict=True)))
 
     def close(self) -> None:
         del self._session

@@ -3,16 +3,18 @@
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from roadseg.backends import (
+    CLASS_MAP,
+    Answer,
+    Output,
     Signature,
     reason_of,
     refuse_misfit,
@@ -83,29 +85,23 @@ class OpenVinoBackend:
             self._settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._request = cache(self._compile)
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return self._infer(frames, "class_map")
-
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._infer(frames, "logits")
+    @signal_stack_kept()
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        with run_errors(self._path, frames, RuntimeError, MemoryError):
+            request = self._request(frames.shape, frozenset(wants))
+            request.infer([np.ascontiguousarray(frames)], share_inputs=True)
+        # The request's own memory is written to by the next call.
+        return Answer({output: np.array(request.get_tensor(output).data) for output in wants})
 
     @signal_stack_kept()
     def close(self) -> None:
         del self._request, self._model
 
-    @signal_stack_kept()
-    def _infer(self, frames: NDArray[np.uint8], output: str) -> NDArray[Any]:
-        with run_errors(self._path, frames, RuntimeError, MemoryError):
-            request = self._request(frames.shape, output)
-            request.infer([np.ascontiguousarray(frames)], share_inputs=True)
-        # The request's own memory is written to by the next call.
-        return np.array(request.get_tensor(output).data)
-
-    def _compile(self, shape: tuple[int, ...], output: str) -> ov.InferRequest:
-        """Return a request for one shape that computes this output and no other."""
+    def _compile(self, shape: tuple[int, ...], wants: frozenset[Output]) -> ov.InferRequest:
+        """Return a request for one shape that computes these outputs and no other."""
         model = self._model.clone()
         for result in model.get_results():
-            if output not in result.output(0).get_names():
+            if wants.isdisjoint(result.output(0).get_names()):
                 model.remove_result(result)
         model.reshape(list(shape))
         return ov.Core().compile_model(model, DEVICE, self._settings).create_infer_request()

@@ -4,12 +4,15 @@ Only TensorRT and PyTorch are needed to run an engine, not torch-tensorrt, which
 go to the GPU and ids come back through page-locked memory, on a stream of the backend's own.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from roadseg.backends import CLASS_MAP, Answer, Output
 from roadseg.config import ModelSpec
 from roadseg.engine import Computes, import_nvidia, open_engine
 from roadseg.errors import ConfigError
@@ -36,15 +39,9 @@ class TensorRtBackend:
         self._frames = torch.zeros(engine.frames.shape, dtype=torch.uint8, pin_memory=locked)
         self._class_map = torch.zeros(engine.class_map.shape, dtype=torch.uint8, pin_memory=locked)
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.concatenate([self._run(batch) for batch in self._batches(frames)])
-
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = []
-        for batch in self._batches(frames):
-            self._run(batch)
-            logits.append(self._engine.logits[: len(batch)].float().cpu().numpy())
-        return np.concatenate(logits)
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        parts = [self._run(batch, wants) for batch in self._batches(frames)]
+        return Answer({o: np.concatenate([part[o] for part in parts]) for o in wants})
 
     def close(self) -> None:
         del self._engine, self._frames, self._class_map
@@ -63,18 +60,27 @@ class TensorRtBackend:
             )
         return [frames[start : start + most] for start in range(0, len(frames), most)]
 
-    def _run(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return class maps of at most one batch; when it does, the GPU is done."""
-        self._frames.numpy()[: len(frames)] = frames
+    def _run(
+        self, frames: NDArray[np.uint8], wants: Collection[Output]
+    ) -> dict[Output, NDArray[Any]]:
+        """Return the outputs of at most one batch; when it does, the GPU is done."""
+        count = len(frames)
+        self._frames.numpy()[:count] = frames
         with torch.cuda.stream(self._stream):
             self._engine.frames.copy_(self._frames, non_blocking=True)
             self._engine.run()
-            # Made small on the GPU, so that a quarter of the bytes travels.
-            self._class_map.copy_(self._engine.class_map.to(torch.uint8), non_blocking=True)
+            if "class_map" in wants:
+                # Made small on the GPU, so that a quarter of the bytes travels.
+                self._class_map.copy_(self._engine.class_map.to(torch.uint8), non_blocking=True)
             if self._done is not None:
                 self._done.record()
                 self._done.synchronize()
-        return self._class_map.numpy()[: len(frames)].copy()
+        found: dict[Output, NDArray[Any]] = {}
+        if "class_map" in wants:
+            found["class_map"] = self._class_map.numpy()[:count].copy()
+        if "logits" in wants:
+            found["logits"] = self._engine.logits[:count].float().cpu().numpy()
+        return found
 
 
 def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:

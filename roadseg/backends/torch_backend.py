@@ -1,5 +1,6 @@
 """PyTorch in eager mode: the reference that every other runtime is held against."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from roadseg.backends import CLASS_MAP, Answer, Output
 from roadseg.checkpoint import load_model
 from roadseg.config import ModelSpec
 from roadseg.models import Segmenter
@@ -27,16 +29,11 @@ class TorchBackend:
         self.segmenter = Segmenter(network)
         self._device = next(network.parameters()).device
 
-    def segment(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return self._run(frames)[0].cpu().numpy()
-
-    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._run(frames)[1].float().contiguous().cpu().numpy()
-
-    def _run(self, frames: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
         with torch.inference_mode():
             class_map, logits = self.segmenter(torch.from_numpy(frames).to(self._device))
-        return class_map, logits
+        found: dict[Output, torch.Tensor] = {"class_map": class_map, "logits": logits.float()}
+        return Answer({output: found[output].contiguous().cpu().numpy() for output in wants})
 
     def close(self) -> None:
         del self.segmenter
