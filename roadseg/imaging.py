@@ -5,7 +5,7 @@ input; what is left over is grey. The way back cuts the picture's part out of th
 brings it to the picture's size.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.config import MOST_SIDE, SIDE_MULTIPLE
+from roadseg.enlarge import Axis, Levels, enlarge, levels_of
 from roadseg.errors import ConfigError
 
 PADDING_VALUE = 127
 """Grey that the networks see as zero."""
 MAX_PADDED_SHARE = 0.02
 """Share of the input that may be grey when a size is chosen freely."""
-FAR_BEHIND = 12.0
-"""Distance from the strongest logit at which a class counts no more."""
 
 
 class _OpenCv:
@@ -184,18 +183,26 @@ class Placement:
         return np.stack(list(remapped)).astype(np.float32, copy=False)
 
     def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the frame's class map from the network's logits (C, h, w) at any stride.
+        """Return the frame's class map from the network's logits (C, h, w) at any stride."""
+        return self.enlarge(levels_of(logits))
 
-        Each class is enlarged on its own and each pixel goes to the strongest. What is enlarged is
-        how far a class is behind the strongest of its cell, which keeps the distance of any two, in
-        8 bits, since memory is what this takes time for. So classes nearer to each other than
-        `FAR_BEHIND` / 255 are equal, and the lower id wins. The grid is laid on whole pixels of the
-        frame, which moves an edge by less than one.
+    def enlarge(self, levels: Levels) -> NDArray[np.uint8]:
+        """Return the frame's class map from the classes' levels on the network's grid (C, h, w).
+
+        The grid is laid on whole pixels of the frame, which moves an edge by less than one.
         """
-        scale_y, scale_x = (f / c for f, c in zip(self.frame_hw, self.content_hw, strict=True))
-        size_wh = round(self.network_hw[1] * scale_x), round(self.network_hw[0] * scale_y)
-        top, left = round(self.top * scale_y), round(self.left * scale_x)
-        return _strongest(enumerate(_levels(logits)), size_wh, (top, left), self.frame_hw)
+        rows, columns = (
+            Axis.window(cells, round(network * f / c), round(offset * f / c), f)
+            for cells, network, offset, f, c in zip(
+                levels.shape[1:],
+                self.network_hw,
+                (self.top, self.left),
+                self.frame_hw,
+                self.content_hw,
+                strict=True,
+            )
+        )
+        return enlarge(levels, rows, columns)
 
     def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.
@@ -242,44 +249,13 @@ def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> 
     """
     if class_map.shape == size_hw:
         return class_map
-    present = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1)).tolist()
-    members = ((class_id, _u8(cv2.inRange(class_map, class_id, class_id))) for class_id in present)
-    return _strongest(members, size_hw[::-1], (0, 0), size_hw)
-
-
-def _levels(logits: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
-    """Yield for each class how strong it is, (h, w): 255 if none is stronger, 0 far behind."""
-    best = logits.max(axis=0)
-    for of_class in logits:
-        behind = np.maximum(of_class - best, -FAR_BEHIND)
-        yield _u8(cv2.convertScaleAbs(behind, alpha=255 / FAR_BEHIND, beta=255))
-
-
-def _strongest(
-    classes: Iterable[tuple[int, NDArray[np.uint8]]],
-    enlarged_wh: tuple[int, int],
-    corner: tuple[int, int],
-    size_hw: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """Return which class is the strongest in each pixel.
-
-    Args:
-        classes: Ids, and how strong each is, (h, w); one is at 255 in every place.
-        enlarged_wh: Width and height that these are enlarged to.
-        corner: Row and column from which on that is wanted.
-        size_hw: Height and width that are wanted.
-    """
-    rows, columns = (slice(o, o + side) for o, side in zip(corner, size_hw, strict=True))
-    result = np.zeros(size_hw, np.uint8)
-    strongest = np.zeros_like(result)
-    for class_id, levels in classes:
-        if not levels.any():
-            continue  # it is far behind everywhere
-        strength = cv2.resize(levels, enlarged_wh, interpolation=cv2.INTER_LINEAR)[rows, columns]
-        wins = cv2.compare(strength, strongest, cv2.CMP_GT)
-        cv2.max(strength, strongest, strongest)
-        cv2.copyTo(np.full_like(result, class_id), wins, result)
-    return result
+    ids = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1)).astype(np.uint8)
+    levels = np.stack([_u8(cv2.inRange(class_map, i, i)) for i in ids.tolist()])
+    rows, columns = (
+        Axis.window(cells, pixels, 0, pixels)
+        for cells, pixels in zip(class_map.shape, size_hw, strict=True)
+    )
+    return ids[enlarge(levels, rows, columns)]
 
 
 def _cells(offset: int, content: int, network: int, grid: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import TextIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from roadseg.config import ModelSpec
 from roadseg.errors import VideoError
@@ -98,10 +99,9 @@ def shares_of(pixels: np.ndarray, spec: ModelSpec) -> dict[str, float]:
 
 def _regions(item: SegmentedFrame, class_id: int) -> Iterator[Region]:
     """Yield the objects of a class."""
-    member = cv2.inRange(item.class_map, class_id, class_id)
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(member, connectivity=8)
-    for left, top, width, height, pixels in boxes[1:].tolist():  # the first is all the rest
-        if pixels >= LEAST_OBJECT_SHARE * item.class_map.size:
+    least = LEAST_OBJECT_SHARE * item.class_map.size
+    for left, top, width, height, pixels in _boxes(item.class_map, class_id):
+        if pixels >= least:
             yield Region(
                 name=item.spec.class_names[class_id],
                 left=left,
@@ -111,6 +111,31 @@ def _regions(item: SegmentedFrame, class_id: int) -> Iterator[Region]:
                 pixels=pixels,
                 across_road=_across_road(item, top + height, left + (width - 1) / 2),
             )
+
+
+def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
+    """Yield left, top, width, height and pixels of each connected region of a class.
+
+    Only the part of the picture that has the class is searched.
+    """
+    member = np.asarray(cv2.inRange(class_map, class_id, class_id), np.uint8)
+    part_left, part_top, part_width, part_height = cv2.boundingRect(member)
+    part = member[part_top : part_top + part_height, part_left : part_left + part_width]
+    for left, top, width, height, pixels in _components(part)[1:].tolist():  # the first is the rest
+        yield [part_left + left, part_top + top, width, height, pixels]
+
+
+def _components(member: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return OpenCV's statistics (n, 5) of what is not a region, and of each region.
+
+    Numbers of 16 bits take half the memory, which is most of the time. OpenCV refuses where there
+    are too many regions for them.
+    """
+    try:
+        found = cv2.connectedComponentsWithStats(member, connectivity=8, ltype=cv2.CV_16U)
+    except cv2.error:
+        found = cv2.connectedComponentsWithStats(member, connectivity=8, ltype=cv2.CV_32S)
+    return np.asarray(found[2], np.int32)
 
 
 def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:

@@ -146,3 +146,11 @@ def test_file_that_cannot_be_written_is_refused_at_once(tmp_path, quick, name, s
         infer(replace(quick, stats=tmp_path / name))
     assert (tmp_path / "taken.csv").read_text() == "precious"
     assert not quick.out.exists()
+
+
+def test_regions_are_counted_where_there_are_more_than_16_bits_can_number() -> None:
+    class_map = np.zeros((600, 600))
+    class_map[::2, ::2] = CAR  # 90,000 of one pixel each
+    class_map[100:200, 300:400] = CAR
+    boxes = [(o.left, o.top, o.width, o.height) for o in measure(item(class_map)).objects]
+    assert boxes == [(300, 100, 101, 101)]  # the pixels below and to the right touch it
