@@ -26,7 +26,8 @@ WORK = (
     ("motion", "", "motion"),
     ("to the network's size, or there and back", "resize", "convert"),
     ("model", "model", "model"),
-    ("steady labels, and back to full size", "", "labels"),
+    ("steady labels (in records 1 and 2 with the next)", "", "labels"),
+    ("class maps at full size", "", "enlarge"),
     ("overlay", "blend", "overlay"),
     ("encode", "encode", "encode"),
 )

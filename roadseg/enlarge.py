@@ -6,6 +6,7 @@ strongest class, so has every pixel in between: only the cells on a boundary, so
 scene, need all the classes. The result is that of the whole computation, for a fraction of it.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -24,7 +25,7 @@ MOST_CHANNELS = 4
 """Channels of a picture that OpenCV interpolates at once."""
 
 Levels = NDArray[np.uint8]
-"""(C, h, w): how strong each class is; in every cell at least one is at `STRONGEST`."""
+"""(C, h, w): how strong each class is."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,9 @@ def levels_of(logits: NDArray[np.float32]) -> Levels:
     return levels
 
 
-def strongest_of_cells(levels: Levels) -> NDArray[np.uint8]:
-    """Return the strongest class of each cell (h, w), the lowest id where some are equal."""
-    ids = np.zeros(levels.shape[1:], np.uint8)
-    for class_id in range(len(levels) - 1, -1, -1):
-        ids[levels[class_id] == STRONGEST] = class_id
-    return ids
-
-
 def enlarge(levels: Levels, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
     """Return the strongest class of each pixel (H, W), the lowest id where some are equal."""
-    cells = np.take(_between(strongest_of_cells(levels)), columns.corners, axis=1)
+    cells = np.take(_between(_strongest(levels)), columns.corners, axis=1)
     class_map = np.take(cells, rows.corners, axis=0)
     y, x = _mixed_pixels(cells, rows)
     if y.size:
@@ -123,16 +116,28 @@ def _strongest_at(
     """Return the strongest class at scattered places (n,) of the grid."""
     spare = -len(y) % ROW_PX
     wide_x, wide_y = (np.pad(p, (0, spare)).reshape(-1, ROW_PX) for p in (x, y))
-    whole, rest = cv2.convertMaps(wide_x, wide_y, cv2.CV_16SC2)
-    best = np.zeros(rest.shape, np.uint8)
+    places = cv2.convertMaps(wide_x, wide_y, cv2.CV_16SC2)
+    return _strongest(_interpolated(levels, places)).ravel()[: len(y)]
+
+
+def _interpolated(
+    levels: Levels, places: tuple[cv2.typing.MatLike, cv2.typing.MatLike]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield each class's level at places, as `cv2.convertMaps` gives them."""
+    for first in range(0, len(levels), MOST_CHANNELS):
+        merged = cv2.merge(list(levels[first : first + MOST_CHANNELS]))
+        found = cv2.remap(merged, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for plane in cv2.split(found):
+            yield np.asarray(plane, np.uint8)
+
+
+def _strongest(levels: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return which of the classes is the strongest in each place, the lowest of equal ones."""
+    planes = iter(levels)
+    best = next(planes).copy()
     ids = np.zeros_like(best)
-    present = [i for i, level in enumerate(levels) if level.any()]  # the rest is far behind
-    for first in range(0, len(present), MOST_CHANNELS):
-        group = present[first : first + MOST_CHANNELS]
-        merged = cv2.merge([levels[i] for i in group])
-        found = cv2.remap(merged, whole, rest, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for class_id, strength in zip(group, cv2.split(found), strict=True):
-            wins = cv2.compare(strength, best, cv2.CMP_GT)
-            cv2.max(strength, best, best)
-            ids[wins > 0] = class_id
-    return ids.ravel()[: len(y)]
+    for class_id, level in enumerate(planes, 1):
+        wins = cv2.compare(level, best, cv2.CMP_GT)
+        cv2.max(level, best, best)
+        cv2.copyTo(np.full_like(ids, class_id), wins, ids)
+    return ids

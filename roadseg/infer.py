@@ -14,13 +14,23 @@ from typing import Any
 import numpy as np
 
 from roadseg import __version__
-from roadseg.backends import Backend, crew_for, open_backend, suited
+from roadseg.backends import MOST_WORKERS, Backend, crew_for, open_backend, suited
 from roadseg.config import InferConfig, ModelConfig
 from roadseg.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.errors import VideoError
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import opencv_on_one_thread
-from roadseg.label import input_size, label, look, look_alone, settle, survey, warm_up_s
+from roadseg.label import (
+    enlarged,
+    input_size,
+    label_on_grid,
+    look,
+    look_alone,
+    settle,
+    survey,
+    warm_up_s,
+)
+from roadseg.machine import core_count
 from roadseg.overlay import Overlay, overlay_for
 from roadseg.stages import Parallel, Pipeline, Stage, StageStats
 from roadseg.stats import count_pixels, save_stats, shares_of
@@ -156,7 +166,7 @@ def build_pipeline(
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
-        stages["overlay"] = partial(blend, config=config)
+        stages["overlay"] = on_all_cores(partial(blend, config=config))
     if outputs.masks is not None:
         stages["masks"] = partial(
             save_masks, place=outputs.masks.part, first=kept.frames, fps=info.fps
@@ -213,14 +223,16 @@ def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
 
     Copies of the network look at several frames at once, with the motion found before and the
     labels settled after them. Where what the network looks at is chosen by the time that is left,
-    each frame must be done before the next is chosen, and one stage does it all.
+    each frame must be settled before the next is chosen, and one stage does it all. Class maps at
+    the frame's size are made of what was settled, of several frames at once.
 
     Raises:
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
+    enlarge = {"enlarge": on_all_cores(enlarged)}
     if config.goes_by_time:
-        return {"segment": partial(segment, config=config)}
+        return {"segment": partial(segment, config=config, step=label_on_grid), **enlarge}
     crew = crew_for(config.weights, config.backend)
     step = look if config.goes_by_motion else look_alone
     network = partial(segment, config=config, step=step, threads=crew.threads)
@@ -228,17 +240,22 @@ def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
     if not config.goes_by_motion:
         return stages
     before, after = partial(survey, config=config), partial(settle, config=config)
-    return {"motion": before, **stages, "labels": after}
+    return {"motion": before, **stages, "labels": after, **enlarge}
+
+
+def on_all_cores(stage: Stage) -> Parallel:
+    """Have a stage done on as many threads as there are cores; it knows one frame at a time."""
+    return Parallel(stage, min(core_count(), MOST_WORKERS))
 
 
 def segment(
     items: Iterator[Any],
     *,
     config: ModelConfig,
-    step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]] = label,
+    step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]],
     threads: int | None = None,
 ) -> Iterator[Any]:
-    """Stage: open the model and do with it a step of labelling, or all of it.
+    """Stage: open the model and do with it a step of labelling.
 
     Args:
         items: What the step takes.

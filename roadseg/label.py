@@ -1,15 +1,18 @@
 """Label a film along its motion: steadily, and with the network looking at some of its frames.
 
-That takes three steps, one after the other in `label`, or each a stage of a pipeline:
+That takes four steps, one after the other in `label`, or each a stage of a pipeline:
 
 - `survey` finds the flow from every frame to the one before, and decides where the network looks:
   at the first frame of a scene, at key frames, and where nothing else could be moved along.
 - `look` has it look. What it sees in one frame does not depend on any other, so several copies of
   the network can look at once.
-- `settle` gives every frame its labels. The logits of key frames are filtered along the flow since
-  the last one (`roadseg.steady`). In between, class maps are moved: from the last key frame, and
-  where the reader can wait, from the next one too, each pixel from the one that explains the
-  picture better there. A cut, and a jump within a scene, let go of all that was before.
+- `settle` gives every frame its labels, on the network's grid. The logits of key frames are
+  filtered along the flow since the last one (`roadseg.steady`). In between, labels are moved: from
+  the last key frame, and where the reader can wait, from the next one too, each cell from the one
+  that explains the picture better there. A cut, and a jump within a scene, let go of all that was
+  before.
+- `enlarged` brings them to the frame's size. That is most of the work, and no frame depends on
+  another, so several threads can share it.
 
 A film whose frames are strangers to each other needs the network alone: `look_alone`.
 
@@ -30,10 +33,12 @@ from numpy.typing import NDArray
 
 from roadseg.backends import LOGITS, Backend
 from roadseg.config import ModelConfig, ModelSpec
+from roadseg.enlarge import Levels, levels_of
 from roadseg.frame import Frame, SegmentedFrame
 from roadseg.imaging import Placement, network_size
 from roadseg.keyframes import Situation, chooser_for, need_of
 from roadseg.motion import (
+    Flow,
     Luma,
     Motion,
     Passage,
@@ -41,11 +46,12 @@ from roadseg.motion import (
     is_cut,
     is_torn,
     move_class_map,
+    move_planes,
     single_step,
     small_luma,
     torn_cells,
 )
-from roadseg.steady import REFERENCE_S, Logits, SteadyFilter
+from roadseg.steady import REFERENCE_S, Logits, SteadyFilter, flow_on_grid
 
 NEARER_LEVELS = 2.0
 """Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
@@ -76,12 +82,33 @@ class Looked:
     surveyed: Surveyed
     spec: ModelSpec
     """The model's record, in the colours wanted."""
-    placement: Placement | None = None
-    """Where a key frame lies in the network's input."""
-    logits: Logits | None = None
-    """(C, h, w) of it, where they are to be filtered."""
-    class_map: NDArray[np.uint8] | None = None
-    """(H, W) of it at the frame's size, where they are not."""
+    seen: "Seen | None" = None
+    """None between key frames."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network sees in a frame."""
+
+    placement: Placement
+    """Where the frame lies in the network's input."""
+    logits: Logits
+    """(C, h, w)."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A frame and its labels on the network's grid, at which all that is sequential is done."""
+
+    frame: Frame
+    spec: ModelSpec
+    """The model's record, in the colours wanted."""
+    placement: Placement
+    """Where the frame lies on the grid."""
+    levels: Levels
+    """(C, h, w), not to be changed."""
+    by_network: bool = True
+    """Whether the network looked at this frame, or its labels were moved here from others."""
 
 
 @dataclass
@@ -107,6 +134,13 @@ def label(
     """
     if not config.goes_by_motion:
         return look_alone(frames, backend, config)
+    return enlarged(label_on_grid(frames, backend, config, can_wait=can_wait))
+
+
+def label_on_grid(
+    frames: Iterator[Frame], backend: Backend, config: ModelConfig, *, can_wait: bool = True
+) -> Iterator[Settled]:
+    """Yield every frame with its labels on the network's grid, as `label` does at full size."""
     known = Known()
     surveyed = survey(frames, config, can_wait=can_wait, known=known)
     return settle(look(surveyed, backend, config), config, can_wait=can_wait, known=known)
@@ -169,11 +203,7 @@ def look(items: Iterator[Surveyed], backend: Backend, config: ModelConfig) -> It
             yield Looked(item, spec)
             continue
         placement, pictures = _placed(item.frame, backend, config)
-        if config.steady:
-            yield Looked(item, spec, placement, logits=backend.run(pictures, LOGITS).logits[0])
-        else:
-            class_map = placement.restore(backend.run(pictures).class_map[0])
-            yield Looked(item, spec, placement, class_map=class_map)
+        yield Looked(item, spec, Seen(placement, backend.run(pictures, LOGITS).logits[0]))
 
 
 def settle(
@@ -182,8 +212,8 @@ def settle(
     *,
     can_wait: bool = True,
     known: Known | None = None,
-) -> Iterator[SegmentedFrame]:
-    """Yield every frame but those that lead in with its class map, in order.
+) -> Iterator[Settled]:
+    """Yield every frame but those that lead in with its labels, in order.
 
     Args:
         items: Frames of one film, the first of them a key frame.
@@ -194,6 +224,13 @@ def settle(
     settler = _Settler(config, known, can_wait=can_wait)
     for item in items:
         yield from (done for done in settler.take(item) if not done.frame.leads_in)
+
+
+def enlarged(items: Iterator[Settled]) -> Iterator[SegmentedFrame]:
+    """Yield every frame with its class map at its own size; no frame depends on another."""
+    for item in items:
+        class_map = item.placement.enlarge(item.levels)
+        yield SegmentedFrame(item.frame, class_map, item.spec, by_network=item.by_network)
 
 
 def _placed(
@@ -277,8 +314,19 @@ class _Key:
     """A key frame's labels."""
 
     luma: Luma
-    class_map: NDArray[np.uint8]
-    """(H, W) at the frame's size."""
+    placement: Placement
+    levels: Levels
+
+    @property
+    def small_map(self) -> NDArray[np.uint8]:
+        """Class map (h, w) at the size of the luma."""
+        height, width = self.luma.shape
+        return replace(self.placement, frame_hw=(height, width)).enlarge(self.levels)
+
+    def moved(self, flow: Flow) -> Levels:
+        """Return the labels where things are in another frame, given its flow back to this one."""
+        grid_hw = self.levels.shape[1], self.levels.shape[2]
+        return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
 
 
 class _Settler:
@@ -287,66 +335,56 @@ class _Settler:
     def __init__(self, config: ModelConfig, known: Known | None, *, can_wait: bool) -> None:
         self._known = known
         self._can_wait = can_wait
-        self._filter = SteadyFilter(config.steady)
+        self._filter = SteadyFilter(config.steady) if config.steady else None
         self._motion = Motion()
         self._key: _Key | None = None
         self._waiting: list[Surveyed] = []
 
-    def take(self, item: Looked) -> Iterator[SegmentedFrame]:
+    def take(self, item: Looked) -> Iterator[Settled]:
         """Take a frame and yield those that have their labels now, in order."""
-        surveyed = item.surveyed
-        if item.placement is None:
-            if self._can_wait:
-                self._waiting.append(surveyed)
-            else:
-                yield self._moved(surveyed, item.spec)
-            return
+        if item.seen is not None:
+            yield from self._take_key(item.surveyed, item.seen, item.spec)
+        elif self._can_wait:
+            self._waiting.append(item.surveyed)
+        else:
+            assert self._key is not None and item.surveyed.passage is not None
+            levels = self._key.moved(item.surveyed.passage.flow)
+            yield self._between(item.surveyed, levels, item.spec)
+
+    def _take_key(self, item: Surveyed, seen: Seen, spec: ModelSpec) -> Iterator[Settled]:
         before, waiting = self._key, self._waiting
-        class_map = self._class_map(item, item.placement)
-        self._key, self._waiting = _Key(surveyed.luma, class_map), []
+        self._key, self._waiting = self._labelled(item, seen), []
         if self._known:
-            self._tell(self._known, self._key, item.spec)
+            self._known.key_map, self._known.class_names = self._key.small_map, spec.class_names
         if before and waiting:
-            yield from self._fill(before, self._key, waiting, item.spec)
-        # What the reader gets is its own from now on.
-        yield SegmentedFrame(surveyed.frame, class_map.copy(), item.spec)
+            yield from self._fill(before, self._key, waiting, spec)
+        yield Settled(item.frame, spec, seen.placement, self._key.levels)
 
-    def _class_map(self, item: Looked, placement: Placement) -> NDArray[np.uint8]:
-        """Return a key frame's labels (H, W)."""
-        if item.logits is None:
-            assert item.class_map is not None
-            return item.class_map
-        return placement.class_map(
-            self._filter.update(item.logits, placement, item.surveyed.passage)
-        )
+    def _labelled(self, item: Surveyed, seen: Seen) -> _Key:
+        logits = seen.logits
+        if self._filter:
+            logits = self._filter.update(logits, seen.placement, item.passage)
+        return _Key(item.luma, seen.placement, levels_of(logits))
 
-    def _tell(self, known: Known, key: _Key, spec: ModelSpec) -> None:
-        """Let the survey know the key frame's labels."""
-        size_wh = key.luma.shape[::-1]
-        small = cv2.resize(key.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
-        known.key_map, known.class_names = np.asarray(small, np.uint8), spec.class_names
-
-    def _moved(self, item: Surveyed, spec: ModelSpec) -> SegmentedFrame:
-        """Label a frame by the key frame before it."""
-        assert self._key is not None and item.passage is not None
-        class_map = move_class_map(self._key.class_map, item.passage.flow)
-        return SegmentedFrame(item.frame, class_map, spec, by_network=False)
+    def _between(self, item: Surveyed, levels: Levels, spec: ModelSpec) -> Settled:
+        """Return a frame between key frames, which lies on the grid as they do."""
+        assert self._key is not None
+        return Settled(item.frame, spec, self._key.placement, levels, by_network=False)
 
     def _fill(
         self, before: _Key, after: _Key, waiting: list[Surveyed], spec: ModelSpec
-    ) -> Iterator[SegmentedFrame]:
+    ) -> Iterator[Settled]:
         """Label the frames between two key frames."""
         onward = self._onward(after.luma, waiting)
         for number, (item, passage) in enumerate(zip(waiting, onward, strict=True), 1):
             assert item.passage is not None
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
             from_after = _blurred(passage) < _blurred(item.passage) + nearer
-            class_map = move_class_map(before.class_map, item.passage.flow)
-            chosen = cv2.resize(
-                from_after.astype(np.uint8), class_map.shape[::-1], interpolation=cv2.INTER_NEAREST
-            )
-            cv2.copyTo(move_class_map(after.class_map, passage.flow), chosen, class_map)
-            yield SegmentedFrame(item.frame, class_map, spec, by_network=False)
+            levels = before.moved(item.passage.flow)
+            grid_hw = levels.shape[1], levels.shape[2]
+            chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
+            np.copyto(levels, after.moved(passage.flow), where=chosen)
+            yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Surveyed]) -> list[Passage]:
         """Return the ways of waiting frames to the key frame after them."""

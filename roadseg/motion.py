@@ -13,7 +13,7 @@ is torn, and says nothing.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -41,6 +41,7 @@ TORN_CUT = 0.25
 """Torn share of the picture from which two frames are of different scenes."""
 
 Luma = NDArray[np.uint8]
+Number = TypeVar("Number", np.uint8, np.float32)
 Flow = NDArray[np.float32]
 
 
@@ -162,7 +163,7 @@ def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8
     return np.asarray(_remap(class_map, whole, cv2.INTER_NEAREST), np.uint8)
 
 
-def move_planes(planes: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+def move_planes(planes: NDArray[Number], flow: Flow) -> NDArray[Number]:
     """Return what an earlier frame has (C, h, w) where things are in the later frame, anew."""
     positions = _positions(flow)
     result = np.empty_like(planes)

@@ -39,13 +39,14 @@ PARTS = {
     "motion": "#8a8f3c",
     "model": "#2a9d8f",
     "labels": "#b06ab3",
+    "enlarge": "#b77b7b",
     "overlay": "#2a78b5",
     "blend": "#2a78b5",
     "encode": "#d1495b",
 }
 """Colour of a step or stage; those that do the same work have one colour."""
 STEPS = ("read", "resize", "model", "blend", "encode")
-STAGES = ("decode", "motion", "convert", "model", "labels", "overlay", "encode")
+STAGES = ("decode", "motion", "convert", "model", "labels", "enlarge", "overlay", "encode")
 
 
 class Panel(NamedTuple):

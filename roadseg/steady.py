@@ -52,7 +52,7 @@ class SteadyFilter:
             self._state = logits
             return logits
         grid_hw = (logits.shape[1], logits.shape[2])
-        mixed = move_planes(past, _flow_on_grid(passage.flow, placement, grid_hw))
+        mixed = move_planes(past, flow_on_grid(passage.flow, placement, grid_hw))
         weight = self._weight(placement.spread(passage.unexplained, grid_hw), passage.elapsed_s)
         mixed -= logits
         mixed *= weight
@@ -67,7 +67,7 @@ class SteadyFilter:
         return np.asarray(weight * np.float32(remembered), np.float32)
 
 
-def _flow_on_grid(flow: Flow, placement: Placement, grid_hw: tuple[int, int]) -> Flow:
+def flow_on_grid(flow: Flow, placement: Placement, grid_hw: tuple[int, int]) -> Flow:
     """Return a frame's flow on the grid of the logits, in cells of it."""
     scale_y, scale_x = (
         content / network * grid / side

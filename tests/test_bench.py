@@ -83,7 +83,7 @@ def test_figures_obey_the_arithmetic_of_cores(record) -> None:
         alone = measured["stages"]
         assert alone["slowest_fps"] == min(
             alone[f"{stage} fps"]
-            for stage in ("decode", "motion", "segment", "labels", "overlay", "encode")
+            for stage in ("decode", "motion", "segment", "labels", "enlarge", "overlay", "encode")
         )
     assert all(score.interval is not None for score in scores_of(record))
     assert {"CPU time and cores", "slowest stage alone"} <= {c.name for c in ceilings(record)}
