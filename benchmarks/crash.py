@@ -28,7 +28,7 @@ from roadseg.backends import BACKENDS, Runtime
 from roadseg.config import InferConfig, ModelSpec
 from roadseg.files import replacing
 from roadseg.infer import infer
-from roadseg.video.part import measure_part, part_path
+from roadseg.video.part import cut_torn_head, measure_part, part_path
 from roadseg.video.writing import Sink
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -62,6 +62,7 @@ class Case:
             **_places(out, self.suffix),
             every=self.every,
             steady=self.steady,
+            crf=10,  # below the limit of the bit rate, so that pictures are the same to the bit
             resume=True,
         )
 
@@ -215,6 +216,7 @@ def _in_place_of_write(function: Any) -> Iterator[None]:
 def _go_on(shot: Shot, whole: InferConfig, case: Case, result: dict[str, Any]) -> None:
     """Go on from a photograph, note the film's time that was lost, and what differs."""
     torn = moved(whole, shot.folder)
+    cut_torn_head(part_path(torn.out))
     kept = measure_part(part_path(torn.out)).frames
     times = [*case.times, case.times[-1] + 1]
     loss_s = float((times[max(shot.frames, kept)] - times[kept]) * TENTH)

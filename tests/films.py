@@ -35,6 +35,8 @@ class Film:
     time_base: Fraction = TENTH
     sounds: int = 0
     """Streams of sound, one packet a frame and more."""
+    sound_s: float | None = None
+    """Length of the sound; None is the pictures'."""
     options: tuple[tuple[str, str], ...] = ()
     color: tuple[int, int, int, int] | None = None
     """Matrix, range, primaries, transfer."""
@@ -73,7 +75,7 @@ class Film:
         return converted
 
     def _write_sound(self, container, voices) -> None:
-        seconds = (self.times[-1] + 1) / 10
+        seconds = self.sound_s or (self.times[-1] + 1) / 10
         for number, voice in enumerate(voices):
             samples = np.arange(int(8000 * seconds))
             tone = np.sin(samples * (0.2 + 0.1 * number)).astype(np.float32)[None]

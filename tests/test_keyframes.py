@@ -1,6 +1,8 @@
 """When the network looks: by the count, and by the time with a clock that the test turns."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from roadseg.classes import CLASS_NAMES
 from roadseg.config import MOST_BETWEEN, ModelConfig
 from roadseg.errors import ConfigError
+from roadseg.frame import Place
 from roadseg.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
 from roadseg.motion import UNSEEN
 
@@ -58,6 +61,31 @@ class Run:
 def test_every_nth_frame_is_looked_at() -> None:
     chooser = EveryNth(3)
     assert [chooser.due(at(gap)) for gap in (1, 2, 3)] == [False, False, True]
+
+
+def looks(n: int, times_s: list[float], usual_s: float = FRAME_S) -> list[float]:
+    """Times of a film's frames that the network looks at, the first taken for granted."""
+    chooser, places = EveryNth(n), [Place(time_s, usual_s) for time_s in times_s]
+    return [
+        after.since_s
+        for before, after in pairwise(places)
+        if chooser.due(replace(at(1), places=(before, after)))
+    ]
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 25, 30000 / 1001, 60])
+def test_looks_lie_on_a_grid_that_a_later_start_does_not_shift(rate) -> None:
+    times_s = [round(number / rate, 3) for number in range(400)]  # as Matroska rounds them
+    whole = looks(3, times_s, 1 / rate)
+    assert whole == times_s[3::3]
+    for first in (50, 51, 52):
+        part = looks(3, times_s[first:], 1 / rate)
+        assert part == [time_s for time_s in whole if time_s > times_s[first]]
+
+
+def test_frames_of_a_film_far_apart_are_all_looked_at() -> None:
+    assert looks(4, [0.0, 0.5, 1.0, 4.0]) == [0.5, 1.0, 4.0]
+    assert looks(1, [0.0, 0.001, 0.002]) == [0.001, 0.002]
 
 
 def test_frames_far_apart_in_time_are_not_bridged() -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,10 +15,20 @@ import pytest
 from conftest import patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.config import InferConfig
+from roadseg.config import InferConfig, ModelConfig
 from roadseg.errors import ConfigError, VideoError
+from roadseg.frame import Frame
 from roadseg.infer import infer
-from roadseg.video.part import part_path, settings_path
+from roadseg.label import warm_up_s
+from roadseg.picture import Picture
+from roadseg.video.part import (
+    Kept,
+    behind,
+    cut_torn_head,
+    measure_part,
+    part_path,
+    settings_path,
+)
 
 LONG = Film(times=tuple(t for t in range(130) if t % 7), sounds=1)
 
@@ -108,7 +119,7 @@ RUNNER = """
 import sys
 from pathlib import Path
 from roadseg.backends import BACKENDS, Runtime
-from roadseg.config import InferConfig
+from roadseg.config import InferConfig, ModelConfig
 from roadseg.infer import infer
 
 sys.path.insert(0, sys.argv[1])
@@ -216,3 +227,43 @@ def test_without_resume_the_film_is_begun_anew(long) -> None:
     result = infer(replace(long, alpha=0.3))
     assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
     assert np.abs(np.diff([float(t) for t in frame_times(long.out)])).max() < 0.3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_one_second_kept_is_enough_to_go_on_from(long, tmp_path, suffix) -> None:
+    whole = whole_of(long, suffix)
+    infer(whole)
+    torn = replace(long, out=tmp_path / f"torn{suffix}", resume=True)
+    interrupt_at(14, torn)
+    assert 0 < infer(torn).kept_frames < 20
+    assert_same_film(torn, whole)
+
+
+def test_sound_that_ends_early_does_not_keep_pictures_back(long) -> None:
+    Film(times=tuple(range(130)), sounds=1, sound_s=2.0).write(long.source)
+    interrupt_at(125, long)
+    assert measure_part(part_path(long.out)).frames >= 100
+
+
+def test_head_of_a_piece_that_a_full_disk_tore_does_not_cost_the_part(long) -> None:
+    interrupt_at(70, long)
+    part = part_path(long.out)
+    data = part.read_bytes()
+    kept = measure_part(part).frames
+    head = data.rindex(b"moof", 0, len(data) * 2 // 3) - 4
+    for torn in (head + 1, head + 40):
+        part.write_bytes(data[:torn])
+        cut_torn_head(part)
+        assert part.stat().st_size == head
+        assert 0 < measure_part(part).frames < kept
+
+
+def test_kept_frames_lead_in_for_as_long_as_the_past_matters() -> None:
+    assert warm_up_s(ModelConfig(steady=0)) == 0
+    assert warm_up_s(ModelConfig(steady=0.6)) == 1
+    assert warm_up_s(ModelConfig(steady=0.9)) == pytest.approx(4.81, abs=0.01)
+    picture = Picture.from_rgb(np.zeros((2, 2, 3), np.uint8))
+    frames = [Frame(picture, pts, Fraction(1, 10)) for pts in range(60)]
+    given = list(behind(iter(frames), Kept(40, 3.9), 1.0))
+    assert [frame.pts for frame in given if frame.leads_in] == list(range(30, 40))
+    assert [frame.pts for frame in given if not frame.leads_in] == list(range(40, 60))

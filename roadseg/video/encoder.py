@@ -1,8 +1,9 @@
 """Compress pictures second by second of film, each second by an encoder begun anew.
 
 So no picture stays in an encoder for longer than that, however far it looks ahead and on however
-many threads. Each second begins with the one keyframe that it has, and comes out byte for byte the
-same wherever a run began or went on, as long as it was given the whole of it.
+many threads. Each second begins with the one keyframe that it has, and comes out the same wherever
+a run began or went on, as long as it was given the whole of it. (Where the bit rate is at its limit,
+x264's threads race for what is left of it, and no two runs are the same to the bit.)
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,13 @@ from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
 from roadseg.video.images import find_images, is_one_picture, is_series
 from roadseg.video.masks import MASK_NAME, check_kept_masks, check_masks, is_mask_film
 from roadseg.video.origin import Origin
-from roadseg.video.part import Kept, check_no_old_part, check_settings, measure_part
+from roadseg.video.part import (
+    Kept,
+    check_no_old_part,
+    check_settings,
+    cut_torn_head,
+    measure_part,
+)
 from roadseg.video.pipe import MP4, PipeWriter
 from roadseg.video.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
 from roadseg.video.sink import VideoWriter, check_output
@@ -183,9 +189,10 @@ class Outputs:
             ConfigError: The unfinished run was given other settings.
             VideoError: Something of it is missing.
         """
-        assert self.film is not None  # `check_out` sees to it
+        assert isinstance(self.film, FilePlace)  # `check_out` sees to it
         film = self.film.target
         check_no_old_part(film)
+        cut_torn_head(self.film.part)
         kept = measure_part(self.film.part)
         if kept.frames:
             check_settings(film, settings_record(self._config))

@@ -14,7 +14,10 @@ from av.bitstream import BitStreamFilterContext
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import own_path, replacing
 from roadseg.frame import Frame
+from roadseg.video.encoding import FRAGMENTED
 
+BOX_HEAD_BYTES = 8
+"""Length and name, four bytes each, with which every box of an MP4 begins."""
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Filters that undo what files do to the packets of an encoder, by codec."""
 
@@ -123,6 +126,24 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
                 yield from pending
                 pending = []
             pending += unpack.filter(packet)
+
+
+def cut_torn_head(part: Path) -> None:
+    """Take the last piece of an MP4 away if a full disk or power cut tore its head.
+
+    FFmpeg opens a file that ends in the pictures of a piece, but not one that ends in their list.
+    """
+    if part.suffix.lower() not in FRAGMENTED or not part.exists():
+        return
+    with part.open("r+b") as file:
+        size, begin = part.stat().st_size, 0
+        while begin < size:
+            file.seek(begin)
+            head = file.read(BOX_HEAD_BYTES)
+            end = begin + max(int.from_bytes(head[:4], "big"), BOX_HEAD_BYTES)
+            if end > size and head[4:] != b"mdat":
+                file.truncate(begin)
+            begin = end
 
 
 @dataclass(frozen=True)

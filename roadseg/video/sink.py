@@ -23,7 +23,14 @@ from roadseg.video.encoding import FRAGMENTED, Encoding
 from roadseg.video.errors import write_errors
 from roadseg.video.mux import Muxer, unbroken
 from roadseg.video.origin import Origin
-from roadseg.video.part import measure_part, note_settings, part_path, whole_gops, whole_path
+from roadseg.video.part import (
+    cut_torn_head,
+    measure_part,
+    note_settings,
+    part_path,
+    whole_gops,
+    whole_path,
+)
 from roadseg.video.remux import remux
 from roadseg.video.writing import open_film
 
@@ -101,6 +108,7 @@ class VideoWriter:
         # What ended the run is what counts: a full disk refuses the last pictures too.
         with contextlib.suppress(av.FFmpegError, OSError), self._exits:
             self._muxer.flush()
+        cut_torn_head(self._place)
         self._take_over()
         if self._place != self._part:
             self._place.unlink(missing_ok=True)

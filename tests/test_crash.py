@@ -1,0 +1,22 @@
+"""Cut off at its writes, or killed at any moment, a run goes on to what a whole run gives."""
+
+import pytest
+from conftest import script
+
+from roadseg.backends import BACKENDS, Runtime
+
+crash = script("crash")
+POINTS, KILLS = 7, 2
+"""Of each case; `benchmarks/crash.py` tries more."""
+MOST_LOST_S = 2.2
+"""Two seconds, and the frame or two that are on their way."""
+
+
+@pytest.mark.timeout(600)  # several processes and dozens of runs
+@pytest.mark.parametrize("name", crash.CASES)
+def test_cut_off_anywhere_a_run_goes_on_to_the_same_film(name, monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "brightness", Runtime((".json",), "brightness_backend", ""))
+    result = crash.run_case(crash.CASES[name], POINTS, KILLS)
+    assert result["differences"] == []
+    assert result["points"] == POINTS
+    assert result["worst_loss_s"] <= MOST_LOST_S
