@@ -1,9 +1,8 @@
 """Compress pictures second by second of film, each second by an encoder begun anew.
 
 So no picture stays in an encoder for longer than that, however far it looks ahead and on however
-many threads. Each second begins with the one keyframe that it has, and comes out the same wherever
-a run began or went on, as long as it was given the whole of it. (Where the bit rate is at its limit,
-x264's threads race for what is left of it, and no two runs are the same to the bit.)
+many threads. Each second begins with the one keyframe that it has and depends on nothing before it:
+it comes out alike wherever a run began or went on. (Not to the last bit, as x264's threads see to.)
 """
 
 from collections.abc import Mapping
