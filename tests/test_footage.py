@@ -167,6 +167,28 @@ def test_sound_encoded_twice_has_the_same_bytes(plain, tmp_path) -> None:
     assert found[0] == found[1] and len(found[0]) > 20
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("sound", ["auto", "aac"])
+def test_resumed_film_with_a_jump_is_the_one_of_an_unbroken_run(
+    plain, tmp_path, sound, suffix
+) -> None:
+    part = Film(sounds=1, times=tuple(range(60)), options=(("g", "5"),)).write(tmp_path / "p.mp4")
+    source = appended(tmp_path / "film.ts", [(part, 0), (part, 900)], "mpegts")
+    whole, broken = (tmp_path / f"{name}{suffix}" for name in ("whole", "broken"))
+    config = replace(plain, source=source, out=broken, sound=sound)
+    infer(replace(config, out=whole))
+
+    def stop(done: int, _total: int | None) -> None:
+        if done == 90:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        infer(config, stop)
+    assert infer(replace(config, resume=True)).kept_frames > 0
+    assert frame_times(broken) == frame_times(whole)
+    assert packets(broken, "audio") == packets(whole, "audio")
+
+
 def test_sound_that_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match="--sound is 'mp3'; use one of: auto, copy, aac, none"):
         InferConfig(source=Path("film.mp4"), out=Path("out.mp4"), sound="mp3")
