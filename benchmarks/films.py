@@ -39,8 +39,6 @@ NIGHT_SHARE = 0.15
 """Brightness that the night leaves."""
 NIGHT_NOISE = 4.0
 """Standard deviation of a night's noise in levels."""
-LAPSE_FRAMES = 60
-"""Frames of each drive in a time lapse."""
 
 
 class Remembering:
@@ -89,7 +87,7 @@ def films(val: FolderDataset, train: FolderDataset) -> dict[str, Callable[[], li
         "night": lambda: [night],
         "night, every 10th frame": lambda: [night[start::10] for start in range(10)],
         "slide show of train": lambda: [_slides(train)],
-        "time lapse of train": lambda: [_start(drive) for drive in train.by_sequence()],
+        "time lapse of train": lambda: list(train.by_sequence()),
     }
 
 
@@ -168,11 +166,6 @@ def _freezing(drive: Film) -> Film:
     return [
         drive[index] for index in rng.permutation(len(drive))[:20] for _ in range(FREEZE_FRAMES)
     ]
-
-
-def _start(drive: FolderDataset) -> Film:
-    """Return the first pictures of a drive."""
-    return [drive[index] for index in range(min(len(drive), LAPSE_FRAMES))]
 
 
 def _slides(train: FolderDataset) -> Film:
