@@ -314,9 +314,9 @@ def films_markdown(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     headings = ("film", "frames", alone, "steady before", *ways)
     lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
     for name, figures in now.items():
-        found = [before[name]["steady"], *(figures[way] for way in ways)]
         base = figures[alone]["miou"]
-        gains = (f"{100 * (measured['miou'] - base):+.1f}" for measured in found)
+        found = [before[name]["steady"], *(figures.get(way) for way in ways)]
+        gains = (f"{100 * (of_way['miou'] - base):+.1f}" if of_way else "" for of_way in found)
         cells = (name, str(figures[alone]["frames"]), f"{100 * base:.1f}", *gains)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -37,10 +37,10 @@ MOST_STRETCH = 0.5
 """Pixels by which flow may change from one pixel to the next, across the cell and down together."""
 TORN_AROUND = 0.35
 """Share of the nine cells in and around a place that change by more if the flow is torn there."""
-TORN_CUT = 0.18
+TORN_CUT = 0.2
 """Torn share of the picture from which no way leads from one frame to the other.
 
-A drive at 15 Hz stays below half of it, and at 5 Hz it is about at it.
+Drives at 15 Hz and more stay below it, at 5 Hz they are about at it, and jumps are far beyond.
 """
 
 Luma = NDArray[np.uint8]
