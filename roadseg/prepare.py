@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from roadseg.errors import DatasetError
 from roadseg.files import output_errors
 from roadseg.panels import compare_pictures
 from roadseg.report import data_page
+from roadseg.url import Url
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = 4
@@ -243,6 +244,7 @@ def download_camvid(
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
+        url = Url(url)
         archive, unpacked = work / "archive.zip", work / target.name
         with output_errors(target), _network_errors(url):
             _fetch(url, archive, on_bytes)
@@ -257,9 +259,11 @@ def download_camvid(
 
 
 @contextmanager
-def _network_errors(url: str) -> Iterator[None]:
+def _network_errors(url: Url) -> Iterator[None]:
     try:
         yield
+    except InvalidURL:  # its words may hold a password
+        raise DatasetError(f"--url is {url}; give an address without a name in it") from None
     except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
         raise DatasetError(
             f"{url} cannot be fetched ({error}); try again later, or fetch it otherwise and give "
@@ -267,10 +271,10 @@ def _network_errors(url: str) -> Iterator[None]:
         ) from error
 
 
-def _fetch(url: str, path: Path, on_bytes: Callable[[int, int | None], None]) -> None:
+def _fetch(url: Url, path: Path, on_bytes: Callable[[int, int | None], None]) -> None:
     if not url.startswith(("https://", "http://")):
         raise DatasetError(f"--url is {url!r}; give an https address of a zip archive")
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310
+    with urllib.request.urlopen(url.given, timeout=TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310
         length = response.headers["Content-Length"]
         total = int(length) if length else None
         while chunk := response.read(CHUNK_BYTES):

@@ -32,6 +32,11 @@ class Url(str):
         return cls(text) if "://" in text else None
 
     @property
+    def given(self) -> str:
+        """The address as it was given, for libraries that open what it shows itself as."""
+        return str.__str__(self)
+
+    @property
     def fingerprint(self) -> str | None:
         """What tells it from one with other secrets; guessing these from it is slow work.
 

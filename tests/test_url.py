@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from roadseg.api import stream
 from roadseg.cli import app
-from roadseg.errors import VideoError
+from roadseg.errors import DatasetError, VideoError
 from roadseg.infer import settings_record
+from roadseg.prepare import download_camvid
 from roadseg.url import Url, redacted
 
 SECRET = "hunter2"
@@ -121,6 +122,13 @@ def test_error_and_its_traceback_hold_no_secret() -> None:
     told = "".join(traceback.format_exception(raised.value))
     lines = [line for line in told.splitlines() if "127.0.0.1:9" in line and "stream(" not in line]
     assert lines and not any(SECRET in line for line in lines)
+
+
+@pytest.mark.parametrize("who", ["", f"me:{SECRET}@"])
+def test_archive_that_cannot_be_fetched_is_named_without_secrets(who, tmp_path) -> None:
+    with pytest.raises(DatasetError, match=r"127\.0\.0\.1:9.*token=\*\*\*") as raised:
+        download_camvid(tmp_path / "CamVid", f"http://{who}127.0.0.1:9/x.zip?token={SECRET}")
+    assert SECRET not in str(raised.value)
 
 
 def test_unfinished_run_remembers_secrets_only_as_a_fingerprint(plain) -> None:
