@@ -164,6 +164,7 @@ def test_file_whose_record_is_wrong_is_refused(runtime, changes, tmp_path) -> No
         {"logits": (TensorProto.FLOAT, ["n", 3, "h", "w"])},
         {"logits": (TensorProto.FLOAT, ["n", 2])},
         {"logits": (TensorProto.FLOAT16, ["n", 2, "h", "w"])},
+        {"logits": (TensorProto.BFLOAT16, ["n", 2, "h", "w"])},
         {"class_map": (TensorProto.INT64, ["n", "h", "w"])},
         {"class_map": (TensorProto.UINT8, ["n", "h"])},
         {"frames": (TensorProto.FLOAT, ["n", "h", "w", 3])},

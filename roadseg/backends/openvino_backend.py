@@ -27,6 +27,8 @@ from roadseg.machine import cpu_kind
 
 DEVICE = "CPU"
 DIVISIBLE = True
+KINDS = {"u8": "uint8", "f32": "float32"}
+"""Types of numbers as NumPy calls them, by OpenVINO's names."""
 RECORD_PLACE = ("framework", "roadseg")
 """Where OpenVINO keeps an ONNX file's metadata, and where we write a compiled model's."""
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -138,8 +140,10 @@ def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
 
 
 def _signature(end: ov.Output) -> Signature:
-    sides = (side.get_length() if side.is_static else None for side in end.partial_shape)
-    return Signature(str(end.element_type.to_dtype()), tuple(sides))
+    shape = end.partial_shape if end.partial_shape.rank.is_static else ()
+    sides = (side.get_length() if side.is_static else None for side in shape)
+    kind = end.element_type.get_type_name()
+    return Signature(KINDS.get(kind, kind), tuple(sides))
 
 
 def version() -> str:

@@ -197,18 +197,18 @@ class FolderDataset:
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
         data = image_path.read_bytes()
-        image = decode(data, cv2.IMREAD_COLOR, image_path)[..., ::-1]
+        image = decode(data, cv2.IMREAD_COLOR_RGB, image_path)
         label = read_label(label_path, self.meaning)
         if image.shape[:2] == label.shape[1::-1] != label.shape[:2]:
-            stored = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, image_path)
-            label = turned_with(image, stored[..., ::-1], label)
+            stored = decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, image_path)
+            label = turned_with(image, stored, label)
         if image.shape[:2] != label.shape[:2]:
             raise DatasetError(
                 f"{label_path} is {label.shape[1]}x{label.shape[0]} and its picture is "
                 f"{image.shape[1]}x{image.shape[0]}; they must be the same; make the label anew"
             )
         target = self.meaning.target(label, label_path)
-        return np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(target)
+        return np.asarray(image, np.uint8), np.ascontiguousarray(target)
 
     def check(self) -> "ClassCounts":
         """Read the whole split and count.
