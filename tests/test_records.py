@@ -37,11 +37,12 @@ def write_model(
     record: str | None = None,
     *,
     numbers: int | None = None,
+    level: float = 0.0,
     frames: tuple[int, Any] = (TensorProto.UINT8, ["n", "h", "w", 3]),
     class_map: tuple[int, Any] = (TensorProto.UINT8, ["n", "h", "w"]),
     logits: tuple[int, Any] | None = (TensorProto.FLOAT, ["n", 2, "h", "w"]),
 ) -> Path:
-    """A graph that is true to its types: ids are zero; it makes an array of so many numbers."""
+    """A graph that is true to its types, gives one level, and makes an array of so many numbers."""
     kind, shape = class_map
     ends = [("class_map", kind, shape)] + ([("logits", *logits)] if logits else [])
     nodes, constants = [helper.make_node("Shape", ["frames"], ["hw"], start=0, end=1)], []
@@ -65,14 +66,14 @@ def write_model(
             else:
                 constants.append(helper.make_tensor(dim, TensorProto.INT64, [1], [side]))
         nodes.append(helper.make_node("Concat", dims, [f"{name}-shape"], axis=0))
-        zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
+        value = helper.make_tensor("value", TensorProto.FLOAT, [1], [level])
         nodes.append(
-            helper.make_node("ConstantOfShape", [f"{name}-shape"], [f"{name}-zeros"], value=zero)
+            helper.make_node("ConstantOfShape", [f"{name}-shape"], [f"{name}-level"], value=value)
         )
-        summed = f"{name}-zeros"
+        summed = f"{name}-level"
         if numbers:
             summed = f"{name}-sum"
-            nodes.append(helper.make_node("Add", [f"{name}-zeros", "most"], [summed]))
+            nodes.append(helper.make_node("Add", [f"{name}-level", "most"], [summed]))
         nodes.append(helper.make_node("Cast", [summed], [name], to=kind))
     outputs = [helper.make_tensor_value_info(*end) for end in ends]
     inputs = [helper.make_tensor_value_info("frames", *frames)]
@@ -176,6 +177,16 @@ def test_file_whose_record_is_wrong_is_refused(runtime, changes, tmp_path) -> No
 def test_file_whose_graph_does_not_fit_its_record_is_refused(runtime, graph, tmp_path) -> None:
     with pytest.raises(ModelFileError, match="does not fit its own record"):
         open_backend(write_model(tmp_path / "m.onnx", **graph), runtime)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_model_that_gives_ids_of_no_class_is_refused(runtime, tmp_path) -> None:
+    path = write_model(tmp_path / "m.onnx", level=2.0)
+    with (
+        closing(open_backend(path, runtime)) as backend,
+        pytest.raises(ModelFileError, match="gives the id 2, and there are 2 classes"),
+    ):
+        backend.segment(np.zeros((1, 32, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -257,6 +257,17 @@ def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -
         ) from error
 
 
+def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
+    """Return an answer. Raises `ModelFileError` if it has ids that the record does not name."""
+    class_map = answer.outputs.get("class_map")
+    if class_map is not None and class_map.size and class_map.max() >= spec.num_classes:
+        raise ModelFileError(
+            f"{path} does not fit its own record: it gives the id {class_map.max()}, and there are "
+            f"{spec.num_classes} classes; export the model again"
+        )
+    return answer
+
+
 def reason_of(error: Exception) -> str:
     """Return the line of a runtime's error that tells most, without its places in the source."""
     lines = [line.strip() for line in str(error).splitlines()]

@@ -12,6 +12,7 @@ from roadseg.backends import (
     Answer,
     Output,
     Signature,
+    known_ids,
     reason_of,
     refuse_misfit,
     refuse_other_graph,
@@ -48,7 +49,7 @@ class OnnxRuntimeBackend:
         # The runtime's errors share no base class but this.
         with run_errors(self._path, frames, Exception):
             found = self._session.run(list(wants), {"frames": frames})
-        return Answer(dict(zip(wants, found, strict=True)))
+        return known_ids(self._path, self.spec, Answer(dict(zip(wants, found, strict=True))))
 
     def close(self) -> None:
         del self._session

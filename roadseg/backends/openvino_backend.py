@@ -16,6 +16,7 @@ from roadseg.backends import (
     Answer,
     Output,
     Signature,
+    known_ids,
     reason_of,
     refuse_misfit,
     refuse_other_graph,
@@ -93,7 +94,8 @@ class OpenVinoBackend:
             request = self._request(frames.shape, frozenset(wants))
             request.infer([np.ascontiguousarray(frames)], share_inputs=True)
         # The request's own memory is written to by the next call.
-        return Answer({output: np.array(request.get_tensor(output).data) for output in wants})
+        found = {output: np.array(request.get_tensor(output).data) for output in wants}
+        return known_ids(self._path, self.spec, Answer(found))
 
     @signal_stack_kept()
     def close(self) -> None:
