@@ -186,7 +186,7 @@ def test_model_that_gives_ids_of_no_class_is_refused(runtime, tmp_path) -> None:
         closing(open_backend(path, runtime)) as backend,
         pytest.raises(ModelFileError, match="gives the id 2, and there are 2 classes"),
     ):
-        backend.segment(np.zeros((1, 32, 64, 3), np.uint8))
+        backend.run(np.zeros((1, 32, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
