@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from roadseg.api import stream
 from roadseg.cli import app
 from roadseg.errors import DatasetError, VideoError
-from roadseg.infer import settings_record
 from roadseg.prepare import download_camvid
 from roadseg.url import Url, redacted
+from roadseg.video.outputs import settings_record
 
 SECRET = "hunter2"
 ADDRESSES = (
