@@ -71,7 +71,7 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def check_no_old_part(path: Path) -> None:
-    """See that no version before 1.1 left a part of a film, which was made in other ways.
+    """See that no earlier version left a part of a film: its names and settings were others.
 
     Raises:
         ConfigError: One did, and there is none of this version.
