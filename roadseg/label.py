@@ -42,11 +42,13 @@ from roadseg.motion import (
     Luma,
     Motion,
     Passage,
+    compose,
     extend,
     is_cut,
     is_torn,
     move_class_map,
     move_planes,
+    residual,
     single_step,
     small_luma,
     torn_cells,
@@ -376,27 +378,28 @@ class _Settler:
     ) -> Iterator[Settled]:
         """Label the frames between two key frames."""
         onward = self._onward(after.luma, waiting)
-        for number, (item, passage) in enumerate(zip(waiting, onward, strict=True), 1):
+        for number, (item, forth) in enumerate(zip(waiting, onward, strict=True), 1):
             assert item.passage is not None
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
-            from_after = _blurred(passage) < _blurred(item.passage) + nearer
+            # Where both ways are torn, brightness alone still tells which one fits better.
+            past = _blurred(residual(item.luma, before.luma, item.passage.flow))
+            from_after = _blurred(residual(item.luma, after.luma, forth)) < past + nearer
             levels = before.moved(item.passage.flow)
             grid_hw = levels.shape[1], levels.shape[2]
             chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
-            np.copyto(levels, after.moved(passage.flow), where=chosen)
+            np.copyto(levels, after.moved(forth), where=chosen)
             yield self._between(item, levels, spec)
 
-    def _onward(self, luma: Luma, waiting: list[Surveyed]) -> list[Passage]:
-        """Return the ways of waiting frames to the key frame after them."""
-        passages: list[Passage] = []
+    def _onward(self, luma: Luma, waiting: list[Surveyed]) -> list[Flow]:
+        """Return the flows from waiting frames to the key frame after them."""
+        flows: list[Flow] = []
         following = luma
         for item in reversed(waiting):
             flow = self._motion.between(item.luma, following)
-            step = single_step(item.luma, following, flow, torn_cells(flow), 0.0)
-            passages.append(extend(step, passages[-1], item.luma, luma) if passages else step)
+            flows.append(compose(flow, flows[-1]) if flows else flow)
             following = item.luma
-        return passages[::-1]
+        return flows[::-1]
 
 
-def _blurred(passage: Passage) -> NDArray[np.float32]:
-    return np.asarray(cv2.blur(passage.unexplained, (BLUR_PX, BLUR_PX)), np.float32)
+def _blurred(unexplained: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(unexplained, (BLUR_PX, BLUR_PX)), np.float32)
