@@ -23,12 +23,13 @@ from typing import Any
 import cv2
 import typer
 
-from roadseg.backends import BACKENDS, Runtime
-from roadseg.config import InferConfig, ModelSpec
+from roadseg.backends.runtimes import BACKENDS, Runtime
 from roadseg.files import replacing
-from roadseg.infer import infer
-from roadseg.video.part import cut_torn_head, measure_part, part_path
-from roadseg.video.writing import Sink
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.spec import ModelSpec
+from roadseg.video.write.part import cut_torn_head, measure_part, part_path
+from roadseg.video.write.sink import Sink
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from films import TENTH, Film, frame_times, packets, pictures

@@ -11,17 +11,22 @@ of the records in `benchmarks/experiments/`, and for the speed of models of the 
 
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
+import plotly.graph_objects as go
 import typer
+from plotly.colors import qualitative
 
 from roadseg.data.source import DataSource
-from roadseg.figures import Speed, speeds_of
 from roadseg.files import replacing
-from roadseg.report import experiments_page
-from roadseg.train_config import TrainConfig
+from roadseg.measure.figures import Speed, speeds_of
+from roadseg.pages.layout import LAYOUT, page_html, scaled
+from roadseg.train.config import TrainConfig
+from roadseg.train.curves_page import CURVES
 
 FOLDER = Path(__file__).parent / "experiments"
 RESULTS = Path(__file__).parent / "results"
@@ -69,7 +74,7 @@ def table() -> None:
 
 def parameter_count(settings: dict[str, Any]) -> int:
     """Return how many weights the network has that a run trains on CamVid."""
-    from roadseg.models import build_model
+    from roadseg.models.architectures import build_model
 
     config = TrainConfig.from_dict({**settings, "data": [MAIN_DATA], "out": "runs"})
     return sum(parameter.numel() for parameter in build_model(config.spec).parameters())
@@ -181,6 +186,118 @@ def markdown(found: list[dict[str, Any]]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def experiments_page(
+    experiments: Sequence[Mapping[str, Any]], speeds: Mapping[str, Sequence[Speed]] | None = None
+) -> str:
+    """Return the curves of several runs in the same figures as HTML, and how fast models are.
+
+    Args:
+        experiments: Each with its "name", "command", "finding" and "log".
+        speeds: Speeds of models by the run of measurements that they are of.
+    """
+    figures = [_last_measured(experiments)]
+    figures += [
+        _compared(experiments, split, title)
+        for split, title in (
+            ("val", "mIoU on val (%)"),
+            ("holdout", "mIoU on the held-out sequence (%)"),
+        )
+    ]
+    listed = "".join(
+        f"<li><b>{escape(e['name'])}</b>: {escape(e['finding'])}<br>"
+        f"<code>{escape(e['command'])}</code></li>"
+        for e in experiments
+    )
+    shown = speeds or {}
+    figures += [_accuracy_by_speed(shown)] if shown else []
+    below = f"<ul>{listed}</ul>" + "".join(map(_speed_table, shown, shown.values()))
+    return page_html(figures, "Experiments", below=below)
+
+
+def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
+    """Draw the models of each run of measurements: to the right is faster, higher is better."""
+    figure = go.Figure()
+    for run, measured in speeds.items():
+        for speed in measured:
+            if speed.miou is not None:
+                figure.add_scatter(
+                    x=[speed.fps],
+                    y=[100 * speed.miou],
+                    name=speed.name,
+                    mode="markers",
+                    marker_size=11,
+                    hovertemplate=f"{run}<br>{speed.name}<br>%{{x:.1f}} frames a second<br>half "
+                    f"within {speed.p50_ms:.1f} ms, 95 % within {speed.p95_ms:.1f} ms<br>mIoU "
+                    "%{y:.1f} %<extra></extra>",
+                )
+    figure.update_xaxes(rangemode="tozero")
+    return figure.update_layout(
+        title="mIoU on val (%) by frames a second",
+        **LAYOUT,
+    )
+
+
+def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
+    """Return the speeds of a run of measurements as HTML."""
+    rows = "".join(
+        f"<tr><td>{escape(speed.name)}</td><td>{speed.fps:.1f}</td><td>{speed.p50_ms:.1f}</td>"
+        f"<td>{speed.p95_ms:.1f}</td><td>{'' if speed.miou is None else f'{100 * speed.miou:.1f}'}"
+        "</td></tr>"
+        for speed in speeds
+    )
+    heads = ("model alone", "frames a second", "latency p50, ms", "p95, ms", "mIoU on val, %")
+    head = "".join(f"<th>{head}</th>" for head in heads)
+    return f"<h2>Speed: {escape(run)}</h2><table><tr>{head}</tr>{rows}</table>"
+
+
+def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> go.Figure:
+    """Draw the mIoU of every run on one split by epoch."""
+    figure = go.Figure()
+    colors = qualitative.Dark24
+    for number, experiment in enumerate(experiments):
+        measured = [record for record in experiment["log"] if split in record]
+        if measured:
+            figure.add_scatter(
+                x=[record["epoch"] for record in measured],
+                y=[scaled(record[split]["miou"], 100) for record in measured],
+                name=experiment["name"],
+                mode="lines+markers",
+                line={
+                    "color": colors[number % len(colors)],
+                    "dash": "solid" if number < len(colors) else "dot",
+                },
+            )
+    return figure.update_layout(title=title, xaxis_title="epoch", **_tall(experiments, legend={}))
+
+
+def _tall(experiments: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return the layout of a figure with a line of text for each run."""
+    return {**LAYOUT, "height": 150 + 20 * len(experiments), **more}
+
+
+def _last_measured(experiments: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Draw what each run had reached when it was last measured, a row for each."""
+    figure = go.Figure()
+    for split in ("val", "holdout"):
+        name, color = CURVES[split]
+        last = {}
+        for experiment in experiments:
+            measured = [record[split]["miou"] for record in experiment["log"] if split in record]
+            if measured:
+                last[experiment["name"]] = scaled(measured[-1], 100)
+        figure.add_scatter(
+            x=list(last.values()),
+            y=list(last),
+            name=name,
+            mode="markers",
+            marker={"color": color, "size": 9},
+        )
+    names = [experiment["name"] for experiment in experiments]
+    figure.update_yaxes(categoryarray=names, autorange="reversed", automargin=True, dtick=1)
+    title = "mIoU where each was last measured (%)"
+    return figure.update_layout(title=title, **_tall(experiments))
 
 
 if __name__ == "__main__":

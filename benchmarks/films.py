@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends import CLASS_MAP, LOGITS, Answer, Backend, Output
-from roadseg.classes import IGNORE_INDEX
-from roadseg.config import ModelConfig
+from roadseg.backends.runtimes import CLASS_MAP, LOGITS, Answer, Backend, Output
 from roadseg.data.folder import FolderDataset
-from roadseg.frame import Frame
-from roadseg.label import label
-from roadseg.metrics import Scores, confusion_matrix
-from roadseg.picture import Picture
-from roadseg.temporal import TemporalMeter, TemporalScores
+from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.measure.steadiness import TemporalMeter, TemporalScores
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import label
+from roadseg.spec import IGNORE_INDEX
+from roadseg.video.frame import Frame
+from roadseg.video.picture import Picture
 
 Shot = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """A picture (H, W, 3) RGB and its target (H, W)."""

@@ -30,11 +30,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from films import Film  # noqa: E402
 
-from roadseg.backends import BACKENDS, Runtime  # noqa: E402
-from roadseg.config import InferConfig, ModelSpec  # noqa: E402
+from roadseg.backends.runtimes import BACKENDS, Runtime  # noqa: E402
 from roadseg.errors import RoadsegError  # noqa: E402
-from roadseg.infer import infer  # noqa: E402
-from roadseg.measure import machine_record  # noqa: E402
+from roadseg.infer.config import InferConfig  # noqa: E402
+from roadseg.infer.offline import infer  # noqa: E402
+from roadseg.measure.machine_record import machine_record  # noqa: E402
+from roadseg.spec import ModelSpec  # noqa: E402
 
 RECORD = ROOT / "benchmarks" / "fuzz" / "record.json"
 CASES = ROOT / "tests" / "cases"

@@ -14,9 +14,10 @@ from typing import Any
 
 import typer
 
-from roadseg.figures import Round, ceilings, others_share, rounds_of, scores_of, spread
 from roadseg.files import replacing
-from roadseg.report_bench import bench_page
+from roadseg.measure.bench_page import bench_page
+from roadseg.measure.figures import Round, others_share, rounds_of, spread
+from roadseg.measure.targets import ceilings, scores_of
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"

@@ -22,7 +22,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -31,21 +31,24 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import plotly.graph_objects as go
 import typer
 from films import SMOOTH, Remembering, measure
 from films import films as labelled_films
 
-from roadseg.backends import open_backend
-from roadseg.config import InferConfig, ModelConfig, shipped_model
-from roadseg.contender import plain_loop
+from roadseg.backends.runtimes import open_backend
+from roadseg.backends.weights import shipped_model
 from roadseg.data.folder import FolderDataset
-from roadseg.evaluate import evaluate_split_as_film
 from roadseg.files import replacing
-from roadseg.imaging import network_size
-from roadseg.infer import infer
-from roadseg.metrics import Scores, confusion_matrix
-from roadseg.motion import Flow, Luma, move_class_map, residual
-from roadseg.report_accuracy import steadiness_page
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.measure.evaluate import evaluate_split_as_film
+from roadseg.measure.jobs import plain_loop
+from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.pages.layout import LAYOUT, page_html, scaled
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual
+from roadseg.segmentation.placement import network_size
 
 FOLDER = Path(__file__).parent / "steady"
 NOTES = Path(__file__).parent / "steady.md"
@@ -375,6 +378,53 @@ def _ratio(fps: Sequence[float] | None, other: Sequence[float]) -> str:
     if not fps:
         return ""
     return f"{statistics.median(a / b for a, b in zip(fps, other, strict=True)):.2f}x"
+
+
+def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Return speed against accuracy and steadiness, a curve for each runtime, as HTML.
+
+    Args:
+        measured: "backends": by name, the figures of each way of labelling a film.
+        timed: "fps": by name, the samples of each way; "plain_loop_fps" and "bare_model_fps",
+            those of what it is compared with; "machine"; "film".
+    """
+    panels = (
+        ("mIoU of the film (%)", lambda figures: figures["miou"]),
+        ("IoU of pedestrians (%)", lambda figures: figures["iou"]["pedestrian"]),
+        ("Consistency along the motion (%)", lambda figures: figures["consistency"]),
+        ("Pixels that flip along the motion (%)", lambda figures: figures["flip_rate"]),
+    )
+    figures = [_against_speed(measured, timed, *panel) for panel in panels]
+    facts = f"Accuracy: CamVid's val at {measured['rate']:g} Hz. Speed: {timed['film']} from file "
+    loop = timed["plain_loop_fps"]
+    facts += f"to file, median of {len(loop)} rounds, on {timed['machine']}"
+    facts += f"; the plain loop labels {np.median(loop):.1f} a second, and the model alone in FP32 "
+    facts += f"{np.median(timed['bare_model_fps']):.1f}."
+    return page_html(figures, "Steady labels and key frames", facts)
+
+
+def _against_speed(
+    measured: Mapping[str, Any],
+    timed: Mapping[str, Any],
+    title: str,
+    figure_of: Callable[[Mapping[str, Any]], float],
+) -> go.Figure:
+    """Draw one figure of every way by its speed."""
+    figure = go.Figure()
+    for number, (backend, ways) in enumerate(measured["backends"].items()):
+        fps = timed["fps"][backend]
+        drawn = [way for way in ways if way in fps]
+        figure.add_scatter(
+            x=[float(np.median(fps[way])) for way in drawn],
+            y=[scaled(figure_of(ways[way]), 100) for way in drawn],
+            text=drawn,
+            name=backend,
+            mode="lines+markers+text",
+            textposition=("top center", "bottom center")[number % 2],
+            cliponaxis=False,
+        )
+    figure.update_xaxes(title_text="frames a second")
+    return figure.update_layout(title=title, **LAYOUT)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
     for result in roadseg.stream("drive.mp4"):
         result.class_map, result.pts, result.overlay()
 
-`stream`, `segment` and `Result` are those of `roadseg.api`, imported when they are first used, so
-that `import roadseg` stays light.
+`stream`, `segment` and `Result` are those of `roadseg.infer.api`, imported when they are first
+used, so that `import roadseg` stays light.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roadseg.api import Result, segment, stream
+    from roadseg.infer.api import Result, segment, stream
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "segment", "stream"]
@@ -19,6 +19,6 @@ __all__ = ["Result", "__version__", "segment", "stream"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from roadseg import api
+    from roadseg.infer import api
 
     return getattr(api, name)

@@ -27,29 +27,6 @@ LOCKED_BYTE = 1 << 30
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(number: int) -> None:
-        os.lseek(number, LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError from error
-        os.lseek(number, 0, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _lock(number: int) -> None:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-
 
 def own_path(path: Path, role: str, suffix: str = "") -> Path:
     """Return a name for roadseg's work on `path`: beside it, and not that of work on another."""
@@ -270,3 +247,35 @@ def check_writable(path: Path) -> None:
         trial = own_path(path, f"new-{secrets.token_hex(4)}")
         io.FileIO(trial, "xb").close()
         trial.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's checksum."""
+    import hashlib  # it loads OpenSSL, and every command imports this module
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(number: int) -> None:
+        os.lseek(number, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+        os.lseek(number, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(number: int) -> None:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise

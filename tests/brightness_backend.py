@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from roadseg.backends import CLASS_MAP, Answer, Output
-from roadseg.config import ModelSpec
+from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
+from roadseg.spec import ModelSpec
 
 DIVISIBLE = True
 

@@ -18,13 +18,13 @@ import rtx
 from hypothesis import settings
 from typer.main import get_command
 
-from roadseg.backends import BACKENDS, CLASS_MAP, LOGITS, Backend, Runtime
-from roadseg.classes import IGNORE_INDEX, NUM_CLASSES
+from roadseg.backends.machine import core_count
+from roadseg.backends.runtimes import BACKENDS, CLASS_MAP, LOGITS, Backend, Runtime
 from roadseg.cli import app
-from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import BackendUnavailable
-from roadseg.imaging import Placement
-from roadseg.machine import core_count
+from roadseg.infer.config import InferConfig
+from roadseg.segmentation.placement import Placement
+from roadseg.spec import IGNORE_INDEX, NUM_CLASSES, ModelSpec
 
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,9 @@ settings.load_profile("roadseg")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU or TensorRT-RTX where there is none, with the reason."""
     if item.get_closest_marker("gpu"):
-        from roadseg.engine import import_nvidia  # imports PyTorch, which need not be here
+        from roadseg.backends.tensorrt_engine import (
+            import_nvidia,  # imports PyTorch, which need not be here
+        )
 
         try:
             import_nvidia("torch_tensorrt")

@@ -6,10 +6,10 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from roadseg.backends import CLASS_MAP, Answer, Output
-from roadseg.config import ModelSpec
-from roadseg.frame import Frame
-from roadseg.picture import Picture
+from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Frame
+from roadseg.video.picture import Picture
 
 FIFTEENTH = Fraction(1, 15)
 SIZE_HW = (216, 384)

@@ -84,8 +84,8 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     import torch_tensorrt
     from torch_tensorrt.dynamo.conversion import _TRTInterpreter as interpreter
 
-    from roadseg.checkpoint import load_model
     from roadseg.errors import ModelFileError
+    from roadseg.models.checkpoint import load_model
 
     seen: dict[str, Any] = {}
     construct = interpreter.TRTInterpreter._construct_trt_network_def
@@ -121,8 +121,8 @@ def refuse(model: Path, out: Path) -> dict[str, Any]:
     _, _, builder = prepared_builder()
     import torch.nn.functional as F
 
-    from roadseg.checkpoint import load_model
     from roadseg.errors import ExportError
+    from roadseg.models.checkpoint import load_model
 
     def forward(self: Any, frames: Any) -> Any:
         x = frames.float().permute(0, 3, 1, 2)
@@ -139,15 +139,15 @@ def refuse(model: Path, out: Path) -> dict[str, Any]:
 
 
 def prepared_builder() -> tuple[Any, Any, Any]:
-    """Return TensorRT-RTX, `roadseg.engine` and the builder, ready to build without a GPU."""
+    """Return TensorRT-RTX, the module of engines and the builder, ready to build without a GPU."""
     trt = load_rtx()
     pretend_there_is_a_gpu(trt)
-    from roadseg import engine
-    from roadseg.builders import tensorrt_builder
+    from roadseg.backends import tensorrt_engine
+    from roadseg.deploy import build_tensorrt
 
     # They ask for a GPU first; PyTorch itself must not be told of one, it would use it.
-    engine.import_nvidia = tensorrt_builder.import_nvidia = importlib.import_module
-    return trt, engine, tensorrt_builder
+    tensorrt_engine.import_nvidia = build_tensorrt.import_nvidia = importlib.import_module
+    return trt, tensorrt_engine, build_tensorrt
 
 
 class RuntimeWithoutGpu:

@@ -13,8 +13,8 @@ from cameras import served
 from conftest import SAMPLE, WEIGHTS
 
 import roadseg
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTE
 from roadseg.errors import ConfigError, PictureError, VideoError
+from roadseg.spec import CLASS_NAMES, NUM_CLASSES, PALETTE
 
 SMALL = (96, 160)
 

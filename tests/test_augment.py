@@ -7,10 +7,10 @@ from conftest import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.classes import IGNORE_INDEX
-from roadseg.data.augment import augment, low_frequencies_of, paste_classes
-from roadseg.data.looks import LOOKS
-from roadseg.train_config import AugmentConfig
+from roadseg.spec import IGNORE_INDEX
+from roadseg.train.augment import augment, low_frequencies_of, paste_classes
+from roadseg.train.config import AugmentConfig
+from roadseg.train.looks import LOOKS
 
 GEOMETRY_ONLY = AugmentConfig(color=0, camera=0, weather=0)
 EVERYTHING = AugmentConfig(camera=1.0, weather=1.0, mix=1.0)

@@ -19,14 +19,24 @@ import torch
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both, patience
 from numpy.typing import NDArray
 
-from roadseg.backends import BACKENDS, LOGITS, Backend, Runtime, crew_for, open_backend, suited
 from roadseg.backends.onnx_record import read_metadata
-from roadseg.checkpoint import save_model
-from roadseg.config import ModelSpec, shipped_model
+from roadseg.backends.runtimes import (
+    BACKENDS,
+    LOGITS,
+    Backend,
+    Runtime,
+    crew_for,
+    open_backend,
+    suited,
+)
+from roadseg.backends.weights import shipped_model
+from roadseg.deploy.export import export_onnx
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
-from roadseg.export import export_onnx
-from roadseg.imaging import Placement
-from roadseg.models import build_model, enlarge
+from roadseg.models.architectures import build_model
+from roadseg.models.checkpoint import save_model
+from roadseg.models.segmenter import enlarge
+from roadseg.segmentation.placement import Placement
+from roadseg.spec import ModelSpec
 
 FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
 
@@ -99,7 +109,7 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
     ],
 )
 def test_crew_shares_the_cores_where_the_runtime_can(monkeypatch, cores, name, crew) -> None:
-    monkeypatch.setattr("roadseg.backends.core_count", lambda: cores)
+    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: cores)
     assert crew_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == crew
 
 
@@ -200,7 +210,7 @@ def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None
     spec = ModelSpec(arch="unet", width=4, size_hw=(32, 64), output_stride=1)
     save_model(model, build_model(spec), spec)
     export_onnx(model, tmp_path / "fine.onnx")
-    monkeypatch.setattr("roadseg.export.LEAST_AGREEMENT", 1.1)
+    monkeypatch.setattr("roadseg.deploy.export.LEAST_AGREEMENT", 1.1)
     with pytest.raises(ExportError, match="agrees with PyTorch on"):
         export_onnx(model, tmp_path / "wrong.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fine.onnx", "tiny.safetensors"]
@@ -222,7 +232,7 @@ def test_metadata_are_those_that_onnx_reads(tmp_path) -> None:
 def test_model_in_8_bits_goes_to_openvino_where_it_is_installed(monkeypatch) -> None:
     assert suited(shipped_model("fp32")) == "onnxruntime"
     assert suited(shipped_model("int8")) == "openvino"
-    monkeypatch.setattr("roadseg.backends.find_spec", lambda _name: None)
+    monkeypatch.setattr("roadseg.backends.runtimes.find_spec", lambda _name: None)
     assert suited(shipped_model("int8")) == "onnxruntime"
 
 
@@ -230,7 +240,7 @@ SIGNAL_STACK = """
 import ctypes, sys
 from pathlib import Path
 import numpy as np
-from roadseg.backends import open_backend
+from roadseg.backends.runtimes import open_backend
 
 def signal_stack():
     words = (ctypes.c_size_t * 3)()  # stack_t: base, flags, size

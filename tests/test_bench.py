@@ -16,14 +16,15 @@ import pytest
 from browser import CHROMIUM, browser
 from conftest import ROOT, SAMPLE, WEIGHTS, patience
 
-from roadseg import contender
-from roadseg.backends import open_backend
-from roadseg.bench import LEAST_EQUAL, Bed, Contender
-from roadseg.config import BenchConfig
+from roadseg.backends.runtimes import open_backend
 from roadseg.errors import BenchError
-from roadseg.figures import GOALS, ceilings, rounds_of, scores_of
-from roadseg.meters import ModelMeter, model_result
-from roadseg.report_bench import bench_page
+from roadseg.measure import jobs
+from roadseg.measure.bench import LEAST_EQUAL, Bed, Contender
+from roadseg.measure.bench_page import bench_page
+from roadseg.measure.config import BenchConfig
+from roadseg.measure.figures import rounds_of
+from roadseg.measure.meters import ModelMeter, model_result
+from roadseg.measure.targets import GOALS, ceilings, scores_of
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
 SIZE_HW = (64, 96)
@@ -193,7 +194,7 @@ def test_peer_sees_the_road_where_roadseg_does(bed, tmp_path) -> None:
 
 
 def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
-    loop = contender.plain_loop()
+    loop = jobs.plain_loop()
     model, palette = loop.open_model(str(WEIGHTS))
     steps: list[str] = []
     out = tmp_path / "loop.mp4"
@@ -206,7 +207,7 @@ def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
 
 
 def test_film_plays_at_the_cameras_rate(tmp_path) -> None:
-    contender.retime(SAMPLE, tmp_path / "fast.mkv", factor=2)
+    jobs.retime(SAMPLE, tmp_path / "fast.mkv", factor=2)
     times = []
     for path in (SAMPLE, tmp_path / "fast.mkv"):
         with av.open(path) as film:

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES, PALETTES
-from roadseg.config import ModelConfig, ModelSpec
 from roadseg.errors import ConfigError
+from roadseg.segmentation.config import ModelConfig
+from roadseg.spec import CLASS_NAMES, NUM_CLASSES, PALETTES, ModelSpec
 
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision
 # Deficiency" (2009), severity 1.0, on linear RGB.

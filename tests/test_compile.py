@@ -18,18 +18,18 @@ import openvino as ov
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both
 from numpy.typing import NDArray
 
-from roadseg.backends import open_backend
-from roadseg.builders import open_builder
-from roadseg.compile import (
+from roadseg.backends.runtimes import open_backend
+from roadseg.data.folder import FolderDataset
+from roadseg.deploy.builders import open_builder
+from roadseg.deploy.compile import (
     LEAST_AGREEMENT,
     CompileConfig,
     CompileResult,
     compile_model,
     report_path,
 )
-from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, ExportError, ModelFileError, VideoError
-from roadseg.evaluate import evaluate
+from roadseg.measure.evaluate import evaluate
 
 SIZE_HW = (96, 160)
 RUNTIMES = ("onnxruntime", "openvino")
@@ -38,8 +38,8 @@ RUNTIMES = ("onnxruntime", "openvino")
 @pytest.fixture(autouse=True)
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CALIBRATION_FRAMES", "CHECK_FRAMES"):
-        monkeypatch.setattr(f"roadseg.parity.{name}", 12)
-    monkeypatch.setattr("roadseg.parity.ROUNDS", 3)
+        monkeypatch.setattr(f"roadseg.deploy.parity.{name}", 12)
+    monkeypatch.setattr("roadseg.deploy.parity.ROUNDS", 3)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def _with_build(path: Path, folder: Path, build) -> Path:
 
 def test_labelled_pictures_count_as_evaluate_counts_them(config, streets, monkeypatch) -> None:
     monkeypatch.setitem(LEAST_AGREEMENT, "int8", 0.5)  # streets of rectangles say little to it
-    monkeypatch.setattr("roadseg.compile.MOST_LOST", 1.0)
+    monkeypatch.setattr("roadseg.deploy.compile.MOST_LOST", 1.0)
     result = compile_model(replace(config, film=None, data=streets, size_hw=(96, 128)))
     with closing(open_backend(config.out)) as build, closing(open_backend(WEIGHTS)) as source:
         val = FolderDataset.open(streets, "val")
@@ -216,8 +216,8 @@ def test_labelled_pictures_count_as_evaluate_counts_them(config, streets, monkey
 def test_build_that_is_another_model_is_refused(
     config, streets, monkeypatch, agreement, lost, message
 ) -> None:
-    monkeypatch.setattr("roadseg.compile.LEAST_AGREEMENT", {"int8": agreement})
-    monkeypatch.setattr("roadseg.compile.MOST_LOST", lost)
+    monkeypatch.setattr("roadseg.deploy.compile.LEAST_AGREEMENT", {"int8": agreement})
+    monkeypatch.setattr("roadseg.deploy.compile.MOST_LOST", lost)
     with pytest.raises(ExportError, match=message):
         compile_model(replace(config, film=None, data=streets))
     assert not list(config.out.parent.glob("built*"))

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.classes import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE
-from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import ConfigError, ModelFileError
-from roadseg.train_config import AugmentConfig, TrainConfig
+from roadseg.infer.config import InferConfig
+from roadseg.spec import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE, ModelSpec
+from roadseg.train.config import AugmentConfig, TrainConfig
 
 colors = st.tuples(*[st.integers(0, 255)] * 3)
 

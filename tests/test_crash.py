@@ -3,7 +3,7 @@
 import pytest
 from conftest import script
 
-from roadseg.backends import BACKENDS, Runtime
+from roadseg.backends.runtimes import BACKENDS, Runtime
 
 crash = script("crash")
 POINTS, KILLS = 7, 2

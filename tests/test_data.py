@@ -9,7 +9,7 @@ import pytest
 from conftest import scene, write_pair
 
 from roadseg.data.folder import FolderDataset
-from roadseg.data.labels import LabelMeaning
+from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import DatasetError
 
 

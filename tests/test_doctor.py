@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import pytest
 from conftest import patience
 
-from roadseg.backends import BACKENDS, Runtime
-from roadseg.doctor import Finding, examine
+from roadseg.backends.runtimes import BACKENDS, Runtime
+from roadseg.cli.examine import Finding, examine
 
 
 @pytest.fixture(scope="module")

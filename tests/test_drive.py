@@ -14,14 +14,15 @@ import pytest
 from browser import CHROMIUM, Page, browser
 from conftest import SAMPLE, WEIGHTS
 
-from roadseg.classes import CLASS_NAMES
-from roadseg.config import InferConfig, ModelSpec, OverlayConfig
-from roadseg.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog
 from roadseg.errors import OutputError
-from roadseg.frame import Frame, SegmentedFrame
-from roadseg.infer import infer
-from roadseg.picture import Picture
-from roadseg.report import drive_page
+from roadseg.infer.config import InferConfig
+from roadseg.infer.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog
+from roadseg.infer.drive_page import drive_page
+from roadseg.infer.offline import infer
+from roadseg.paint.config import OverlayConfig
+from roadseg.spec import CLASS_NAMES, ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 ROAD, PEDESTRIAN, BICYCLIST = map(CLASS_NAMES.index, ("road", "pedestrian", "bicyclist"))
@@ -110,7 +111,7 @@ def test_small_film_is_in_the_page(report) -> None:
 
 
 def test_large_film_is_linked(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("roadseg.drive.EMBED_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("roadseg.infer.drive.EMBED_LIMIT_BYTES", 1000)
     (tmp_path / "films").mkdir()
     config = InferConfig(
         source=SAMPLE,

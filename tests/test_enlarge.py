@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.enlarge import FAR_BEHIND, Axis, enlarge, levels_of
+from roadseg.segmentation.enlarge import FAR_BEHIND, Axis, enlarge, levels_of
 
 sides = st.integers(1, 40)
 sizes = st.integers(1, 150)

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 from conftest import scene
 
-from roadseg.classes import SegClass, css_color
-from roadseg.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
-from roadseg.metrics import Confidence, Scores, boundary_f1, confusion_matrix
-from roadseg.panels import compare_pictures
-from roadseg.report_accuracy import evaluation_page
+from roadseg.measure.accuracy_page import evaluation_page
+from roadseg.measure.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
+from roadseg.measure.metrics import Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.paint.panels import compare_pictures
+from roadseg.spec import SegClass, css_color
 
 OWN = tuple(
     SegClass(name=name, color=color, colorblind=color)

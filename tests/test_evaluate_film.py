@@ -13,10 +13,10 @@ from films import Film
 from moving import FlickeringBackend, panning
 from test_cli import roadseg
 
-from roadseg.config import ModelConfig
 from roadseg.data.folder import FolderDataset
-from roadseg.evaluate import evaluate_film, evaluate_split_as_film
-from roadseg.report_accuracy import film_page
+from roadseg.measure.accuracy_page import film_page
+from roadseg.measure.evaluate import evaluate_film, evaluate_split_as_film
+from roadseg.segmentation.config import ModelConfig
 
 FPS = Fraction(15)
 ALONE = ModelConfig(steady=0)

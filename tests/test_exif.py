@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import roadseg
-from roadseg.video.images import exif_turn
-from roadseg.video.source import ReadLog, decode, probe
+from roadseg.video.read.images import exif_turn
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes Exif records")
 ImageOps = pytest.importorskip("PIL.ImageOps")

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from conftest import ROOT, leaf_commands, script
 
-from roadseg.train_config import TrainConfig
+from roadseg.train.config import TrainConfig
 
 experiments = script("experiments")
 RECORDS = experiments.records()

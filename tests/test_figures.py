@@ -5,16 +5,8 @@ from typing import Any
 import pytest
 
 from roadseg.errors import BenchError
-from roadseg.figures import (
-    Cast,
-    ceilings,
-    changes,
-    differences,
-    rounds_of,
-    scores_of,
-    speeds_of,
-    steady,
-)
+from roadseg.measure.figures import rounds_of, speeds_of, steady
+from roadseg.measure.targets import Cast, ceilings, changes, differences, scores_of
 
 CORES = 2
 

@@ -11,12 +11,12 @@ import pytest
 from conftest import script
 from films import Film, frame_times, packets
 
-from roadseg.config import InferConfig
 from roadseg.errors import ConfigError, VideoError
-from roadseg.infer import infer
-from roadseg.video.demux import intact_packets
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
 from roadseg.video.errors import read_errors, write_errors
-from roadseg.video.read_log import ReadLog
+from roadseg.video.read.demux import intact_packets
+from roadseg.video.read.read_log import ReadLog
 
 CASES = Path(__file__).parent / "cases"
 STEP_S = Fraction(1, 25)

@@ -14,14 +14,23 @@ import torch
 from conftest import CHECKPOINT, SAMPLE
 from test_tensorrt import Stub
 
-from roadseg.checkpoint import load_model
-from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError, VideoError
-from roadseg.gpu import Nv12, Painter, _open, decode_nv12, encoder_for, full_size, label
-from roadseg.imaging import Placement
-from roadseg.overlay import overlay_for
-from roadseg.picture import ColorSpace, Picture
-from roadseg.video.source import probe
+from roadseg.infer.offline_cuda import (
+    Nv12,
+    Painter,
+    _open,
+    decode_nv12,
+    encoder_for,
+    full_size,
+    label,
+)
+from roadseg.models.checkpoint import load_model
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import overlay_for
+from roadseg.segmentation.placement import Placement
+from roadseg.spec import ModelSpec
+from roadseg.video.picture import ColorSpace, Picture
+from roadseg.video.read.source import probe
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec(arch="unet", width=4)

@@ -13,11 +13,12 @@ import torch
 from conftest import CHECKPOINT, sample_frames
 from torch import nn
 
-from roadseg.builders.tensorrt_builder import export_half
-from roadseg.checkpoint import load_model
-from roadseg.config import ModelSpec
-from roadseg.models import Segmenter, build_model, enlarge
+from roadseg.deploy.build_tensorrt import export_half
+from roadseg.models.architectures import build_model
+from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter, fold_batch_norm
+from roadseg.models.segmenter import Segmenter, enlarge
+from roadseg.spec import ModelSpec
 
 SPECS = {
     "unet": ModelSpec(arch="unet", width=8, output_stride=1),

@@ -15,9 +15,9 @@ from films import Film, frame_times, packets, pictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roadseg.config import InferConfig
 from roadseg.errors import ConfigError, RoadsegError, VideoError
-from roadseg.infer import infer
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
 
 
 def planes(path: Path) -> list[tuple[np.ndarray, ...]]:

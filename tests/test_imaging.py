@@ -6,14 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadseg.cli.options import parse_size
 from roadseg.errors import ConfigError
-from roadseg.imaging import (
-    Placement,
-    network_size,
-    opencv_on_one_thread,
-    parse_size,
-    resize_class_map,
-)
+from roadseg.infer.steps import opencv_on_one_thread
+from roadseg.segmentation.placement import Placement, network_size, resize_class_map
 
 sides = st.integers(20, 400)
 network_sides = st.integers(1, 10).map(lambda n: 32 * n)

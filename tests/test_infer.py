@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from conftest import SAMPLE, WEIGHTS
 
-from roadseg.classes import PALETTE
-from roadseg.config import InferConfig
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.infer import InferResult, infer
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import InferResult, infer
+from roadseg.spec import PALETTE
 
 ROAD, SKY = 3, 0
 

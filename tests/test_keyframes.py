@@ -7,12 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from roadseg.classes import CLASS_NAMES
-from roadseg.config import MOST_BETWEEN, ModelConfig
 from roadseg.errors import ConfigError
-from roadseg.frame import Place
-from roadseg.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
-from roadseg.motion import UNSEEN
+from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
+from roadseg.segmentation.flow import UNSEEN
+from roadseg.segmentation.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
+from roadseg.spec import CLASS_NAMES
+from roadseg.video.frame import Place
 
 NAMES = CLASS_NAMES[:11]
 FRAME_S = 0.04

@@ -10,16 +10,17 @@ import pytest
 from conftest import CAMVID, SAMPLE, WEIGHTS
 from moving import FIFTEENTH, FlickeringBackend, panning, road, roads
 
-from roadseg.backends import open_backend
-from roadseg.config import ModelConfig
+from roadseg.backends.runtimes import open_backend
 from roadseg.data.folder import FolderDataset
-from roadseg.frame import Arrival, Frame, SegmentedFrame
-from roadseg.infer import labelling
-from roadseg.label import label
-from roadseg.metrics import Scores, confusion_matrix
-from roadseg.picture import Picture
-from roadseg.stages import Pipeline
-from roadseg.video.source import ReadLog, decode, probe
+from roadseg.infer.stages import Pipeline
+from roadseg.infer.steps import labelling
+from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import label
+from roadseg.video.frame import Arrival, Frame, SegmentedFrame
+from roadseg.video.picture import Picture
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 ALONE = ModelConfig(steady=0)
 
@@ -58,7 +59,7 @@ def test_frames_alone_are_labelled_by_the_network_to_the_bit(network) -> None:
 
 def test_plain_path_asks_for_no_logits_and_makes_no_flow(monkeypatch) -> None:
     backend = FlickeringBackend()
-    monkeypatch.delattr("roadseg.label.Motion")
+    monkeypatch.delattr("roadseg.segmentation.label.Motion")
     assert len(run(panning([0, 0, 0]), backend, ALONE)) == 3
     assert backend.wanted == {"class_map"}
 
@@ -230,7 +231,7 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
             asked.append((situation.gap, situation.interval_s, situation.need()))
             return False
 
-    monkeypatch.setattr("roadseg.label.chooser_for", lambda _config: Asked())
+    monkeypatch.setattr("roadseg.segmentation.label.chooser_for", lambda _config: Asked())
     frames = [
         replace(frame, arrival=Arrival(number, 0.0))
         for frame, number in zip(panning([0] * 3, times=[0, 3, 4]), (0, 3, 4), strict=True)

@@ -10,11 +10,11 @@ from conftest import file_ids, scene, write_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from roadseg.data.folder import FolderDataset, labels_without_picture
 from roadseg.data.label_files import palette_of, read_label, with_indices_shown
-from roadseg.data.labels import CAMVID_COLORS, LabelMeaning
+from roadseg.data.meaning import CAMVID_COLORS, LabelMeaning
 from roadseg.errors import DatasetError
+from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes PNGs with palettes")
 

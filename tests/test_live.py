@@ -18,13 +18,13 @@ import pytest
 from cameras import Camera, transport_stream
 from conftest import SAMPLE, WEIGHTS, ended, patience
 
-import roadseg.video.cameras
-import roadseg.video.live
-from roadseg.config import LiveConfig
+import roadseg.video.read.cameras
+import roadseg.video.read.capture
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.frame import Arrival
-from roadseg.live import LiveSession, Meter
-from roadseg.video.live import parse_source
+from roadseg.infer.config import LiveConfig
+from roadseg.infer.live import LiveSession, Meter
+from roadseg.video.frame import Arrival
+from roadseg.video.read.capture import parse_source
 
 SMALL = (32, 64)
 
@@ -55,7 +55,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def brief(monkeypatch) -> None:
     """Less patience with a silent source than users want."""
-    monkeypatch.setattr(roadseg.video.live, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(roadseg.video.read.capture, "READ_TIMEOUT_S", 0.3)
 
 
 def test_film_loses_no_frame_however_slow_the_viewer(clip) -> None:
@@ -182,7 +182,7 @@ def test_waits_between_attempts_grow_up_to_a_limit() -> None:
 
     with Camera() as camera:
         camera.send(5)
-        frames = roadseg.video.live.capture(
+        frames = roadseg.video.read.capture.capture(
             parse_source(camera.url), stop=Clock(), notify=print, at_its_own_rate=False
         )
         next(frames)
@@ -245,7 +245,7 @@ def test_kind_of_a_source_is_told_by_its_name(tmp_path, monkeypatch, text, uri, 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
 def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(roadseg.video.cameras, "LIST", tmp_path)
+    monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path)
     devices = {0: ("Integrated Camera: IR", 0), 2: ("BRIO 4K", 0), 3: ("BRIO 4K", 1), 10: ("HD", 0)}
     for number, (name, index) in devices.items():
         folder = tmp_path / f"video{number}"
@@ -261,7 +261,7 @@ def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
         parse_source("I")
     with pytest.raises(VideoError, match=r"logi does not exist.*: 0 \(.*\), 2 \(.*\), 10 \(HD\)$"):
         parse_source("logi")
-    monkeypatch.setattr(roadseg.video.cameras, "LIST", tmp_path / "none")
+    monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path / "none")
     with pytest.raises(VideoError, match=r"the number of a camera: none$"):
         parse_source("brio")
 

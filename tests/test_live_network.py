@@ -16,10 +16,10 @@ import pytest
 from cameras import RtspCamera, transport_stream
 from conftest import WEIGHTS, patience
 
-import roadseg.video.live
-from roadseg.config import LiveConfig
+import roadseg.video.read.capture
 from roadseg.errors import VideoError
-from roadseg.live import LiveSession
+from roadseg.infer.config import LiveConfig
+from roadseg.infer.live import LiveSession
 
 FPS = 25
 FILM_S = 4
@@ -34,7 +34,7 @@ def config(source: str, **settings: object) -> LiveConfig:
 @pytest.fixture(autouse=True)
 def brief(monkeypatch) -> None:
     """Less patience with a silent source than users want."""
-    monkeypatch.setattr(roadseg.video.live, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(roadseg.video.read.capture, "READ_TIMEOUT_S", 0.5)
 
 
 def grey(item) -> int:

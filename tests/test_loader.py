@@ -4,8 +4,8 @@ import pytest
 pytest.importorskip("torch")
 
 from roadseg.data.folder import FolderDataset
-from roadseg.data.loader import Mixture, batches
-from roadseg.train_config import AugmentConfig
+from roadseg.train.config import AugmentConfig
+from roadseg.train.loader import Mixture, batches
 
 
 def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.classes import IGNORE_INDEX
-from roadseg.losses import (
+from roadseg.spec import IGNORE_INDEX
+from roadseg.train.losses import (
     CLASS_WEIGHTS,
     LOSSES,
     cross_entropy,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from roadseg.config import default_weights, shipped_model
-from roadseg.machine import cpu_kind, cpu_name, has_bfloat16_units, has_int8_units
+from roadseg.backends.machine import cpu_kind, cpu_name, has_bfloat16_units, has_int8_units
+from roadseg.backends.weights import default_weights, shipped_model
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_bfloat16_is_known_by_its_flags(tmp_path, flags, has) -> None:
 def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:
     assert not has_int8_units(tmp_path / "none")
     assert cpu_name(tmp_path / "none")
-    monkeypatch.setattr("roadseg.config.has_int8_units", lambda: False)
+    monkeypatch.setattr("roadseg.backends.weights.has_int8_units", lambda: False)
     assert default_weights() == shipped_model("fp32")
-    monkeypatch.setattr("roadseg.config.has_int8_units", lambda: True)
+    monkeypatch.setattr("roadseg.backends.weights.has_int8_units", lambda: True)
     assert default_weights() == shipped_model("int8")
     assert all(shipped_model(precision).is_file() for precision in ("fp32", "int8"))

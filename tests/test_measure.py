@@ -12,21 +12,17 @@ import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE, patience
 
-from roadseg import measure
-from roadseg.measure import (
+from roadseg.files import sha256_of
+from roadseg.measure import meters
+from roadseg.measure.machine_record import git_revision, machine_record
+from roadseg.measure.meters import (
     EnergyMeter,
-    git_revision,
-    machine_record,
-    median_interval,
     name_thread,
     named_cpu_s,
     peak_rss_bytes,
-    percentiles,
-    permutation_p,
-    ratio_interval,
     reset_peak_rss,
-    sha256_of,
 )
+from roadseg.measure.statistics import median_interval, percentiles, permutation_p, ratio_interval
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
 
@@ -115,7 +111,7 @@ def write_counters(folder: Path, values: Sequence[int]) -> None:
 
 
 def test_energy_is_summed_over_packages_and_survives_a_counters_end(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(measure, "POWER", tmp_path)
+    monkeypatch.setattr(meters, "POWER", tmp_path)
     write_counters(tmp_path, [100_000, 900_000])
     meter = EnergyMeter()
     write_counters(tmp_path, [350_000, 50_000])
@@ -123,7 +119,7 @@ def test_energy_is_summed_over_packages_and_survives_a_counters_end(tmp_path, mo
 
 
 def test_energy_is_unknown_where_the_machine_does_not_tell(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(measure, "POWER", tmp_path)
+    monkeypatch.setattr(meters, "POWER", tmp_path)
     assert EnergyMeter().joules() is None
 
 

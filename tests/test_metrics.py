@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.metrics import CALIBRATION_BINS, Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.measure.metrics import (
+    CALIBRATION_BINS,
+    Confidence,
+    Scores,
+    boundary_f1,
+    confusion_matrix,
+)
 
 NAMES = tuple("abcdefghijk")
 

@@ -12,14 +12,14 @@ import pytest
 from conftest import SAMPLE
 from films import Film
 
-from roadseg import measure
-from roadseg.api import stream
-from roadseg.cli.infer import parse_rate, parse_time
-from roadseg.config import BenchConfig, image_rate
+from roadseg.cli.options import parse_rate, parse_size, parse_time
 from roadseg.errors import ConfigError, RoadsegError, VideoError
-from roadseg.imaging import parse_size
-from roadseg.infer import infer
-from roadseg.measure import own_revision
+from roadseg.infer.api import stream
+from roadseg.infer.offline import infer
+from roadseg.measure import machine_record
+from roadseg.measure.config import BenchConfig
+from roadseg.measure.machine_record import own_revision
+from roadseg.spec import image_rate
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -130,6 +130,6 @@ def test_revision_is_that_of_our_own_checkout_alone(tmp_path) -> None:
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com"]
     for command in (["init", "-q"], ["add", "theirs.py"], ["commit", "-qm", "theirs"]):
         subprocess.run([*git, *command], check=True)
-    assert measure.git_revision(package) is not None and own_revision(package) is None
+    assert machine_record.git_revision(package) is not None and own_revision(package) is None
     subprocess.run([*git, "add", str(package)], check=True)
-    assert own_revision(package) == measure.git_revision(package)
+    assert own_revision(package) == machine_record.git_revision(package)

@@ -6,9 +6,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from roadseg.config import ModelSpec
 from roadseg.errors import ConfigError
-from roadseg.models import Segmenter, build_model, enlarge, normalise
+from roadseg.models.architectures import build_model
 from roadseg.models.efficientnet_lite import (
     VARIANTS,
     DepthwiseConv2d,
@@ -16,6 +15,8 @@ from roadseg.models.efficientnet_lite import (
     SameConv2d,
     imagenet_state,
 )
+from roadseg.models.segmenter import Segmenter, enlarge, normalise
+from roadseg.spec import ModelSpec
 
 
 def build(arch: str, width: int, classes: int = 11, **changes: Any) -> torch.nn.Module:

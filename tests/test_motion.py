@@ -6,7 +6,7 @@ import pytest
 from conftest import CAMVID
 from moving import panning, roads, texture
 
-from roadseg.motion import (
+from roadseg.segmentation.flow import (
     CELL_PX,
     UNSEEN,
     Motion,
@@ -21,7 +21,7 @@ from roadseg.motion import (
     small_luma,
     torn_cells,
 )
-from roadseg.picture import Picture
+from roadseg.video.picture import Picture
 
 
 def lumas(steps: list[int], seed: int = 0) -> list[np.ndarray]:

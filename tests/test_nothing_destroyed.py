@@ -18,18 +18,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from roadseg.cli.infer import _how_it_ended
-from roadseg.compile import CompileConfig, compile_model
-from roadseg.config import InferConfig
+from roadseg.deploy.compile import CompileConfig, compile_model
+from roadseg.deploy.export import export_onnx
 from roadseg.errors import ConfigError, OutputBusy, OutputError, RoadsegError
-from roadseg.export import export_onnx
 from roadseg.files import Lock, replacing
-from roadseg.frame import Frame
-from roadseg.infer import infer
-from roadseg.picture import Picture
-from roadseg.train import train
-from roadseg.train_config import TrainConfig
-from roadseg.video.part import part_path
-from roadseg.video.record import Recorder
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.train.config import TrainConfig
+from roadseg.train.loop import train
+from roadseg.video.frame import Frame
+from roadseg.video.picture import Picture
+from roadseg.video.write.part import part_path
+from roadseg.video.write.record import Recorder
 
 FRAMES = (0, 1, 2)
 PRECIOUS = b"precious"

@@ -16,9 +16,10 @@ import pytest
 from conftest import SAMPLE, WEIGHTS, patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.cli.infer import Beside, parse_time, plan
+from roadseg.cli.infer import Beside, plan
+from roadseg.cli.options import parse_time
 from roadseg.errors import ConfigError, OutputError, RoadsegError, VideoError
-from roadseg.infer import infer
+from roadseg.infer.offline import infer
 
 QUICK = ("--end", "0.4", "--size", "96x64")
 

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.config import ModelSpec, OverlayConfig
 from roadseg.errors import ConfigError
-from roadseg.overlay import Overlay, class_ids, overlay_for, render_legend
-from roadseg.picture import ColorSpace, Picture
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.legend import render_legend
+from roadseg.paint.overlay import Overlay, class_ids, overlay_for
+from roadseg.spec import ModelSpec
+from roadseg.video.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 ALL = class_ids((), SPEC)

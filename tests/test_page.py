@@ -10,11 +10,11 @@ import pytest
 from browser import CHROMIUM, Page, browser
 from conftest import patience
 
-from roadseg.config import ModelSpec
-from roadseg.frame import Arrival, Frame, SegmentedFrame
-from roadseg.live import Reading
-from roadseg.picture import Picture
-from roadseg.server import Address, PageServer
+from roadseg.infer.live import Reading
+from roadseg.infer.server import Address, PageServer
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Arrival, Frame, SegmentedFrame
+from roadseg.video.picture import Picture
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -110,7 +110,7 @@ def test_new_frames_and_notices_arrive_by_themselves(page) -> None:
 
 def test_page_says_when_nothing_new_comes(page, monkeypatch) -> None:
     tab, server = page
-    monkeypatch.setattr("roadseg.server.NEWS_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("roadseg.infer.server.NEWS_TIMEOUT_S", 0.1)
     show(server)  # so that the next wait is a short one
     tab.wait_for("document.getElementById('notice').textContent === 'No new frame for a while.'")
     server.notify("the camera is lost")

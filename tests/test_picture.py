@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.picture import LUMA_WEIGHTS, TO_RGB, ColorSpace, Picture
+from roadseg.video.picture import LUMA_WEIGHTS, TO_RGB, ColorSpace, Picture
 
 SPACES = [ColorSpace(matrix, full) for matrix in LUMA_WEIGHTS for full in (False, True)]
 

@@ -89,6 +89,6 @@ def test_every_module_imports_without_a_warning_of_what_will_go(system) -> None:
 
 
 def test_a_machine_that_tells_little_is_recorded_all_the_same() -> None:
-    code = "from roadseg.measure import machine_record as record; r = record()"
+    code = "from roadseg.measure.machine_record import machine_record as record; r = record()"
     done = python(f"{WITHOUT_UNIX}{code}; assert r['memory_bytes'] is None and r['cores'] > 0")
     assert done.returncode == 0, done.stderr

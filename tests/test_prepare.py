@@ -11,16 +11,10 @@ import numpy as np
 import pytest
 from conftest import CAMVID, scene, write_pair
 
-from roadseg.classes import css_color
+from roadseg.data.camvid import CAMVID_FOLDERS, FolderDigest, digest, download_camvid
+from roadseg.data.check import DataReport, check_data
 from roadseg.errors import DatasetError
-from roadseg.prepare import (
-    CAMVID_FOLDERS,
-    DataReport,
-    FolderDigest,
-    check_data,
-    digest,
-    download_camvid,
-)
+from roadseg.spec import css_color
 
 NAMES = ("0001TP_1.png", "0001TP_2.png")
 

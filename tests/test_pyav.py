@@ -9,9 +9,9 @@ import pytest
 from conftest import SAMPLE
 from films import Film
 
-from roadseg.infer import infer
+from roadseg.infer.offline import infer
 from roadseg.video.pyav import exact
-from roadseg.video.source import probe
+from roadseg.video.read.source import probe
 
 UNKNOWN = [None, Fraction(0)]
 if hasattr(av, "AVRational"):

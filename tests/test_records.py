@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from roadseg.backends import open_backend
 from roadseg.backends.onnx_record import read_metadata
-from roadseg.config import ModelSpec
+from roadseg.backends.runtimes import open_backend
 from roadseg.errors import ModelFileError
+from roadseg.spec import ModelSpec
 
 RUNTIMES = ("onnxruntime", "openvino")
 SPEC = ModelSpec(arch="unet", width=4, class_names=("a", "b"), palette=((1, 2, 3), (4, 5, 6)))

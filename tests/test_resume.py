@@ -15,13 +15,14 @@ import pytest
 from conftest import patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.config import InferConfig, ModelConfig
 from roadseg.errors import ConfigError, VideoError
-from roadseg.frame import Frame
-from roadseg.infer import infer
-from roadseg.label import warm_up_s
-from roadseg.picture import Picture
-from roadseg.video.part import (
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import warm_up_s
+from roadseg.video.frame import Frame
+from roadseg.video.picture import Picture
+from roadseg.video.write.part import (
     Kept,
     behind,
     cut_torn_head,
@@ -118,9 +119,9 @@ def test_part_torn_at_any_byte_plays_and_goes_on(long, share) -> None:
 RUNNER = """
 import sys
 from pathlib import Path
-from roadseg.backends import BACKENDS, Runtime
-from roadseg.config import InferConfig, ModelConfig
-from roadseg.infer import infer
+from roadseg.backends.runtimes import BACKENDS, Runtime
+from roadseg.spec import InferConfig, ModelConfig
+from roadseg.infer.offline import infer
 
 sys.path.insert(0, sys.argv[1])
 BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")

@@ -7,9 +7,9 @@ pytest.importorskip("torch")
 import torch
 from conftest import CHECKPOINT, WEIGHTS
 
-from roadseg.checkpoint import load_model
-from roadseg.models import Segmenter
-from roadseg.roofline import work_of
+from roadseg.measure.roofline import work_of
+from roadseg.models.checkpoint import load_model
+from roadseg.models.segmenter import Segmenter
 
 SIZE_HW = (64, 96)
 

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from roadseg.config import ModelSpec
 from roadseg.errors import ServerError
-from roadseg.frame import Arrival, Frame, SegmentedFrame
-from roadseg.live import Reading
-from roadseg.picture import Picture
-from roadseg.server import Address, PageServer
+from roadseg.infer.live import Reading
+from roadseg.infer.server import Address, PageServer
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Arrival, Frame, SegmentedFrame
+from roadseg.video.picture import Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 READING = Reading(fps=12.5, age_s=0.04, dropped=3)

@@ -16,8 +16,8 @@ import pytest
 from conftest import SAMPLE
 from test_server import LOCAL, READING, get, item
 
-import roadseg.server
-from roadseg.server import PageServer
+import roadseg.infer.server
+from roadseg.infer.server import PageServer
 
 LIVE = """
 import resource, signal, sys
@@ -86,7 +86,7 @@ def test_idle_crowd_neither_locks_viewers_out_nor_ends_the_recording(
 
 
 def test_connection_without_token_is_soon_closed_and_a_viewer_is_not(monkeypatch) -> None:
-    monkeypatch.setattr(roadseg.server, "TOKEN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(roadseg.infer.server, "TOKEN_TIMEOUT_S", 0.2)
     with PageServer(LOCAL, "drive.mp4") as page:
         port = int(page.url.rstrip("/").rpartition(":")[2])
         viewer = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -99,8 +99,8 @@ def test_connection_without_token_is_soon_closed_and_a_viewer_is_not(monkeypatch
 
 
 def test_strangers_take_no_place_of_a_viewer(monkeypatch) -> None:
-    monkeypatch.setattr(roadseg.server, "MAX_STRANGERS", 2)
-    monkeypatch.setattr(roadseg.server, "MAX_VIEWERS", 1)
+    monkeypatch.setattr(roadseg.infer.server, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(roadseg.infer.server, "MAX_VIEWERS", 1)
     with PageServer(LOCAL, "drive.mp4") as page, contextlib.ExitStack() as stack:
         port = int(page.url.rstrip("/").rpartition(":")[2])
         first, second = (
@@ -116,7 +116,7 @@ def test_strangers_take_no_place_of_a_viewer(monkeypatch) -> None:
 
 
 def test_page_answers_again_once_files_can_be_opened(monkeypatch) -> None:
-    monkeypatch.setattr(roadseg.server, "ACCEPT_PAUSE_S", 0.01)
+    monkeypatch.setattr(roadseg.infer.server, "ACCEPT_PAUSE_S", 0.01)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with PageServer(LOCAL, "drive.mp4") as page, socket.socket() as viewer:
         next_file = os.dup(viewer.fileno())

@@ -11,18 +11,19 @@ import torch
 from conftest import CAMVID, scene, write_pair
 from test_train import small
 
-from roadseg.backends.torch_backend import TorchBackend
-from roadseg.checkpoint import load_model, load_state
-from roadseg.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES
+from roadseg.backends.torch import TorchBackend
 from roadseg.data.folder import FolderDataset
-from roadseg.data.labels import LabelMeaning
-from roadseg.data.loader import Mixture, batches
+from roadseg.data.meaning import LabelMeaning
 from roadseg.data.sets import LabelSpace, classes_named
 from roadseg.data.source import SCHEMAS, DataSource
 from roadseg.errors import ConfigError, DatasetError
-from roadseg.evaluate import evaluate
-from roadseg.train import rehearse, train
-from roadseg.train_config import AugmentConfig, TrainConfig
+from roadseg.measure.evaluate import evaluate
+from roadseg.models.checkpoint import load_model
+from roadseg.spec import CLASSES, IGNORE_INDEX, NUM_CLASSES
+from roadseg.train.config import AugmentConfig, TrainConfig
+from roadseg.train.loader import Mixture, batches
+from roadseg.train.loop import rehearse, train
+from roadseg.train.run import load_state
 
 GROUPS = "name,id\nroad,0\nsky|building,1\ncar|bicyclist,2\nunlabelled,255\n"
 GROUP_OF = np.full(256, 255, np.uint8)

@@ -12,7 +12,7 @@ import pytest
 from conftest import SAMPLE
 from onnx import TensorProto, helper
 
-from roadseg.config import ModelSpec
+from roadseg.spec import ModelSpec
 
 PATIENCE_S = 60.0
 """A deadline that only a hang exceeds."""
@@ -60,7 +60,7 @@ def hanging(tmp_path):
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import roadseg.backends.onnxruntime_backend as ours\n"
+        "import roadseg.backends.onnxruntime as ours\n"
         "segment = ours.OnnxRuntimeBackend.segment\n"
         "def tell(self, frames):\n"
         "    print('called', flush=True)\n"

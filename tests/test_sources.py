@@ -12,8 +12,8 @@ from cameras import served
 from films import Film, frame_times, packets, pictures, scene
 
 from roadseg.errors import VideoError
-from roadseg.infer import infer
-from roadseg.video import source as video_source
+from roadseg.infer.offline import infer
+from roadseg.video.read import source as video_source
 
 
 def write_images(folder: Path, count: int, suffix: str = ".png") -> Path:

@@ -3,7 +3,8 @@
 import pytest
 from conftest import ROOT, script
 
-from roadseg.figures import scores_of, speeds_of
+from roadseg.measure.figures import speeds_of
+from roadseg.measure.targets import scores_of
 
 speed, steady = script("speed"), script("steady")
 RECORDS = speed.records()

@@ -8,7 +8,7 @@ from conftest import patience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.stages import LoopThread, Parallel, Pipeline, Stop
+from roadseg.infer.stages import LoopThread, Parallel, Pipeline, Stop
 
 
 class Broken(Exception):

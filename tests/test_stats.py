@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from conftest import SAMPLE, WEIGHTS
 
-from roadseg.classes import CLASS_NAMES, NUM_CLASSES
-from roadseg.config import InferConfig, ModelSpec
 from roadseg.errors import OutputError
-from roadseg.frame import Frame, SegmentedFrame
-from roadseg.infer import infer
-from roadseg.picture import ColorSpace, Picture
-from roadseg.stats import measure
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.infer.stats import measure
+from roadseg.spec import CLASS_NAMES, NUM_CLASSES, ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 ROAD, CAR, PEDESTRIAN = (CLASS_NAMES.index(name) for name in ("road", "car", "pedestrian"))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.imaging import Placement
-from roadseg.motion import UNSEEN, Passage
-from roadseg.steady import REFERENCE_S, SteadyFilter
+from roadseg.segmentation.flow import UNSEEN, Passage
+from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.temporal_filter import REFERENCE_S, SteadyFilter
 
 FRAME_HW, NETWORK_HW, GRID_HW = (64, 96), (64, 96), (32, 48)
 PLACEMENT = Placement.fit(FRAME_HW, NETWORK_HW)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moving import panning
 
-from roadseg.temporal import TemporalMeter, TemporalScores
+from roadseg.measure.steadiness import TemporalMeter, TemporalScores
 
 NAMES = ("left", "right", "other")
 HEIGHT, WIDTH = 216, 384

@@ -27,17 +27,17 @@ from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
 
-from roadseg.backends import Backend, open_backend
-from roadseg.backends.tensorrt_backend import TensorRtBackend
-from roadseg.backends.torch_backend import open_model as open_torch
-from roadseg.builders.tensorrt_builder import build_engine, census, count_precisions
-from roadseg.checkpoint import load_model, save_model
-from roadseg.config import ModelSpec
-from roadseg.engine import EngineRecord, import_nvidia, load_engine, save_engine
+from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.tensorrt import TensorRtBackend
+from roadseg.backends.tensorrt_engine import EngineRecord, import_nvidia, load_engine, save_engine
+from roadseg.backends.torch import open_model as open_torch
+from roadseg.deploy.build_tensorrt import build_engine, census, count_precisions
+from roadseg.deploy.export import OPSET
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError, OutputError
-from roadseg.export import OPSET
-from roadseg.models import Segmenter, normalise
+from roadseg.models.checkpoint import load_model, save_model
 from roadseg.models.half import HalfSegmenter
+from roadseg.models.segmenter import Segmenter, normalise
+from roadseg.spec import ModelSpec
 
 RECORD = EngineRecord(shape=(2, 96, 160), gpu="NVIDIA L4", capability=(8, 9), tensorrt="11.0.0.114")
 SPEC = ModelSpec(arch="unet-lite", width=48, output_stride=2)

@@ -21,16 +21,17 @@ import torch
 from conftest import CHECKPOINT, SAMPLE, both, sample_frames
 from test_half import SPECS, network_of
 
-from roadseg.backends import LOGITS, open_backend
-from roadseg.backends.tensorrt_backend import open_model
-from roadseg.backends.torch_backend import TorchBackend
-from roadseg.builders.tensorrt_builder import build_engine, census
-from roadseg.checkpoint import load_model
-from roadseg.config import InferConfig, OverlayConfig
-from roadseg.engine import load_engine, open_engine
-from roadseg.gpu import Nv12, _open, decode_nv12, label
-from roadseg.infer import infer
-from roadseg.video.source import probe
+from roadseg.backends.runtimes import LOGITS, open_backend
+from roadseg.backends.tensorrt import open_model
+from roadseg.backends.tensorrt_engine import load_engine, open_engine
+from roadseg.backends.torch import TorchBackend
+from roadseg.deploy.build_tensorrt import build_engine, census
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+from roadseg.infer.offline_cuda import Nv12, _open, decode_nv12, label
+from roadseg.models.checkpoint import load_model
+from roadseg.paint.config import OverlayConfig
+from roadseg.video.read.source import probe
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 

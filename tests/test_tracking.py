@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch")
 
 from roadseg.errors import BackendUnavailable, ConfigError
-from roadseg.tracking import TRACKERS, check_trackers, flatten, open_trackers
-from roadseg.train import train
-from roadseg.train_config import TrainConfig
+from roadseg.train.config import TrainConfig
+from roadseg.train.loop import train
+from roadseg.train.trackers import TRACKERS, check_trackers, flatten, open_trackers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the trackers' own use of old interfaces
 RECORDS = [

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from conftest import scene, write_pair
 
-from roadseg.backends.torch_backend import TorchBackend
-from roadseg.checkpoint import load_model, load_state, save_model, save_state
+from roadseg.backends.torch import TorchBackend
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
-from roadseg.evaluate import evaluate
-from roadseg.losses import LOSSES, Criterion
-from roadseg.metrics import confusion_matrix
-from roadseg.optimise import TrainState, learning_rate, new_state, train_step, uses_amp
-from roadseg.train import rehearse, train
-from roadseg.train_config import AugmentConfig, TrainConfig
+from roadseg.measure.evaluate import evaluate
+from roadseg.measure.metrics import confusion_matrix
+from roadseg.models.checkpoint import load_model, save_model
+from roadseg.train.config import AugmentConfig, TrainConfig
+from roadseg.train.loop import rehearse, train
+from roadseg.train.losses import LOSSES, Criterion
+from roadseg.train.run import load_state, save_state
+from roadseg.train.step import TrainState, learning_rate, new_state, train_step, uses_amp
 
 PLAIN = Criterion(loss="dice", class_weights=torch.ones(11))
 GENTLE = replace(AugmentConfig.none(), scale=(0.9, 1.1), flip=True, rare_crop=0.4)
@@ -217,7 +218,7 @@ def test_run_that_ends_in_its_first_measurement_goes_on(streets, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("roadseg.train.curves_page", interrupt)
+        patch.setattr("roadseg.train.loop.curves_page", interrupt)
         train(config)
     assert (tmp_path / "run" / "best.safetensors").exists()
     log = train(config).log_path.read_text()

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from roadseg.api import stream
 from roadseg.cli import app
+from roadseg.data.camvid import download_camvid
 from roadseg.errors import DatasetError, VideoError
-from roadseg.prepare import download_camvid
-from roadseg.url import Url, redacted
-from roadseg.video.outputs import settings_record
+from roadseg.infer.api import stream
+from roadseg.infer.config import settings_record
+from roadseg.video.url import Url, redacted
 
 SECRET = "hunter2"
 ADDRESSES = (

@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 from conftest import CAMVID, ROOT, WEIGHTS
 
-from roadseg.backends import open_backend
+from roadseg.backends.runtimes import open_backend
 from roadseg.data.folder import FolderDataset
-from roadseg.evaluate import evaluate
+from roadseg.measure.evaluate import evaluate
 
 CARD = (ROOT / "weights" / "README.md").read_text()
 LOG = ROOT / "weights" / "unet-lite.metrics.jsonl"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from roadseg.window import draw_hud, has_window
+from roadseg.infer.window import draw_hud, has_window
 
 LINES = ("12.5 frames a second", "age 40 ms", "3 dropped")
 

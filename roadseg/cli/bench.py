@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.cli.console import complain
-from roadseg.cli.options import Overwrite
-from roadseg.config import BenchConfig
+from roadseg.cli.options import Overwrite, parse_size
 from roadseg.errors import BenchError, ConfigError
+from roadseg.measure.config import BenchConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +103,6 @@ def bench(
     """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
     from roadseg.cli.tables import plain_console
     from roadseg.files import check_new
-    from roadseg.imaging import parse_size
 
     if compare:
         before, after = map(_read, compare)
@@ -139,8 +138,8 @@ def _sample() -> Path:
 def _measure(config: BenchConfig) -> dict[str, Any]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from roadseg.bench import bench as measure
     from roadseg.cli.tables import quiet_elsewhere
+    from roadseg.measure.bench import bench as measure
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, **quiet_elsewhere()) as progress:
@@ -150,7 +149,7 @@ def _measure(config: BenchConfig) -> dict[str, Any]:
 
 def _save(record: dict[str, Any], to_json: Path | None, page: Path | None) -> None:
     from roadseg.files import replacing
-    from roadseg.report_bench import bench_page
+    from roadseg.measure.bench_page import bench_page
 
     if to_json:
         with replacing(to_json) as temporary:
@@ -166,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         BenchError: It is none, or of another version.
     """
-    from roadseg.figures import RECORD_FORMAT
+    from roadseg.measure.figures import RECORD_FORMAT
 
     try:
         record = json.loads(path.read_text())
@@ -184,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _show(record: dict[str, Any], console: "Console") -> None:
     from roadseg.cli import bench_tables
-    from roadseg.figures import has_energy, others_share
+    from roadseg.measure.figures import has_energy, others_share
 
     film = record["film"]
     console.print(
@@ -212,7 +211,7 @@ def _show(record: dict[str, Any], console: "Console") -> None:
 
 def _show_changes(before: dict[str, Any], after: dict[str, Any], console: "Console") -> None:
     from roadseg.cli import bench_tables
-    from roadseg.figures import changes, differences
+    from roadseg.measure.targets import changes, differences
 
     for difference in differences(before, after):
         console.print(difference)

@@ -6,17 +6,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from roadseg.figures import (
-    Change,
-    Round,
-    Score,
-    ceilings,
-    has_energy,
-    rounds_of,
-    scores_of,
-    spread,
-)
-from roadseg.measure import Interval
+from roadseg.measure.figures import Round, has_energy, rounds_of, spread
+from roadseg.measure.statistics import Interval
+from roadseg.measure.targets import Change, Score, ceilings, scores_of
 
 STYLES = {"met": "green", "not met": "red", "better": "green", "worse": "red"}
 """Colour of a verdict, by how it begins."""

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from roadseg.compile import CompileResult
+    from roadseg.deploy.compile import CompileResult
 
 
 def compile_(
@@ -61,9 +61,9 @@ def compile_(
     ] = False,
 ) -> None:
     """Make a model fast on this machine, and prove that it is still the same model."""
+    from roadseg.cli.options import parse_size
     from roadseg.cli.tables import plain_console
-    from roadseg.compile import CompileConfig, compile_model
-    from roadseg.imaging import parse_size
+    from roadseg.deploy.compile import CompileConfig, compile_model
 
     config = CompileConfig(
         model=model,
@@ -85,7 +85,7 @@ def compile_(
 def _show(result: "CompileResult", console: "Console") -> None:
     from rich.table import Table
 
-    from roadseg.compile import report_path
+    from roadseg.deploy.compile import report_path
 
     build, parity, race = result.build, result.parity, result.race
     table = Table(title=str(result.out), title_justify="left", show_header=False)

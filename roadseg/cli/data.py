@@ -31,10 +31,10 @@ def check(
     from rich.progress import Progress
 
     from roadseg.cli.tables import class_count_table, plain_console, quiet_elsewhere
+    from roadseg.data.check import check_data
     from roadseg.data.source import DataSource
     from roadseg.errors import DatasetError
     from roadseg.files import check_new, replacing
-    from roadseg.prepare import check_data
 
     if page:
         check_new(page, "--page", (".html",), overwrite=overwrite)
@@ -82,7 +82,7 @@ def camvid(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from roadseg.cli.tables import quiet_elsewhere
-    from roadseg.prepare import CAMVID_URL, download_camvid
+    from roadseg.data.camvid import CAMVID_URL, download_camvid
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, **quiet_elsewhere()) as progress:

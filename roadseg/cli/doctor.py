@@ -18,8 +18,8 @@ def doctor(
     from rich.table import Table
     from rich.text import Text
 
+    from roadseg.cli.examine import examine
     from roadseg.cli.tables import plain_console
-    from roadseg.doctor import examine
 
     with plain_console(stderr=True).status("trying runtimes, codecs and devices"):
         findings = list(examine())

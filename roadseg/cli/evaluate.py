@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from roadseg.backends.weights import default_weights
 from roadseg.cli.console import echo
-from roadseg.cli.options import Backend, Every, Overwrite, Steady
-from roadseg.config import ModelConfig, default_weights, image_rate
+from roadseg.cli.options import Backend, Every, Overwrite, Steady, parse_size
+from roadseg.segmentation.config import ModelConfig
+from roadseg.spec import image_rate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from roadseg.backends import Backend as Model
+    from roadseg.backends.runtimes import Backend as Model
     from roadseg.cli.tables import Colors
     from roadseg.data.folder import FolderDataset
     from roadseg.data.sets import LabelSpace
-    from roadseg.evaluate import Evaluation
-    from roadseg.temporal import FilmScores
+    from roadseg.measure.evaluate import Evaluation
+    from roadseg.measure.steadiness import FilmScores
 
 T = TypeVar("T")
 
@@ -81,7 +83,6 @@ def evaluate(
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
     from roadseg.errors import ConfigError
     from roadseg.files import check_new
-    from roadseg.imaging import parse_size
 
     size_hw = parse_size(size) if size else None
     if page:
@@ -143,8 +144,8 @@ def _evaluate_pictures(
 ) -> _Findings:
     """Measure models on the pictures of a split, and for a page draw the worst of them."""
     from roadseg.data.source import DataSource
-    from roadseg.evaluate import evaluate as measure
-    from roadseg.report_accuracy import evaluation_page
+    from roadseg.measure.accuracy_page import evaluation_page
+    from roadseg.measure.evaluate import evaluate as measure
 
     with _opened(paths, backend) as models:
         dataset, space = _in_common_terms(DataSource.parse(data).open(split), models)
@@ -173,7 +174,7 @@ def _in_common_terms(
         ConfigError: The models do not know the same classes.
     """
     from roadseg.errors import ConfigError
-    from roadseg.evaluate import label_space
+    from roadseg.measure.evaluate import label_space
 
     first, *others = (model.spec for model in models.values())
     for spec in others:
@@ -191,7 +192,7 @@ def _evaluate_film(
 ) -> _Findings:
     """Measure models on a film."""
     from roadseg.cli.tables import film_table
-    from roadseg.report_accuracy import film_page
+    from roadseg.measure.accuracy_page import film_page
 
     name, measure, total = _film(data, split, fps, config)
     with _opened(paths, config.backend) as models:
@@ -214,7 +215,7 @@ def _evaluate_film(
 @contextmanager
 def _opened(paths: Iterable[Path], backend: str) -> Iterator[dict[str, "Model"]]:
     """Give the models of some files by short names, open while the block runs."""
-    from roadseg.backends import open_backend
+    from roadseg.backends.runtimes import open_backend
 
     models: dict[str, Model] = {}
     with ExitStack() as stack:
@@ -256,8 +257,8 @@ def _worst_pictures(
     count: int,
 ) -> dict[str, bytes]:
     """Draw the pictures that the models together do worst on, as JPEG files by caption."""
-    from roadseg.evaluate import answer, worst_together, wrong_pixels
-    from roadseg.panels import compare_pictures
+    from roadseg.measure.evaluate import answer, worst_together, wrong_pixels
+    from roadseg.paint.panels import compare_pictures
 
     palette = [c.color for c in dataset.meaning.classes]
     drawn = {}
@@ -310,8 +311,9 @@ def _film(
 ) -> tuple[str, "Callable[[Model, Callable[[int], None]], FilmScores]", int | None]:
     """Return a film's name, the function that measures a model on it, and its frames if known."""
     from roadseg.data.source import DataSource
-    from roadseg.evaluate import evaluate_film, evaluate_split_as_film
-    from roadseg.video.source import ReadLog, decode, probe
+    from roadseg.measure.evaluate import evaluate_film, evaluate_split_as_film
+    from roadseg.video.read.read_log import ReadLog
+    from roadseg.video.read.source import decode, probe
 
     rate, source = image_rate(fps), DataSource.parse(data)
     if (source.root / split).is_dir():

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite
+from roadseg.cli.options import Overwrite, require_train
 
 
 def export(
@@ -18,14 +18,13 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
-    from roadseg.cli.extras import require_train
     from roadseg.errors import ExportError
 
     target = out or model.with_suffix(".onnx")
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists; choose another --out or add --overwrite")
     require_train()
-    from roadseg.export import export_onnx
+    from roadseg.deploy.export import export_onnx
 
     spec = export_onnx(model, target)
     height, width = spec.size_hw

@@ -2,19 +2,18 @@
 
 import contextlib
 import json
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import typer
 
+from roadseg.backends.weights import default_weights
 from roadseg.cli.console import complain, echo
 from roadseg.cli.options import (
     Alpha,
@@ -34,14 +33,18 @@ from roadseg.cli.options import (
     Steady,
     Weights,
     class_names,
+    parse_rate,
+    parse_size,
+    parse_time,
 )
-from roadseg.config import InferConfig, default_weights, image_rate
 from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.files import make_folder
-from roadseg.video.encoding import FORMATS, STDOUT, STILL_SUFFIXES
+from roadseg.infer.config import InferConfig
+from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES
 
 if TYPE_CHECKING:
-    from roadseg.infer import InferResult
+    from roadseg.infer.offline import InferResult
+
 
 LEAST_SHOWN_SHARE = 0.0005
 """Classes with less of the picture than this are left out of the summary's table."""
@@ -165,8 +168,6 @@ def infer(
     as_json: AsJson = False,
 ) -> None:
     """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
-    from roadseg.imaging import parse_size
-
     settings = {
         "weights": weights or default_weights(),
         "backend": backend,
@@ -216,7 +217,7 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
     Most formats can only be read by jumping about, and their sound is read beside the pictures.
     """
-    from roadseg.video.source import named
+    from roadseg.video.read.source import named
 
     with contextlib.ExitStack() as stack:
         films: list[Path | str] = []
@@ -313,33 +314,6 @@ def overlay_name(film: Path | str) -> Path:
     return Path(f"{path.stem or path.resolve().stem or 'film'}.overlay{suffix}")
 
 
-def parse_time(text: str, flag: str) -> float:
-    """Return seconds as users write times: 90, 1:30 or 0:01:30.5.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    parts = text.split(":")
-    if len(parts) <= 3 and all(re.fullmatch(r"\d+", part) for part in parts[:-1]):
-        with contextlib.suppress(ValueError, OverflowError):
-            seconds = float(parts[-1])
-            if len(parts) == 1 or 0 <= seconds < 60:
-                return sum((60**n * int(part) for n, part in enumerate(parts[-2::-1], 1)), seconds)
-    raise ConfigError(f"{flag} is {text!r}; give seconds, or a time such as 1:30 or 1:02:30")
-
-
-def parse_rate(text: str) -> Fraction:
-    """Return a frame rate as users write it.
-
-    Raises:
-        ConfigError: It is none, or out of range.
-    """
-    try:
-        return image_rate(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"--fps is {text!r}; give a number, such as 25 or 30000/1001") from error
-
-
 def _run_all(jobs: Sequence[InferConfig], *, silent: bool) -> tuple[list["InferResult"], int]:
     """Label one film after the other; of several, a bad one does not stop the rest."""
     results, failed = [], 0
@@ -373,7 +347,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
     )
 
     from roadseg.cli.tables import plain_console
-    from roadseg.infer import infer as label
+    from roadseg.infer.offline import infer as label
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -403,9 +377,9 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
 def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
     """Return what there is of a film that was stopped; None if the error says enough."""
-    from roadseg.video.outputs import is_file
-    from roadseg.video.part import part_path
-    from roadseg.video.places import SeriesPlace
+    from roadseg.infer.outputs import is_file
+    from roadseg.infer.places import SeriesPlace
+    from roadseg.video.write.part import part_path
 
     if isinstance(error, BrokenPipeError):
         return "whoever read the film is gone"

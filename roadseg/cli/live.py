@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.backends.weights import default_weights
 from roadseg.cli.console import echo
 from roadseg.cli.options import (
     Alpha,
@@ -24,15 +25,16 @@ from roadseg.cli.options import (
     Steady,
     Weights,
     class_names,
+    parse_size,
 )
-from roadseg.config import LiveConfig, default_weights
 from roadseg.errors import ConfigError
+from roadseg.infer.config import LiveConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from roadseg.live import LiveSession, LiveSummary
-    from roadseg.server import PageServer
+    from roadseg.infer.live import LiveSession, LiveSummary
+    from roadseg.infer.server import PageServer
 
 
 def live(
@@ -102,8 +104,7 @@ def live(
 ) -> None:
     """Label what a camera sees now: the newest frame wins. Ctrl-C ends it, recording kept."""
     from roadseg.cli.tables import plain_console
-    from roadseg.imaging import parse_size
-    from roadseg.live import LiveSession
+    from roadseg.infer.live import LiveSession
 
     config = LiveConfig(
         source=source,
@@ -145,7 +146,7 @@ def live(
 
 def _wants_page(serve: bool | None, out: Path | None) -> bool:
     """Decide between the page and the window, or refuse to show nothing at all."""
-    from roadseg.window import has_window
+    from roadseg.infer.window import has_window
 
     if serve is False and not has_window() and out is None:
         raise ConfigError(
@@ -155,8 +156,8 @@ def _wants_page(serve: bool | None, out: Path | None) -> bool:
 
 
 def _open_page(stack: contextlib.ExitStack, config: LiveConfig, listen: str) -> "PageServer":
-    from roadseg.server import Address, PageServer
-    from roadseg.video.live import parse_source
+    from roadseg.infer.server import Address, PageServer
+    from roadseg.video.read.capture import parse_source
 
     label = parse_source(config.source).label
     return stack.enter_context(PageServer(Address.parse(listen), label))
@@ -173,7 +174,7 @@ def _watch(
     """Show every frame on the page, or in the window, and how it goes on the terminal."""
     from rich.progress import Progress, TextColumn
 
-    from roadseg.window import Window, has_window
+    from roadseg.infer.window import Window, has_window
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(session)

@@ -1,9 +1,16 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how their texts are read."""
 
+import contextlib
+import re
+from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from roadseg.errors import BackendUnavailable, ConfigError
+from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
 
 Weights = Annotated[
     Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
@@ -79,3 +86,63 @@ AsJson = Annotated[
 def class_names(text: str | None) -> tuple[str, ...]:
     """Return the names in a list as users write it, "road,car"."""
     return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+    """Return (height, width) of a size as users write it behind a flag, "WIDTHxHEIGHT".
+
+    Raises:
+        ConfigError: The text is no size, a side is not a multiple of `SIDE_MULTIPLE`, or too long.
+    """
+    width_text, _, height_text = text.lower().partition("x")
+    if not all(side.isdecimal() and len(side) <= 9 for side in (width_text, height_text)):
+        raise ConfigError(f"{flag} is {text!r}; give WIDTHxHEIGHT, such as {flag} 512x384")
+    width, height = int(width_text), int(height_text)
+    if width % SIDE_MULTIPLE or height % SIDE_MULTIPLE or not width or not height:
+        near_w, near_h = (max(round(s / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE for s in (width, height))
+        raise ConfigError(
+            f"{flag} is {width}x{height}; both sides must be multiples of {SIDE_MULTIPLE}; "
+            f"use {flag} {near_w}x{near_h}"
+        )
+    if max(width, height) > MOST_SIDE:
+        raise ConfigError(f"{flag} is {width}x{height}; a side has at most {MOST_SIDE} pixels")
+    return height, width
+
+
+def parse_time(text: str, flag: str) -> float:
+    """Return seconds as users write times: 90, 1:30 or 0:01:30.5.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    parts = text.split(":")
+    if len(parts) <= 3 and all(re.fullmatch(r"\d+", part) for part in parts[:-1]):
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = float(parts[-1])
+            if len(parts) == 1 or 0 <= seconds < 60:
+                return sum((60**n * int(part) for n, part in enumerate(parts[-2::-1], 1)), seconds)
+    raise ConfigError(f"{flag} is {text!r}; give seconds, or a time such as 1:30 or 1:02:30")
+
+
+def parse_rate(text: str) -> Fraction:
+    """Return a frame rate as users write it.
+
+    Raises:
+        ConfigError: It is none, or out of range.
+    """
+    try:
+        return image_rate(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"--fps is {text!r}; give a number, such as 25 or 30000/1001") from error
+
+
+def require_train() -> None:
+    """Raise `BackendUnavailable` with the pip command unless the train extra is installed."""
+    missing = [
+        name for name in ("torch", "safetensors", "onnx", "onnxscript") if not find_spec(name)
+    ]
+    if missing:
+        raise BackendUnavailable(
+            f"{', '.join(missing)} not installed; this command needs the train extra; "
+            "run: pip install '.[train]' in a checkout of roadseg"
+        )

@@ -9,14 +9,14 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from roadseg.classes import SegClass
 from roadseg.cli.console import visible
+from roadseg.spec import SegClass
 
 if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
-    from roadseg.metrics import Scores
-    from roadseg.stages import StageStats
-    from roadseg.temporal import FilmScores
+    from roadseg.infer.stages import StageStats
+    from roadseg.measure.metrics import Scores
+    from roadseg.measure.steadiness import FilmScores
 
 Colors = Mapping[str, tuple[int, int, int]]
 """RGB colours of classes by name."""

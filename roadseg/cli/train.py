@@ -12,7 +12,7 @@ import typer
 from roadseg.cli.console import echo
 from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
-from roadseg.train_config import AugmentConfig, TrainConfig
+from roadseg.train.config import AugmentConfig, TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -254,7 +254,7 @@ def train(
 
 def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the file with those of the flags put over them."""
-    from roadseg.imaging import parse_size
+    from roadseg.cli.options import parse_size
 
     stale = {name for flag in flags for name in OVERRULED.get(flag, ())}
     settings = {"out": "runs/train", **{k: v for k, v in file.items() if k not in stale}}
@@ -305,7 +305,7 @@ def _strength(name: str, value: str, text: str) -> Any:
 
 def _run(config: TrainConfig, *, dry_run: bool, quiet: bool) -> None:
     _keep_freed_memory()
-    from roadseg.cli.extras import require_train
+    from roadseg.cli.options import require_train
     from roadseg.cli.tables import plain_console
 
     require_train()
@@ -324,8 +324,8 @@ def _train(config: TrainConfig, console: "Console") -> None:
         TimeRemainingColumn,
     )
 
-    from roadseg.train import STATE_FILE
-    from roadseg.train import train as run
+    from roadseg.train.loop import train as run
+    from roadseg.train.run import STATE_FILE
 
     columns = (
         TextColumn("{task.description}"),
@@ -385,7 +385,7 @@ def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
 def _rehearse(config: TrainConfig, console: "Console") -> None:
     """Say what a dry run finds."""
     from roadseg.cli.tables import class_count_table
-    from roadseg.train import rehearse
+    from roadseg.train.loop import rehearse
 
     found = rehearse(config)
     console.print(class_count_table("train", found.data.space.classes, found.data.counts))

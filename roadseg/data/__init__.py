@@ -1,1 +1,1 @@
-"""Data sets for training and evaluation, and their augmentation."""
+"""Labelled pictures: reading them, checking them, and what their labels mean."""

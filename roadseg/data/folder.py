@@ -2,7 +2,7 @@
 
 Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
 with class ids or in colours, see `roadseg.data.label_files`. What these mean is CamVid's or written
-in a class file, see `roadseg.data.labels`. Labels that stand for sets of classes may lie in
+in a class file, see `roadseg.data.meaning`. Labels that stand for sets of classes may lie in
 `traingroup/` beside finer ones. Data without `val/` are measured on a fifth of their drives.
 """
 
@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import UNLABELLED
 from roadseg.data.label_files import decode, read_label, turned_with
-from roadseg.data.labels import LabelMeaning
+from roadseg.data.meaning import LabelMeaning
 from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
+from roadseg.spec import UNLABELLED
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIX = ".png"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.data.labels import LabelMeaning
+from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import DatasetError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.classes import IGNORE_INDEX, PALETTES, SegClass
-from roadseg.data.labels import SET_SEPARATOR, UNKNOWN, LabelMeaning
+from roadseg.data.meaning import SET_SEPARATOR, UNKNOWN, LabelMeaning
 from roadseg.errors import DatasetError
+from roadseg.spec import IGNORE_INDEX, PALETTES, SegClass
 
 
 def members(label: str) -> tuple[str, ...]:

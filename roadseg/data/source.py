@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from roadseg.data.folder import FolderDataset
-from roadseg.data.labels import CLASS_FILE
+from roadseg.data.meaning import CLASS_FILE
 from roadseg.errors import ConfigError
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from roadseg.config import choose
 from roadseg.errors import BackendUnavailable
+from roadseg.spec import choose
 
 # (kernel, stride, expansion, output channels, repeats), table 1 of arXiv 1905.11946; the Lite
 # variants keep the first and the last stage at one block whatever the depth.

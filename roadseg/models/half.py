@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from roadseg.models import PIXEL_MEAN, PIXEL_SCALE, enlarge
+from roadseg.models.segmenter import PIXEL_MEAN, PIXEL_SCALE, enlarge
 
 EXAMPLE_HW = (64, 96)
 """Size at which a network is run to see what its normalisations follow."""
@@ -18,10 +18,10 @@ EXAMPLE_HW = (64, 96)
 class HalfSegmenter(nn.Module):
     """A network in half precision with everything around it: uint8 frames in, int32 class map out.
 
-    It decides as `roadseg.models.Segmenter` does, but for rounding, and differs in what TensorRT
-    wants: batch normalisation is folded into the convolutions, the first operator turns the frames
-    to floating point, as uint8 is known at the border alone, and ids are int32, as uint8 cannot be
-    returned.
+    It decides as `roadseg.models.segmenter.Segmenter` does, but for rounding, and differs in what
+    TensorRT wants: batch normalisation is folded into the convolutions, the first operator turns
+    the frames to floating point, as uint8 is known at the border alone, and ids are int32, as uint8
+    cannot be returned.
 
     Args:
         network: Network in single precision and evaluation mode; it is left alone.

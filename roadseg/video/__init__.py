@@ -1,1 +1,1 @@
-"""Film in and out through PyAV."""
+"""What a frame is; video in (`read`) and out (`write`)."""

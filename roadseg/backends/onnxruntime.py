@@ -1,0 +1,106 @@
+"""ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from roadseg.backends.machine import cpu_kind
+from roadseg.backends.runtimes import (
+    CLASS_MAP,
+    Answer,
+    Output,
+    Signature,
+    known_ids,
+    reason_of,
+    refuse_misfit,
+    refuse_other_graph,
+    run_errors,
+)
+from roadseg.errors import ModelFileError
+from roadseg.spec import ModelSpec
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+"""What may run the graph, the best first; the usual build has the second alone."""
+
+KINDS = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+"""Types of numbers as NumPy calls them, by the runtime's names."""
+
+DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
+
+
+class OnnxRuntimeBackend:
+    """A session on one exported model.
+
+    Args:
+        session: Session whose model `roadseg export` or `roadseg compile` wrote.
+        spec: Its record.
+        path: Its file, for messages.
+    """
+
+    def __init__(self, session: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
+        self.spec = spec
+        self._session = session
+        self._path = path
+
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        # The runtime's errors share no base class but this.
+        with run_errors(self._path, frames, Exception):
+            found = self._session.run(list(wants), {"frames": frames})
+        return known_ids(self._path, self.spec, Answer(dict(zip(wants, found, strict=True))))
+
+    def close(self) -> None:
+        del self._session
+
+
+def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
+    """Open an exported model, to compute on so many threads.
+
+    Raises:
+        ModelFileError: The file is no ONNX model, not one of ours, or compiled for something else.
+    """
+    session = open_session(path, intra_op_num_threads=threads or 0)  # 0: one for each core
+    record = session.get_modelmeta().custom_metadata_map.get("roadseg")
+    if record is None:
+        raise ModelFileError(
+            f"{path} was not exported by roadseg; use a file from roadseg export, "
+            "or leave out --weights"
+        )
+    spec = ModelSpec.from_json(record, path)
+    refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    refuse_other_graph(path, spec, {end.name: _signature(end) for end in ends})
+    return OnnxRuntimeBackend(session, spec, path)
+
+
+def _signature(end: ort.NodeArg) -> Signature:
+    shape = tuple(side if isinstance(side, int) else None for side in end.shape)
+    return Signature(KINDS.get(end.type, end.type), shape)
+
+
+def open_session(path: Path, **options: object) -> ort.InferenceSession:
+    """Open a session as the backend does, with further attributes of its options set.
+
+    Raises:
+        ModelFileError: The file is no ONNX model.
+    """
+    settings = ort.SessionOptions()
+    # Threads that spin while they wait take the cores from decoding and encoding.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 4  # errors come as exceptions; what it prints would be noise
+    for name, value in options.items():
+        setattr(settings, name, value)
+    present = [name for name in PROVIDERS if name in ort.get_available_providers()]
+    try:
+        return ort.InferenceSession(path, settings, providers=present)
+    except Exception as error:  # the runtime's errors share no base class but this
+        raise ModelFileError(
+            f"{path} is no ONNX model that can be run ({reason_of(error)}); export it again"
+        ) from error
+
+
+def version() -> str:
+    """Return the runtime's version."""
+    return str(ort.__version__)

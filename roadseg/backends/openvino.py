@@ -1,0 +1,153 @@
+"""OpenVINO on the CPU: exported models, and what `roadseg compile` made of them for it."""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from roadseg.backends.machine import cpu_kind
+from roadseg.backends.runtimes import (
+    CLASS_MAP,
+    Answer,
+    Output,
+    Signature,
+    known_ids,
+    reason_of,
+    refuse_misfit,
+    refuse_other_graph,
+    run_errors,
+)
+from roadseg.errors import ModelFileError
+from roadseg.spec import ModelSpec
+
+DEVICE = "CPU"
+DIVISIBLE = True
+KINDS = {"u8": "uint8", "f32": "float32"}
+"""Types of numbers as NumPy calls them, by OpenVINO's names."""
+RECORD_PLACE = ("framework", "roadseg")
+"""Where OpenVINO keeps an ONNX file's metadata, and where we write a compiled model's."""
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""What to compute in, by precision. What is not in 8 bits in an int8 graph is left to OpenVINO:
+
+bfloat16 where the CPU has it, which took two thirds of the CPU time of FP32 there.
+"""
+
+# OpenVINO's binding makes its tables of types when it first needs one, and two threads that first
+# need one at once wait for each other for ever. An import is never on two threads at once.
+ov.Tensor(np.zeros(1, np.uint8), shared_memory=True).element_type.to_dtype()
+
+
+class _SignalStack(ctypes.Structure):
+    """The C library's `stack_t`."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Leave the thread the stack that its signal handlers run on.
+
+    OpenVINO sets one of its own when it compiles, and with two models open puts a freed one back
+    when the second is closed: the next signal, such as the end of a child process, then kills us.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    saved = _SignalStack()
+    if library:
+        library.sigaltstack(None, ctypes.byref(saved))
+    try:
+        yield
+    finally:
+        if library:
+            library.sigaltstack(ctypes.byref(saved), None)
+
+
+class OpenVinoBackend:
+    """A model, compiled anew for each shape of input that comes.
+
+    Args:
+        model: Graph whose sides are free.
+        spec: Its record.
+        path: Its file, for messages.
+        threads: Threads to compute on; None takes one for each core, and keeps it there.
+    """
+
+    def __init__(
+        self, model: ov.Model, spec: ModelSpec, path: Path, threads: int | None = None
+    ) -> None:
+        self.spec = spec
+        self._path = path
+        self._model = model
+        self._settings = compile_settings(spec)
+        if threads is not None:  # copies of a model would all be kept on the same first cores
+            self._settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+        self._request = cache(self._compile)
+
+    @signal_stack_kept()
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        with run_errors(self._path, frames, RuntimeError, MemoryError):
+            request = self._request(frames.shape, frozenset(wants))
+            request.infer([np.ascontiguousarray(frames)], share_inputs=True)
+        # The request's own memory is written to by the next call.
+        found = {output: np.array(request.get_tensor(output).data) for output in wants}
+        return known_ids(self._path, self.spec, Answer(found))
+
+    @signal_stack_kept()
+    def close(self) -> None:
+        del self._request, self._model
+
+    def _compile(self, shape: tuple[int, ...], wants: frozenset[Output]) -> ov.InferRequest:
+        """Return a request for one shape that computes these outputs and no other."""
+        model = self._model.clone()
+        for result in model.get_results():
+            if wants.isdisjoint(result.output(0).get_names()):
+                model.remove_result(result)
+        model.reshape(list(shape))
+        return ov.Core().compile_model(model, DEVICE, self._settings).create_infer_request()
+
+
+def compile_settings(spec: ModelSpec) -> dict[str, object]:
+    """Return OpenVINO's settings for a model."""
+    precision = spec.build.precision if spec.build else "fp32"
+    hint = {"INFERENCE_PRECISION_HINT": HINTS[precision]} if precision in HINTS else {}
+    return {"PERFORMANCE_HINT": "LATENCY", **hint}
+
+
+def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
+    """Open an exported or compiled model, to compute on so many threads.
+
+    Raises:
+        ModelFileError: The file is no model, not one of ours, or compiled for something else.
+    """
+    try:
+        model = ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise ModelFileError(f"{path} is no model ({reason_of(error)}); export it again") from error
+    if not model.has_rt_info(list(RECORD_PLACE)):
+        raise ModelFileError(
+            f"{path} was not exported by roadseg; use a file from roadseg export or compile, "
+            "or leave out --weights"
+        )
+    record = model.get_rt_info(list(RECORD_PLACE)).astype(str)
+    spec = ModelSpec.from_json(record, path)
+    refuse_misfit(path, spec, "openvino", version(), cpu_kind())
+    ends = [*model.inputs, *model.outputs]
+    refuse_other_graph(path, spec, {n: _signature(end) for end in ends for n in end.get_names()})
+    return OpenVinoBackend(model, spec, path, threads)
+
+
+def _signature(end: ov.Output) -> Signature:
+    shape = end.partial_shape if end.partial_shape.rank.is_static else ()
+    sides = (side.get_length() if side.is_static else None for side in shape)
+    kind = end.element_type.get_type_name()
+    return Signature(KINDS.get(kind, kind), tuple(sides))
+
+
+def version() -> str:
+    """Return the runtime's version without the mark of its build."""
+    return str(ov.__version__).partition("-")[0]

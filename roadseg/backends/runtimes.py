@@ -1,0 +1,280 @@
+"""Runtimes behind one protocol, chosen by the suffix of the model file and by the machine."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.machine import core_count
+from roadseg.backends.onnx_record import read_metadata
+from roadseg.errors import BackendUnavailable, ModelFileError
+from roadseg.spec import ModelSpec
+
+Output = Literal["class_map", "logits"]
+"""What a model can be asked for, by the name that exported graphs give it."""
+CLASS_MAP: tuple[Output, ...] = ("class_map",)
+LOGITS: tuple[Output, ...] = ("logits",)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of some frames: the outputs that it was asked for."""
+
+    outputs: Mapping[Output, NDArray[Any]]
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """Ids (N, H, W)."""
+        return self.outputs["class_map"]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C, H/s, W/s) at the model's stride, contiguous; the class map is decided by them."""
+        return self.outputs["logits"]
+
+
+class Backend(Protocol):
+    """A loaded model on some runtime. One thread uses it at a time."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Classes, palette and default input size."""
+        ...
+
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        """Run the network once.
+
+        Args:
+            frames: (N, H, W, 3) RGB, sides multiples of 32.
+            wants: Outputs to return; one that is not wanted may save its computation.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        ...
+
+
+class Runtime(NamedTuple):
+    """What is known of a runtime before it is imported."""
+
+    suffixes: tuple[str, ...]
+    """Suffixes of the model files that it reads."""
+    module: str
+    """Module with `open_model`, `version` and `DIVISIBLE`.
+
+    The latter tells whether copies with a thread each label more than one with all the cores, as on
+    a CPU: threads that share one frame wait for each other at every layer, most of all where other
+    stages of a pipeline want the cores too. `open_model` then takes the threads as well.
+    """
+    install: str
+    """Command that installs it."""
+
+
+MOST_WORKERS = 4
+"""Copies of a model in a pipeline; each takes memory, and more cores make each of them faster."""
+_EXTRA = "pip install '.[{}]' in a checkout of roadseg"
+BACKENDS = {
+    "onnxruntime": Runtime(
+        (".onnx",),
+        "roadseg.backends.onnxruntime",
+        "pip install onnxruntime",
+    ),
+    "openvino": Runtime(
+        (".xml", ".onnx"),
+        "roadseg.backends.openvino",
+        _EXTRA.format("openvino"),
+    ),
+    "torch": Runtime((".safetensors",), "roadseg.backends.torch", _EXTRA.format("train")),
+    "torch-compiled": Runtime(
+        (".safetensors",),
+        "roadseg.backends.torch_compiled",
+        _EXTRA.format("train"),
+    ),
+    "tensorrt": Runtime((".engine",), "roadseg.backends.tensorrt", _EXTRA.format("tensorrt")),
+}
+"""The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""
+
+
+class Crew(NamedTuple):
+    """How many copies of a model share the cores to label a film, frame by frame."""
+
+    workers: int
+    """Copies, each on a thread of the pipeline."""
+    threads: int | None
+    """Threads of each for itself; None leaves it to the runtime."""
+
+
+def crew_for(path: Path, name: str = "auto") -> Crew:
+    """Return how a model file is best run where throughput counts and not the time of one frame.
+
+    Raises:
+        ModelFileError, BackendUnavailable: As `open_backend`.
+    """
+    cores = core_count()
+    workers = min(cores, MOST_WORKERS)
+    if workers == 1 or not _import(_resolved(path, name)).DIVISIBLE:
+        return Crew(1, None)
+    return Crew(workers, -(-cores // workers))
+
+
+def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> Backend:
+    """Open a model file with the runtime that reads it.
+
+    Args:
+        path: Model file.
+        name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
+        threads: Threads to compute on, where the runtime is divisible; None leaves it to it.
+
+    Raises:
+        ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
+            was compiled for something else.
+        BackendUnavailable: The runtime is unknown, not installed, or does not start here.
+    """
+    name = _resolved(path, name)
+    runtime = BACKENDS[name]
+    if path.suffix not in runtime.suffixes:
+        raise ModelFileError(
+            f"{path} is not for the {name} backend, which reads "
+            f"{' and '.join(runtime.suffixes)} files; give one with --weights"
+        )
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist; check --weights")
+    module = _import(name)
+    open_model = cast(Callable[..., Backend], module.open_model)
+    return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
+
+
+def _import(name: str) -> ModuleType:
+    """Return the module of a runtime."""
+    runtime = BACKENDS[name]
+    try:
+        return import_module(runtime.module)
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the {name} backend does not load here ({error}); run: {runtime.install}"
+        ) from error
+
+
+def _resolved(path: Path, name: str) -> str:
+    """Return the key of `BACKENDS` that a name stands for."""
+    name = suited(path) if name == "auto" else name
+    if name not in BACKENDS:
+        raise BackendUnavailable(
+            f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
+        )
+    return name
+
+
+def suited(path: Path) -> str:
+    """Return the runtime for a model file on this machine.
+
+    A file that was compiled for a runtime goes to it. A portable one in 8 bits goes to OpenVINO
+    where it is installed, the fastest at those; in FP32 it was no faster than ONNX Runtime.
+
+    Raises:
+        ModelFileError: No runtime reads files of its suffix.
+    """
+    readers = [name for name, runtime in BACKENDS.items() if path.suffix in runtime.suffixes]
+    if not readers:
+        suffixes = dict.fromkeys(s for runtime in BACKENDS.values() for s in runtime.suffixes)
+        raise ModelFileError(
+            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
+        )
+    if len(readers) == 1 or "roadseg" not in (told := read_metadata(path)):
+        return readers[0]
+    build = ModelSpec.from_json(told["roadseg"], path).build
+    if build and build.runtime_version is not None:
+        return build.runtime
+    is_fastest = build and build.precision == "int8" and find_spec("openvino")
+    return "openvino" if is_fastest else readers[0]
+
+
+class Signature(NamedTuple):
+    """What a graph takes or gives under one name."""
+
+    kind: str
+    """Type of its numbers as NumPy calls it."""
+    shape: tuple[int | None, ...]
+    """Its dimensions; None is any."""
+
+
+def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
+    """Raise `ModelFileError` if a graph does not take frames and give what its record says."""
+    wanted = {
+        "frames": Signature("uint8", (None, None, None, 3)),
+        "class_map": Signature("uint8", (None, None, None)),
+        "logits": Signature("float32", (None, spec.num_classes, None, None)),
+    }
+    for name, signature in wanted.items():
+        if name not in found or not _fits(found[name], signature):
+            raise ModelFileError(
+                f"{path} does not fit its own record: {name} is {_shown(found.get(name))} and must "
+                f"be {_shown(signature)}; export the model again"
+            )
+
+
+def _fits(found: Signature, wanted: Signature) -> bool:
+    if found.kind != wanted.kind or len(found.shape) != len(wanted.shape):
+        return False
+    sides = zip(found.shape, wanted.shape, strict=True)
+    return all(there is None or needed in (None, there) for there, needed in sides)
+
+
+def _shown(signature: Signature | None) -> str:
+    if signature is None:
+        return "missing"
+    return (
+        f"{signature.kind} ({', '.join('any' if n is None else str(n) for n in signature.shape)})"
+    )
+
+
+@contextlib.contextmanager
+def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -> Iterator[None]:
+    """Translate what a runtime raises when it cannot run a model on frames.
+
+    Args:
+        path: Model file.
+        frames: (N, H, W, 3).
+        kinds: Classes of the runtime's errors.
+    """
+    try:
+        yield
+    except kinds as error:
+        count, height, width = frames.shape[:3]
+        raise ModelFileError(
+            f"{path} cannot be run on {count} frames of {width}x{height} ({reason_of(error)}); use "
+            "a smaller --size, or export the model again"
+        ) from error
+
+
+def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
+    """Return an answer. Raises `ModelFileError` if it has ids that the record does not name."""
+    class_map = answer.outputs.get("class_map")
+    if class_map is not None and class_map.size and class_map.max() >= spec.num_classes:
+        raise ModelFileError(
+            f"{path} does not fit its own record: it gives the id {class_map.max()}, and there are "
+            f"{spec.num_classes} classes; export the model again"
+        )
+    return answer
+
+
+def reason_of(error: Exception) -> str:
+    """Return the line of a runtime's error that tells most, without its places in the source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception from")]
+    return told[-1] if told else type(error).__name__
+
+
+def refuse_misfit(path: Path, spec: ModelSpec, runtime: str, version: str, device: str) -> None:
+    """Raise `ModelFileError` if a file was compiled for something else than what would run it."""
+    misfit = spec.build and spec.build.misfit(runtime, version, device)
+    if misfit:
+        raise ModelFileError(f"{path} must not run here: {misfit}; run roadseg compile again")

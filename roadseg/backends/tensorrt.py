@@ -1,0 +1,108 @@
+"""TensorRT in half precision on an NVIDIA GPU, from engines that were built on the same machine.
+
+Only TensorRT and PyTorch are needed to run an engine, not torch-tensorrt, which builds it. Frames
+go to the GPU and ids come back through page-locked memory, on a stream of the backend's own.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
+from roadseg.backends.tensorrt_engine import Computes, import_nvidia, open_engine
+from roadseg.errors import ConfigError
+from roadseg.spec import ModelSpec
+
+DIVISIBLE = False
+
+
+class TensorRtBackend:
+    """An engine with a fixed input size; any number of frames goes through it in its batches.
+
+    Args:
+        engine: Engine.
+        spec: Its record.
+        stream: Stream on which it computes; None without a GPU.
+    """
+
+    def __init__(self, engine: Computes, spec: ModelSpec, stream: torch.cuda.Stream | None) -> None:
+        self.spec = spec
+        self._engine = engine
+        self._stream = stream
+        # A thread that spins while it waits would take a core from decoding and encoding.
+        self._done = torch.cuda.Event(blocking=True) if stream else None  # type: ignore[no-untyped-call]
+        locked = stream is not None  # in memory: a GPU copies from there by itself
+        self._frames = torch.zeros(engine.frames.shape, dtype=torch.uint8, pin_memory=locked)
+        self._class_map = torch.zeros(engine.class_map.shape, dtype=torch.uint8, pin_memory=locked)
+
+    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        parts = [self._run(batch, wants) for batch in self._batches(frames)]
+        return Answer({o: np.concatenate([part[o] for part in parts]) for o in wants})
+
+    def close(self) -> None:
+        del self._engine, self._frames, self._class_map
+
+    def _batches(self, frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Return the frames in parts that the engine takes at once.
+
+        Raises:
+            ConfigError: They are of another size than the engine.
+        """
+        most, height, width = self._engine.frames.shape[:3]
+        if frames.shape[1:3] != (height, width):
+            raise ConfigError(
+                f"the network's input is {frames.shape[2]}x{frames.shape[1]}; this engine was "
+                f"built for {width}x{height}; use --size {width}x{height}, or build one for it"
+            )
+        return [frames[start : start + most] for start in range(0, len(frames), most)]
+
+    def _run(
+        self, frames: NDArray[np.uint8], wants: Collection[Output]
+    ) -> dict[Output, NDArray[Any]]:
+        """Return the outputs of at most one batch; when it does, the GPU is done."""
+        count = len(frames)
+        self._frames.numpy()[:count] = frames
+        with torch.cuda.stream(self._stream):
+            self._engine.frames.copy_(self._frames, non_blocking=True)
+            self._engine.run()
+            if "class_map" in wants:
+                # Made small on the GPU, so that a quarter of the bytes travels.
+                self._class_map.copy_(self._engine.class_map.to(torch.uint8), non_blocking=True)
+            if self._done is not None:
+                self._done.record()
+                self._done.synchronize()
+        found: dict[Output, NDArray[Any]] = {}
+        if "class_map" in wants:
+            found["class_map"] = self._class_map.numpy()[:count].copy()
+        if "logits" in wants:
+            found["logits"] = self._engine.logits[:count].float().cpu().numpy()
+        return found
+
+
+def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:
+    """Open an engine that was built on this machine.
+
+    Args:
+        path: Engine file.
+        cuda_graph: Start the engine's work as one CUDA graph.
+
+    Raises:
+        ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
+        BackendUnavailable: There is no TensorRT or no GPU.
+    """
+    engine, spec = open_engine(path)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())  # there its tensors are filled with zeros
+    if cuda_graph:
+        with torch.cuda.stream(stream):
+            engine.capture()
+    return TensorRtBackend(engine, spec, stream)
+
+
+def version() -> str:
+    """Return TensorRT's version. Raises `BackendUnavailable`."""
+    return str(import_nvidia("tensorrt").__version__)

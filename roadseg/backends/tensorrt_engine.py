@@ -1,0 +1,255 @@
+"""TensorRT engines on disk: one file that says what it holds and where it runs.
+
+A file is in the safetensors format: a header of text, then the engine's bytes. What torch-tensorrt
+would save is a pickle, which runs whatever its maker put in as soon as it is opened; here nothing
+runs before the record has been read and found to be of this machine. An engine is a program for
+the GPU all the same: use those that you built.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from roadseg.errors import BackendUnavailable, ModelFileError
+from roadseg.files import replacing
+from roadseg.spec import ModelSpec
+
+ENGINE_FORMAT = 1
+TYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "HALF": torch.float16}
+"""What TensorRT and PyTorch call the types of an engine's frames, class map and logits."""
+OUT_OF_MEMORY = (
+    "TensorRT could not start the engine, and says why above; if the GPU's memory is full, close "
+    "other programs that use it, or build an engine for a smaller size or batch"
+)
+INSTALL = "pip install '.[tensorrt]' in a checkout of roadseg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """What an engine is built for; it runs nowhere else."""
+
+    shape: tuple[int, int, int]
+    """Frames, height and width of its input."""
+    gpu: str
+    """Name of the GPU."""
+    capability: tuple[int, int]
+    """Compute capability of the GPU."""
+    tensorrt: str
+    """Version of TensorRT."""
+    format: int = ENGINE_FORMAT
+    """Version of this record."""
+
+    @classmethod
+    def here(cls, shape: tuple[int, int, int]) -> Self:
+        """Return the record of an engine that is built on this machine, now.
+
+        Raises:
+            BackendUnavailable: There is no TensorRT or no GPU.
+        """
+        version = str(import_nvidia("tensorrt").__version__)
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return cls(shape=shape, gpu=gpu.name, capability=(gpu.major, gpu.minor), tensorrt=version)
+
+    def check_runs_on(self, here: Self, path: Path) -> None:
+        """Compare with the record that an engine built here would have.
+
+        Raises:
+            ModelFileError: This machine is another one; `path` is named.
+        """
+        built_for, found = (
+            f"{r.gpu} (compute capability {r.capability[0]}.{r.capability[1]}) and "
+            f"TensorRT {r.tensorrt}"
+            for r in (self, here)
+        )
+        if built_for != found:
+            raise ModelFileError(
+                f"{path} was built for {built_for}; this machine has {found}, and an engine runs "
+                "only where it was built; build it here"
+            )
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Self:
+        """Read a record back.
+
+        Raises:
+            ModelFileError: It is no record of ours, or one of another version; `path` is named.
+        """
+        try:
+            values = json.loads(text)
+            if values["format"] != ENGINE_FORMAT:
+                raise ModelFileError(
+                    f"{path} has engine format {values['format']}; this roadseg reads format "
+                    f"{ENGINE_FORMAT}; build it again"
+                )
+            batch, height, width = map(int, values["shape"])
+            major, minor = map(int, values["capability"])
+            return cls(**{**values, "shape": (batch, height, width), "capability": (major, minor)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(
+                f"{path} carries a damaged engine record ({error}); build it again"
+            ) from error
+
+
+def save_engine(path: Path, engine: bytes, record: EngineRecord, spec: ModelSpec) -> None:
+    """Write an engine with its records, all or nothing. Raises `OutputError`."""
+    header = {"roadseg": spec.to_json(), "engine": json.dumps(asdict(record))}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save({"engine": np.frombuffer(engine, np.uint8)}, header))
+
+
+def load_engine(path: Path) -> tuple[NDArray[np.uint8], EngineRecord, ModelSpec]:
+    """Read an engine's bytes and records; nothing of it is run.
+
+    Raises:
+        ModelFileError: The file is no engine of ours.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+            data = file.get_tensor("engine") if "engine" in header else None
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is no engine file ({error}); build it again") from error
+    if data is None or "roadseg" not in header:
+        raise ModelFileError(f"{path} was not built by roadseg; build an engine from a model of it")
+    record = EngineRecord.from_json(header["engine"], path)
+    return data, record, ModelSpec.from_json(header["roadseg"], path)
+
+
+def import_nvidia(name: str) -> ModuleType:
+    """Import `tensorrt` or `torch_tensorrt`, in the one place where their errors become ours.
+
+    Raises:
+        BackendUnavailable: It does not import, or there is no GPU to import it for.
+    """
+    if not torch.cuda.is_available():
+        build = torch.version.cuda
+        raise BackendUnavailable(
+            "PyTorch finds no NVIDIA GPU here "
+            f"({f'it is made for CUDA {build}' if build else 'it is a build for the CPU'}); "
+            "TensorRT needs one with its driver and PyTorch for CUDA; install them, or use a model "
+            "for another backend"
+        )
+    try:
+        return import_module(name)
+    except Exception as error:  # missing libraries and drivers come as all kinds, Exception itself
+        reason = " ".join(str(error).split())
+        raise BackendUnavailable(
+            f"{name} does not load here ({type(error).__name__}: {reason}); run: {INSTALL}, and "
+            "check with nvidia-smi that the driver works"
+        ) from error
+
+
+def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
+    """Load an engine that was built on this machine; one that was not is never touched.
+
+    Raises:
+        ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
+        BackendUnavailable: There is no TensorRT or no GPU.
+    """
+    data, record, spec = load_engine(path)
+    record.check_runs_on(EngineRecord.here(record.shape), path)
+    return Engine(data, path), spec
+
+
+class Computes(Protocol):
+    """What an engine is to those who use it: tensors on one device, and a way to fill the last two.
+
+    Nothing is copied on the way in or out: fill `frames`, call `run`, and read `class_map` and
+    `logits` before the next run, all on one stream.
+    """
+
+    frames: Tensor
+    """(N, H, W, 3) uint8 RGB."""
+    class_map: Tensor
+    """(N, H, W) int32."""
+    logits: Tensor
+    """(N, C, H/s, W/s) float16."""
+
+    def run(self) -> None:
+        """Start computing on the current stream; may return before it is done."""
+        ...
+
+
+class Engine:
+    """An engine on the GPU with what it reads and writes. One thread uses it at a time.
+
+    Args:
+        data: The engine's bytes.
+        path: Where they come from, for errors.
+
+    Raises:
+        ModelFileError: TensorRT refuses them.
+        BackendUnavailable: There is no TensorRT or no GPU.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], path: Path) -> None:
+        trt: Any = import_nvidia("tensorrt")
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive its engine
+        self._engine = self._runtime.deserialize_cuda_engine(data)
+        if self._engine is None:
+            raise ModelFileError(
+                f"{path} is refused by TensorRT {trt.__version__}, which says why above; "
+                "build it again"
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise BackendUnavailable(OUT_OF_MEMORY)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        by_type = {self._engine.get_tensor_dtype(name).name: name for name in names}
+        if by_type.keys() != TYPES.keys():
+            raise ModelFileError(
+                f"{path} takes and gives {', '.join(by_type)}; roadseg's engines have "
+                f"{', '.join(TYPES)}; build it again"
+            )
+        self.frames, self.class_map, self.logits = (
+            self._bind(by_type[type_], dtype) for type_, dtype in TYPES.items()
+        )
+
+    def _bind(self, name: str, dtype: torch.dtype) -> Tensor:
+        """Make one of the engine's tensors and tell it where."""
+        shape = tuple(self._engine.get_tensor_shape(name))
+        tensor = torch.zeros(shape, dtype=dtype, device="cuda")
+        self._context.set_tensor_address(name, tensor.data_ptr())
+        return tensor
+
+    def run(self) -> None:
+        """Start computing on the current stream; return before it is done."""
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._launch()
+
+    def capture(self) -> None:
+        """Record the launches of a run as a CUDA graph, which starts them all at once.
+
+        The current stream must not be the default one.
+        """
+        stream = torch.cuda.current_stream()
+        self._launch()  # TensorRT allocates in the first run, which a graph may not
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            self._launch()
+        self._graph = graph
+
+    def _launch(self) -> None:
+        if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise BackendUnavailable(OUT_OF_MEMORY)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Return what TensorRT tells about each layer, an object of its JSON."""
+        trt: Any = import_nvidia("tensorrt")
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        return [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]

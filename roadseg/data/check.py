@@ -1,0 +1,178 @@
+"""Look through labelled data before training."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from roadseg.data.folder import (
+    ClassCounts,
+    FolderDataset,
+    check_folder,
+    count_classes,
+    first_names,
+    label_folder,
+    labels_without_picture,
+    pictures_in,
+)
+from roadseg.data.meaning import LabelMeaning
+from roadseg.data.page import data_page
+from roadseg.errors import DatasetError
+from roadseg.paint.panels import compare_pictures
+from roadseg.spec import SegClass
+
+SPLITS = ("train", "val", "test")
+EXAMPLES = 4
+"""Pictures of each split that are shown."""
+LABEL_SHARE = 0.6
+"""Of its colour in what shows a label over its picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What was found in one split."""
+
+    name: str
+    """Its name."""
+    faults: tuple[str, ...]
+    """What is wrong, a sentence for each file or for the split."""
+    classes: tuple[SegClass, ...] = ()
+    """Classes of the labels."""
+    total: int = 0
+    """Pictures in the folder."""
+    counts: ClassCounts | None = None
+    """How often each class occurs in the good pairs; None if there is none."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of each size, as "WIDTHxHEIGHT"."""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of each sequence, for --holdout-sequence."""
+    examples: Mapping[str, bytes] = field(default_factory=dict)
+    """JPEG files of picture and label by caption."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What was found in a folder of labelled data."""
+
+    splits: tuple[SplitReport, ...]
+    """The splits that are there."""
+    together: tuple[str, ...]
+    """What is wrong with them together, such as a picture that occurs twice, a sentence each."""
+
+    def page(self, title: str) -> str:
+        """Return all of it as HTML."""
+        return data_page(
+            title,
+            shares={
+                split.name: {
+                    c.name: float(share)
+                    for c, share in zip(split.classes, split.counts.shares, strict=True)
+                }
+                for split in self.splits
+                if split.counts
+            },
+            faults=self.faults,
+            examples={name: data for split in self.splits for name, data in split.examples.items()},
+            classes=next((split.classes for split in self.splits if split.classes), ()),
+        )
+
+    @property
+    def faults(self) -> list[str]:
+        """All that is wrong."""
+        return [fault for split in self.splits for fault in split.faults] + list(self.together)
+
+
+def check_data(
+    root: Path,
+    on_picture: Callable[[str], None] = lambda _name: None,
+    class_file: Path | None = None,
+) -> DataReport:
+    """Read every pair of every split and tell what is there and what is wrong.
+
+    Args:
+        root: Folder in the SegNet layout.
+        on_picture: Called with the name of each picture when it has been read.
+        class_file: What the labels mean; None looks in the folder.
+
+    Raises:
+        DatasetError: The folder has no split at all, or a class file that is none.
+    """
+    check_folder(root)
+    present = [name for name in SPLITS if (root / name).is_dir()]
+    if not present:
+        raise DatasetError(
+            f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
+            "train/ and trainannot/"
+        )
+    LabelMeaning.of(root, class_file)  # a fault in it is told once, and not of every split
+    seen: dict[str, list[Path]] = defaultdict(list)
+    splits = []
+    for name in present:
+        for path in sorted((root / name).iterdir()):
+            if path.is_file():
+                seen[hashlib.sha256(path.read_bytes()).hexdigest()].append(path.relative_to(root))
+        splits.append(_check_split(root, name, class_file, on_picture))
+    together = [
+        f"{paths[0]} is the same picture as {', '.join(map(str, paths[1:]))}; keep one"
+        for paths in seen.values()
+        if len(paths) > 1
+    ]
+    if "train" in present and "val" not in present:
+        together += _faults_of_measuring(root, class_file)
+    return DataReport(splits=tuple(splits), together=tuple(together))
+
+
+def _faults_of_measuring(root: Path, class_file: Path | None) -> list[str]:
+    """Return why no drives of `train/` can be set aside to measure on, if that is so."""
+    try:
+        FolderDataset.open_what_is_there(root, "train", class_file)[0].measured_drives()
+    except DatasetError as error:
+        return [str(error)]
+    return []
+
+
+def _check_split(
+    root: Path, name: str, class_file: Path | None, on_picture: Callable[[str], None]
+) -> SplitReport:
+    try:
+        dataset, faults = FolderDataset.open_what_is_there(root, name, class_file)
+    except DatasetError as error:
+        return SplitReport(name=name, faults=(str(error),))
+    labels = label_folder(root, name, dataset.meaning)
+    if idle := labels_without_picture(root / name, labels):
+        faults.append(
+            f"pictures missing for labels in {labels.name}/ ({len(idle)}): {first_names(idle)}; a "
+            "label has its picture's name; add the pictures or remove these"
+        )
+    shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
+    examples: dict[str, bytes] = {}
+    counts = []
+    sizes: dict[str, int] = defaultdict(int)
+    for index, path in enumerate(dataset.image_paths):
+        on_picture(path.name)
+        try:
+            picture, target = dataset[index]
+        except DatasetError as error:
+            faults.append(str(error))
+            continue
+        counts.append(count_classes(target, dataset.num_classes))
+        sizes[f"{picture.shape[1]}x{picture.shape[0]}"] += 1
+        if not counts[-1].any():
+            faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
+        if index in shown:
+            colors = [c.color for c in dataset.meaning.classes]
+            panels = compare_pictures(picture, [target], colors, share=LABEL_SHARE)
+            examples[f"{name}/{path.name}"] = panels
+    return SplitReport(
+        name=name,
+        classes=dataset.meaning.classes,
+        total=len(pictures_in(root / name)),
+        counts=ClassCounts(np.stack(counts)) if counts else None,
+        sizes=sizes,
+        sequences=dataset.sequences,
+        faults=tuple(faults),
+        examples=examples,
+    )

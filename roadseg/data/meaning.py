@@ -1,0 +1,279 @@
+"""What the values in label files mean: CamVid's ids and colours, or those of a class file.
+
+A class file lies in the data set's folder as `classes.csv`. It has the columns name, id and color
+(or colour):
+
+    name,id,color
+    road,0,#804080
+    car,1,#400080
+    car,2,#4080c0
+    unlabelled,255,#000000
+
+Rows of one name are one class. Classes count in the order in which their names come first; the
+first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
+not counted. Labels are PNGs of ids, or RGB in exactly these colours. In place of color there may be
+columns r, g and b with numbers from 0 to 255; a file of a name and these alone, in this order or
+with the name last, needs no first line that says so. A column that a data set does not need may be
+left empty; a class without a colour is shown in CamVid's, or in one of its own. A name may be a set
+of classes, such as building|tree, where the labels do not tell these apart.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from colorsys import hsv_to_rgb
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.errors import DatasetError
+from roadseg.spec import (
+    CLASSES,
+    IGNORE_INDEX,
+    NUM_CLASSES,
+    PALETTES,
+    UNLABELLED,
+    SegClass,
+    css_color,
+)
+
+CLASS_FILE = "classes.csv"
+SYNONYMS = {"colour": "color", "red": "r", "green": "g", "blue": "b"}
+"""Columns of a class file by other names of theirs."""
+COLUMNS_UNSAID: dict[tuple[bool, ...], tuple[str, ...]] = {
+    (False, True, True, True): ("name", "r", "g", "b"),
+    (True, True, True, False): ("r", "g", "b", "name"),
+}
+"""Columns of a class file that does not name them, by which cells of its first line are numbers."""
+SET_SEPARATOR = "|"
+"""Stands between the classes of a label that is a set of them."""
+GOLDEN_RATIO = 0.618034
+UNKNOWN = 254
+"""Stands for values that have no meaning; they are an error."""
+
+CAMVID_COLORS = {
+    "sky": ((128, 128, 128),),
+    "building": ((128, 0, 0), (64, 192, 0)),  # Building, Wall
+    "pole": ((192, 192, 128),),
+    "road": ((128, 64, 128), (128, 128, 192), (128, 0, 192), (192, 0, 64)),  # and lane markings
+    "pavement": ((0, 0, 192), (64, 192, 128)),  # Sidewalk, ParkingBlock
+    "tree": ((128, 128, 0), (192, 192, 0)),  # Tree, VegetationMisc
+    "sign": ((192, 128, 128), (0, 64, 64), (128, 128, 64)),  # SignSymbol, TrafficLight, Misc_Text
+    "fence": ((64, 64, 128),),
+    "car": ((64, 0, 128), (64, 128, 192), (192, 128, 192)),  # Car, SUVPickupTruck, Truck_Bus
+    "pedestrian": ((64, 64, 0),),
+    "bicyclist": ((0, 128, 192),),
+    UNLABELLED: (
+        (0, 0, 0),  # Void
+        (64, 128, 64),  # Animal
+        (192, 0, 128),  # Archway
+        (0, 128, 64),  # Bridge
+        (64, 0, 192),  # CartLuggagePram
+        (192, 128, 64),  # Child
+        (192, 0, 192),  # MotorcycleScooter
+        (128, 64, 64),  # OtherMoving
+        (0, 0, 64),  # TrafficCone
+        (192, 64, 128),  # Train
+        (64, 0, 64),  # Tunnel
+    ),
+}
+"""Colours of CamVid's own labels (`label_colors.txt`) by the class that SegNet counts them to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMeaning:
+    """The classes of a data set and the ids and colours that stand for them in its files."""
+
+    classes: tuple[SegClass, ...]
+    """The classes that are counted; a target holds their positions, and `IGNORE_INDEX`."""
+    ids: Mapping[int, int]
+    """Target by id in a file."""
+    colors: Mapping[tuple[int, int, int], int]
+    """Target by RGB colour in a file."""
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether a label stands for a set of classes, see `roadseg.data.sets`."""
+        return any(SET_SEPARATOR in label.name for label in self.classes)
+
+    @classmethod
+    def camvid(cls) -> Self:
+        """Return the meaning of SegNet's ids and of CamVid's own 32 colours."""
+        rows = [
+            (c.name, i if number == 0 else None, color)
+            for i, c in enumerate(CLASSES)
+            for number, color in enumerate(CAMVID_COLORS[c.name])
+        ]
+        meaning = cls._of_rows(rows)
+        return cls(classes=CLASSES[:NUM_CLASSES], ids=meaning.ids, colors=meaning.colors)
+
+    @classmethod
+    def of(cls, root: Path, class_file: Path | None = None) -> Self:
+        """Return the meaning of the labels in a data set's folder.
+
+        Args:
+            root: The folder.
+            class_file: A class file that lies elsewhere; None looks in the folder.
+
+        Raises:
+            DatasetError: The class file is none.
+        """
+        if class_file is not None:
+            return cls.read(class_file)
+        class_file = root / CLASS_FILE
+        return cls.read(class_file) if class_file.is_file() else cls.camvid()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a class file.
+
+        Raises:
+            DatasetError: It is no class file; the line at fault is named.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                lines, first_line = _named_cells(csv.reader(file, strict=True))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
+        if lines and "name" not in map(_column, lines[0]):
+            raise DatasetError(
+                f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
+                "name,id,color, with commas between; correct its first line"
+            )
+        rows = [
+            _row(line, f"{path}, line {number}") for number, line in enumerate(lines, first_line)
+        ]
+        _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
+        _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
+        # Where ids tell classes apart, colours only show them, and may be alike.
+        by_color = [(c, name) for name, i, c in rows if i is None and c is not None]
+        _check_one_class(path, "colour", [(css_color(c), name) for c, name in by_color])
+        meaning = cls._of_rows(rows)
+        if not 2 <= len(meaning.classes) < UNKNOWN:
+            raise DatasetError(
+                f"{path} names {len(meaning.classes)} classes; give from 2 to {UNKNOWN - 1}, a row "
+                "each under name,id,color"
+            )
+        return meaning
+
+    @classmethod
+    def _of_rows(cls, rows: Iterable[tuple[str, int | None, tuple[int, int, int] | None]]) -> Self:
+        """Gather rows of name, id and colour."""
+        targets = {UNLABELLED: IGNORE_INDEX}
+        classes: list[SegClass] = []
+        ids: dict[int, int] = {}
+        colors: dict[tuple[int, int, int], int] = {}
+        for name, label_id, color in rows:
+            if name not in targets:
+                targets[name] = len(classes)
+                shown = color or PALETTES["camvid"].get(name) or _spare_color(len(classes))
+                classes.append(SegClass(name=name, color=shown, colorblind=shown))
+            if label_id is not None:
+                ids[label_id] = targets[name]
+            if color is not None:
+                colors[color] = targets[name]
+        return cls(classes=tuple(classes), ids=ids, colors=colors)
+
+    def target(self, label: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+        """Return the target (H, W) of a label, (H, W) of ids or (H, W, 3) RGB.
+
+        Raises:
+            DatasetError: A value has no meaning; it is named with the file.
+        """
+        if label.ndim == 2:
+            table = np.full(256, UNKNOWN, np.uint8)
+            table[list(self.ids)] = list(self.ids.values())
+            target = table[label]
+        else:
+            target = self._target_of_colors(label)
+        if (target == UNKNOWN).any():
+            row, column = np.argwhere(target == UNKNOWN)[0]
+            what = "id" if label.ndim == 2 else "colour"
+            known = sorted(self.ids) if label.ndim == 2 else f"{len(self.colors)} colours"
+            raise DatasetError(
+                f"{path} has the {what} {label[row, column].tolist()} at row {row}, column "
+                f"{column}; known are {known}; map the label to these, or name its classes in "
+                f"{CLASS_FILE}"
+            )
+        return target
+
+    def _target_of_colors(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        packed = label.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)  # (H, W)
+        values, positions = np.unique(packed, return_inverse=True)
+        rgb = ((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values)
+        targets = np.array([self.colors.get(color, UNKNOWN) for color in rgb], np.uint8)
+        return targets[positions.reshape(packed.shape)]
+
+
+def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str]]) -> None:
+    """Raise `DatasetError` if an id or colour in a class file stands for two classes."""
+    named: dict[int | str, str] = {}
+    for value, name in found:
+        if named.setdefault(value, name) != name:
+            raise DatasetError(
+                f"{path} gives the {what} {value} to {named[value]} and to {name}; each is of one "
+                "class; correct it"
+            )
+
+
+def _row(
+    line: Mapping[str, str | None], where: str
+) -> tuple[str, int | None, tuple[int, int, int] | None]:
+    """Return name, id and colour of a line of a class file."""
+    cells = {_column(key): (value or "").strip() for key, value in line.items()}
+    name, label_id, color = (cells.get(key, "") for key in ("name", "id", "color"))
+    color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
+    name = UNLABELLED if name.casefold() in (UNLABELLED, "unlabeled") else name
+    if not name:
+        raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
+    if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
+        raise DatasetError(f"{where} has the id {label_id!r}; give a number from 0 to 255")
+    if color and not _is_color(color):
+        raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
+    return name, int(label_id) if label_id else None, _rgb(color) if color else None
+
+
+def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
+    """Return the lines of a class file by column, and the number of the first of them."""
+    filled = [row for row in rows if row]
+    numbers = [cell.strip().isdecimal() for cell in filled[0]] if filled else []
+    headings = COLUMNS_UNSAID.get(tuple(numbers))
+    if headings:
+        return [dict(zip(headings, row, strict=False)) for row in filled], 1
+    return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
+
+
+def _color_of_levels(levels: list[str], where: str) -> str:
+    """Return a colour given as three numbers as #rrggbb, or nothing where there is none."""
+    if not any(levels):
+        return ""
+    if not all(level.isdecimal() and int(level) <= 255 for level in levels):
+        raise DatasetError(
+            f"{where} has the colour {', '.join(levels)}; give r, g and b, each from 0 to 255"
+        )
+    return "#{:02x}{:02x}{:02x}".format(*map(int, levels))
+
+
+def _column(heading: str | None) -> str:
+    """Return what a column of a class file is called, however it is written."""
+    plain = (heading or "").strip().casefold()
+    return SYNONYMS.get(plain, plain)
+
+
+def _spare_color(number: int) -> tuple[int, int, int]:
+    """Return a colour for a class that has none; those of numbers near each other are far apart."""
+    red, green, blue = hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.75, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _is_color(text: str) -> bool:
+    return (
+        len(text) == 7 and text[0] == "#" and all(c in "0123456789abcdefABCDEF" for c in text[1:])
+    )
+
+
+def _rgb(text: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue

@@ -1,0 +1,83 @@
+"""Ways to make an exported model fast on one runtime, behind one protocol."""
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.errors import BackendUnavailable
+from roadseg.spec import ModelSpec, choose
+
+
+class Source(NamedTuple):
+    """What a model is built from."""
+
+    model: Path
+    """The model file that the user gave; a builder may need it to be a checkpoint."""
+    exported: Path
+    """The same as an ONNX file in FP32."""
+    spec: ModelSpec
+    """Record for the file that is built."""
+    frames: Sequence[NDArray[np.uint8]]
+    """Typical network inputs, each (N, H, W, 3) RGB, whose values set the ranges of 8 bits."""
+
+
+class Builder(Protocol):
+    """A module that builds model files for one runtime."""
+
+    PRECISIONS: tuple[str, ...]
+    """What it builds, the usual one first."""
+    SUFFIX: str
+    """Suffix of its files."""
+    FIXED_SHAPE: bool
+    """Whether its files take no other shape than the one that they are built for."""
+
+    def version(self) -> str:
+        """Return the version of the runtime."""
+        ...
+
+    def device(self) -> str:
+        """Return the device that a file is built for."""
+        ...
+
+    def build(self, source: Source, out: Path) -> None:
+        """Write a model file in the precision, and for the shape, of the record's build."""
+        ...
+
+    def census(self, path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
+        """Count the convolutions that the runtime really executes in each precision."""
+        ...
+
+
+BUILDERS = {
+    "onnxruntime": ("roadseg.deploy.build_onnxruntime", "pip install onnxruntime onnx"),
+    "openvino": (
+        "roadseg.deploy.build_openvino",
+        "pip install '.[openvino]' in a checkout of roadseg",
+    ),
+    "tensorrt": (
+        "roadseg.deploy.build_tensorrt",
+        "pip install '.[tensorrt]' in a checkout of roadseg",
+    ),
+}
+"""Runtime: module of its builder, command that installs what it needs."""
+
+
+def open_builder(runtime: str) -> Builder:
+    """Return the builder for a runtime.
+
+    Raises:
+        ConfigError: There is none of that name.
+        BackendUnavailable: What it needs is not installed.
+    """
+    module, install = choose(BUILDERS, runtime, "--runtime")
+    try:
+        return cast(Builder, import_module(module))
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"models for {runtime} cannot be built here ({error}); run: {install}"
+        ) from error

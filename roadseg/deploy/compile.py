@@ -1,0 +1,291 @@
+"""Make a model fast on this machine, and prove that it is still the same model.
+
+Whatever is built is opened again from disk and held against its source on real frames before it
+gets its name: what it decides, what it is worth on labelled pictures, what each of its convolutions
+is executed in, and how fast it is. A file is built again only when its key has changed.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from roadseg.backends.runtimes import Backend, open_backend, suited
+from roadseg.backends.weights import shipped_model
+from roadseg.deploy.builders import Builder, Source, open_builder
+from roadseg.deploy.parity import (
+    Parity,
+    Race,
+    Sample,
+    compare,
+    digest_of,
+    film_samples,
+    labelled_samples,
+    race,
+)
+from roadseg.errors import ConfigError, ExportError
+from roadseg.files import check_not_input, check_writable, output_errors, replacing, sha256_of
+from roadseg.spec import BuildRecord, ModelSpec
+
+LEAST_AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.96}
+"""Share of pixels in which a build must decide as its source does, by precision."""
+MOST_LOST = 0.005
+"""mIoU that a build may lose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileConfig:
+    """Settings of one build."""
+
+    model: Path | None = None
+    """Exported or trained model; None takes the one that comes along."""
+    runtime: str = "auto"
+    """Runtime to build for; "auto" takes the one that runs models here."""
+    precision: str | None = None
+    """Precision of the convolutions; None takes the runtime's usual one."""
+    size_hw: tuple[int, int] | None = None
+    """Network input to calibrate, check and measure at; None takes the model's own."""
+    batch: int = 1
+    """Frames a call."""
+    data: Path | None = None
+    """Labelled data: train/ to calibrate on, val/ to check on."""
+    film: Path | None = None
+    """Film to do both on where there are no labelled data."""
+    out: Path | None = None
+    """File to write; None names it after model, runtime and precision, in the current folder."""
+    portable: bool = False
+    """Let any version of the runtime on any device run the file."""
+    rebuild: bool = False
+    """Build even if there is a file with the same key."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if self.batch < 1:
+            raise ConfigError(f"--batch is {self.batch}; it must be at least 1")
+        if (self.data is None) == (self.film is None):
+            raise ConfigError(
+                "--data and --film are both given or both missing; frames are needed to set "
+                "ranges and to compare; give one of them"
+            )
+
+    @property
+    def frames(self) -> Path:
+        """The data or film that frames are taken from."""
+        frames = self.data or self.film
+        assert frames is not None  # __post_init__ sees to it
+        return frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileResult:
+    """What was built and what it is worth."""
+
+    out: Path
+    """The model file."""
+    build: BuildRecord
+    """Its key."""
+    rebuilt_because: str | None
+    """Why it was made anew, None if it was there and fitted."""
+    parity: Parity
+    """How far it decides as its source does."""
+    layers: dict[str, int]
+    """Convolutions that its runtime executes, by precision."""
+    race: Race
+    """How fast it is beside its source in FP32 on ONNX Runtime."""
+
+
+def compile_model(config: CompileConfig) -> CompileResult:
+    """Build a model file for a runtime of this machine, or find that the one there still fits.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+        ModelFileError: The model file is missing or not ours.
+        BackendUnavailable: A package that the build needs is not installed.
+        DatasetError: The labelled data cannot be used.
+        VideoError: The film cannot be read.
+        ExportError: The build decides otherwise than its source, or is worth less; nothing is left.
+        OutputError: The file cannot be written.
+    """
+    model = config.model or shipped_model()
+    runtime = suited(shipped_model("int8")) if config.runtime == "auto" else config.runtime
+    builder = open_builder(runtime)
+    with closing(open_backend(model, _reference_runtime(model))) as reference:
+        key = _key(config, model, runtime, builder, reference.spec)
+        out = config.out or Path(f"{model.stem}.{runtime}-{key.precision}{builder.SUFFIX}")
+        if out.suffix != builder.SUFFIX:
+            raise ConfigError(f"--out {out} must end in {builder.SUFFIX}, which {runtime} reads")
+        _check_place(out, config, model)
+        kept = "--rebuild was given" if config.rebuild else _kept(out, key)
+        if isinstance(kept, CompileResult):
+            return kept
+        check_writable(out)
+        with output_errors(out), TemporaryDirectory(dir=out.parent) as folder:
+            draft = Path(folder) / out.name
+            result = _built(draft, config, builder, reference, model, key)
+            result = replace(result, out=out, rebuilt_because=kept)
+            _refuse_worse(result)
+            _keep(draft, result)
+    return result
+
+
+def _reference_runtime(model: Path) -> str:
+    """Return the runtime whose decisions count: PyTorch, or what proved equal to it at export."""
+    return "torch" if model.suffix == ".safetensors" else "onnxruntime"
+
+
+def _built(
+    draft: Path,
+    config: CompileConfig,
+    builder: Builder,
+    reference: Backend,
+    model: Path,
+    key: BuildRecord,
+) -> CompileResult:
+    """Build a file under a passing name, open it again and measure it."""
+    size_hw = key.shape[1:]
+    if config.data is not None:
+        calibration, checks = labelled_samples(config.data, size_hw)
+    else:
+        assert config.film is not None  # CompileConfig sees to it
+        calibration, checks = film_samples(config.film, size_hw)
+    batches = [_batch(sample, key) for sample in calibration]
+    with _exported(model) as exported:
+        spec = replace(reference.spec, build=key)
+        builder.build(Source(model, exported, spec, batches), draft)
+        with (
+            closing(open_backend(draft, key.runtime)) as build,
+            closing(open_backend(exported, "onnxruntime")) as usual,
+        ):
+            return CompileResult(
+                out=draft,
+                build=key,
+                rebuilt_because=None,
+                parity=compare(build, reference, checks),
+                layers=dict(builder.census(draft, batches[0])),
+                race=race(build, usual, batches[0]),
+            )
+
+
+def _batch(sample: Sample, key: BuildRecord) -> "np.ndarray":
+    return np.stack([sample.frame] * key.shape[0])
+
+
+def _key(
+    config: CompileConfig, model: Path, runtime: str, builder: Builder, spec: ModelSpec
+) -> BuildRecord:
+    """Return what the build is to be."""
+    if spec.build is not None:
+        raise ConfigError(f"{model} was compiled already; give the model that it was made of")
+    precision = config.precision or builder.PRECISIONS[0]
+    if precision not in builder.PRECISIONS:
+        raise ConfigError(
+            f"--precision is {precision!r}; for {runtime} use one of: "
+            f"{', '.join(builder.PRECISIONS)}"
+        )
+    return BuildRecord(
+        source_sha256=sha256_of(model),
+        runtime=runtime,
+        runtime_version=None if config.portable else builder.version(),
+        device=None if config.portable else builder.device(),
+        precision=precision,
+        shape=(config.batch, *(config.size_hw or spec.size_hw)),
+        fixed_shape=builder.FIXED_SHAPE,
+        frames_sha256=digest_of(config.frames),
+    )
+
+
+def report_path(out: Path) -> Path:
+    """Return where what is known of a build is kept: beside it."""
+    return out.with_name(f"{out.name}.json")
+
+
+def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
+    """Return what is known of a file that has the key, or why it must be built."""
+    try:
+        record = json.loads(report_path(out).read_text())
+        build = BuildRecord.from_dict(record["build"])
+        if record["sha256"] != sha256_of(out):
+            return f"{out} is not what was written"
+        changed = build.difference(key)
+        return changed or CompileResult(
+            out=out,
+            build=build,
+            rebuilt_because=None,
+            parity=Parity(**record["parity"]),
+            layers=record["layers"],
+            race=Race(**record["race"]),
+        )
+    except OSError:
+        return "there was none"
+    except (ValueError, KeyError, TypeError):
+        return f"{report_path(out)} is damaged"
+
+
+def _check_place(out: Path, config: CompileConfig, model: Path) -> None:
+    """Raise `ConfigError` if what a build would replace is an input, or was not built."""
+    check_not_input(out, "--out", *filter(None, (model, config.film)))
+    beside = [out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else [])]
+    taken = [path for path in beside if os.path.lexists(path)]
+    if taken and not report_path(out).exists():
+        raise ConfigError(
+            f"--out {taken[0]} exists and was not made by roadseg compile; choose another name, or "
+            "move it away"
+        )
+
+
+@contextmanager
+def _exported(model: Path) -> Iterator[Path]:
+    """Give a model as an ONNX file in FP32, exported for the purpose if need be."""
+    if model.suffix != ".safetensors":
+        yield model
+        return
+    from roadseg.deploy.export import export_onnx  # needs torch, which the rest does not
+
+    with TemporaryDirectory() as folder:
+        exported = Path(folder) / f"{model.stem}.onnx"
+        export_onnx(model, exported)
+        yield exported
+
+
+def _refuse_worse(result: CompileResult) -> None:
+    """Raise `ExportError` if a build is not the model that it was made of."""
+    least, parity = LEAST_AGREEMENT[result.build.precision], result.parity
+    if parity.agreement < least:
+        raise ExportError(
+            f"the build agrees with its source on {parity.agreement:.2%} of pixels, and "
+            f"{least:.0%} are needed; nothing was written; use another --precision, or frames "
+            "that are more like your own"
+        )
+    if parity.miou is not None and parity.source_miou is not None:
+        lost = parity.source_miou - parity.miou
+        if lost > MOST_LOST:
+            raise ExportError(
+                f"the build has {parity.miou:.1%} mIoU and its source {parity.source_miou:.1%}; "
+                f"at most {MOST_LOST:.1%} may be lost; nothing was written; use another "
+                "--precision"
+            )
+    if not result.layers.get(result.build.precision):
+        raise ExportError(
+            f"{result.build.runtime} executes no convolution in {result.build.precision}, but "
+            f"{result.layers}; nothing was written; use another --precision"
+        )
+
+
+def _keep(draft: Path, result: CompileResult) -> None:
+    """Give a build, and what lies beside it, its name; write down what is known of it."""
+    record = {
+        "sha256": sha256_of(draft),
+        "build": asdict(result.build),
+        "parity": asdict(result.parity),
+        "layers": result.layers,
+        "race": asdict(result.race),
+    }
+    for path in sorted(draft.parent.iterdir(), key=lambda path: path == draft):  # weights first
+        path.replace(result.out.with_name(path.name))
+    with replacing(report_path(result.out)) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")

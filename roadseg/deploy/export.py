@@ -1,0 +1,92 @@
+"""Turn a trained network into one ONNX file that any runtime can open, and prove it equal."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+from roadseg.errors import ExportError
+from roadseg.files import check_not_input, replacing
+from roadseg.models.checkpoint import load_model
+from roadseg.models.segmenter import Segmenter
+from roadseg.spec import ModelSpec
+
+OPSET = 18
+LEAST_AGREEMENT = 0.999
+"""Share of pixels in which the exported graph must decide as PyTorch does; rounding flips a few."""
+
+
+def export_onnx(model_path: Path, out: Path) -> ModelSpec:
+    """Export a model file to ONNX, normalisation and argmax included.
+
+    The graph takes `frames` (N, H, W, 3) uint8 RGB with sides that are multiples of 32, and gives
+    `class_map` (N, H, W) uint8 and `logits` (N, C, H/s, W/s) float32. The model's record is stored
+    in the file's metadata under "roadseg".
+
+    Args:
+        model_path: `.safetensors` file from training.
+        out: File to write, all or nothing.
+
+    Raises:
+        ModelFileError: The model file is not ours.
+        ConfigError: It is the file to write.
+        ExportError: The exported graph decides otherwise than PyTorch.
+        OutputError: The file cannot be written.
+    """
+    check_not_input(out, "--out", model_path)
+    network, spec = load_model(model_path)
+    segmenter = Segmenter(network).eval()
+    with replacing(out) as temporary:
+        temporary.touch()  # an output that cannot be written shows before the work is done
+        onnx.save(_graph(segmenter, spec), temporary)
+        _verify(temporary, segmenter, spec)
+    return spec
+
+
+def _graph(segmenter: Segmenter, spec: ModelSpec) -> onnx.ModelProto:
+    # Any size of more than one block a side does: the graph is made for all of them.
+    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+    batch, rows, columns = (
+        torch.export.Dim(name, max=limit)
+        for name, limit in (("batch", 64), ("rows", 128), ("columns", 128))
+    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its notes on its own deprecations
+        program = torch.onnx.export(
+            segmenter,
+            (example,),
+            input_names=["frames"],
+            output_names=["class_map", "logits"],
+            dynamic_shapes=({0: batch, 1: 32 * rows, 2: 32 * columns},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # it is only None when a file name was given
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {"roadseg": spec.to_json()})
+    return model
+
+
+def _verify(path: Path, segmenter: Segmenter, spec: ModelSpec) -> None:
+    """Compare the file with PyTorch on noise at two sizes."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    for size_hw in (spec.size_hw, (spec.size_hw[0] + 32, spec.size_hw[1] + 64)):
+        coarse = rng.integers(0, 256, (1, *(side // 16 for side in size_hw), 3), np.uint8)
+        frames = coarse.repeat(16, axis=1).repeat(16, axis=2)
+        (class_map,) = session.run(["class_map"], {"frames": frames})
+        with torch.inference_mode():
+            expected = segmenter(torch.from_numpy(frames))[0].numpy()
+        agreement = float((class_map == expected).mean())
+        if agreement < LEAST_AGREEMENT:
+            raise ExportError(
+                f"the exported graph agrees with PyTorch on {agreement:.2%} of pixels at "
+                f"{size_hw[1]}x{size_hw[0]}; at least {LEAST_AGREEMENT:.1%} is needed; "
+                "this is a fault of the exporter, please report it with the model file"
+            )

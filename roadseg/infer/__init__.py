@@ -1,0 +1,1 @@
+"""From a video or a camera to everything that is written or shown."""

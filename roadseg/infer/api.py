@@ -1,0 +1,230 @@
+"""What Python code asks for: the labels of a film, frame by frame, or of one picture.
+
+The same decoding, model and colours as `roadseg infer`, without the file that it writes.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.weights import default_weights
+from roadseg.errors import PictureError
+from roadseg.infer.stages import Pipeline
+from roadseg.infer.stats import count_pixels, shares_of
+from roadseg.infer.steps import QUEUE_DEPTH, labelling
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import overlay_for
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.placement import Placement, input_size
+from roadseg.spec import image_rate
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import Picture
+from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import USUAL_FPS, decode, named, probe
+
+_model_in_use = Lock()
+"""Held while `segment` uses the model that it keeps: a backend serves one thread at a time."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame of a film, or a picture, and what the model sees in it."""
+
+    item: SegmentedFrame
+    """The frame, its class map and the model's record, as the pipeline carries them."""
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB; colour has half the resolution, as films have it."""
+        return self.item.frame.rgb()
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """(H, W) class ids: positions in `class_names`."""
+        return self.item.class_map
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes by id."""
+        return self.item.spec.class_names
+
+    @property
+    def class_shares(self) -> dict[str, float]:
+        """Share of each class in the picture."""
+        return shares_of(count_pixels(self.item), self.item.spec)
+
+    @property
+    def pts(self) -> int:
+        """Presentation time as the film has it, in units of `time_base`; 0 for a picture."""
+        return self.item.frame.pts
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds a unit of `pts`."""
+        return self.item.frame.time_base
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds."""
+        return self.item.frame.time_s
+
+    def overlay(
+        self,
+        *,
+        alpha: float = OverlayConfig.alpha,
+        classes: tuple[str, ...] = OverlayConfig.classes,
+        only: tuple[str, ...] = OverlayConfig.only,
+        outline: bool = OverlayConfig.outline,
+        legend: bool = OverlayConfig.legend,
+    ) -> NDArray[np.uint8]:
+        """Return a painted copy of the picture, (H, W, 3) RGB.
+
+        Args:
+            alpha: Share of the colour in a painted pixel, 0..1.
+            classes: Names of the classes to paint; none means all.
+            only: Names of the classes to paint while the rest turns to dark grey.
+            outline: Draw a light line where one class ends.
+            legend: Write the painted classes in a corner.
+
+        Raises:
+            ConfigError: The model does not know a class, or `alpha` is out of its range.
+        """
+        config = OverlayConfig(
+            alpha=alpha, classes=classes, only=only, outline=outline, legend=legend
+        )
+        return (
+            overlay_for(self.item.spec, config).draw(self.item.frame.picture, self.class_map).rgb()
+        )
+
+
+def stream(
+    source: Path | str,
+    *,
+    weights: Path | str | None = None,
+    backend: str = ModelConfig.backend,
+    size_hw: tuple[int, int] | None = ModelConfig.size_hw,
+    palette: str = ModelConfig.palette,
+    steady: float = ModelConfig.steady,
+    every: int = ModelConfig.every,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    image_fps: Fraction | int = USUAL_FPS,
+) -> Iterator[Result]:
+    """Yield every frame of a film with its labels; decoding and labelling run on their own threads.
+
+    The threads end with the iterator: when it runs out, when it is closed, or when the loop that
+    holds it is left. What is wrong with the film, such as damage in the middle, comes as a
+    `UserWarning` at the end.
+
+    Args:
+        source: Film to label: a file, a folder or pattern of images, or an address.
+        weights: Model file; None takes the one that comes along.
+        backend: Runtime, or "auto" to go by the model file.
+        size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
+        palette: Colours of the classes: camvid or colorblind.
+        steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
+        every: Frames from one that the network looks at to the next; labels move along in between.
+        start_s: Leave out frames before this time, counted from the first frame.
+        end_s: Stop at this time; None reads to the end.
+        image_fps: Images a second, where the film is a folder or pattern of them.
+
+    Raises:
+        VideoError: The film cannot be read.
+        ModelFileError: The weights are missing or not ours.
+        BackendUnavailable: The runtime is not installed.
+        ConfigError: A setting is out of its range.
+    """
+    model = _model_config(weights, backend, size_hw, palette)
+    config = replace(model, steady=steady, every=every)
+    info, log = probe(named(source), image_rate(image_fps)), ReadLog()
+    frames = decode(info, log, start_s, end_s)
+    stages = labelling(config)
+    names = ["decode", *stages]
+    with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
+        yield from map(Result, pipeline)
+    for fault in reading_faults(log, info):
+        warnings.warn(fault, stacklevel=2)
+
+
+def segment(
+    image: NDArray[np.uint8] | Path | str,
+    *,
+    weights: Path | str | None = None,
+    backend: str = ModelConfig.backend,
+    size_hw: tuple[int, int] | None = ModelConfig.size_hw,
+    palette: str = ModelConfig.palette,
+) -> Result:
+    """Label one picture. The model stays in memory for the next call.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, or the path of a picture file.
+        weights: Model file; None takes the one that comes along.
+        backend: Runtime, or "auto" to go by the model file.
+        size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
+        palette: Colours of the classes: camvid or colorblind.
+
+    Raises:
+        PictureError: The array is no picture, or the file cannot be read as one.
+        ModelFileError: The weights are missing or not ours.
+        BackendUnavailable: The runtime is not installed.
+    """
+    config = _model_config(weights, backend, size_hw, palette)
+    rgb = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
+    with _model_in_use:
+        model = _kept_model(config.weights, config.backend, _state(config.weights))
+        picture_hw = (rgb.shape[0], rgb.shape[1])
+        network_hw = input_size(picture_hw, Fraction(1), model.spec, config)
+        placement = Placement.fit(picture_hw, network_hw)
+        class_map = placement.restore(model.run(placement.place(rgb)[None]).class_map[0])
+    frame = Frame(Picture.from_rgb(rgb), 0, Fraction(1))
+    return Result(SegmentedFrame(frame, class_map, model.spec.recolored(palette)))
+
+
+def _model_config(
+    weights: Path | str | None, backend: str, size_hw: tuple[int, int] | None, palette: str
+) -> ModelConfig:
+    path = default_weights() if weights is None else Path(weights)
+    return ModelConfig(weights=path, backend=backend, size_hw=size_hw, palette=palette)
+
+
+@lru_cache(maxsize=1)
+def _kept_model(weights: Path, backend: str, _state: tuple[int, ...]) -> Backend:
+    """Return a model, which is opened again when its file is another than it was."""
+    return open_backend(weights, backend)
+
+
+def _state(weights: Path) -> tuple[int, ...]:
+    """Return what tells a model's files from those that took their place; nothing of none."""
+    files = (path.stat() for path in (weights, weights.with_suffix(".bin")) if path.exists())
+    return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    """Return a picture file as (H, W, 3) RGB, upright as its EXIF record says."""
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if picture is None:
+        raise PictureError(f"{path} is no picture that can be read; give a PNG, JPEG or the like")
+    return np.asarray(picture, np.uint8)
+
+
+def _checked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise PictureError(
+            f"the image is an array {picture.shape} of {picture.dtype}; it must be "
+            "(height, width, 3) of uint8 in RGB order; convert it first"
+        )
+    return np.ascontiguousarray(picture)

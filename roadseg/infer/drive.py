@@ -1,0 +1,229 @@
+"""Note what happens on a drive and make a report of it: one page that needs nothing else.
+
+A moment is a stretch of time during which a pedestrian or a bicyclist stands on the road itself,
+away from its edges. Nothing here grows with the drive but the class shares, a few bytes a frame.
+"""
+
+import base64
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+
+from roadseg.files import create, output_errors
+from roadseg.infer.stats import FrameStats, measure
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import overlay_for
+from roadseg.spec import css_color
+from roadseg.video.frame import SegmentedFrame
+
+PEOPLE = ("pedestrian", "bicyclist")
+"""Classes that make a moment."""
+MIDDLE = (0.2, 0.8)
+"""Where the middle of the road begins and ends, its edges being 0 and 1."""
+GAP_S = 1.0
+"""Sightings with less time between them are one moment."""
+LEAST_SIGHTINGS = 3
+"""A moment of fewer frames is taken for noise."""
+MOST_THUMBNAILS = 24
+FIRST_INTERVAL_S = 1.0
+"""Time between two thumbnails; it doubles whenever there are too many."""
+THUMBNAIL_WIDTH = 240
+JPEG_QUALITY = 75
+MOST_POINTS = 1000
+"""Points of a curve; of a longer drive, each is a mean."""
+EMBED_LIMIT_BYTES = 8_000_000
+"""A film of this size or less is put into the page, a larger one is linked."""
+
+
+@dataclass(kw_only=True)
+class Moment:
+    """A stretch of time with somebody on the road."""
+
+    start_s: float
+    """First sighting."""
+    end_s: float
+    """Last sighting."""
+    peak_s: float
+    """The sighting with most pixels."""
+    pixels: int
+    """How many these are."""
+    thumbnail: bytes
+    """The picture then, as JPEG."""
+    names: set[str]
+    """Classes seen."""
+    sightings: int = 1
+    """Frames in which somebody was there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownFilm:
+    """A film that a page shows."""
+
+    file: Path
+    """Where it lies now, whole."""
+    path: Path
+    """Where it will be."""
+    page: Path
+    """Where the page will be."""
+
+    def url(self) -> str:
+        """Return the film itself if it is small, or its address as seen from the page."""
+        if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
+            return _data_url("video/mp4", self.file.read_bytes())
+        relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
+        return quote(relative.replace(os.sep, "/"))
+
+
+@dataclass
+class DriveLog:
+    """What a report is about; times are seconds since the first frame.
+
+    Args:
+        config: How thumbnails are painted.
+    """
+
+    config: OverlayConfig
+    classes: list[tuple[str, str]] = field(default_factory=list)
+    """Name and CSS colour of each class."""
+    times_s: list[float] = field(default_factory=list)
+    """Time of each frame."""
+    shares: list[list[float]] = field(default_factory=list)
+    """Share of each class in each frame."""
+    moments: list[Moment] = field(default_factory=list)
+    """Stretches with somebody on the road, noise included."""
+    thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
+    """Time and JPEG of pictures all along the drive."""
+    _first_s: float | None = None
+    _interval_s: float = FIRST_INTERVAL_S
+
+    def add(self, item: SegmentedFrame) -> None:
+        """Note a frame."""
+        if self._first_s is None:
+            self._first_s = item.frame.time_s
+            spec = item.spec
+            colors = map(css_color, spec.palette)
+            self.classes = list(zip(spec.class_names, colors, strict=True))
+        time_s = item.frame.time_s - self._first_s
+        stats = measure(item)
+        self.times_s.append(time_s)
+        self.shares.append(list(stats.shares.values()))
+        self._note_people(time_s, stats, item)
+        self._keep_thumbnail(time_s, item)
+
+    def _note_people(self, time_s: float, stats: FrameStats, item: SegmentedFrame) -> None:
+        seen = [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
+        if not seen:
+            return
+        names, pixels = {o.name for o in seen}, sum(o.pixels for o in seen)
+        last = self.moments[-1] if self.moments else None
+        if last is None or time_s - last.end_s > GAP_S:
+            self.moments.append(
+                Moment(
+                    start_s=time_s,
+                    end_s=time_s,
+                    peak_s=time_s,
+                    pixels=pixels,
+                    thumbnail=self._thumbnail(item),
+                    names=names,
+                )
+            )
+            return
+        last.end_s = time_s
+        last.names |= names
+        last.sightings += 1
+        if pixels > last.pixels:
+            last.peak_s, last.pixels, last.thumbnail = time_s, pixels, self._thumbnail(item)
+
+    def _keep_thumbnail(self, time_s: float, item: SegmentedFrame) -> None:
+        if self.thumbnails and time_s < self.thumbnails[-1][0] + self._interval_s:
+            return
+        self.thumbnails.append((time_s, self._thumbnail(item)))
+        if len(self.thumbnails) > MOST_THUMBNAILS:
+            self.thumbnails = self.thumbnails[::2]
+            self._interval_s *= 2
+
+    def _thumbnail(self, item: SegmentedFrame) -> bytes:
+        """Return the painted picture, small, as JPEG."""
+        height, width = item.class_map.shape
+        size_wh = THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1)
+        picture = item.frame.picture.resized(size_wh[::-1])
+        class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+        overlay = overlay_for(item.spec, self.config)
+        painted = overlay.draw(picture, np.asarray(class_map, np.uint8)).rgb()
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(painted, cv2.COLOR_RGB2BGR), quality)
+        return data.tobytes()
+
+    def record(self) -> dict[str, Any]:
+        """Return what was noted as JSON values."""
+        times_s, shares = _thinned(np.array(self.times_s), np.array(self.shares))
+        moments = [m for m in self.moments if m.sightings >= LEAST_SIGHTINGS]
+        return {
+            "classes": self.classes,
+            "people": [name for name, _ in self.classes if name in PEOPLE],
+            "times_s": times_s.round(3).tolist(),
+            "shares": shares.T.round(5).tolist(),
+            "moments": [
+                {
+                    "start_s": round(m.start_s, 2),
+                    "end_s": round(m.end_s, 2),
+                    "peak_s": round(m.peak_s, 3),
+                    "names": sorted(m.names),
+                    "image": _data_url("image/jpeg", m.thumbnail),
+                }
+                for m in moments
+            ],
+            "thumbnails": [
+                {"time_s": round(time_s, 3), "image": _data_url("image/jpeg", data)}
+                for time_s, data in self.thumbnails
+            ],
+        }
+
+
+def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[SegmentedFrame]:
+    """Stage: note every frame for the report."""
+    for item in items:
+        log.add(item)
+        yield item
+
+
+def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str, str]) -> None:
+    """Write the report of a drive.
+
+    Args:
+        place: File of ours to write.
+        log: What happened.
+        film: The film with the overlay.
+        facts: What else to say about the run.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
+    # Plotly takes a fifth of a second to import, and few runs want a report.
+    from roadseg.infer.drive_page import drive_page
+
+    record = log.record() | {"film": film.url(), "facts": dict(facts)}
+    with output_errors(place), create(place) as file:
+        file.write(drive_page(record, f"{film.path.name}: report").encode())
+
+
+def _in_the_middle(across_road: float | None) -> bool:
+    return across_road is not None and MIDDLE[0] <= across_road <= MIDDLE[1]
+
+
+def _thinned(times_s: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means over as many frames as leave few enough points."""
+    starts = np.arange(0, len(times_s), -(-len(times_s) // MOST_POINTS))
+    counts = np.diff(starts, append=len(times_s))
+    means = np.add.reduceat(shares, starts, axis=0) / counts[:, None]
+    return np.add.reduceat(times_s, starts) / counts, means
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,192 @@
+"""Label what a camera sees now: the newest frame wins, so the delay never grows.
+
+`LiveSession` runs capture, segment and record on threads of their own. Capture never waits: of the
+frames that the model has not taken yet only the newest is kept. Films are the exception, unless
+they play as a camera: no frame of theirs is dropped.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from roadseg.infer.config import LiveConfig
+from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
+from roadseg.infer.steps import segment
+from roadseg.paint.overlay import Overlay, overlay_for
+from roadseg.segmentation.label import label
+from roadseg.video.frame import Arrival, SegmentedFrame
+from roadseg.video.read.capture import capture, parse_source
+from roadseg.video.write.record import Recorder
+
+RATE_FRAMES = 30
+"""Frames over which the frame rate is taken."""
+MOST_WAITING = 4
+"""Frames that may wait for a look to end, where labels are moved to them in a moment then."""
+AGE_FRAMES = 1000
+"""Latest frames whose ages the summary is about."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a live run goes, as of one frame."""
+
+    fps: float
+    """Frames shown a second, lately."""
+    age_s: float
+    """From the frame's arrival until its labels were there."""
+    dropped: int
+    """Frames that came too late to be labelled, so far."""
+
+    @property
+    def lines(self) -> tuple[str, str, str]:
+        """The same for people to read."""
+        return (
+            f"{self.fps:.1f} frames a second",
+            f"age {self.age_s * 1000:.0f} ms",
+            f"{self.dropped} dropped",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSummary:
+    """What a live run did."""
+
+    frames: int
+    """Frames labelled."""
+    dropped: int
+    """Frames that came and were not."""
+    network_frames: int
+    """Frames that the network looked at; the labels of the others were moved along."""
+    wall_s: float
+    """Seconds from the first label to the last."""
+    age_p50_s: float
+    """Half of the frames were labelled within this time of their arrival."""
+    age_p95_s: float
+    """Nineteen of twenty were."""
+    recorded: tuple[Path, ...]
+    """Films written."""
+    stages: tuple[StageStats, ...]
+    """Where the time went."""
+
+
+class Meter:
+    """Counts frames, their rate and their ages."""
+
+    def __init__(self) -> None:
+        self.frames = self.dropped = self.network_frames = 0
+        self.ages_s: deque[float] = deque(maxlen=AGE_FRAMES)
+        self._shown_s: deque[float] = deque(maxlen=RATE_FRAMES)
+        self._first_s = self._last_s = 0.0
+
+    def read(self, arrival: Arrival, *, by_network: bool = True) -> Reading:
+        """Count a frame whose labels are there now, by the network or moved along."""
+        now_s = time.monotonic()
+        self.frames += 1
+        self.network_frames += by_network
+        self.dropped = arrival.number + 1 - self.frames
+        self.ages_s.append(now_s - arrival.time_s)
+        self._first_s = self._first_s or now_s
+        self._last_s = now_s
+        self._shown_s.append(now_s)
+        return Reading(fps=self._fps, age_s=self.ages_s[-1], dropped=self.dropped)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds between the first frame and the last."""
+        return self._last_s - self._first_s
+
+    @property
+    def _fps(self) -> float:
+        span_s = self._shown_s[-1] - self._shown_s[0]
+        return (len(self._shown_s) - 1) / span_s if span_s else 0.0
+
+
+class LiveSession:
+    """A live run, for as long as the block lasts; iterating it gives frame by frame.
+
+    Args:
+        config: Settings.
+        notify: Told in a sentence when the source is lost and when it is back.
+
+    Raises:
+        VideoError: The source cannot be opened, or the recording exists.
+        OutputError: The recording cannot be written.
+        ModelFileError: The weights are missing or not ours.
+        BackendUnavailable: The runtime is not installed.
+        ConfigError: A class name is unknown.
+    """
+
+    def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
+        self._meter = Meter()
+        self._recorder = (
+            Recorder(config.out, segment_s=config.segment_s, overwrite=config.overwrite)
+            if config.out
+            else None
+        )
+        source, stop = parse_source(config.source), Stop()
+        arriving = capture(source, stop=stop, notify=notify, at_its_own_rate=config.as_camera)
+        stages: dict[str, Stage] = {
+            "segment": partial(segment, config=config, step=partial(label, can_wait=False))
+        }
+        if self._recorder:
+            stages["record"] = partial(record, config=config, recorder=self._recorder)
+        self._pipeline = Pipeline(
+            arriving,
+            *stages.values(),
+            depth=1,
+            names=["capture", *stages],
+            newest=not source.is_film or config.as_camera,
+            waiting=MOST_WAITING if config.realtime or config.fps_target else 1,
+            stop=stop,
+        )
+
+    def __enter__(self) -> Self:
+        self._pipeline.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pipeline.__exit__(kind, error, traceback)
+
+    def __iter__(self) -> Iterator[tuple[SegmentedFrame, Reading]]:
+        """Yield every labelled frame with how the run goes."""
+        for item in self._pipeline:
+            assert item.frame.arrival is not None  # capture sees to it
+            yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
+
+    def summary(self) -> LiveSummary:
+        """Return what the run did; complete once the block is left."""
+        p50_s, p95_s = np.percentile(self._meter.ages_s or [0.0], [50, 95])
+        return LiveSummary(
+            frames=self._meter.frames,
+            dropped=self._meter.dropped,
+            network_frames=self._meter.network_frames,
+            wall_s=self._meter.wall_s,
+            age_p50_s=float(p50_s),
+            age_p95_s=float(p95_s),
+            recorded=tuple(self._recorder.written) if self._recorder else (),
+            stages=tuple(self._pipeline.stats),
+        )
+
+
+def record(
+    items: Iterator[SegmentedFrame], *, config: LiveConfig, recorder: Recorder
+) -> Iterator[SegmentedFrame]:
+    """Stage: paint every frame and add it to the recording, which is finished however this ends."""
+    overlay: Overlay | None = None
+    with recorder:
+        for item in items:
+            overlay = overlay or overlay_for(item.spec, config)
+            recorder.write(item.frame, overlay.draw(item.frame.picture, item.class_map))
+            yield item

@@ -1,0 +1,194 @@
+"""Label a video: decode, find the motion, segment, settle the labels, overlay, encode.
+
+Each is a stage on a thread of its own, and the network on several. The stages themselves are in
+`roadseg.infer.steps`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from roadseg import __version__
+from roadseg.backends.runtimes import suited
+from roadseg.infer.config import InferConfig
+from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.outputs import Outputs
+from roadseg.infer.places import FilePlace
+from roadseg.infer.stages import Pipeline, StageStats
+from roadseg.infer.stats import count_pixels, save_stats, shares_of
+from roadseg.infer.steps import (
+    QUEUE_DEPTH,
+    blend,
+    encode,
+    labelling,
+    on_all_cores,
+    opencv_on_one_thread,
+    refuse_damage,
+    some,
+)
+from roadseg.segmentation.label import warm_up_s
+from roadseg.segmentation.placement import input_size
+from roadseg.video.frame import SegmentedFrame
+from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import VideoInfo, decode, probe
+from roadseg.video.write.companions import Origin
+from roadseg.video.write.masks import save_masks
+from roadseg.video.write.part import behind
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferResult:
+    """What a run did."""
+
+    out: Path | None
+    """The film written, as it was asked for; None if none was."""
+    frames: int
+    """Frames labelled, those of an unfinished run included."""
+    kept_frames: int
+    """Frames of them that an unfinished run had written; the figures below are without them."""
+    network_frames: int
+    """Frames that the network looked at; the labels of the others were moved along."""
+    wall_s: float
+    """Seconds the whole run took."""
+    network_hw: tuple[int, int]
+    """Height and width of the network's input."""
+    class_shares: dict[str, float]
+    """Share of each class in all pixels."""
+    colors: dict[str, tuple[int, int, int]]
+    """RGB colour of each class in the overlay."""
+    stages: tuple[StageStats, ...]
+    """Where the time went."""
+    bottleneck: str
+    """The stage that was at work longest."""
+    warnings: tuple[str, ...]
+    """What was wrong with the input."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, start-up included."""
+        return (self.frames - self.kept_frames) / self.wall_s
+
+
+def infer(
+    config: InferConfig, on_frame: Callable[[int, int | None], None] = lambda _done, _total: None
+) -> InferResult:
+    """Write the overlay of a film.
+
+    Args:
+        config: Settings.
+        on_frame: Called with the frames written and those expected, where the file tells.
+
+    Raises:
+        VideoError: The film cannot be read, or the output exists or cannot hold it.
+        OutputError: The output cannot be written.
+        ModelFileError: The weights are missing or not ours.
+        BackendUnavailable: The runtime is not installed.
+        ConfigError: A class name is unknown.
+    """
+    started_s = time.perf_counter()
+    info = probe(config.source, config.image_fps, config.stream)
+    outputs = Outputs(config, info)
+    drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
+    total = expected_frames(info, config)
+    log = ReadLog()
+    pixels: np.ndarray = np.zeros(256, np.int64)
+    item: SegmentedFrame | None = None
+    with outputs.claimed():
+        frames, network_frames = outputs.kept.frames, 0
+        with (
+            opencv_on_one_thread(),
+            build_pipeline(config, info, log, outputs, drive) as pipeline,
+        ):
+            for item in pipeline:
+                frames += 1
+                network_frames += item.by_network
+                pixels += count_pixels(item)
+                on_frame(frames, total)
+        assert item is not None  # `some` sees to it
+        result = InferResult(
+            out=config.out,
+            frames=frames,
+            kept_frames=outputs.kept.frames,
+            network_frames=network_frames,
+            wall_s=time.perf_counter() - started_s,
+            network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
+            class_shares=shares_of(pixels, item.spec),
+            colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
+            stages=tuple(pipeline.stats),
+            bottleneck=pipeline.bottleneck.name,
+            warnings=tuple(reading_faults(log, info)),
+        )
+        if outputs.report and isinstance(outputs.film, FilePlace) and drive:
+            film = ShownFilm(
+                file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
+            )
+            write_report(outputs.report.part, drive, film, facts(result, config))
+    return result
+
+
+def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
+    """Return what a report says about a run."""
+    height, width = result.network_hw
+    backend = suited(config.weights) if config.backend == "auto" else config.backend
+    return {
+        "film": str(config.source),
+        "overlay": str(config.out),
+        "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
+        "network input": f"{width}x{height}",
+        "model": f"{config.weights.name}, backend {backend}",
+        "bottleneck": result.bottleneck,
+        "warnings": "; ".join(result.warnings) or "none",
+        "made by": f"roadseg {__version__}",
+    }
+
+
+def build_pipeline(
+    config: InferConfig,
+    info: VideoInfo,
+    log: ReadLog,
+    outputs: Outputs,
+    drive: DriveLog | None,
+) -> Pipeline:
+    """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
+    stages, kept = labelling(config), outputs.kept
+    if outputs.stats is not None:
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
+    if drive is not None:
+        stages["report"] = partial(log_drive, log=drive)
+    if config.out is not None:
+        stages["overlay"] = on_all_cores(partial(blend, config=config))
+    if outputs.masks is not None:
+        stages["masks"] = partial(
+            save_masks, place=outputs.masks.part, first=kept.frames, fps=info.fps
+        )
+    if config.out is not None:
+        origin = Origin(
+            source=info,
+            log=log,
+            start_s=config.start_s,
+            end_s=config.end_s,
+            sound=config.sound,
+        )
+        stages["encode"] = partial(encode, outputs=outputs, origin=origin)
+    frames = decode(info, log, config.start_s, config.end_s)
+    source = some(behind(frames, kept, warm_up_s(config)), config.source)
+    if config.strict:
+        source = refuse_damage(source, log, config.source)
+    return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
+def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
+    """Return about how many frames a run will write, as far as the file tells."""
+    whole = info.frame_count
+    if whole is None and info.end_s is not None:
+        whole = round((info.end_s - info.start_s) * info.fps)
+    if whole is None:
+        return None
+    first = round(config.start_s * info.fps)
+    last = whole if config.end_s is None else min(round(config.end_s * info.fps), whole)
+    return max(last - first, 0)

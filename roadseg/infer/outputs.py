@@ -1,0 +1,322 @@
+"""Where everything that a run writes goes, and what an unfinished run left there."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Self, TypeGuard
+
+from roadseg.errors import ConfigError, OutputError, VideoError
+from roadseg.files import check_new, identity, is_ours, output_errors
+from roadseg.infer.config import InferConfig, settings_record
+from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
+from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES
+from roadseg.video.read.images import find_images, is_one_picture, is_series
+from roadseg.video.read.source import VideoInfo
+from roadseg.video.write.companions import Origin
+from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
+from roadseg.video.write.film import VideoWriter, check_output
+from roadseg.video.write.masks import MASK_NAME, check_kept_masks, check_masks, is_mask_film
+from roadseg.video.write.part import (
+    Kept,
+    check_no_old_part,
+    check_settings,
+    cut_torn_head,
+    measure_part,
+)
+from roadseg.video.write.pipe import MP4, PipeWriter
+from roadseg.video.write.stills import StillWriter, check_stills
+
+
+class Outputs:
+    """What a run writes, as one.
+
+    Args:
+        config: Settings.
+        info: The film.
+
+    Raises:
+        VideoError: A name has no suffix of ours, or is taken.
+        ConfigError: A name is that of an input, or the film cannot be encoded so, resumed there
+            or shown in a report.
+        OutputError: A folder takes no files, or a name is taken.
+    """
+
+    def __init__(self, config: InferConfig, info: VideoInfo) -> None:
+        check_out(config)
+        check_beside(config)
+        self._config = config
+        self.film = _film_place(config.out)
+        """Place of the film or its images; None for standard output, or if none is wanted."""
+        self.masks = _mask_place(config.masks) if config.masks else None
+        """Place of class maps, if they are wanted."""
+        self.stats = FilePlace("--stats", config.stats) if config.stats else None
+        """Place of what is in every frame, if it is wanted."""
+        report = config.report
+        self.report = FilePlace("--report", report, lasts=False) if report else None
+        """Place of the page, if one is wanted."""
+        self.kept = Kept()
+        """What is kept of an unfinished run; known once the outputs are claimed."""
+        places = (self.film, self.masks, self.stats, self.report)
+        self._places: list[Place] = [place for place in places if place]
+        images = info.images or (info.path,)
+        spared = (file for source in config.spared for file in _files_of(source))
+        self._check_names()
+        self._check_inputs((*images, config.weights, *spared))
+        self._check_folder(info.path)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[Self]:
+        """Hold all places while the block lasts; publish what is in them if it ends well.
+
+        What an unfinished run left is kept if the settings say so. If the block ends with an error,
+        nothing is published, and the part of a film stays for another run.
+
+        Raises:
+            ConfigError: Two outputs are one, or the unfinished run was given other settings.
+            VideoError: What the unfinished run left is not complete.
+            OutputError: Another run writes there, a name that we need is taken, or what is whole
+                cannot take its name.
+        """
+        with contextlib.ExitStack() as held:
+            for number, place in enumerate(self._places):
+                self._check_apart(place, self._places[:number])
+                held.enter_context(holding(place))
+            self._check_targets()
+            self.kept = self._to_keep() if self._config.resume else Kept()
+            try:
+                yield self
+                self._check_still_free()
+                publish(self._places)
+            except BaseException:
+                self._clear_after_failure()
+                raise
+            for place in self._places:
+                clear(place, keep_part=False)
+                place.remove([place.aside])
+
+    def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
+        """Return what the frames are written with, where a film is wanted.
+
+        Args:
+            origin: What they come from.
+        """
+        config, film = self._config, self.film
+        if film is None:
+            return PipeWriter(origin, encoding(config))
+        if isinstance(film, SeriesPlace):
+            return StillWriter(film.part)
+        record, kept = settings_record(config), self.kept.frames
+        return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
+
+    def _check_names(self) -> None:
+        """Refuse names that would be taken for those of our own work."""
+        for place in self._places:
+            if is_ours(place.target):
+                raise ConfigError(
+                    f"{place.flag} {place.target} is a name that roadseg gives to unfinished work; "
+                    "choose another name"
+                )
+
+    def _check_inputs(self, inputs: Iterable[Path | str]) -> None:
+        """Refuse to write where something is that is read, whatever it is called there."""
+        files = {identity(file): file for file in inputs if isinstance(file, Path)}
+        files.pop(None, None)
+        for place in self._places:
+            for name in place.names():
+                source = files.get(identity(name))
+                if source is not None:
+                    raise ConfigError(_names_input(place, name, source))
+
+    def _check_folder(self, source: Path | str) -> None:
+        """Refuse images among those of a source that is a folder."""
+        if not (isinstance(source, Path) and source.is_dir()):
+            return
+        for place in self._places:
+            folder = place.target.parent
+            if isinstance(place, SeriesPlace) and identity(folder) == identity(source):
+                raise ConfigError(
+                    f"{place.flag} would put images among those of the input, {source}; choose "
+                    "another folder"
+                )
+
+    def _check_apart(self, place: Place, others: Iterable[Place]) -> None:
+        """Refuse two outputs under one name, as the file system has it."""
+        for other in others:
+            if identity(place.lock) == identity(other.lock) is not None:
+                raise ConfigError(_is_one(place, other))
+
+    def _check_targets(self) -> None:
+        """Look at the targets, now that nobody else writes them: all are apart, and none a folder.
+
+        A folder that was made for images can be the name of a file that is wanted too.
+        """
+        for place in self._places:
+            if put_back(place) and not self._config.overwrite:
+                raise OutputError(
+                    f"{place.flag} {place.target} exists, as an unfinished run could not replace "
+                    "it; choose another name or add --overwrite"
+                )
+            if isinstance(place, FilePlace) and place.target.is_dir():
+                raise OutputError(f"{place.flag} {place.target} is a folder; give a file name")
+        targets = {place: {identity(path) for path, _ in place.taken()} for place in self._places}
+        for one, other in combinations(self._places, 2):
+            if targets[one] & targets[other]:
+                raise ConfigError(_is_one(one, other))
+
+    def _check_still_free(self) -> None:
+        """See that nothing took a name that was free when the run began."""
+        if self._config.overwrite:
+            return
+        for place in self._places:
+            for path, _ in place.taken():
+                raise OutputError(
+                    f"{place.flag} {path} came to be during the run and is not replaced; move it "
+                    "away and run again, with --resume if a film was labelled"
+                )
+
+    def _to_keep(self) -> Kept:
+        """Return what can be kept of an unfinished run, all that goes with its frames there.
+
+        Raises:
+            ConfigError: The unfinished run was given other settings.
+            VideoError: Something of it is missing.
+        """
+        assert isinstance(self.film, FilePlace)  # `check_out` sees to it
+        film = self.film.target
+        check_no_old_part(film)
+        cut_torn_head(self.film.part)
+        kept = measure_part(self.film.part)
+        if kept.frames:
+            check_settings(film, settings_record(self._config))
+        if kept.frames and self.masks:
+            check_kept_masks(self.masks.part, self.masks.target, kept.frames)
+        if kept.frames and self.stats:
+            keep_stats(self.stats.part, kept.frames)
+        return kept
+
+    def _clear_after_failure(self) -> None:
+        """Remove what no other run needs: all but images, or a film's part and its company."""
+        resumes = isinstance(self.film, FilePlace) and self.film.part.exists()
+        for place in self._places:
+            is_images = place is self.film and isinstance(place, SeriesPlace)
+            clear(place, keep_part=resumes or is_images)
+
+
+def is_file(out: Path | None) -> TypeGuard[Path]:
+    """Return whether a film is written to a file, which can be resumed and shown in a report."""
+    return out is not None and out != STDOUT and out.suffix.lower() not in STILL_SUFFIXES
+
+
+def check_out(config: InferConfig) -> None:
+    """Find out early whether a film can be written where it is wanted.
+
+    Raises:
+        VideoError: Its suffix is none of ours, or it exists.
+        ConfigError: It cannot be encoded so, resumed there or shown in a report.
+        OutputError: Its folder takes no files.
+    """
+    if is_file(config.out):
+        if config.out.is_dir() or not config.out.suffix:
+            raise VideoError(
+                f"--out {config.out} is a folder; end it in one of {', '.join(FORMATS)}, or for "
+                f"images give a name such as {config.out / '%06d.png'}"
+            )
+        check_output(config.out, encoding(config), overwrite=config.overwrite)
+        return
+    for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
+        if wanted:
+            raise ConfigError(
+                f"{flag} needs a film in a file, and there is {_flag(config.out)}; give an --out "
+                f"that ends in .mp4, or leave out {flag}"
+            )
+    if config.out == STDOUT:
+        if sys.stdout is None or sys.stdout.isatty():
+            raise ConfigError(
+                "--out - is a terminal, or closed; send the film to a program or a file"
+            )
+        encoding(config).codec_for(MP4.name)
+    elif config.out is not None:
+        one = isinstance(config.source, Path) and is_one_picture(config.source)
+        check_stills(config.out, one=one, overwrite=config.overwrite)
+
+
+def check_beside(config: InferConfig) -> None:
+    """Find out early whether what is written beside the film can be.
+
+    Raises:
+        VideoError: There are class maps, or what cannot be replaced by them.
+        OutputError: It cannot.
+    """
+    if config.masks is not None:
+        check_masks(config.masks, overwrite=config.overwrite)
+    if config.stats is not None:
+        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+    if config.report is not None:
+        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+
+
+def encoding(config: InferConfig) -> Encoding:
+    """Return how the film is to be encoded."""
+    return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
+
+
+def _film_place(out: Path | None) -> Place | None:
+    if out is None or out == STDOUT:
+        return None
+    return FilePlace("--out", out, is_film=True) if is_file(out) else SeriesPlace("--out", out)
+
+
+def _mask_place(masks: Path) -> Place:
+    if is_mask_film(masks):
+        return FilePlace("--masks", masks, lasts=False)
+    return SeriesPlace("--masks", masks / MASK_NAME)
+
+
+def _files_of(source: Path | str) -> tuple[Path, ...]:
+    """Return the files that a source is read from."""
+    if isinstance(source, str):
+        return ()
+    with contextlib.suppress(VideoError):  # which is said when its turn comes
+        return find_images(source) if is_series(source) else (source,)
+    return ()
+
+
+def _names_input(place: Place, name: Path, source: Path) -> str:
+    if name in (path for path, _ in place.taken()):
+        return f"{place.flag} is the input, {source}; choose another name"
+    return (
+        f"{place.flag} {place.target} needs the name {name} while it is written, and that is the "
+        "input's; choose another name for one of them"
+    )
+
+
+def _is_one(place: Place, other: Place) -> str:
+    return (
+        f"{other.flag} {other.target} and {place.flag} {place.target} would write to the same "
+        "files; choose another name for one of them"
+    )
+
+
+def _flag(out: Path | None) -> str:
+    return "--no-film" if out is None else f"--out {out}"
+
+
+def keep_stats(place: Path, kept: int) -> None:
+    """Cut what an unfinished run wrote to the lines of the frames that are kept.
+
+    Raises:
+        VideoError: There are fewer.
+        OutputError: The file cannot be cut.
+    """
+    lines = kept + (place.suffix.lower() == CSV_SUFFIX)
+    if place.exists():
+        with output_errors(place), place.open("r+b") as file:
+            if all(file.readline().endswith(b"\n") for _ in range(lines)):
+                file.truncate(file.tell())
+                return
+    raise VideoError(
+        f"the unfinished run left no {place} with all its frames; leave out --stats, or leave out "
+        "--resume to begin anew"
+    )

@@ -1,0 +1,161 @@
+"""The stages that films, live views, the API and measurements share."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import cv2
+
+from roadseg.backends.machine import core_count
+from roadseg.backends.runtimes import MOST_WORKERS, Backend, crew_for, open_backend
+from roadseg.errors import VideoError
+from roadseg.infer.config import InferConfig
+from roadseg.infer.outputs import Outputs
+from roadseg.infer.stages import Parallel, Stage
+from roadseg.paint.overlay import Overlay, overlay_for
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import enlarged, label_on_grid, look, look_alone, settle, survey
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.read.faults import at_time
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.write.companions import Origin
+
+QUEUE_DEPTH = 4
+"""Frames that may wait between two stages."""
+
+
+class _OpenCv:
+    """OpenCV's number of threads, which is one for the whole process."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.threads = 0
+
+
+_opencv = _OpenCv()
+
+
+@contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
+    """Keep OpenCV from sharing out its work, in all threads, while the block runs.
+
+    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait. Blocks may
+    overlap: the last to end gives OpenCV its threads back.
+    """
+    with _opencv.lock:
+        if not _opencv.users:
+            _opencv.threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _opencv.users += 1
+    try:
+        yield
+    finally:
+        with _opencv.lock:
+            _opencv.users -= 1
+            if not _opencv.users:
+                cv2.setNumThreads(_opencv.threads)
+
+
+def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
+    """Yield frames.
+
+    Raises:
+        VideoError: There is none.
+    """
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(f"{path} has no frame between --start and --end; choose other times")
+    yield first
+    del first  # a picture is let go as soon as it is done with
+    yield from frames
+
+
+def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> Iterator[Frame]:
+    """Yield frames until the log has damage in it.
+
+    Raises:
+        VideoError: It has.
+    """
+    for frame in frames:
+        if log.damaged:
+            break
+        yield frame
+    if log.damaged:
+        raise VideoError(
+            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact film; "
+            "repair it with ffmpeg, or leave out --strict"
+        )
+
+
+def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
+    """Return the stages that label a film, by name.
+
+    Copies of the network look at several frames at once, with the motion found before and the
+    labels settled after them. Where what the network looks at is chosen by the time that is left,
+    each frame must be settled before the next is chosen, and one stage does it all. Class maps at
+    the frame's size are made of what was settled, of several frames at once.
+
+    Raises:
+        ModelFileError: No runtime reads such files as the weights.
+        BackendUnavailable: The runtime is unknown.
+    """
+    enlarge = {"enlarge": on_all_cores(enlarged)}
+    if config.goes_by_time:
+        return {"segment": partial(segment, config=config, step=label_on_grid), **enlarge}
+    crew = crew_for(config.weights, config.backend)
+    step = look if config.goes_by_motion else look_alone
+    network = partial(segment, config=config, step=step, threads=crew.threads)
+    stages: dict[str, Stage | Parallel] = {"segment": Parallel(network, crew.workers)}
+    if not config.goes_by_motion:
+        return stages
+    before, after = partial(survey, config=config), partial(settle, config=config)
+    return {"motion": before, **stages, "labels": after, **enlarge}
+
+
+def on_all_cores(stage: Stage) -> Parallel:
+    """Have a stage done on as many threads as there are cores; it knows one frame at a time."""
+    return Parallel(stage, min(core_count(), MOST_WORKERS))
+
+
+def segment(
+    items: Iterator[Any],
+    *,
+    config: ModelConfig,
+    step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]],
+    threads: int | None = None,
+) -> Iterator[Any]:
+    """Stage: open the model and do with it a step of labelling.
+
+    Args:
+        items: What the step takes.
+        config: Settings.
+        step: One of the functions of `roadseg.segmentation.label` that take a backend.
+        threads: Threads for the model; None leaves it to the runtime.
+    """
+    with contextlib.closing(open_backend(config.weights, config.backend, threads)) as backend:
+        yield from step(items, backend, config)
+
+
+def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+    """Stage: paint the class map over every picture."""
+    overlay: Overlay | None = None
+    for item in items:
+        overlay = overlay or overlay_for(item.spec, config, side_by_side=config.side_by_side)
+        painted = overlay.draw(item.frame.picture, item.class_map)
+        yield replace(item, frame=replace(item.frame, picture=painted))
+
+
+def encode(
+    items: Iterator[SegmentedFrame], *, outputs: Outputs, origin: Origin
+) -> Iterator[SegmentedFrame]:
+    """Stage: write every picture to where it is wanted."""
+    with outputs.film_writer(origin) as writer:
+        for item in items:
+            writer.write(item.frame)
+            yield item

@@ -1,0 +1,1 @@
+"""How right, how steady and how fast."""

@@ -1,0 +1,213 @@
+"""Pages about how right and how steady models are, as pure functions of what was measured."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from roadseg.measure.metrics import BOUNDARY_TOLERANCE, Scores
+from roadseg.measure.steadiness import FilmScores
+from roadseg.pages.layout import BAR_TEXT, LAYOUT, page_html, pictures_html, scaled
+from roadseg.spec import PALETTES, SegClass, css_color
+
+OTHER_COLOR = "#888888"
+"""Colour of the bars of classes that CamVid does not have."""
+
+
+def evaluation_page(
+    measured: Mapping[str, Scores],
+    title: str,
+    worst: Mapping[str, bytes],
+    classes: Sequence[SegClass],
+) -> str:
+    """Return one measurement, or several on the same pictures side by side, as HTML.
+
+    Args:
+        measured: Scores by the name of the model.
+        title: Heading.
+        worst: JPEG files of the worst pictures by caption: picture, label, and below them each
+            model's class map, or the only one's and where that is wrong.
+        classes: What the colours mean.
+    """
+    figures = [
+        *(
+            _class_bars(of_model, measured, title, [css_color(c.color) for c in classes])
+            for title, of_model in (
+                ("IoU (%)", {name: 100 * s.iou for name, s in measured.items()}),
+                ("Boundary F1 (%)", {name: 100 * s.boundary_f1 for name, s in measured.items()}),
+            )
+        ),
+        *(_precision_recall(scores, name) for name, scores in measured.items()),
+        *(_confusion(scores, name) for name, scores in measured.items()),
+        _reliability(measured),
+    ]
+    facts = "; ".join(f"{name}: {headline(scores)}" for name, scores in measured.items())
+    shown = " and ".join(measured) if len(measured) > 1 else "prediction and wrong pixels"
+    below = pictures_html(worst, f"Worst pictures: picture and label, below {shown}", classes)
+    return page_html(figures, title, facts, below)
+
+
+def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
+    """Return how steady and how right the labels of a film are, in time and by class, as HTML.
+
+    Args:
+        measured: Figures by the name of the model.
+        title: Heading.
+    """
+    labelled = any(film.scores.confusion.any() for film in measured.values())
+    panels = {"Consistency with the frame before (%)": "consistency"}
+    panels["Pixels that flip (%)"] = "flip_rate"
+    if labelled:
+        panels["mIoU of each frame (%)"] = "miou"
+    figures = [_timeline(measured, panel, key) for panel, key in panels.items()]
+    of_class = {name: 100 * film.temporal.by_class for name, film in measured.items()}
+    scores = {name: film.scores for name, film in measured.items()}
+    figures.append(_class_bars(of_class, scores, "Consistency (%)"))
+    if labelled:
+        of_class = {name: 100 * film.scores.iou for name, film in measured.items()}
+        figures.append(_class_bars(of_class, scores, "IoU (%)"))
+    facts = "; ".join(f"{name}: {film_headline(film)}" for name, film in measured.items())
+    return page_html(figures, title, facts)
+
+
+def film_headline(film: FilmScores) -> str:
+    """Return the figures of a film in a sentence."""
+    temporal, miou = film.temporal, film.scores.miou
+    right = f"mIoU {miou:.1%}" if miou == miou else "no labels to be right by"
+    return (
+        f"{right}, consistency {temporal.consistency:.1%}, {temporal.flip_rate:.2%} of pixels flip "
+        f"along the motion and {temporal.flicker_rate:.2%} flicker in place; the network looked at "
+        f"{film.network_frames} of {len(film.moments)} frames"
+    )
+
+
+def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> go.Figure:
+    """Draw one figure of every frame by time; where the network looked, there is a dot."""
+    figure = go.Figure()
+    for name, film in measured.items():
+        dots = [6 if moment.by_network else 0 for moment in film.moments]
+        figure.add_scatter(
+            x=[moment.time_s for moment in film.moments],
+            y=[scaled(getattr(moment, key), 100) for moment in film.moments],
+            name=name,
+            mode="lines+markers",
+            marker={"size": dots if min(dots) == 0 else 3},
+            line={"width": 1.5},
+        )
+    return figure.update_layout(title=title, xaxis_title="seconds", **LAYOUT)
+
+
+def headline(scores: Scores) -> str:
+    """Return the figures of a measurement in a sentence."""
+    return (
+        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, boundary F1 "
+        f"{scores.mean_boundary_f1:.1%} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, cross "
+        f"entropy {scores.confidence.cross_entropy:.3f}, calibration error "
+        f"{scores.confidence.calibration_error:.1%}"
+    )
+
+
+def _class_bars(
+    values: Mapping[str, NDArray[np.float64]],
+    measured: Mapping[str, Scores],
+    title: str,
+    colors: Sequence[str] | None = None,
+) -> go.Figure:
+    """Draw a figure of each class, a bar for each model; one model's bars have colours of theirs.
+
+    Without `colors` these are CamVid's.
+    """
+    figure = go.Figure()
+    for name, of_class in values.items():
+        names = measured[name].class_names
+        of_classes = colors or list(map(_camvid_color, names))
+        fill = of_classes if len(values) == 1 else None
+        figure.add_bar(
+            x=[scaled(value, 1) for value in of_class],
+            y=list(names),
+            name=name,
+            orientation="h",
+            marker={"color": fill, "line": {"color": "#444", "width": 1}},
+            texttemplate="%{x:.1f}",
+            **BAR_TEXT,
+        )
+    figure.update_xaxes(range=[0, 105])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(title=f"{title} of each class", **LAYOUT)
+
+
+def _precision_recall(scores: Scores, name: str) -> go.Figure:
+    """Draw what is found of each class, and what of that is right."""
+    figure = go.Figure()
+    for what, of_class, color in (
+        ("precision", scores.precision, "#2a78b5"),
+        ("recall", scores.recall, "#d1495b"),
+    ):
+        figure.add_bar(
+            x=[scaled(value, 100) for value in of_class],
+            y=list(scores.class_names),
+            name=what,
+            orientation="h",
+            marker_color=color,
+            texttemplate="%{x:.1f}",
+            **BAR_TEXT,
+        )
+    figure.update_xaxes(range=[0, 105])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(title=f"Precision and recall (%)<br><sup>{name}</sup>", **LAYOUT)
+
+
+def _confusion(scores: Scores, name: str) -> go.Figure:
+    names = list(scores.class_names)
+    totals = scores.confusion.sum(axis=1, keepdims=True)
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=100 * scores.confusion / np.maximum(totals, 1),
+        x=names,
+        y=names,
+        colorscale="Blues",
+        zmin=0,
+        zmax=100,
+        showscale=False,
+        texttemplate="%{z:.0f}",
+        hovertemplate="true %{y}<br>predicted %{x}<br>%{z:.2f} %<extra></extra>",
+    )
+    figure.update_xaxes(title_text="predicted", tickangle=-45, automargin=True)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure.update_layout(
+        title=f"Confusion, % of each true class<br><sup>{name}</sup>", **LAYOUT
+    )
+
+
+def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
+    """Draw accuracy against confidence, bin by bin; a calibrated model follows the diagonal."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 100],
+        y=[0, 100],
+        mode="lines",
+        name="calibrated",
+        line={"color": "#aaa", "dash": "dot"},
+    )
+    for name, scores in measured.items():
+        seen = scores.confidence.pixels > 0
+        pixels = scores.confidence.pixels[seen]
+        figure.add_scatter(
+            x=100 * scores.confidence.confidence_sum[seen] / pixels,
+            y=100 * scores.confidence.hits[seen] / pixels,
+            customdata=100 * pixels / pixels.sum(),
+            mode="lines+markers",
+            name=name,
+            hovertemplate="confidence %{x:.1f} %<br>right %{y:.1f} %<br>%{customdata:.2f} % of "
+            "pixels<extra></extra>",
+        )
+    figure.update_xaxes(title_text="confidence (%)", range=[0, 102])
+    figure.update_yaxes(title_text="right (%)", range=[0, 102])
+    return figure.update_layout(title="Calibration", **LAYOUT)
+
+
+def _camvid_color(name: str) -> str:
+    """Return the colour of one of CamVid's classes, or that of all others."""
+    color = PALETTES["camvid"].get(name)
+    return css_color(color) if color else OTHER_COLOR

@@ -1,0 +1,376 @@
+"""Measure the model alone, the whole pipeline and a plain loop in turns, and keep the raw samples.
+
+Each measurement is a fresh process (`roadseg.measure.jobs`). A round measures every contender once,
+in an order that turns from round to round, so that neighbours on the machine and its clock slow
+down all alike: ratios within a round hold where times do not. A contender whose class maps are not
+those of the reference is not timed at all. A new contender is one entry in a table here.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from roadseg import __version__
+from roadseg.backends.machine import core_count
+from roadseg.backends.runtimes import BACKENDS, open_backend
+from roadseg.backends.weights import default_weights, shipped_model
+from roadseg.errors import BenchError, ModelFileError
+from roadseg.files import sha256_of
+from roadseg.measure.config import BenchConfig
+from roadseg.measure.figures import RECORD_FORMAT
+from roadseg.measure.machine_record import machine_record
+from roadseg.measure.meters import busy_s
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.placement import Placement, input_size
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
+
+INPUT_FRAMES = 8
+"""Frames of the film on which models are verified and timed."""
+FEW_ROUNDS = 2
+"""With no more rounds than these, live mode is measured in the first alone."""
+STAGE_FRAMES = 48
+"""Frames, at most, that each stage of the pipeline is given when it runs alone."""
+LEAST_EQUAL = {"model": 0.95, "plain": 0.95, "peer": 0.8}
+"""Share of pixels in which a contender must decide as the reference does, to be timed.
+
+Other arithmetic flips a few, INT8 some percent. The peer is asked for road or not alone, and it has
+learnt other roads.
+"""
+PEER_HW = (512, 896)
+"""Network input of the peer."""
+EACH_ALONE: dict[str, Any] = {"steady": 0.0}
+"""What `InferConfig` is told to label each frame without the past, as the plain loop does."""
+MODES: dict[str, dict[str, Any]] = {
+    "roadseg": {},
+    "roadseg --steady 0": EACH_ALONE,
+    "roadseg --every 4": {"every": 4},
+}
+"""Ways to run `roadseg infer`: name, and what `InferConfig` is told beside the defaults.
+
+The first is what the targets call the defaults.
+"""
+SLOW_STARTERS = ("torch-compiled",)
+"""Runtimes that are measured only when asked for: each process compiles for a minute."""
+PLAIN = "plain session"
+"""Name of the model alone as the plain loop opens it."""
+SAME_RUNTIME = "onnxruntime"
+"""Runtime of the plain loop."""
+RECORDED = ("weights", "backend", "size_hw", "batch", "rate", "mode")
+"""Settings of a contender that its record keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Something to be measured."""
+
+    name: str
+    """What tables call it."""
+    job: str
+    """Key of `roadseg.measure.jobs.JOBS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the job is told, as JSON values."""
+    once: bool = False
+    """Measure it in the first round only."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what a reader of the figures wants to know, without this machine's folders."""
+        told = {key: self.settings[key] for key in RECORDED if key in self.settings}
+        if "weights" in told:
+            told["weights"] = Path(told["weights"]).name
+        return {"job": self.job, **told}
+
+
+def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Measure all that is asked for and return the record, JSON values throughout.
+
+    Args:
+        config: Settings.
+        on_step: Told in a few words what is going on.
+
+    Raises:
+        VideoError: The film cannot be read.
+        ModelFileError: The reference model is missing or not ours.
+        BenchError: A contender broke down, or decides otherwise than the reference.
+    """
+    with TemporaryDirectory() as folder:
+        bed = Bed(config, Path(folder), on_step)
+        models, checks = verified(models_of(bed), bed)
+        films, roles = films_of(bed, checks)
+        contenders = [*films, *models]
+        rounds = [bed.round(number, contenders) for number in range(config.rounds)]
+        work = bed.work()
+    return {
+        "format": RECORD_FORMAT,
+        "made_by": f"roadseg {__version__}",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine_record(),
+        "film": film_record(config.film),
+        "settings": json.loads(json.dumps(asdict(config), default=_name)),
+        "reference": bed.reference,
+        "checks": checks,
+        "roles": roles,
+        "contenders": {contender.name: contender.record() for contender in contenders},
+        "work": work,
+        "rounds": rounds,
+    }
+
+
+def _name(value: object) -> str:
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def film_record(film: Path) -> dict[str, Any]:
+    """Return what is to be known of the input."""
+    info = probe(film)
+    return {
+        "name": film.name,
+        "sha256": sha256_of(film),
+        "bytes": film.stat().st_size,
+        "size_hw": info.size_hw,
+        "fps": float(info.fps),
+        "frames": info.frame_count,
+    }
+
+
+class Bed:
+    """What all measurements of a run share: inputs, the reference's answers, and how to run one.
+
+    Args:
+        config: Settings.
+        folder: Where files may lie while the run lasts.
+        on_step: Told in a few words what is going on.
+
+    Raises:
+        VideoError: The film cannot be read.
+        ModelFileError: The reference model is missing or not ours.
+    """
+
+    def __init__(self, config: BenchConfig, folder: Path, on_step: Callable[[str], None]) -> None:
+        self.config = config
+        self.weights = config.weights or models_at_hand()
+        self.usual = config.weights[0] if config.weights else default_weights()
+        self.backend = config.backends[0] if config.backends else ModelConfig.backend
+        self._folder = folder
+        self._on_step = on_step
+        self._info = probe(config.film)
+        self.sizes_hw = config.sizes_hw or (self._default_hw(),)
+        for size_hw in self.sizes_hw:
+            self._write_inputs(size_hw, padded=True)
+        if config.peer:
+            self._write_inputs(PEER_HW, padded=False)
+        self.reference = self._write_answers()
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of the film to label; None is all of them."""
+        film_s = self.config.film_s
+        return None if film_s is None else max(round(film_s * self._info.fps), 1)
+
+    def inputs(self, size_hw: tuple[int, int]) -> str:
+        """Return the file of frames at a size, (N, H, W, 3) RGB."""
+        return str(self._folder / f"inputs-{size_hw[1]}x{size_hw[0]}.npy")
+
+    def answers(self, size_hw: tuple[int, int]) -> str:
+        """Return the file of the reference's class maps of those frames, (N, H, W)."""
+        return str(self._folder / f"answers-{size_hw[1]}x{size_hw[0]}.npy")
+
+    def out(self, suffix: str = ".mp4") -> str:
+        """Return a name to write a film under."""
+        return str(self._folder / f"out{suffix}")
+
+    def work(self) -> dict[str, Any]:
+        """Return the work of one call of every model in ONNX."""
+        self._on_step("counting the model's work")
+        inputs = self.inputs(self.sizes_hw[0])
+        models = (path for path in self.weights if path.suffix == ".onnx")
+        return {p.name: self.run("work", {"weights": str(p), "inputs": inputs}) for p in models}
+
+    def round(self, number: int, contenders: Sequence[Contender]) -> dict[str, Any]:
+        """Measure every contender once, and how busy the machine was with anything else."""
+        at_work_s, since_s, own_s = busy_s(), time.monotonic(), _children_cpu_s()
+        results = {}
+        for contender in contenders[:: -1 if number % 2 else 1]:
+            if number == 0 or not contender.once:
+                self._on_step(f"round {number + 1} of {self.config.rounds}: {contender.name}")
+                results[contender.name] = self.run(contender.job, contender.settings)
+        others = None
+        if at_work_s is not None and (now_s := busy_s()) is not None:
+            used_s = now_s - at_work_s - (_children_cpu_s() - own_s)
+            others = max(used_s, 0.0) / ((time.monotonic() - since_s) * core_count())
+        return {"others_cpu_share": others, "results": results}
+
+    def run(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Do a job of `roadseg.measure.jobs` in a process of its own.
+
+        Raises:
+            BenchError: It broke down, which is a bug; its last words are told.
+        """
+        paths = [self._folder / f"{name}.json" for name in ("job", "result")]
+        told = {"job": job, "settings": dict(settings), "spawned_s": time.monotonic()}
+        paths[0].write_text(json.dumps(told))
+        command = [sys.executable, "-m", "roadseg.measure.jobs", *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise BenchError(
+                f"the measurement {job!r} broke down with exit code {done.returncode}; it should "
+                f"not; please report it with this:\n{done.stderr.strip()}"
+            )
+        return dict(json.loads(paths[1].read_text()))
+
+    def verify(self, contender: Contender) -> dict[str, Any]:
+        """Compare a contender with the reference; where they differ too much that is an "error"."""
+        self._on_step(f"verifying {contender.name}")
+        check = self.run("verify", {**contender.settings, "job": contender.job})
+        least = LEAST_EQUAL[contender.job]
+        if check.get("equal_share", 1.0) < least:
+            check["error"] = (
+                f"decides as {self.reference} does on {check['equal_share']:.1%} of the pixels; at "
+                f"least {least:.0%} is needed; it was not timed"
+            )
+        return check
+
+    def _default_hw(self) -> tuple[int, int]:
+        """Return the network input that `roadseg infer` would choose for the film."""
+        with contextlib.closing(open_backend(self.weights[0])) as backend:
+            settings = ModelConfig(weights=self.weights[0])
+            return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec, settings)
+
+    def _write_inputs(self, size_hw: tuple[int, int], *, padded: bool) -> None:
+        """Store frames from all over the part of the film that is labelled."""
+        known = [count for count in (self.frames, self._info.frame_count) if count]
+        count = min(known, default=INPUT_FRAMES)
+        step = max(count // INPUT_FRAMES, 1)
+        chosen = islice(decode(self._info, ReadLog()), 0, step * INPUT_FRAMES, step)
+        shown = Placement.fit(self._info.size_hw, size_hw, self._info.pixel_aspect)
+        pictures = (
+            shown.pad(f.rgb(shown.content_hw)) if padded else f.rgb(size_hw) for f in chosen
+        )
+        np.save(self.inputs(size_hw), np.stack(list(pictures)))
+
+    def _write_answers(self) -> str:
+        """Store the reference's class maps and return its name: PyTorch's, where it is there."""
+        checkpoints = [path for path in self.weights if path.suffix == ".safetensors"]
+        result: dict[str, Any] = {}
+        for path in (*checkpoints, self.weights[0]):
+            for size_hw in self.sizes_hw:
+                files = {"inputs": self.inputs(size_hw), "answers": self.answers(size_hw)}
+                result = self.run("answer", {"weights": str(path), "backend": "auto", **files})
+            if "error" not in result:
+                return f"{path.name} {result['runtime']}"
+        raise BenchError(f"there is nothing to compare with: {result['error']}")
+
+
+def models_at_hand() -> tuple[Path, ...]:
+    """Return the models that come along, FP32 first: exported, and in a checkout PyTorch's."""
+    exported = shipped_model("fp32")
+    found = (exported, shipped_model("int8"), exported.with_suffix(".safetensors"))
+    return tuple(path for path in found if path.is_file())
+
+
+def models_of(bed: Bed) -> list[Contender]:
+    """Return the models to measure alone: every file on every runtime, at every size and batch."""
+    names = bed.config.backends or tuple(name for name in BACKENDS if name not in SLOW_STARTERS)
+    found = [
+        _model(bed, path, name, size_hw, batch)
+        for size_hw in bed.sizes_hw
+        for batch in bed.config.batches
+        for path in bed.weights
+        for name in names
+    ]
+    plain = _timed(bed, bed.sizes_hw[0], weights=str(bed.weights[0]))
+    found.append(Contender(name=PLAIN, job="plain", settings=plain))
+    if bed.config.peer:
+        settings = _timed(bed, PEER_HW, weights=str(bed.config.peer))
+        settings["answers"] = bed.answers(bed.sizes_hw[0])
+        found.append(Contender(name=bed.config.peer.stem, job="peer", settings=settings))
+    return found
+
+
+def _model(bed: Bed, path: Path, backend: str, size_hw: tuple[int, int], batch: int) -> Contender:
+    details = [f"{size_hw[1]}x{size_hw[0]}"] if len(bed.sizes_hw) > 1 else []
+    details += [f"x{batch}"] if len(bed.config.batches) > 1 or batch > 1 else []
+    return Contender(
+        name=" ".join([path.name, backend, *details]),
+        job="model",
+        settings=_timed(bed, size_hw, batch, weights=str(path), backend=backend),
+    )
+
+
+def _timed(bed: Bed, size_hw: tuple[int, int], batch: int = 1, **settings: Any) -> dict[str, Any]:
+    files = {"inputs": bed.inputs(size_hw), "answers": bed.answers(size_hw)}
+    return {**settings, **files, "size_hw": size_hw, "batch": batch, "seconds": bed.config.call_s}
+
+
+def verified(
+    models: Sequence[Contender], bed: Bed
+) -> tuple[list[Contender], dict[str, dict[str, Any]]]:
+    """Return the models that decide as the reference does, and what was found of each.
+
+    A runtime that nobody asked for by name and that does not read a file is passed over.
+    """
+    kept, checks = [], {}
+    for model in models:
+        check = bed.verify(model)
+        if check.get("kind") == ModelFileError.__name__ and not bed.config.backends:
+            continue
+        checks[model.name] = check
+        if "error" not in check:
+            kept.append(model)
+    return kept, checks
+
+
+def films_of(bed: Bed, checks: dict[str, dict[str, Any]]) -> tuple[list[Contender], dict[str, str]]:
+    """Return what labels films, and which contender stands for what in the targets.
+
+    Raises:
+        BenchError: The model that roadseg would take decides otherwise than the reference.
+    """
+    size_hw, usual = bed.sizes_hw[0], next(iter(MODES))
+    check = bed.verify(_model(bed, bed.usual, bed.backend, size_hw, 1))
+    if "error" in check:
+        raise BenchError(f"{bed.usual.name} on {bed.backend}: {check['error']}")
+    checks[usual] = check
+    cut = {"limit_s": bed.config.film_s}
+    film = {"film": str(bed.config.film), "out": bed.out(), "size_hw": size_hw}
+    chosen = {**film, "weights": str(bed.usual), "backend": bed.backend}
+    plain = {**film, "weights": str(bed.weights[0])}
+    roles = {"loop": "plain loop", "plain": PLAIN, "same": usual, "defaults": usual}
+    found = [Contender(name=roles["loop"], job="loop", settings={**plain, "limit": bed.frames})]
+    if (bed.usual, check["runtime"]) != (bed.weights[0], SAME_RUNTIME):
+        roles["same"] = f"{usual} as the loop"
+        same = {**plain, **cut, "backend": SAME_RUNTIME, "mode": EACH_ALONE}
+        found.append(Contender(name=roles["same"], job="film", settings=same))
+    for name, mode in MODES.items():
+        found.append(Contender(name=name, job="film", settings={**chosen, **cut, "mode": mode}))
+    return [*found, *_others(bed, chosen)], roles
+
+
+def _others(bed: Bed, chosen: Mapping[str, Any]) -> list[Contender]:
+    """Return what is measured of the default pipeline beside whole films, and the machine."""
+    live = {"rate": bed.config.rate, "seconds": bed.config.live_s, "out": bed.out(".mkv")}
+    frames = STAGE_FRAMES if bed.frames is None else min(STAGE_FRAMES, bed.frames)
+    once = bed.config.rounds <= FEW_ROUNDS
+    return [
+        Contender(name="first frame", job="command", settings=chosen),
+        Contender(name="stages", job="stages", settings={**chosen, "frames": frames}),
+        Contender(name="live", job="live", settings={**chosen, **live}, once=once),
+        Contender(name="machine", job="machine"),
+    ]
+
+
+def _children_cpu_s() -> float:
+    used = os.times()
+    return used.children_user + used.children_system

@@ -1,0 +1,69 @@
+"""Settings of a run of measurements: frozen and validated."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from roadseg.backends.weights import default_weights
+from roadseg.errors import ConfigError
+from roadseg.segmentation.config import ModelConfig
+from roadseg.spec import LONGEST_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Settings of one run of measurements."""
+
+    film: Path
+    """Film to measure on."""
+    weights: tuple[Path, ...] = ()
+    """Model files, the reference in FP32 first; none means those that come along."""
+    backends: tuple[str, ...] = ()
+    """Runtimes; none means all that are installed and read the files."""
+    sizes_hw: tuple[tuple[int, int], ...] = ()
+    """Network inputs; none means the one that `roadseg infer` would choose."""
+    batches: tuple[int, ...] = (1,)
+    """Frames a call, where the model is measured alone."""
+    peer: Path | None = None
+    """Road segmentation of the Open Model Zoo to measure beside."""
+    rate: float | None = None
+    """Frames a second of the camera in live mode; None takes the film's."""
+    rounds: int = 5
+    """Times that everything is measured, in turns."""
+    film_s: float | None = 4.0
+    """Seconds of the film to label; None labels it whole."""
+    call_s: float = 1.5
+    """Seconds for which a model is called, once it is warm."""
+    live_s: float = 3.0
+    """Seconds of live mode."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if self.weights and self.weights[0].suffix != ".onnx":
+            raise ConfigError(
+                f"--weights {self.weights[0]} comes first; the reference, which the plain loop "
+                "runs too, must be an exported model (.onnx); name it before the others"
+            )
+        if self.peer is not None and not self.peer.is_file():
+            raise ConfigError(f"--peer {self.peer} does not exist; give the model's .xml file")
+        if self.rounds < 1:
+            raise ConfigError(f"--rounds is {self.rounds}; it must be at least 1")
+        if any(batch < 1 for batch in self.batches):
+            raise ConfigError(f"--batch is {min(self.batches)}; it must be at least 1")
+        if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ConfigError(f"--rate is {self.rate}; it must be above 0, such as 30")
+        if self.film_s is not None and not 0 < self.film_s <= LONGEST_S:
+            raise ConfigError(f"--seconds is {self.film_s}; it must be above 0, such as 4")
+
+    def shortened(self) -> Self:
+        """Return settings for a look at everything in some 20 seconds; too short for claims."""
+        return replace(
+            self,
+            weights=self.weights or (default_weights(),),
+            backends=self.backends or (ModelConfig.backend,),
+            rounds=2,
+            film_s=1.0,
+            call_s=0.3,
+            live_s=1.0,
+        )

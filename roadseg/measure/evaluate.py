@@ -1,0 +1,270 @@
+"""Measure a model: on a labelled split, picture by picture, or on a film, with its labels in time.
+
+Both give figures of what a user would get, at the pictures' own size.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import Backend
+from roadseg.data.folder import FolderDataset
+from roadseg.data.sets import LabelSpace
+from roadseg.measure.metrics import Confidence, Scores, SetScores, boundary_f1, confusion_matrix
+from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, TemporalScores
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import label
+from roadseg.segmentation.placement import Placement, network_size
+from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import Picture
+
+Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""A class map (H, W) and logits (C, H, W) at a picture's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureScore:
+    """One picture's part in a measurement."""
+
+    index: int
+    """Position in the split."""
+    name: str
+    """File name without suffix."""
+    miou: float
+    """Mean IoU over the classes that occur in the picture or its prediction, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A measurement of one model on one split."""
+
+    scores: Scores
+    """Over all pictures."""
+    pictures: tuple[PictureScore, ...]
+    """Of each picture, in the split's order."""
+
+    def worst(self, count: int) -> list[PictureScore]:
+        """Return the pictures with the lowest mIoU, the lowest first."""
+        return [self.pictures[index] for index in worst_together([self], count)]
+
+
+def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
+    """Return the positions of the pictures with the lowest mIoU, the mean of some models.
+
+    Pictures without a labelled pixel have none.
+    """
+    means = np.mean([[p.miou for p in found.pictures] for found in evaluations], axis=0)
+    order = np.argsort(means, kind="stable")
+    return [int(index) for index in order[: min(count, np.isfinite(means).sum())]]
+
+
+def wrong_pixels(
+    target: NDArray[np.uint8], class_map: NDArray[np.uint8], allowed: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`.
+
+    Args:
+        target: (H, W) labels.
+        class_map: (H, W) class ids.
+        allowed: (labels, C), which classes are right where each label stands.
+    """
+    table = np.ones((IGNORE_INDEX + 1, allowed.shape[1]), bool)
+    table[: len(allowed)] = allowed
+    return np.where(table[target, class_map], np.uint8(IGNORE_INDEX), class_map)
+
+
+def evaluate(
+    backend: Backend,
+    dataset: FolderDataset,
+    size_hw: tuple[int, int] | None = None,
+    on_picture: Callable[[int], None] = lambda _done: None,
+) -> Evaluation:
+    """Segment every picture of a split and count.
+
+    Pictures are fed as `roadseg infer` feeds frames, one scale, no flipping; class maps are brought
+    back to the labels' size before they are compared.
+
+    Args:
+        backend: Model to measure.
+        dataset: Labelled split.
+        size_hw: Network input; None chooses for each picture as `roadseg infer` does.
+        on_picture: Called with the number of pictures done.
+
+    Raises:
+        DatasetError: The labels are of classes that the model does not know.
+    """
+    names = backend.spec.class_names
+    space = label_space(backend.spec, dataset)
+    dataset = dataset.in_terms_of(space)
+    confusion = np.zeros((len(space.labels), len(names)), np.int64)
+    confidence = Confidence()
+    boundaries: list[NDArray[np.float64]] = []
+    pictures: list[PictureScore] = []
+    for index in range(len(dataset)):
+        picture, target = dataset[index]
+        class_map, logits = answer(backend, picture, size_hw)
+        counts = confusion_matrix(target, class_map, len(names), len(space.labels))
+        confusion += counts
+        confidence += Confidence.of(target, logits)
+        boundaries.append(boundary_f1(target, class_map, len(names)))
+        miou = _scores(space, counts).miou
+        name = dataset.image_paths[index].stem
+        pictures.append(PictureScore(index=index, name=name, miou=miou))
+        on_picture(index + 1)
+    scores = replace(
+        _scores(space, confusion),
+        confidence=confidence,
+        boundary_f1=_mean_of_present(np.stack(boundaries)),
+    )
+    return Evaluation(scores=scores, pictures=tuple(pictures))
+
+
+def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
+    """Return a model's classes, in the data set's colours, and the sets of them that it labels.
+
+    Raises:
+        DatasetError: The labels are of classes that the model does not know.
+    """
+    labels = {label.name: label for label in dataset.meaning.classes}
+    colors = zip(spec.class_names, spec.palette, strict=True)
+    classes = [labels.get(name) or SegClass(name=name, color=c, colorblind=c) for name, c in colors]
+    return LabelSpace.of(classes, [dataset.meaning])
+
+
+def _scores(space: LabelSpace, confusion: NDArray[np.int64]) -> Scores:
+    """Return the figures of counts (C + S, C) by label."""
+    num_classes = len(space.classes)
+    sets = SetScores(
+        names=tuple(label.name for label in space.sets),
+        members=space.members,
+        confusion=confusion[num_classes:],
+    )
+    return Scores(
+        class_names=tuple(c.name for c in space.classes),
+        confusion=confusion[:num_classes],
+        sets=sets if space.sets else None,
+    )
+
+
+def evaluate_split_as_film(
+    backend: Backend,
+    dataset: FolderDataset,
+    fps: Fraction,
+    config: ModelConfig,
+    on_frame: Callable[[int], None] = lambda _done: None,
+    *,
+    can_wait: bool = True,
+) -> FilmScores:
+    """Label a split's pictures as the films that they are frames of, and count.
+
+    Each sequence is a film of its own, its pictures in the order of their names.
+
+    Args:
+        backend: Model to measure.
+        dataset: Labelled split.
+        fps: Pictures a second.
+        config: How films are labelled; which model, does not count.
+        on_frame: Called with the number of frames done.
+        can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
+
+    Raises:
+        DatasetError: The labels are of classes that the model does not know.
+    """
+    names = backend.spec.class_names
+    dataset = dataset.in_terms_of(label_space(backend.spec, dataset))
+    film = _FilmMeter(names, on_frame)
+    for part in dataset.by_sequence():
+        frames = (
+            Frame(Picture.from_rgb(part[index][0]), index, 1 / fps) for index in range(len(part))
+        )
+        film.begin()
+        for item in label(frames, backend, config, can_wait=can_wait):
+            film.add(item, part[item.frame.pts][1])
+    return film.result()
+
+
+def evaluate_film(
+    backend: Backend,
+    frames: Iterator[Frame],
+    config: ModelConfig,
+    on_frame: Callable[[int], None] = lambda _done: None,
+) -> FilmScores:
+    """Label a film that has no labels and measure how steady that is.
+
+    Args:
+        backend: Model to measure.
+        frames: The film.
+        config: How it is labelled; which model, does not count.
+        on_frame: Called with the number of frames done.
+    """
+    film = _FilmMeter(backend.spec.class_names, on_frame)
+    for item in label(frames, backend, config, can_wait=True):
+        film.add(item, None)
+    return film.result()
+
+
+class _FilmMeter:
+    """Counts what there is to measure in a film, frame by frame."""
+
+    def __init__(self, names: tuple[str, ...], on_frame: Callable[[int], None]) -> None:
+        self._names = names
+        self._on_frame = on_frame
+        nothing = np.zeros((len(names), len(names)), np.int64)
+        self._confusion = nothing.copy()
+        self._total = TemporalScores(class_names=names, moved=nothing)
+        self._moments: list[FilmMoment] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another film."""
+        self._meter = TemporalMeter(self._names)
+
+    def add(self, item: SegmentedFrame, target: NDArray[np.uint8] | None) -> None:
+        """Count a frame, with its labels if there are any."""
+        temporal = self._meter.add(item.frame.picture.planes[0], item.class_map)
+        counts = np.zeros_like(self._confusion)
+        if target is not None:
+            counts = confusion_matrix(target, item.class_map, len(self._names))
+        self._total += temporal
+        self._confusion += counts
+        self._moments.append(
+            FilmMoment(
+                time_s=item.frame.time_s,
+                by_network=item.by_network,
+                consistency=temporal.consistency,
+                flip_rate=temporal.flip_rate,
+                miou=Scores(class_names=self._names, confusion=counts).miou,
+            )
+        )
+        self._on_frame(len(self._moments))
+
+    def result(self) -> FilmScores:
+        """Return the figures of all frames."""
+        return FilmScores(
+            temporal=self._total,
+            scores=Scores(class_names=self._names, confusion=self._confusion),
+            moments=tuple(self._moments),
+        )
+
+
+def answer(
+    backend: Backend, picture: NDArray[np.uint8], size_hw: tuple[int, int] | None = None
+) -> Answer:
+    """Segment one picture, (H, W, 3) RGB, at its own size."""
+    picture_hw = (picture.shape[0], picture.shape[1])
+    placement = Placement.fit(picture_hw, size_hw or network_size(picture_hw, backend.spec.size_hw))
+    frames = placement.place(picture)[None]
+    found = backend.run(frames, ("class_map", "logits"))
+    return placement.restore(found.class_map[0]), placement.restore_logits(found.logits[0])
+
+
+def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of the columns of (pictures, C) without their NaNs."""
+    present = ~np.isnan(values)
+    counts = present.sum(axis=0)
+    sums = np.where(present, values, 0).sum(axis=0)
+    return np.where(counts, sums / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,451 @@
+"""One measurement, in a process of its own: `python -m roadseg.measure.jobs JOB RESULT`.
+
+So no contender meets the memory, the threads or the warm caches of another, and its start counts.
+JOB and RESULT are JSON files. A job is a function here and an entry in `JOBS`; what it returns are
+raw samples, and what they mean is for `roadseg.measure.figures` to say. A mistake that the user can
+mend comes back as the result's "error".
+"""
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, replace
+from fractions import Fraction
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import CLASS_MAP, Answer, Backend, Output, open_backend
+from roadseg.errors import BackendUnavailable, RoadsegError, VideoError
+from roadseg.infer.config import InferConfig, LiveConfig
+from roadseg.infer.live import LiveSession
+from roadseg.infer.offline import infer
+from roadseg.infer.outputs import Outputs
+from roadseg.infer.stages import Parallel, Pipeline, Stage
+from roadseg.infer.steps import blend, encode, labelling, opencv_on_one_thread
+from roadseg.measure.meters import (
+    WARMUP_CALLS,
+    EnergyMeter,
+    Marks,
+    ModelMeter,
+    StepMeter,
+    model_result,
+    peak_rss_bytes,
+    reset_peak_rss,
+    rss_bytes,
+    warmup_frames,
+)
+from roadseg.measure.roofline import peak_bytes, peak_flops, work_of
+from roadseg.segmentation.placement import resize_class_map
+from roadseg.spec import CLASS_NAMES
+from roadseg.video.pyav import open_for_reading
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
+from roadseg.video.write.companions import Origin
+
+LEAST_CALLS = 5
+"""Calls timed, however long they take."""
+ROAD = CLASS_NAMES.index("road")
+PEER_ROAD = (1, 3)
+"""Ids of the road in the Open Model Zoo's road segmentation, where markings are a class apart."""
+Frames = NDArray[np.uint8]
+Model = Callable[[Frames], Frames]
+
+
+class MeteredBackend:
+    """A backend whose calls are timed.
+
+    Args:
+        backend: What does the work.
+        meter: What counts it.
+    """
+
+    def __init__(self, backend: Backend, meter: ModelMeter) -> None:
+        self.spec = backend.spec
+        self._backend = backend
+        self._meter = meter
+
+    def run(self, frames: Frames, wants: Collection[Output] = CLASS_MAP) -> Answer:
+        """Run the network, timed."""
+        return self._meter.call(partial(self._backend.run, wants=wants), frames)
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        self._meter.note_pool()
+        self._backend.close()
+
+
+@contextlib.contextmanager
+def metered() -> Iterator[list[ModelMeter]]:
+    """Meter each model that a pipeline opens; this process is there for one measurement."""
+    meters: list[ModelMeter] = []
+    numbers = count()  # of which no two threads get the same
+
+    def open_metered(*arguments: Any) -> MeteredBackend:
+        meter = ModelMeter(next(numbers))
+        meters.append(meter)
+        return MeteredBackend(meter.open(partial(open_backend, *arguments)), meter)
+
+    with patch("roadseg.infer.steps.open_backend", open_metered):
+        yield meters
+
+
+def label_film(
+    *, spawned_s: float, limit_s: float | None, mode: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Job: `roadseg infer` without its command line."""
+    marks = Marks(spawned_s)
+    config = replace(_infer_config(**settings), end_s=limit_s, **(mode or {}))
+    with metered() as meters:
+        result = infer(config, marks.add)
+    stages = [asdict(stats) for stats in result.stages]
+    written = Path(settings["out"]).stat().st_size
+    size = {"network_hw": result.network_hw, "out_bytes": written}
+    return marks.result() | model_result(meters) | size | {"stages": stages}
+
+
+def _infer_config(
+    *, film: str, out: str, weights: str, backend: str, size_hw: Sequence[int]
+) -> InferConfig:
+    height, width = size_hw
+    return InferConfig(
+        source=Path(film),
+        out=Path(out),
+        weights=Path(weights),
+        backend=backend,
+        size_hw=(height, width),
+        overwrite=True,
+    )
+
+
+def loop_path() -> Path:
+    """Return where the plain loop is: installed as package data, or in a checkout's benchmarks/."""
+    package = Path(__file__).parent.parent
+    installed = package / "benchmarks" / "loop.py"
+    return installed if installed.is_file() else package.parent / "benchmarks" / "loop.py"
+
+
+def plain_loop() -> ModuleType:
+    """Import the plain loop, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("loop", loop_path())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_loop(
+    *,
+    spawned_s: float,
+    film: str,
+    out: str,
+    limit: int | None,
+    weights: str,
+    size_hw: Sequence[int],
+) -> dict[str, Any]:
+    """Job: the plain loop that a user would write otherwise."""
+    height, width = probe(Path(film)).size_hw
+    if height % 2 or width % 2:
+        raise VideoError(f"{film} is {width}x{height}; the plain loop needs even sides; crop it")
+    marks, meter, steps, loop = Marks(spawned_s), ModelMeter(), StepMeter(), plain_loop()
+
+    def on_step(name: str) -> None:
+        steps.note(name)
+        if name == "encode":
+            marks.add()
+
+    model, palette = meter.open(partial(loop.open_model, weights))
+    loop.label(
+        film,
+        out,
+        partial(meter.call, model),
+        palette,
+        tuple(size_hw[::-1]),
+        limit=limit,
+        on_step=on_step,
+    )
+    meter.note_pool()
+    size = {"out_bytes": Path(out).stat().st_size}
+    return marks.result() | model_result([meter]) | steps.result() | size
+
+
+def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, Any]:
+    """Job: the model alone, on one of roadseg's backends."""
+
+    def opened() -> Model:
+        return _class_maps_of(open_backend(Path(weights), backend))
+
+    return _time_calls(opened, **settings)
+
+
+def time_plain(*, weights: str, **settings: Any) -> dict[str, Any]:
+    """Job: the model alone, as the plain loop opens it: ONNX Runtime with its own defaults."""
+
+    def opened() -> Model:
+        model: Model = plain_loop().open_model(weights)[0]
+        return model
+
+    return _time_calls(opened, **settings)
+
+
+def time_peer(*, weights: str, **settings: Any) -> dict[str, Any]:
+    """Job: another project's model alone, on OpenVINO."""
+    return _time_calls(partial(open_peer, weights), **settings)
+
+
+def open_peer(weights: str) -> Model:
+    """Open a model of the Open Model Zoo: (N, 3, H, W) BGR in, scores (N, C, H, W) out.
+
+    Raises:
+        BackendUnavailable: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"OpenVINO does not load here ({error}); run: pip install openvino"
+        ) from error
+    compiled = openvino.Core().compile_model(weights, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+
+    def model(frames: Frames) -> Frames:
+        bgr = np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2), np.float32)
+        scores = compiled(bgr)[0]
+        return np.asarray(scores.argmax(axis=1), np.uint8)
+
+    return model
+
+
+def _time_calls(
+    opened: Callable[[], Model],
+    *,
+    spawned_s: float,
+    inputs: str,
+    batch: int,
+    seconds: float,
+    **_: object,
+) -> dict[str, Any]:
+    """Open a model and call it on real frames for a while; the first calls are set apart."""
+    frames = np.load(inputs)
+    batches = [frames.take(range(i, i + batch), axis=0, mode="wrap") for i in range(len(frames))]
+    energy = EnergyMeter()
+    since_s = time.perf_counter()
+    model = opened()
+    open_s = time.perf_counter() - since_s
+    calls_s: list[float] = []
+    cpu_s = steady_since_s = time.process_time()
+    while len(calls_s) < WARMUP_CALLS + 1 + LEAST_CALLS or steady_since_s + seconds > since_s:
+        if len(calls_s) == WARMUP_CALLS + 1:
+            cpu_s, steady_since_s = time.process_time(), time.perf_counter()
+        since_s = time.perf_counter()
+        model(batches[len(calls_s) % len(batches)])
+        calls_s.append(round(time.perf_counter() - since_s, 6))
+    steady = calls_s[WARMUP_CALLS + 1 :]
+    return {
+        "started_s": round(time.monotonic() - spawned_s - sum(calls_s) - open_s, 5),
+        "open_s": round(open_s, 5),
+        "first_call_s": calls_s[0],
+        "warmup_calls_s": calls_s[1 : WARMUP_CALLS + 1],
+        "calls_s": steady,
+        "batch": batch,
+        "cpu_s": round(time.process_time() - cpu_s, 5),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "joules": energy.joules(),
+    }
+
+
+def answer(*, weights: str, backend: str, inputs: str, answers: str, **_: object) -> dict[str, Any]:
+    """Job: label frames and keep the class maps, for others to be compared with."""
+    with contextlib.closing(open_backend(Path(weights), backend)) as model:
+        np.save(answers, _label_each(_class_maps_of(model), inputs))
+        return {"runtime": _runtime(model)}
+
+
+def verify(
+    *, job: str, weights: str, inputs: str, answers: str, backend: str = "", **_: object
+) -> dict[str, Any]:
+    """Job: return the share of pixels in which a model decides as the reference does.
+
+    Another project's model has other classes; what both know is the road. What a model's file says
+    that it reached on validation pictures is returned too.
+    """
+    expected, runtime, miou = np.load(answers), "onnxruntime", None
+    if job == "peer":
+        peers = _label_each(open_peer(weights), inputs)
+        height, width = peers.shape[1:]
+        ours = np.stack([resize_class_map(e, (height, width)) for e in expected])
+        equal, runtime = np.isin(peers, PEER_ROAD) == (ours == ROAD), "openvino"
+    elif job == "plain":
+        equal = _label_each(plain_loop().open_model(weights)[0], inputs) == expected
+    else:
+        model = open_backend(Path(weights), backend)
+        equal, runtime = _label_each(_class_maps_of(model), inputs) == expected, _runtime(model)
+        miou = model.spec.metrics.get("val", {}).get("miou")
+    return {"equal_share": float(equal.mean()), "runtime": runtime, "val_miou": miou}
+
+
+def _class_maps_of(backend: Backend) -> Model:
+    return lambda frames: backend.run(frames).class_map
+
+
+def _label_each(model: Model, inputs: str) -> Frames:
+    return np.concatenate([model(frame[None]) for frame in np.load(inputs)])
+
+
+def _runtime(model: Backend) -> str:
+    """Return which backend a model was opened with."""
+    return type(model).__module__.rpartition(".")[2].removesuffix("_backend")
+
+
+def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
+    """Job: each stage of the pipeline by itself, fed from memory."""
+    del settings["spawned_s"]  # each stage has a clock of its own
+    config = _infer_config(**settings)
+    origin = Origin(source=probe(config.source), log=ReadLog())
+    outputs = Outputs(config, origin.source)
+    stages: dict[str, Stage | Parallel] = {
+        "decode": lambda _: islice(decode(origin.source, origin.log), frames),
+        **labelling(config),
+        "overlay": partial(blend, config=config),
+        "encode": partial(encode, outputs=outputs, origin=origin),
+    }
+    items: list[Any] = []
+    results = {}
+    with outputs.claimed(), metered() as meters, opencv_on_one_thread():
+        for name, stage in stages.items():
+            items, results[name] = _alone(stage, items)
+    return {"stages_alone": results} | model_result(meters)
+
+
+def _alone(stage: Stage | Parallel, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    reset_peak_rss()
+    before = rss_bytes()
+    marks = Marks(time.monotonic())
+    made = []
+    with Pipeline(items, stage, names=["memory", "stage"]) as pipeline:
+        for item in pipeline:
+            made.append(item)
+            marks.add()
+    result = marks.result()
+    grown = result["peak_rss_bytes"] - before if before is not None else None
+    return made, result | {"grown_rss_bytes": grown}
+
+
+def watch_live(
+    *,
+    film: str,
+    out: str,
+    rate: float | None,
+    seconds: float,
+    weights: str,
+    backend: str,
+    size_hw: Sequence[int],
+    **_: object,
+) -> dict[str, Any]:
+    """Job: `roadseg live` without its view, on a film that plays as a camera at a given rate."""
+    info = probe(Path(film))
+    if rate is not None:
+        retime(Path(film), Path(out), rate / float(info.fps))
+        film = out
+    height, width = size_hw
+    config = LiveConfig(
+        source=film,
+        as_camera=True,
+        weights=Path(weights),
+        backend=backend,
+        size_hw=(height, width),
+    )
+    ages_s, dropped, at_s = [], [], []
+    with LiveSession(config, lambda _: None) as session:
+        for _item, reading in session:
+            ages_s.append(round(reading.age_s, 5))
+            dropped.append(reading.dropped)
+            at_s.append(round(time.monotonic(), 5))
+            if at_s[-1] - at_s[0] > seconds:
+                break
+    return {
+        "rate_fps": rate or float(info.fps),
+        "warmup_frames": warmup_frames(len(ages_s)),
+        "ages_s": ages_s,
+        "dropped": dropped,
+        "shown_at_s": [round(t - at_s[0], 5) for t in at_s],
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def retime(film: Path, out: Path, factor: float) -> None:
+    """Copy a film's pictures so that they play faster by a factor."""
+    info = probe(film)
+    with open_for_reading(film) as source, av.open(out, "w", format="matroska") as target:
+        stream = source.streams[info.stream_index]
+        assert isinstance(stream, av.VideoStream)
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is None:
+                continue
+            packet.time_base = packet.time_base / Fraction(factor).limit_denominator(10_000)
+            packet.stream = copied
+            target.mux(packet)
+
+
+def run_command(*, film: str, out: str, weights: str, backend: str, **_: object) -> dict[str, Any]:
+    """Job: the command as users run it, for a film of one frame: from its start to its end."""
+    frame_s = 1 / float(probe(Path(film)).fps)
+    arguments = ["infer", film, "--out", out, "--weights", weights, "--backend", backend]
+    options = ["--end", str(frame_s), "--overwrite", "--quiet"]
+    since_s = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "roadseg", *arguments, *options], check=True)  # noqa: S603
+    took_s = time.perf_counter() - since_s
+    return {"command_s": round(took_s, 5), "frames": probe(Path(out)).frame_count}
+
+
+def measure_machine(**_: object) -> dict[str, Any]:
+    """Job: what the machine does at most."""
+    return {"flops_a_s": peak_flops(), "bytes_a_s": peak_bytes()}
+
+
+def count_work(*, weights: str, inputs: str, **_: object) -> dict[str, Any]:
+    """Job: what one call of a model takes."""
+    height, width = np.load(inputs).shape[1:3]
+    return asdict(work_of(Path(weights), (1, height, width, 3)))
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "film": label_film,
+    "loop": run_loop,
+    "model": time_backend,
+    "plain": time_plain,
+    "peer": time_peer,
+    "stages": run_stages_alone,
+    "live": watch_live,
+    "command": run_command,
+    "machine": measure_machine,
+    "work": count_work,
+    "answer": answer,
+    "verify": verify,
+}
+"""What a process can be asked to do."""
+
+
+def main(job_path: str, result_path: str) -> None:
+    """Do a job and write its result."""
+    job = json.loads(Path(job_path).read_text())
+    try:
+        result = JOBS[job["job"]](**job["settings"], spawned_s=job["spawned_s"])
+    except RoadsegError as error:
+        result = {"error": str(error), "kind": type(error).__name__}
+    Path(result_path).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

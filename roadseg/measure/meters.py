@@ -1,0 +1,233 @@
+"""Count what a run takes while it goes on: frames, memory, CPU seconds and energy.
+
+Seconds of CPU are steadier than those of the clock. What a system does not tell is None here, never
+a guess.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+WARMUP_CALLS = 3
+"""Calls of a model, after the first, before it is taken to be at its usual speed."""
+WARMUP_FRAMES = 16
+"""Frames of a film before the pipeline's queues and the encoder are taken to be full."""
+MODEL_THREADS = "model"
+"""Begins the name of a thread that opens a model, and so of those that its runtime starts."""
+
+PROCESS = Path("/proc/self")
+POWER = Path("/sys/class/powercap")
+
+
+class Marks:
+    """When frames were done: seconds since this process was started, and its CPU seconds by then.
+
+    Args:
+        spawned_s: Reading of `time.monotonic`, which all processes share, at the start.
+    """
+
+    def __init__(self, spawned_s: float) -> None:
+        self._spawned_s = spawned_s
+        self._energy = EnergyMeter()
+        self.wall_s: list[float] = []
+        self.cpu_s: list[float] = []
+
+    def add(self, *_: object) -> None:
+        """Note that a frame is done."""
+        self.wall_s.append(round(time.monotonic() - self._spawned_s, 5))
+        self.cpu_s.append(round(time.process_time(), 5))
+
+    def result(self) -> dict[str, Any]:
+        """Return all that was noted, and how the process stands now."""
+        frames = len(self.wall_s)
+        self.add()
+        return {
+            "frames": frames,
+            "warmup_frames": warmup_frames(frames),
+            "frames_at_s": self.wall_s[:-1],
+            "cpu_at_s": self.cpu_s[:-1],
+            "wall_s": self.wall_s[-1],
+            "cpu_s": self.cpu_s[-1],
+            "peak_rss_bytes": peak_rss_bytes(),
+            "joules": self._energy.joules(),
+        }
+
+
+def warmup_frames(frames: int) -> int:
+    """Return how many of a film's frames are not counted as steady."""
+    return min(WARMUP_FRAMES, frames // 3)
+
+
+class StepMeter:
+    """Adds up what the steps of a loop take, the work of a library's threads meanwhile included."""
+
+    def __init__(self) -> None:
+        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+        self._steps: dict[str, dict[str, list[float]]] = {}
+
+    def note(self, name: str) -> None:
+        """Note that a step has ended, and the next begins."""
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        step = self._steps.setdefault(name, {"wall_s": [], "cpu_s": []})
+        step["wall_s"].append(round(wall_s - self._wall_s, 6))
+        step["cpu_s"].append(round(cpu_s - self._cpu_s, 6))
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+
+    def result(self) -> dict[str, Any]:
+        """Return each step's seconds, frame by frame."""
+        return {"steps": self._steps}
+
+
+class ModelMeter:
+    """Times a model's calls, and counts the CPU seconds they take on its runtime's own threads.
+
+    Args:
+        number: Tells it from others in this process.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._threads = f"{MODEL_THREADS} {number}"
+        self._frames: list[int] = []
+        self._caller_cpu_s: list[float] = []
+        self._pool_cpu_s: list[float | None] = []
+        self.calls_s: list[float] = []
+        """Seconds of each call."""
+
+    def open(self, model: Callable[[], T]) -> T:
+        """Open a model so that the threads it starts are known again."""
+        name_thread(self._threads)
+        return model()
+
+    def call(self, model: Callable[[NDArray[Any]], T], frames: NDArray[Any]) -> T:
+        """Call a model and note what it took."""
+        since_s, cpu_s = time.perf_counter(), time.thread_time()
+        answer = model(frames)
+        self._caller_cpu_s.append(time.thread_time() - cpu_s)
+        self.calls_s.append(round(time.perf_counter() - since_s, 6))
+        self._frames.append(len(frames))
+        if len(self.calls_s) == WARMUP_CALLS:
+            self.note_pool()
+        return answer
+
+    def note_pool(self) -> None:
+        """Note the CPU seconds of the runtime's threads; to be done before they end."""
+        self._pool_cpu_s.append(named_cpu_s(self._threads))
+
+    @property
+    def warm_frames(self) -> int:
+        """Frames of the calls after the first few."""
+        return sum(self._frames[WARMUP_CALLS:])
+
+    @property
+    def warm_cpu_s(self) -> float | None:
+        """CPU seconds of these calls, as far as the system tells."""
+        if not self.warm_frames:
+            return 0.0
+        if len(self._pool_cpu_s) != 2 or None in self._pool_cpu_s:
+            return None
+        before, after = self._pool_cpu_s
+        assert before is not None and after is not None
+        return sum(self._caller_cpu_s[WARMUP_CALLS:]) + after - before
+
+
+def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
+    """Return each call's seconds, and the CPU seconds a frame once all copies are warm."""
+    frames, seconds = sum(m.warm_frames for m in meters), [m.warm_cpu_s for m in meters]
+    known = [s for s in seconds if s is not None]
+    return {
+        "model_calls_s": [call_s for meter in meters for call_s in meter.calls_s],
+        "model_cpu_s_a_frame": round(sum(known) / frames, 6)
+        if frames and len(known) == len(seconds)
+        else None,
+    }
+
+
+def peak_rss_bytes() -> int | None:
+    """Return the most memory that this process has held.
+
+    Not `getrusage`: its figure starts at what the process held that started this one.
+    """
+    return _status_bytes("VmHWM:")
+
+
+def rss_bytes() -> int | None:
+    """Return the memory that this process holds."""
+    return _status_bytes("VmRSS:")
+
+
+def reset_peak_rss() -> None:
+    """Begin to measure `peak_rss_bytes` anew, where the system lets us."""
+    with contextlib.suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")
+
+
+def _status_bytes(field: str) -> int | None:
+    for line in _lines(PROCESS / "status"):
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def name_thread(name: str) -> None:
+    """Give the running thread a name that the system keeps; threads it starts inherit it."""
+    if PROCESS.exists():
+        (PROCESS / "task" / str(threading.get_native_id()) / "comm").write_text(name)
+
+
+def named_cpu_s(name: str) -> float | None:
+    """Return the CPU seconds of all living threads of a name but the running one."""
+    if not PROCESS.exists():
+        return None
+    own = str(threading.get_native_id())
+    tasks = [task for task in (PROCESS / "task").iterdir() if task.name != own]
+    named = [task for task in tasks if _lines(task / "comm") == [name]]
+    return sum(_nanoseconds(task) for task in named) / 1e9
+
+
+def _nanoseconds(task: Path) -> int:
+    lines = _lines(task / "schedstat")
+    return int(lines[0].split()[0]) if lines else 0
+
+
+def busy_s() -> float | None:
+    """Return the seconds that the machine's cores were at work since it started, all together."""
+    for line in _lines(Path("/proc/stat")):
+        user, nice, system, _idle, _wait, *rest = map(int, line.split()[1:])
+        return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+class EnergyMeter:
+    """Reads the counters of processor packages (RAPL), where the machine has them and tells."""
+
+    def __init__(self) -> None:
+        self._counters = [f for f in POWER.glob("*-rapl:?/energy_uj") if os.access(f, os.R_OK)]
+        self._before = [int(counter.read_text()) for counter in self._counters]
+
+    def joules(self) -> float | None:
+        """Return the energy since the meter was made; None where nobody tells."""
+        if not self._counters:
+            return None
+        used = 0
+        for counter, before in zip(self._counters, self._before, strict=True):
+            spent = int(counter.read_text()) - before
+            if spent < 0:  # it begins anew at its end
+                spent += int(counter.with_name("max_energy_range_uj").read_text())
+            used += spent
+        return used / 1e6
+
+
+def _lines(path: Path) -> list[str]:
+    """Return a file's lines; none where there is no such file, as on other systems."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,212 @@
+"""How steady the labels of a film are: consistency along the motion, flips, and flicker in place.
+
+None of these figures says whether a label is right: a film of one class is perfectly steady. So
+they stand beside mIoU, or mean nothing.
+
+The motion is Farneback's flow at the frames' own size, another method than
+`roadseg.segmentation.flow` has: labels that were moved or filtered along one flow would flatter
+themselves by the same one.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.segmentation.flow import Flow, Luma, fetch, is_cut, leads_out, residual
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalScores:
+    """How steady labels are over some pairs of neighbouring frames."""
+
+    class_names: tuple[str, ...]
+    """Names by id, C of them."""
+    moved: NDArray[np.int64]
+    """(C, C) pixels seen in both frames of a pair; rows are the earlier class, moved along."""
+    flickers: int = 0
+    """Pixels whose class is another in one frame than in those before and after it."""
+    watched: int = 0
+    """Pixels that could have flickered: all of the frames that have both neighbours."""
+
+    @property
+    def by_class(self) -> NDArray[np.float64]:
+        """(C,) IoU of each class with itself a frame earlier, moved along; NaN where it is not."""
+        return Scores(class_names=self.class_names, confusion=self.moved).iou
+
+    @property
+    def consistency(self) -> float:
+        """Temporal consistency, 0..1: mean over the classes of their IoU along the motion.
+
+        Liu et al., "Efficient Semantic Video Segmentation with Per-frame Inference" (ETC, ECCV
+        2020), section 4.1, and Varghese et al., "Unsupervised Temporal Consistency Metric for Video
+        Segmentation in Highly-Automated Driving" (CVPR-W 2020), section 3: the mIoU of a class map
+        with its predecessor warped to it by optical flow, nearest neighbour. Here the pixels of all
+        pairs are summed before the ratio is taken, and those that the predecessor does not show are
+        left out.
+        """
+        return Scores(class_names=self.class_names, confusion=self.moved).miou
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of the pixels seen in both frames of a pair that change their class, 0..1."""
+        total = self.moved.sum()
+        return 1 - float(np.trace(self.moved) / total) if total else math.nan
+
+    @property
+    def flicker_rate(self) -> float:
+        """Share of pixels that are of another class in one frame than in both its neighbours.
+
+        It needs no flow, and so owes nothing to one. What moves by a whole width of itself between
+        two frames, such as a distant pole, counts too: labels drawn by hand are not at zero.
+        """
+        return self.flickers / self.watched if self.watched else math.nan
+
+    def __add__(self, other: "TemporalScores") -> "TemporalScores":
+        return TemporalScores(
+            class_names=self.class_names,
+            moved=self.moved + other.moved,
+            flickers=self.flickers + other.flickers,
+            watched=self.watched + other.watched,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON values; what is not a number is null."""
+        by_class = zip(self.class_names, self.by_class, strict=True)
+        return {
+            "consistency": _finite(self.consistency),
+            "flip_rate": _finite(self.flip_rate),
+            "flicker_rate": _finite(self.flicker_rate),
+            "consistency_by_class": {name: _finite(value) for name, value in by_class},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmMoment:
+    """One frame's part in the measurement of a film."""
+
+    time_s: float
+    """The frame's time."""
+    by_network: bool
+    """Whether the network looked at it."""
+    consistency: float
+    """With the frame before, 0..1; NaN for the first of a scene."""
+    flip_rate: float
+    """From the frame before, 0..1; NaN for the first of a scene."""
+    miou: float
+    """0..1; NaN where the frame has no labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmScores:
+    """A measurement of one model on one film."""
+
+    temporal: TemporalScores
+    """How steady the labels are."""
+    scores: Scores
+    """How right they are; without figures where the film has no labels."""
+    moments: tuple[FilmMoment, ...]
+    """Frame by frame."""
+
+    @property
+    def network_frames(self) -> int:
+        """Frames that the network looked at."""
+        return sum(moment.by_network for moment in self.moments)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON values; what is not a number is null."""
+        return {
+            "frames": len(self.moments),
+            "network_frames": self.network_frames,
+            **self.temporal.summary(),
+            **{name: self.scores.summary()[name] for name in ("miou", "pixel_accuracy", "iou")},
+        }
+
+
+class TemporalMeter:
+    """Measures the labels of one film, frame by frame.
+
+    Args:
+        class_names: Names by id.
+    """
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self._names = class_names
+        self._luma: Luma | None = None
+        self._maps: list[NDArray[np.uint8]] = []
+
+    def add(self, luma: Luma, class_map: NDArray[np.uint8]) -> TemporalScores:
+        """Return what a frame adds: nothing if it is the first of a scene.
+
+        Args:
+            luma: (H, W) brightness.
+            class_map: (H, W) ids.
+        """
+        before, self._luma = self._luma, luma.copy()  # a plane may be written to once it is out
+        flow = None if before is None else _flow(luma, before)
+        if before is None or flow is None:
+            self._maps = [class_map]
+            count = len(self._names)
+            return TemporalScores(class_names=self._names, moved=np.zeros((count, count), np.int64))
+        seen = _seen_before(luma, before, flow)
+        moved = fetch(self._maps[-1], flow, cv2.INTER_NEAREST)
+        scores = TemporalScores(
+            class_names=self._names,
+            moved=confusion_matrix(moved[seen], class_map[seen], len(self._names)),
+            flickers=self._flickers(class_map),
+            watched=class_map.size if len(self._maps) > 1 else 0,
+        )
+        self._maps = [self._maps[-1], class_map]
+        return scores
+
+    def _flickers(self, class_map: NDArray[np.uint8]) -> int:
+        """Count the pixels of the last frame that differ from the frame before and this one."""
+        if len(self._maps) < 2:
+            return 0
+        before, middle = self._maps
+        return int(((before == class_map) & (middle != class_map)).sum())
+
+
+def _flow(later: Luma, earlier: Luma) -> Flow | None:
+    """Return the flow (H, W, 2) from a frame back to the one before, or None across a cut."""
+    if later.shape != earlier.shape:
+        return None
+    flow = _farneback(later, earlier)
+    return None if is_cut(later, residual(later, earlier, flow)) else flow
+
+
+def _seen_before(later: Luma, earlier: Luma, back: Flow) -> NDArray[np.bool_]:
+    """Return where (H, W) the earlier frame shows what the later one does.
+
+    There the flow forth leads back to where it came from (Sundaram, Brox and Keutzer, ECCV 2010,
+    equation 5).
+    """
+    forth = fetch(_farneback(earlier, later), back, cv2.INTER_LINEAR)
+    lengths = (back**2).sum(axis=2) + (forth**2).sum(axis=2)
+    agrees = ((back + forth) ** 2).sum(axis=2) < 0.01 * lengths + 0.5
+    return np.asarray(agrees & ~leads_out(back), np.bool_)
+
+
+def _farneback(later: Luma, earlier: Luma) -> Flow:
+    """Return the flow from one picture back to another (Farneback, SCIA 2003)."""
+    flow = cv2.calcOpticalFlowFarneback(
+        later,
+        earlier,
+        None,  # type: ignore[call-overload]
+        pyr_scale=0.5,
+        levels=5,
+        winsize=21,
+        iterations=5,
+        poly_n=7,
+        poly_sigma=1.5,
+        flags=0,
+    )
+    return np.asarray(flow, np.float32)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,301 @@
+"""Hold a recorded run against its targets, its ceilings and another run."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from roadseg.errors import BenchError
+from roadseg.measure.figures import Round, kind_of, rounds_of, values_of
+from roadseg.measure.statistics import Interval, median_interval, permutation_p, ratio_interval
+
+LEAST_ROUNDS = 4
+"""With fewer rounds in each of two runs chance alone is never improbable enough."""
+SIGNIFICANCE = 0.05
+"""Improbability by chance from which on a difference counts."""
+SMALL_CHANGE = 0.02
+"""A difference below this share is called none, whatever the samples say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What roadseg wants to reach."""
+
+    name: str
+    """What is compared."""
+    limit: float
+    """The target."""
+    figure: Callable[["Cast", Round], float]
+    """Its figure in a round."""
+    at_least: bool = True
+    """Whether more is better."""
+    unit: str = "x"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Which contender stands for what."""
+
+    loop: str
+    plain: str
+    same: str
+    defaults: str
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Cast":
+        """Read it from a record; models are those at the reference's own size, one frame a call."""
+        contenders = record["contenders"]
+        size_hw = contenders[record["roles"]["plain"]]["size_hw"]
+        models = (
+            name
+            for name, told in contenders.items()
+            if told["job"] == "model" and told["size_hw"] == size_hw and told["batch"] == 1
+        )
+        return cls(**record["roles"], models=tuple(models))
+
+
+def _over(above: str, below: str, figure: str, cast: Cast, measured: Round) -> float:
+    return measured[getattr(cast, above)][figure] / measured[getattr(cast, below)][figure]
+
+
+GOALS = (
+    Goal(
+        name="end to end / plain loop, same model and runtime",
+        limit=1.3,
+        figure=partial(_over, "same", "loop", "fps"),
+    ),
+    Goal(
+        name="end to end at defaults / plain loop",
+        limit=1.8,
+        figure=partial(_over, "defaults", "loop", "fps"),
+    ),
+    Goal(
+        name="end to end at defaults / FP32 model alone",
+        limit=1.0,
+        figure=partial(_over, "defaults", "plain", "fps"),
+    ),
+    Goal(
+        name="end to end / what CPU time and cores allow",
+        limit=0.9,
+        figure=lambda cast, measured: measured[cast.defaults]["efficiency"],
+    ),
+    Goal(
+        name="CPU time outside the model / plain loop's",
+        limit=0.6,
+        at_least=False,
+        figure=partial(_over, "same", "loop", "outside_cpu"),
+    ),
+    Goal(
+        name="fastest model alone / FP32 model alone",
+        limit=1.3,
+        figure=lambda cast, measured: (
+            max(measured[m]["fps"] for m in cast.models) / measured[cast.plain]["fps"]
+        ),
+    ),
+    Goal(
+        name="start of the command to the first frame",
+        limit=1.5,
+        at_least=False,
+        unit="s",
+        figure=lambda _, measured: measured["first frame"]["command"],
+    ),
+)
+"""The targets, in the order of the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A goal and what was measured."""
+
+    goal: Goal
+    values: tuple[float, ...]
+    """Its figure in every round that could tell."""
+    interval: Interval | None
+    """Their median, and where it lies."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is met, and whether the rounds agree on that."""
+        if self.interval is None:
+            return "not measured"
+        met = self._meets(self.interval.median)
+        sure = self._meets(self.interval.low) == self._meets(self.interval.high)
+        return ("met" if met else "not met") + ("" if sure else ", within noise")
+
+    def _meets(self, value: float) -> bool:
+        return value >= self.goal.limit if self.goal.at_least else value <= self.goal.limit
+
+
+def scores_of(record: Mapping[str, Any]) -> list[Score]:
+    """Return what a run says of every goal."""
+    rounds, cast = rounds_of(record), Cast.of(record)
+    scores = []
+    for goal in GOALS:
+        values = tuple(_told(goal, cast, rounds))
+        interval = median_interval(values) if values else None
+        scores.append(Score(goal=goal, values=values, interval=interval))
+    return scores
+
+
+def _told(goal: Goal, cast: Cast, rounds: Sequence[Round]) -> Iterator[float]:
+    for measured in rounds:
+        try:
+            yield goal.figure(cast, measured)
+        except (
+            KeyError,
+            ValueError,
+        ):  # a contender is missing, or a figure this system cannot tell
+            continue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """A limit, and how near something comes to it."""
+
+    name: str
+    limit_fps: Interval
+    """Frames a second at which it lies."""
+    reached: Interval
+    """Share of that which is reached."""
+    by: str
+    """The contender that reaches it."""
+
+
+def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
+    """Return what bounds the pipeline and the models of a run, as far as it was measured."""
+    rounds, cast = rounds_of(record), Cast.of(record)
+    found = [
+        _ceiling(rounds, "CPU time and cores", cast.defaults, _bound(cast.defaults, "bound_fps")),
+        _ceiling(rounds, "slowest stage alone", cast.defaults, _bound("stages", "slowest_fps")),
+    ]
+    for name in (*cast.models, cast.plain):
+        work = record["work"].get(record["contenders"][name]["weights"])
+        if work:
+            found.append(_ceiling(rounds, f"roofline: {roof_of(work, rounds)}", name, _roof(work)))
+    return [ceiling for ceiling in found if ceiling is not None]
+
+
+Bound = Callable[[Round], float]
+
+
+def _bound(contender: str, figure: str) -> Bound:
+    return lambda measured: measured[contender][figure]
+
+
+def _roof(work: Mapping[str, Any]) -> Bound:
+    """Return the frames a second that a round's machine allows (the roofline)."""
+
+    def bound(measured: Round) -> float:
+        machine = measured["machine"]
+        computing = machine["gflops"] / float(work["flops"])
+        return 1e9 * min(computing, machine["gbytes"] / float(work["moved_bytes"]))
+
+    return bound
+
+
+def roof_of(work: Mapping[str, Any], rounds: Sequence[Round]) -> str:
+    """Return which side of the roofline a model is under."""
+    gflops, gbytes = (values_of(rounds, "machine", name) for name in ("gflops", "gbytes"))
+    computing = work["flops"] / max(gflops, default=1.0)
+    return "computing" if computing > work["moved_bytes"] / max(gbytes, default=1.0) else "memory"
+
+
+def _ceiling(rounds: Sequence[Round], name: str, by: str, bound: Bound) -> Ceiling | None:
+    pairs = []
+    for measured in rounds:
+        with contextlib.suppress(KeyError):  # one of the two was not measured
+            pairs.append((bound(measured), measured[by]["fps"]))
+    if not pairs:
+        return None
+    return Ceiling(
+        name=name,
+        by=by,
+        limit_fps=median_interval([limit for limit, _ in pairs]),
+        reached=median_interval([fps / limit for limit, fps in pairs]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A figure in two runs."""
+
+    name: str
+    """Contender and figure, or a target."""
+    before: float
+    after: float
+    ratio: Interval
+    """After over before."""
+    p: float
+    """How often chance alone would part the rounds that far."""
+    rounds: int
+    """Rounds of the run that has fewer."""
+    more_is_better: bool
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse, or no difference that the rounds show."""
+        if self.rounds < LEAST_ROUNDS:
+            return "too few rounds"
+        is_small = abs(self.ratio.median - 1) < SMALL_CHANGE
+        if self.p > SIGNIFICANCE or self.ratio.low <= 1 <= self.ratio.high or is_small:
+            return "no difference"
+        return "better" if (self.ratio.median > 1) == self.more_is_better else "worse"
+
+
+COMPARED = ("fps", "p50", "p95", "cpu", "outside_cpu", "peak_mb", "command")
+"""Figures that two runs are compared by, beside the targets."""
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Compare two runs: first the targets' ratios, which hold from hour to hour, then figures.
+
+    Raises:
+        BenchError: They have no contender in common.
+    """
+    found = [
+        _change(old.goal.name, old.values, new.values, more_is_better=old.goal.at_least)
+        for old, new in zip(scores_of(before), scores_of(after), strict=True)
+        if old.values and new.values
+    ]
+    first, second = rounds_of(before), rounds_of(after)
+    for contender in before["contenders"]:
+        for figure in COMPARED:
+            old, new = values_of(first, contender, figure), values_of(second, contender, figure)
+            if old and new:
+                kind = kind_of(figure)
+                name = f"{contender}: {kind.title}"
+                found.append(_change(name, old, new, more_is_better=kind.more_is_better))
+    if not found:
+        raise BenchError(
+            f"the records have nothing in common: {', '.join(before['contenders'])} against "
+            f"{', '.join(after['contenders'])}; measure the same contenders twice"
+        )
+    return found
+
+
+def _change(
+    name: str, old: Sequence[float], new: Sequence[float], *, more_is_better: bool
+) -> Change:
+    return Change(
+        name=name,
+        before=float(np.median(old)),
+        after=float(np.median(new)),
+        ratio=ratio_interval(old, new),
+        p=permutation_p(old, new),
+        rounds=min(len(old), len(new)),
+        more_is_better=more_is_better,
+    )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return in what two runs differ beside their figures, a sentence each."""
+    return [
+        f"{part}, {key}: {old} before, {after[part].get(key)} after"
+        for part in ("machine", "film", "settings")
+        for key, old in before[part].items()
+        if old != after[part].get(key)
+    ]

@@ -1,0 +1,60 @@
+"""Model files on disk, written atomically and read without pickle.
+
+A model file (`.safetensors`) holds weights and the `ModelSpec`: what to share, export and evaluate.
+"""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from roadseg.errors import ConfigError, ModelFileError
+from roadseg.files import replacing
+from roadseg.models.architectures import build_model
+from roadseg.spec import ModelSpec
+
+
+def save_model(path: Path, network: nn.Module, spec: ModelSpec) -> None:
+    """Write weights and record to `path`, all or nothing. Raises `OutputError`."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {"roadseg": spec.to_json()}))
+
+
+def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
+    """Read a model file and build its network, in evaluation mode.
+
+    Raises:
+        ModelFileError: The file is missing, or no model file of ours.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist; give a .safetensors file that roadseg wrote")
+    if path.suffix == ".pt":
+        raise ModelFileError(
+            f"{path} is a training state, for going on; give the run's best.safetensors"
+        )
+    if path.suffix == ".onnx":
+        raise ModelFileError(
+            f"{path} is an exported model; give the .safetensors file that it was exported from"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = (file.metadata() or {}).get("roadseg")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelFileError(
+            f"{path} is no safetensors file ({error}); train or download it again"
+        ) from error
+    if record is None:
+        raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")
+    spec = ModelSpec.from_json(record, path)
+    try:
+        network = build_model(spec)
+        network.load_state_dict(tensors)
+    except (RuntimeError, MemoryError, ConfigError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelFileError(
+            f"{path} does not fit its own record ({reason}); train again"
+        ) from error
+    return network.eval(), spec

@@ -1,0 +1,1 @@
+"""A class map to pixels."""

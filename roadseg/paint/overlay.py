@@ -1,0 +1,184 @@
+"""Draw class maps over pictures: colour, outline, legend, side by side.
+
+Everything is drawn on the planes of Y, U and V, in the picture's own colour space. A sample of
+colour, which four pixels share, goes by the class of the top left one.
+"""
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.errors import ConfigError
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.legend import legend_layers, letter_px
+from roadseg.spec import ModelSpec
+from roadseg.video.picture import ColorSpace, Picture, Plane
+
+OUTLINE_LEVEL = 235
+"""Grey level of the line between two classes; the line keeps a tint of what it lies on."""
+DIMMED = 0.35
+"""Brightness of what is dimmed."""
+PLANE_STEPS = (1, 2, 2)
+"""Pixels a sample, along either side: Y has them all, U and V every second."""
+
+
+def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
+    """Return the ids of classes by name as users write them behind a flag; no names mean all.
+
+    Raises:
+        ConfigError: The model does not know a name.
+    """
+    unknown = [name for name in names if name not in spec.class_names]
+    if unknown:
+        raise ConfigError(
+            f"{flag} names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
+        )
+    return frozenset(map(spec.class_names.index, names or spec.class_names))
+
+
+class Overlay:
+    """Paints class maps in the colours of a model.
+
+    Args:
+        spec: Names and colours of the classes.
+        shown: Ids to paint; the rest of the picture stays as it is.
+        alpha: Share of the colour in a painted pixel, 0..1.
+        outline: Draw a light line where one class ends; dark neighbours, such as car on road, are
+            hard to tell apart without.
+        legend: Write the shown classes in a corner.
+        side_by_side: Put the untouched picture to the left of the painted one.
+        dim: Turn what is not painted to dark grey.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        shown: frozenset[int],
+        alpha: float,
+        outline: bool = True,
+        legend: bool = True,
+        side_by_side: bool = False,
+        dim: bool = False,
+    ) -> None:
+        self._spec = spec
+        self._dim = dim
+        self._shown = sorted(shown)
+        self._alpha = alpha
+        self._outline = outline
+        self._legend = legend
+        self._side_by_side = side_by_side
+
+    def draw(self, picture: Picture, class_map: NDArray[np.uint8]) -> Picture:
+        """Return a painted copy of a picture, given its class map (H, W).
+
+        Side by side, the result is twice as wide.
+        """
+        height, width = picture.size_hw
+        left = width + width % 2 if self._side_by_side else 0  # even, as two pixels share a colour
+        canvas = Picture.empty((height, left + width), picture.space)
+        parts = [p[:, left // s :] for p, s in zip(canvas.planes, PLANE_STEPS, strict=True)]
+        self._blend(picture, class_map, parts)
+        if self._outline:
+            self._add_outline(parts[0], class_map, picture.space)
+        if self._legend:
+            self._add_legend(parts, picture.space)
+        if self._side_by_side:
+            original = picture.padded((height, left))
+            for target, plane in zip(canvas.planes, original.planes, strict=True):
+                target[:, : plane.shape[1]] = plane
+        return canvas
+
+    def _blend(
+        self, picture: Picture, class_map: NDArray[np.uint8], targets: Sequence[Plane]
+    ) -> None:
+        """Mix the colours of the classes into the picture."""
+        half_map = np.ascontiguousarray(class_map[::2, ::2])
+        tables = color_tables(self._spec.palette, picture.space)
+        maps = (class_map, half_map, half_map)
+        grounds = dimmed(picture) if self._dim else picture.planes
+        for plane, ground, ids, table, target in zip(
+            picture.planes, grounds, maps, tables, targets, strict=True
+        ):
+            colors = cv2.LUT(ids, table)
+            cv2.addWeighted(plane, 1 - self._alpha, colors, self._alpha, 0, dst=target)
+            if len(self._shown) < len(self._spec.class_names):
+                cv2.copyTo(ground, cv2.LUT(ids, self._hidden_table), target)
+
+    @cached_property
+    def _hidden_table(self) -> NDArray[np.uint8]:
+        """Map each class that is not shown to 255 and the rest to 0."""
+        table = np.full(256, 255, np.uint8)
+        table[self._shown] = 0
+        return table
+
+    @cached_property
+    def _region_table(self) -> NDArray[np.uint8]:
+        """Map each shown class to itself and the rest to one id."""
+        table = np.full(256, 255, np.uint8)
+        table[self._shown] = self._shown
+        return table
+
+    def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
+        """Lighten the pixels that differ from their left or upper neighbour, in place."""
+        regions = cv2.LUT(class_map, self._region_table)
+        edges = np.zeros_like(class_map)
+        edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
+        below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
+        cv2.bitwise_or(edges[1:], below, edges[1:])
+        level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
+        cv2.copyTo(np.full_like(luma, level), edges, luma)
+
+    def _add_legend(self, planes: Sequence[Plane], space: ColorSpace) -> None:
+        """Lay the legend over the top left corner, in place."""
+        height, width = planes[0].shape
+        entries = tuple((self._spec.class_names[i], self._spec.palette[i]) for i in self._shown)
+        margin = letter_px(height) // 4 * 2
+        for plane, layer, step in zip(
+            planes, legend_layers(entries, (height, width), space), PLANE_STEPS, strict=True
+        ):
+            start = margin // step
+            rows, columns = layer.kept.shape
+            corner = plane[start : start + rows, start : start + columns]
+            inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts it
+            corner[:] = np.rint(corner * layer.kept[inside] + layer.added[inside])
+
+
+@cache
+def color_tables(
+    palette: tuple[tuple[int, int, int], ...], space: ColorSpace
+) -> tuple[Plane, Plane, Plane]:
+    """Return tables (256,) from class id to Y, to U and to V."""
+    tables = np.zeros((3, 256), np.uint8)
+    tables[:, : len(palette)] = space.yuv(np.array(palette, np.uint8)).T
+    y, u, v = tables
+    return y, u, v
+
+
+def overlay_for(spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False) -> Overlay:
+    """Return the overlay that a user asked for.
+
+    Raises:
+        ConfigError: The model does not know a class.
+    """
+    shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
+    return Overlay(
+        spec,
+        shown=shown,
+        alpha=config.alpha,
+        outline=config.outline,
+        legend=config.legend,
+        side_by_side=side_by_side,
+        dim=bool(config.only),
+    )
+
+
+def dimmed(picture: Picture) -> tuple[Plane, Plane, Plane]:
+    """Return the planes of a picture turned to dark grey."""
+    y, u, v = picture.planes
+    black, grey = (int(level) for level in picture.space.yuv(np.zeros((1, 3), np.uint8))[0, :2])
+    dark = cv2.convertScaleAbs(y, alpha=DIMMED, beta=black * (1 - DIMMED))
+    return np.asarray(dark, np.uint8), np.full_like(u, grey), np.full_like(v, grey)

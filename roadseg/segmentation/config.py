@@ -1,0 +1,67 @@
+"""Which model labels, and how: frozen and validated."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from roadseg.backends.weights import default_weights
+from roadseg.errors import ConfigError
+from roadseg.spec import PALETTES
+
+MOST_BETWEEN = 12
+"""Most frames of a film from one that the network looks at to the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model labels, on what, at which size, and in which colours."""
+
+    weights: Path = field(default_factory=default_weights)
+    """Model file."""
+    backend: str = "auto"
+    """Runtime, or "auto" to go by the model file."""
+    size_hw: tuple[int, int] | None = None
+    """Network input; None chooses by the model and the film's aspect ratio."""
+    palette: str = "camvid"
+    """Colours of the classes, a key of `PALETTES`."""
+    steady: float = 0.6
+    """Weight of the past in a film's labels after a fifteenth of a second; 0 has no past."""
+    every: int = 1
+    """Frames of a film from one that the network looks at to the next."""
+    fps_target: float | None = None
+    """Frames a second to reach by letting the network look at fewer of them."""
+    realtime: bool = False
+    """Reach the film's own rate that way."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        if self.palette not in PALETTES:
+            raise ConfigError(
+                f"--palette is {self.palette!r}; it must be one of: {', '.join(PALETTES)}"
+            )
+        if not 0 <= self.steady < 1:
+            raise ConfigError(
+                f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"
+            )
+        if not 1 <= self.every <= MOST_BETWEEN:
+            raise ConfigError(f"--every is {self.every}; it must be from 1 to {MOST_BETWEEN}")
+        if self.fps_target is not None and not (
+            self.fps_target > 0 and math.isfinite(self.fps_target)
+        ):
+            raise ConfigError(f"--fps-target is {self.fps_target}; it must be above 0, such as 25")
+        ways = (self.every > 1, self.fps_target is not None, self.realtime)
+        if sum(ways) > 1:
+            raise ConfigError(
+                "--every, --fps-target and --realtime each say how often the network looks; "
+                "choose one"
+            )
+
+    @property
+    def goes_by_motion(self) -> bool:
+        """Whether labels follow the motion in a film, rather than each frame being a stranger."""
+        return bool(self.steady or self.every > 1 or self.goes_by_time)
+
+    @property
+    def goes_by_time(self) -> bool:
+        """Whether the frames that the network looks at are chosen by the time that is left."""
+        return bool(self.fps_target or self.realtime)

@@ -1,0 +1,236 @@
+"""Pictures to network size and class maps back: aspect ratio kept, edges smooth.
+
+A picture is shrunk or enlarged by one factor for both sides and laid in the middle of the network's
+input; what is left over is grey. The way back cuts the picture's part out of the class map and
+brings it to the picture's size.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import Backend
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
+from roadseg.spec import PADDING_VALUE, SIDE_MULTIPLE, ModelSpec
+from roadseg.video.frame import Frame
+
+MAX_PADDED_SHARE = 0.02
+"""Share of the input that may be grey when a size is chosen freely."""
+
+
+@cache
+def network_size(shown_hw: tuple[int, int], budget_hw: tuple[int, int]) -> tuple[int, int]:
+    """Choose a network input for a frame: the largest within the budget that is filled well.
+
+    Args:
+        shown_hw: Height and width of the frame as it is shown, with square pixels.
+        budget_hw: Height and width whose area is not to be exceeded.
+
+    Returns:
+        Height and width, multiples of `SIDE_MULTIPLE`.
+    """
+    pixels = budget_hw[0] * budget_hw[1]
+    best, best_key = (SIDE_MULTIPLE, SIDE_MULTIPLE), (False, 0.0)
+    for height in range(SIDE_MULTIPLE, pixels // SIDE_MULTIPLE + 1, SIDE_MULTIPLE):
+        for width in range(SIDE_MULTIPLE, pixels // height + 1, SIDE_MULTIPLE):
+            placement = Placement.fit(shown_hw, (height, width))
+            filled = placement.content_hw[0] * placement.content_hw[1]
+            well_filled = 1 - filled / (height * width) <= MAX_PADDED_SHARE
+            key = (well_filled, float(filled))
+            if key > best_key:
+                best, best_key = (height, width), key
+    return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a frame lies in the network's input."""
+
+    frame_hw: tuple[int, int]
+    """Height and width of the frame."""
+    network_hw: tuple[int, int]
+    """Height and width of the network's input."""
+    content_hw: tuple[int, int]
+    """Height and width of the frame within the input."""
+    top: int
+    """Grey rows above the frame."""
+    left: int
+    """Grey columns to its left."""
+
+    @classmethod
+    def fit(
+        cls,
+        frame_hw: tuple[int, int],
+        network_hw: tuple[int, int],
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> "Placement":
+        """Place a frame as large as it goes, in the middle, at the aspect ratio it is shown at.
+
+        Args:
+            frame_hw: Height and width of the frame.
+            network_hw: Height and width of the network's input.
+            pixel_aspect: Width of one of the frame's pixels over its height.
+        """
+        shown_hw = (frame_hw[0], float(frame_hw[1] * pixel_aspect))
+        scale = min(network_hw[0] / shown_hw[0], network_hw[1] / shown_hw[1])
+        height, width = (
+            min(max(round(side * scale), 1), limit)
+            for side, limit in zip(shown_hw, network_hw, strict=True)
+        )
+        return cls(
+            frame_hw=frame_hw,
+            network_hw=network_hw,
+            content_hw=(height, width),
+            top=(network_hw[0] - height) // 2,
+            left=(network_hw[1] - width) // 2,
+        )
+
+    def pad(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Lay a picture of `content_hw`, (H, W, 3) RGB, in the network's input."""
+        if self.content_hw == self.network_hw:
+            return content
+        canvas = np.full((*self.network_hw, 3), PADDING_VALUE, np.uint8)
+        canvas[self._window] = content
+        return canvas
+
+    def place(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the network's input for a picture of `frame_hw`, (H, W, 3) RGB."""
+        height, width = self.content_hw
+        shrinks = height < self.frame_hw[0]
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return self.pad(_u8(cv2.resize(picture, (width, height), interpolation=method)))
+
+    def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
+        return resize_class_map(class_map[self._window], self.frame_hw)
+
+    def restore_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the frame's logits (C, *frame_hw) from the network's (C, h, w) at any stride.
+
+        The scale and the shift of both steps, stride and placement, go into one interpolation.
+        """
+        rows = _source_positions(self.frame_hw[0], self.content_hw[0], self.top)
+        columns = _source_positions(self.frame_hw[1], self.content_hw[1], self.left)
+        map_y = (rows + 0.5) * (logits.shape[1] / self.network_hw[0]) - 0.5
+        map_x = (columns + 0.5) * (logits.shape[2] / self.network_hw[1]) - 0.5
+        grid_x, grid_y = np.meshgrid(map_x.astype(np.float32), map_y.astype(np.float32))
+        remapped = (
+            cv2.remap(c, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for c in logits
+        )
+        return np.stack(list(remapped)).astype(np.float32, copy=False)
+
+    def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the frame's class map from the network's logits (C, h, w) at any stride."""
+        return self.enlarge(levels_of(logits))
+
+    def enlarge(self, levels: Levels) -> NDArray[np.uint8]:
+        """Return the frame's class map from the classes' levels on the network's grid (C, h, w).
+
+        The grid is laid on whole pixels of the frame, which moves an edge by less than one.
+        """
+        rows, columns = (
+            Axis.window(cells, round(network * f / c), round(offset * f / c), f)
+            for cells, network, offset, f, c in zip(
+                levels.shape[1:],
+                self.network_hw,
+                (self.top, self.left),
+                self.frame_hw,
+                self.content_hw,
+                strict=True,
+            )
+        )
+        return enlarge(levels, rows, columns)
+
+    def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.
+
+        The frame takes whole cells of the grid; beside it, its edge is repeated.
+        """
+        rows, columns = (
+            _cells(offset, content, network, grid)
+            for offset, content, network, grid in zip(
+                (self.top, self.left), self.content_hw, self.network_hw, grid_hw, strict=True
+            )
+        )
+        resized = cv2.resize(values, (columns[1], rows[1]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(
+            cv2.copyMakeBorder(
+                resized,
+                rows[0],
+                grid_hw[0] - sum(rows),
+                columns[0],
+                grid_hw[1] - sum(columns),
+                cv2.BORDER_REPLICATE,
+            ),
+            np.float32,
+        )
+
+    @property
+    def _window(self) -> tuple[slice, slice]:
+        height, width = self.content_hw
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring a class map to another size with smooth edges.
+
+    Each class present is resized as a picture of its own and each pixel goes to the class that is
+    strongest there, so an edge becomes a slanted line rather than a staircase.
+
+    Args:
+        class_map: (h, w) ids.
+        size_hw: Height and width wanted.
+
+    Returns:
+        (H, W) ids, all of which occur in `class_map`.
+    """
+    if class_map.shape == size_hw:
+        return class_map
+    ids = np.flatnonzero(np.bincount(class_map.ravel(), minlength=1)).astype(np.uint8)
+    levels = np.stack([_u8(cv2.inRange(class_map, i, i)) for i in ids.tolist()])
+    rows, columns = (
+        Axis.window(cells, pixels, 0, pixels)
+        for cells, pixels in zip(class_map.shape, size_hw, strict=True)
+    )
+    return ids[enlarge(levels, rows, columns)]
+
+
+def _cells(offset: int, content: int, network: int, grid: int) -> tuple[int, int]:
+    """Return the first cell of a grid that a frame takes along one side, and how many it takes."""
+    first = round(offset * grid / network)
+    return first, min(max(round(content * grid / network), 1), grid - first)
+
+
+def _source_positions(frame_side: int, content_side: int, offset: int) -> NDArray[np.float64]:
+    """Return where in the network's input the centres of the frame's pixels lie, along one side."""
+    centers = np.arange(frame_side, dtype=np.float64) + 0.5
+    return centers * (content_side / frame_side) - 0.5 + offset
+
+
+def _u8(picture: object) -> NDArray[np.uint8]:
+    """Tell the type checker what OpenCV returns for uint8 pictures."""
+    return np.asarray(picture, np.uint8)
+
+
+def placed(
+    frame: Frame, backend: Backend, config: ModelConfig
+) -> tuple[Placement, NDArray[np.uint8]]:
+    """Return where a frame lies in the network's input, and that input, (1, H, W, 3)."""
+    frame_hw = frame.picture.size_hw
+    network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
+    placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
+    return placement, placement.pad(frame.rgb(placement.content_hw))[None]
+
+
+def input_size(
+    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: ModelConfig
+) -> tuple[int, int]:
+    """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
+    shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
+    return config.size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)

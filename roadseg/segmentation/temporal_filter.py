@@ -1,0 +1,78 @@
+"""Steady labels: a frame's logits are mixed with those of the frame before, moved along the flow.
+
+A network that treats every frame as a stranger changes its mind where it is unsure, and masks
+flicker. The cure is a recursive filter, y = x + w (moved y' - x), of the logits x. Mixing logits is
+mixing logarithms of probabilities up to a term that all classes share, so the strongest class is
+that of the filtered probabilities, and nothing needs to be normalised. The past has the weight
+
+    w = strength ^ (elapsed / REFERENCE_S) * exp(-(residual / TOLERANCE)^2)
+
+The first factor keeps the filter's memory in seconds the same at every frame rate, even a variable
+one; the second, pixel by pixel, drops the past where the picture was not explained by motion: where
+something was hidden, entered or changed. As w is from 0 to 1, the state stays within the values
+that the network has given.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.segmentation.flow import Flow, Passage, move_planes
+from roadseg.segmentation.placement import Placement
+
+REFERENCE_S = 1 / 15
+"""Time after which the past keeps `strength` of its weight."""
+TOLERANCE = 20.0
+"""Residual, in grey levels, at which the past's weight has fallen to a third."""
+
+Logits = NDArray[np.float32]
+
+
+class SteadyFilter:
+    """Filters the logits of one frame after the other.
+
+    Args:
+        strength: Weight of the past after `REFERENCE_S`, 0 to below 1.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self._strength = strength
+        self._state: Logits | None = None
+
+    def update(self, logits: Logits, placement: Placement, passage: Passage | None) -> Logits:
+        """Return a frame's filtered logits, which the caller must not change.
+
+        Args:
+            logits: (C, h, w), as the network gives them.
+            placement: Where the frame lies in the network's input.
+            passage: The way back to the frame of the last call; None forgets all that was.
+        """
+        past = self._state
+        if past is None or passage is None or past.shape != logits.shape:
+            self._state = logits
+            return logits
+        grid_hw = (logits.shape[1], logits.shape[2])
+        mixed = move_planes(past, flow_on_grid(passage.flow, placement, grid_hw))
+        weight = self._weight(placement.spread(passage.unexplained, grid_hw), passage.elapsed_s)
+        mixed -= logits
+        mixed *= weight
+        mixed += logits
+        self._state = mixed
+        return mixed
+
+    def _weight(self, unexplained: NDArray[np.float32], elapsed_s: float) -> NDArray[np.float32]:
+        """Return the past's weight (h, w)."""
+        remembered = self._strength ** (max(elapsed_s, 0.0) / REFERENCE_S)
+        weight = cv2.exp(-((unexplained / TOLERANCE) ** 2))
+        return np.asarray(weight * np.float32(remembered), np.float32)
+
+
+def flow_on_grid(flow: Flow, placement: Placement, grid_hw: tuple[int, int]) -> Flow:
+    """Return a frame's flow on the grid of the logits, in cells of it."""
+    scale_y, scale_x = (
+        content / network * grid / side
+        for content, network, grid, side in zip(
+            placement.content_hw, placement.network_hw, grid_hw, flow.shape[:2], strict=True
+        )
+    )
+    return placement.spread(flow, grid_hw) * np.array([scale_x, scale_y], np.float32)

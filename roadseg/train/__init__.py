@@ -1,0 +1,1 @@
+"""Learning: from labelled pictures to a model file."""

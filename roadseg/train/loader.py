@@ -1,0 +1,219 @@
+"""Training batches as a pure function of seed and step, so that a run can go on anywhere."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from roadseg.backends.machine import core_count, memory_bytes
+from roadseg.data.folder import FolderDataset
+from roadseg.errors import ConfigError
+from roadseg.train.augment import augment, low_frequencies_of, paste_classes
+from roadseg.train.config import AugmentConfig
+from roadseg.train.looks import Sample
+
+Position = tuple[int, int, int]
+"""Pass over a data set, index of a sample, and number of the data set.
+
+It seeds the sample; NumPy takes a seed that ends in zeros for one without them, so that the samples
+of the first data set are those that it has when alone.
+"""
+
+
+MEMORY_SHARE = 0.25
+"""Of the machine's memory that decoded pictures may fill, in all processes together."""
+MOST_WORKERS = 14
+"""Most processes that are started unasked."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Data sets and how many samples of each a batch has.
+
+    The first one counts the epochs and lends the classes that are pasted on samples.
+    """
+
+    datasets: tuple[FolderDataset, ...]
+    """The data sets."""
+    counts: tuple[int, ...]
+    """Samples of each in a batch."""
+
+    @classmethod
+    def of(
+        cls, datasets: Sequence[FolderDataset], shares: Sequence[float | None], batch_size: int
+    ) -> "Mixture":
+        """Divide a batch by shares; data sets without one have what is left in equal parts.
+
+        Raises:
+            ConfigError: The shares are more than the whole or less, or one gets no sample.
+        """
+        free = [share for share in shares if share is None]
+        left = 1 - sum(share for share in shares if share is not None)
+        if left < 1e-6 if free else abs(left) > 1e-6:
+            raise ConfigError(
+                f"the shares of --data leave {left:.3g} for the {len(free)} data sets without one; "
+                "all must make 1 together"
+            )
+        whole = [left / len(free) if share is None else share for share in shares]
+        ends = [round(sum(whole[: i + 1]) * batch_size) for i in range(len(whole))]
+        counts = tuple(np.diff([0, *ends]).tolist())
+        if 0 in counts:
+            raise ConfigError(
+                f"the shares of --data give samples {counts} to the data sets in a batch of "
+                f"{batch_size}; raise --batch-size or the share of the one with none"
+            )
+        return cls(tuple(datasets), counts)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return sum(self.counts)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The full batches in a pass over the first data set, at least one."""
+        return max(len(self.datasets[0]) // self.counts[0], 1)
+
+
+class _Decoded:
+    """The pairs of a data set, kept in memory once they are read, as long as there is room.
+
+    Only reading them is saved: a sample does not depend on what is kept.
+    """
+
+    def __init__(self, dataset: FolderDataset, room_bytes: int) -> None:
+        self._dataset = dataset
+        self._room_bytes = room_bytes
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self._dataset[index]
+        size_bytes = sum(part.nbytes for part in sample)
+        if size_bytes <= self._room_bytes:
+            self._room_bytes -= size_bytes
+            self._kept[index] = sample
+        return sample
+
+
+@dataclass(frozen=True)
+class _Samples(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented samples by position."""
+
+    datasets: Sequence[_Decoded]
+    crop_hw: tuple[int, int]
+    augmentation: AugmentConfig
+    rare: Sequence[int]
+    seed: int
+    picture_hw: tuple[int, int]
+    """Size of the first data set's pictures, to which those of others are brought."""
+
+    def __getitem__(self, position: Position) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, *position])
+        _, index, number = position
+        picture, target = self._draw(number, index, rng)
+        if rng.random() < self.augmentation.mix:
+            other = int(rng.integers(len(self.datasets[0])))
+            picture, target = paste_classes(
+                (picture, target), self._draw(0, other, rng), self.rare, rng
+            )
+        if number == 0 and rng.random() < self.augmentation.fourier:
+            picture = low_frequencies_of(self._stranger(rng), picture, rng)
+        return torch.from_numpy(picture), torch.from_numpy(target).long()
+
+    def _draw(self, number: int, index: int, rng: np.random.Generator) -> Sample:
+        picture, target = self.datasets[number][index]
+        changes = self.augmentation
+        if number > 0:
+            zoom = min(np.divide(self.picture_hw, target.shape))
+            changes = replace(changes, scale=(zoom * changes.scale[0], zoom * changes.scale[1]))
+        return augment(picture, target, self.crop_hw, changes, self.rare, rng)
+
+    def _stranger(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return a picture of another data set, or of the only one."""
+        others = self.datasets[1:] or self.datasets
+        dataset = others[int(rng.integers(len(others)))]
+        return dataset[int(rng.integers(len(dataset)))][0]
+
+
+@dataclass(frozen=True)
+class _Batches(Sampler[list[Position]]):
+    """Positions of every batch from a step on; every pass over a data set is shuffled anew."""
+
+    mixture: Mixture
+    epochs: int
+    first_step: int
+    seed: int
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        for step in range(self.first_step, self.epochs * self.mixture.steps_per_epoch):
+            batch = self._of_the_first(step)
+            for number in range(1, len(self.mixture.datasets)):
+                batch += self._of_another(number, step)
+            yield batch
+
+    def _of_the_first(self, step: int) -> list[Position]:
+        """Return the part of the first data set, whose passes are the epochs; their rest drops."""
+        size, count = len(self.mixture.datasets[0]), self.mixture.counts[0]
+        epoch, batch = divmod(step, self.mixture.steps_per_epoch)
+        # A split smaller than a batch is repeated to fill it.
+        order = np.resize(self._order(0, epoch), max(size, count))
+        chosen = order[batch * count : (batch + 1) * count]
+        return [(epoch, int(index), 0) for index in chosen]
+
+    def _of_another(self, number: int, step: int) -> list[Position]:
+        """Return the part of another data set, which begins anew wherever it ends."""
+        size, count = len(self.mixture.datasets[number]), self.mixture.counts[number]
+        places = (divmod(i, size) for i in range(step * count, (step + 1) * count))
+        return [(turn, int(self._order(number, turn)[i]), number) for turn, i in places]
+
+    def _order(self, number: int, turn: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, turn, 0, number])
+        return rng.permutation(len(self.mixture.datasets[number]))
+
+
+def suited_workers(device: torch.device) -> int:
+    """Return how many processes should prepare samples.
+
+    A GPU leaves the cores to them. Where the step is computed on the cores too, it takes many times
+    as long as its samples, and processes of their own would gain nothing.
+    """
+    return min(max(core_count() - 1, 1), MOST_WORKERS) if device.type == "cuda" else 0
+
+
+def batches(
+    mixture: Mixture,
+    *,
+    crop_hw: tuple[int, int],
+    augmentation: AugmentConfig,
+    rare: Sequence[int],
+    epochs: int,
+    first_step: int,
+    seed: int,
+    workers: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches from `first_step` to the end of the last epoch.
+
+    `rare` holds the ids of the classes that `augmentation` favours.
+
+    Yields:
+        Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
+    """
+    sampler = _Batches(mixture, epochs, first_step, seed)
+    room_bytes = memory_bytes() * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
+    datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
+    picture_hw = datasets[0][0][1].shape
+    samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
+    # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
+    context = "spawn" if workers else None
+    yield from DataLoader(
+        samples, batch_sampler=sampler, num_workers=workers, multiprocessing_context=context
+    )

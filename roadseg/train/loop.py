@@ -1,0 +1,374 @@
+"""Train a model on a labelled data set; stop and resume anywhere with the identical result."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from roadseg.backends.torch import TorchBackend
+from roadseg.data.folder import ClassCounts, FolderDataset
+from roadseg.data.sets import LabelSpace, classes_named
+from roadseg.data.source import DataSource
+from roadseg.errors import ConfigError
+from roadseg.files import identity, output_errors, replacing
+from roadseg.measure.evaluate import answer, evaluate
+from roadseg.measure.metrics import Scores
+from roadseg.models.architectures import build_model
+from roadseg.models.checkpoint import load_model, save_model
+from roadseg.paint.panels import compare_pictures
+from roadseg.spec import ModelSpec, SegClass, choose
+from roadseg.train.config import TrainConfig
+from roadseg.train.curves_page import curves_page
+from roadseg.train.loader import Mixture, batches, suited_workers
+from roadseg.train.losses import CLASS_WEIGHTS, LOSSES, Criterion
+from roadseg.train.run import (
+    CONFIG_FILE,
+    LOG_FILE,
+    MODEL_FILE,
+    PAGE_FILE,
+    PICTURE_FOLDER,
+    STATE_FILE,
+    comparable_settings,
+    open_run,
+    pack,
+    save_state,
+    write_run_file,
+)
+from roadseg.train.step import (
+    TrainState,
+    learning_rate,
+    new_state,
+    same_architecture,
+    train_step,
+    uses_amp,
+)
+from roadseg.train.trackers import check_trackers, open_trackers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainData:
+    """The splits of a run, all with targets as one label space numbers them."""
+
+    space: LabelSpace
+    """The classes, and the sets of them that data coarser than these have."""
+    mixture: Mixture
+    """To learn from."""
+    measured: Mapping[str, FolderDataset]
+    """To measure on: "val", "holdout" if a sequence is held out, and other data by their names."""
+    counts: ClassCounts
+    """Of the classes in the first training split."""
+    pixels: Mapping[str, list[int]]
+    """Pixels of each label in each split, by which the data are known again."""
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> "TrainData":
+        """Read all labels once and count.
+
+        Raises:
+            DatasetError: Data are missing or inconsistent.
+            ConfigError: The data sets cannot share a batch as they are told to.
+        """
+        sources = [DataSource.parse(text) for text in config.data]
+        train, measured = _splits(sources, config.holdout_sequence)
+        mixture = Mixture.of(
+            list(train.values()), [source.share for source in sources], config.batch_size
+        )
+        meanings = [dataset.meaning for dataset in train.values()]
+        space = LabelSpace.of(classes_named(meanings[0]), meanings)
+        train = {name: dataset.in_terms_of(space) for name, dataset in train.items()}
+        measured = {name: dataset.in_terms_of(space) for name, dataset in measured.items()}
+        counts = {name: dataset.check() for name, dataset in {**measured, **train}.items()}
+        return cls(
+            space=space,
+            mixture=replace(mixture, datasets=tuple(train.values())),
+            measured=measured,
+            counts=counts["train"].of_classes(space.members),
+            pixels={name: found.pixels.tolist() for name, found in counts.items()},
+        )
+
+    def spec(self, config: TrainConfig) -> ModelSpec:
+        """Return the record of the model to train, with the classes of the data."""
+        classes = self.space.classes
+        return replace(
+            config.spec,
+            class_names=tuple(c.name for c in classes),
+            palette=tuple(c.color for c in classes),
+        )
+
+    def criterion(self, config: TrainConfig) -> Criterion:
+        """Return what the network is to be held against."""
+        weigh = choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
+        weights = weigh(self.counts.pixels, self.counts.shared_pixels)
+        return Criterion(
+            loss=config.loss,
+            class_weights=torch.from_numpy(weights),
+            sets=torch.from_numpy(self.space.members) if self.space.sets else None,
+        )
+
+
+def _splits(
+    sources: Sequence[DataSource], holdout_sequence: str | None
+) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
+    """Return what to train on and what to measure on, by name; the first ones are the main data.
+
+    Raises:
+        DatasetError: A split is missing, or there is no such sequence.
+    """
+    train: dict[str, FolderDataset] = {}
+    measured: dict[str, FolderDataset] = {}
+    for number, source in enumerate(sources):
+        val = source.open("val")
+        rest = source.open("train").without(val)
+        if number == 0 and holdout_sequence is not None:
+            rest, measured["holdout"] = rest.hold_out(holdout_sequence)
+        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
+        train["train" if number == 0 else f"{name} train"] = rest
+        measured["val" if number == 0 else name] = val
+    return train, measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run has reached."""
+
+    best_miou: float
+    """Best mIoU, 0..1, on the held-out sequence or else on val."""
+    epochs: int
+    """Epochs done: all, or fewer if the run stopped early."""
+    model_path: Path
+    """Model file with the best average weights."""
+    log_path: Path
+    """JSON lines, one an epoch."""
+    page_path: Path
+    """Learning curves and sample pictures as a page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a dry run found out."""
+
+    data: TrainData
+    """The splits, all of them readable."""
+    parameters: int
+    """Weights of the network."""
+    steps: int
+    """Steps that the run would take."""
+    step_s: float
+    """Seconds of the last step taken: the second, if the run has as many."""
+    loss: float
+    """Loss of that step."""
+
+
+def train(
+    config: TrainConfig, on_log: Callable[[dict[str, Any]], None] = lambda _record: None
+) -> TrainResult:
+    """Train as configured; go on where the folder `config.out` holds an unfinished run.
+
+    Args:
+        config: Settings. A resumed run must have those it was started with.
+        on_log: Called with each step's record ("step", "loss", "lr") and each epoch's.
+
+    Raises:
+        DatasetError: The data are missing or inconsistent.
+        ConfigError: The folder holds a run with other settings or data, the model to start from is
+            of another architecture, or the loss is not finite.
+        ModelFileError: The model to start from cannot be read.
+        BackendUnavailable: A tracker or the encoder's weights are not installed.
+        OutputError: The folder cannot be written to; the last checkpoint is kept.
+    """
+    config = _settled(config)
+    data, state, criterion = _begin(config)
+    per_epoch = data.mixture.steps_per_epoch
+    total_steps = config.epochs * per_epoch
+    saved_s = time.monotonic()
+    with (
+        open_run(config, state),
+        _determinism(config),
+        open_trackers(config, state.step) as track,
+    ):
+        for frames, target in _batches(config, data, state.step):
+            if config.patience is not None and state.stale >= config.patience:
+                break
+            lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
+            loss = train_step(state, frames, target, criterion, lr, config)
+            on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
+            closes = state.step % per_epoch == 0
+            record = _close_epoch(state, data, per_epoch, lr, config) if closes else None
+            if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
+                save_state(config.out / STATE_FILE, pack(state))
+                saved_s = time.monotonic()
+            if record:  # a tracker that fails costs the run no work, but has missed this epoch
+                track(record)
+                on_log(record)
+    return TrainResult(
+        best_miou=state.best_miou,
+        epochs=state.step // per_epoch,
+        model_path=config.out / MODEL_FILE,
+        log_path=config.out / LOG_FILE,
+        page_path=config.out / PAGE_FILE,
+    )
+
+
+def rehearse(config: TrainConfig) -> Rehearsal:
+    """Check all data and take two steps, without writing anything.
+
+    Raises:
+        DatasetError, ConfigError, ModelFileError, BackendUnavailable: As `train`.
+    """
+    config = _settled(config)
+    data, state, criterion = _begin(config)
+    for frames, target in _batches(config, data, 0):
+        started_s = time.perf_counter()
+        loss = train_step(state, frames, target, criterion, config.lr / 25, config)
+        step_s = time.perf_counter() - started_s
+        if state.step == 2:
+            break
+    return Rehearsal(
+        data=data,
+        parameters=sum(parameter.numel() for parameter in state.network.parameters()),
+        steps=config.epochs * data.mixture.steps_per_epoch,
+        step_s=step_s,
+        loss=loss,
+    )
+
+
+def _settled(config: TrainConfig) -> TrainConfig:
+    """Return the settings with what they leave to the machine, which a run keeps to elsewhere."""
+    return replace(config, amp=uses_amp(config.amp, _device()))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, Criterion]:
+    """Return the data, the state before the first step, and what the network is held against."""
+    _check(config)
+    data = TrainData.open(config)
+    state = new_state(data.spec(config), config, _device())
+    state.data, state.settings = dict(data.pixels), comparable_settings(config)
+    return data, state, data.criterion(config).to(_device())
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise `ConfigError` for a name that nothing has or a folder in use, before data are read."""
+    if config.out.exists() and not config.out.is_dir():
+        raise ConfigError(f"--out {config.out} is a file; give a folder")
+    written = (MODEL_FILE, LOG_FILE, PAGE_FILE, CONFIG_FILE, PICTURE_FOLDER)
+    taken = [name for name in written if os.path.lexists(config.out / name)]
+    if taken and not (config.out / STATE_FILE).exists():
+        raise ConfigError(
+            f"--out {config.out} holds {taken[0]} and no {STATE_FILE} to go on from; choose "
+            f"another folder, or move {taken[0]} away"
+        )
+    choose(LOSSES, config.loss, "--loss")
+    choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
+    check_trackers(config.trackers)
+    build_model(config.spec, pretrained=config.starts_from_imagenet)
+    if config.start_from is not None:
+        _check_start(config.start_from, config)
+
+
+def _check_start(path: Path, config: TrainConfig) -> None:
+    if identity(path) == identity(config.out / MODEL_FILE) is not None:
+        raise ConfigError(f"--start-from {path} is what this run writes; choose another --out")
+    same_architecture(path, load_model(path)[1], config.spec)
+
+
+def _batches(
+    config: TrainConfig, data: TrainData, first_step: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return batches(
+        data.mixture,
+        crop_hw=config.crop_hw,
+        augmentation=config.augment,
+        rare=data.counts.rare,
+        epochs=config.epochs,
+        first_step=first_step,
+        seed=config.seed,
+        workers=suited_workers(_device()) if config.workers is None else config.workers,
+    )
+
+
+@contextmanager
+def _determinism(config: TrainConfig) -> Iterator[None]:
+    """Ask PyTorch for deterministic algorithms while the block runs, if that is wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(config.deterministic or before, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _close_epoch(
+    state: TrainState, data: TrainData, per_epoch: int, lr: float, config: TrainConfig
+) -> dict[str, Any]:
+    """Measure if it is due, write the epoch's line and, if the average is the best, its model."""
+    epoch = state.step // per_epoch
+    spec = data.spec(config)
+    crops = Scores(class_names=spec.class_names, confusion=state.confusion)
+    record: dict[str, Any] = {
+        "epoch": epoch,
+        "step": state.step,
+        "lr": lr,
+        "train": {**crops.summary(), "loss": state.loss_sum / per_epoch},
+    }
+    measured = epoch % config.eval_every == 0 or epoch == config.epochs
+    if measured:
+        backend = TorchBackend(state.average, spec)
+        for name, dataset in data.measured.items():
+            record[name] = evaluate(backend, dataset, config.size_hw).scores.summary()
+        _keep_best(state, data, backend, record, config)
+    log = config.out / LOG_FILE
+    write_run_file(log, log.read_text() + json.dumps(record) + "\n")
+    if measured:
+        write_run_file(config.out / PAGE_FILE, _page(config, data.space.classes))
+    state.loss_sum = 0.0
+    state.confusion = np.zeros_like(state.confusion)
+    return record
+
+
+def _keep_best(
+    state: TrainState,
+    data: TrainData,
+    backend: TorchBackend,
+    record: Mapping[str, Any],
+    config: TrainConfig,
+) -> None:
+    """Write the model file and the sample pictures if no validation was better."""
+    decisive = "val" if config.holdout_sequence is None else "holdout"
+    if record[decisive]["miou"] <= state.best_miou:
+        state.stale += 1
+        return
+    state.best_miou, state.stale = record[decisive]["miou"], 0
+    spec = replace(
+        backend.spec,
+        training={**state.settings, "step": state.step},
+        metrics={name: record[name] for name in data.measured},
+    )
+    save_model(config.out / MODEL_FILE, state.average, spec)
+    folder, dataset = config.out / PICTURE_FOLDER, data.measured[decisive]
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+    for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
+        picture, target = dataset[int(index)]
+        class_map, _ = answer(backend, picture, config.size_hw)
+        path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
+        with replacing(path) as temporary:
+            temporary.write_bytes(compare_pictures(picture, [target, class_map], spec.palette))
+
+
+def _page(config: TrainConfig, classes: Sequence[SegClass]) -> str:
+    """Return the page of a run: curves and sample pictures."""
+    records = [json.loads(line) for line in (config.out / LOG_FILE).read_text().splitlines()]
+    files = sorted((config.out / PICTURE_FOLDER).glob("*.jpg"))
+    pictures = {path.stem: path.read_bytes() for path in files}
+    return curves_page(records, f"{config.arch}, seed {config.seed}", pictures, classes)

@@ -1,0 +1,140 @@
+"""The folder of a training run: its files, its state, and how a run goes on.
+
+A training state (`.pt`) holds all that a run needs to go on as if it had never stopped.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from roadseg.data.source import DataSource
+from roadseg.errors import ConfigError, ModelFileError
+from roadseg.files import make_folder, replacing, sha256_of, written_alone
+from roadseg.train.config import TrainConfig
+from roadseg.train.step import TrainState
+
+STATE_FORMAT = 2
+
+STATE_FILE = "last.pt"
+MODEL_FILE = "best.safetensors"
+LOG_FILE = "metrics.jsonl"
+PAGE_FILE = "curves.html"
+CONFIG_FILE = "config.json"
+PICTURE_FOLDER = "pictures"
+
+NOT_OF_THE_RESULT = ("data", "out", "workers", "checkpoint_every_s", "pictures", "trackers")
+"""Settings on which the trained weights do not depend."""
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state to `path`, all or nothing. Raises `OutputError`."""
+    buffer = io.BytesIO()  # torch.save into a file tells a full disk from a bug by its prose alone
+    torch.save({"format": STATE_FORMAT, **state}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a training state.
+
+    Raises:
+        ModelFileError: The file is no training state of ours.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is no training state ({error}); remove it to start afresh"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        raise ModelFileError(
+            f"{path} is no training state of this version; remove it to start afresh"
+        )
+    return state
+
+
+@contextmanager
+def open_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
+    """Go on where the run's folder stands, or begin a new one; nobody else writes there then."""
+    state_path = config.out / STATE_FILE
+    make_folder(config.out)
+    with written_alone(state_path, "--out"):
+        if state_path.is_file():
+            _unpack(load_state(state_path), state, config)
+            _cut_log(config.out / LOG_FILE, state.step)
+        else:
+            write_run_file(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+            write_run_file(config.out / LOG_FILE, "")
+            # A run that ends before it saves more can begin again.
+            save_state(state_path, pack(state))
+        yield
+
+
+def pack(state: TrainState) -> dict[str, Any]:
+    """Return all that a run needs to go on, as `save_state` takes it."""
+    return {
+        "config": state.settings,
+        "data": state.data,
+        "step": state.step,
+        "best_miou": state.best_miou,
+        "stale": state.stale,
+        "loss_sum": state.loss_sum,
+        "confusion": torch.from_numpy(state.confusion),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+    }
+
+
+def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> None:
+    wanted, found = state.settings, saved["config"]
+    differing = sorted(name for name in wanted if wanted[name] != found.get(name))
+    if differing:
+        changes = (f"{name} {found.get(name)}, now {wanted[name]}" for name in differing)
+        raise ConfigError(
+            f"{config.out} holds a run with other settings ({'; '.join(changes)}); resume it with "
+            f"its own, --config {config.out / CONFIG_FILE}, or choose another --out"
+        )
+    if saved["data"] != state.data:
+        raise ConfigError(
+            f"{config.out} holds a run on other data than {', '.join(config.data)}; give it the "
+            "data it was started with, or choose another --out"
+        )
+    state.network.load_state_dict(saved["network"])
+    state.average.load_state_dict(saved["average"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.step = saved["step"]
+    state.best_miou = saved["best_miou"]
+    state.stale = saved["stale"]
+    state.loss_sum = saved["loss_sum"]
+    state.confusion = saved["confusion"].numpy()
+
+
+def comparable_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings on which the result depends, a file by its digest."""
+    settings = config.to_dict()
+    if config.start_from is not None:
+        settings["start_from"] = sha256_of(config.start_from)
+    for name in NOT_OF_THE_RESULT:
+        del settings[name]
+    if len(config.data) > 1:
+        settings["shares"] = [DataSource.parse(text).share for text in config.data]
+    return settings
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop lines written after the checkpoint that the run goes on from."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    write_run_file(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
+def write_run_file(path: Path, text: str) -> None:
+    """Write a text file of a run, all or nothing. Raises `OutputError`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)

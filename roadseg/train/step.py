@@ -1,0 +1,223 @@
+"""One step of training: loss, gradient, AdamW, averaged weights."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from roadseg.backends.machine import has_bfloat16_units
+from roadseg.errors import ConfigError
+from roadseg.measure.metrics import confusion_matrix
+from roadseg.models.architectures import build_model
+from roadseg.models.checkpoint import load_model
+from roadseg.models.segmenter import enlarge, normalise
+from roadseg.spec import ModelSpec
+from roadseg.train.config import TrainConfig
+from roadseg.train.losses import Criterion
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that changes while training."""
+
+    network: nn.Module
+    average: nn.Module
+    """Exponential moving average of the network: what is evaluated and kept."""
+    optimizer: torch.optim.Optimizer
+    confusion: NDArray[np.int64]
+    """Confusion on this epoch's training crops, (C, C)."""
+    step: int = 0
+    """Steps done."""
+    best_miou: float = -math.inf
+    """Best mIoU of the average so far, on the held-out sequence or else on val."""
+    stale: int = 0
+    """Validations since then."""
+    loss_sum: float = 0.0
+    """Training losses of this epoch's steps, summed."""
+    data: dict[str, list[int]] = field(default_factory=dict)
+    """Pixels of each class in each split, by which the data are known again."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings on which the result depends, by which the run is known again."""
+
+
+def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
+    """Build the state before the first step.
+
+    Raises:
+        ModelFileError: The model to start from cannot be read.
+        ConfigError: It is of another architecture.
+    """
+    torch.manual_seed(config.seed)
+    network = build_model(spec, pretrained=config.starts_from_imagenet)
+    if config.start_from is not None:
+        start_from(config.start_from, network, spec)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = deepcopy(network).eval().requires_grad_(False)
+    return TrainState(
+        network=network,
+        average=average,
+        optimizer=_optimizer(network, config),
+        confusion=np.zeros((spec.num_classes, spec.num_classes), np.int64),
+    )
+
+
+def start_from(path: Path, network: nn.Module, spec: ModelSpec) -> None:
+    """Give a network the weights of a model file.
+
+    Heads are filled class by class, by name; those of classes that the file does not know stay new.
+
+    Raises:
+        ModelFileError: It is no model file of ours.
+        ConfigError: It is of another architecture.
+    """
+    source, known = load_model(path)
+    same_architecture(path, known, spec)
+    weights = source.state_dict()
+    shared = [name for name in spec.class_names if name in known.class_names]
+    to_rows = [spec.class_names.index(name) for name in shared]
+    from_rows = [known.class_names.index(name) for name in shared]
+    for name, fresh in network.state_dict().items():
+        if "head" in name.split("."):
+            rows, weights[name] = weights[name], fresh.clone()
+            weights[name][to_rows] = rows[from_rows]
+    network.load_state_dict(weights)
+
+
+def same_architecture(path: Path, known: ModelSpec, spec: ModelSpec) -> None:
+    """Raise `ConfigError` if a model to start from is of another architecture than a run trains."""
+    if known.architecture != spec.architecture:
+        raise ConfigError(
+            f"--start-from {path} is {known.architecture} and the run trains {spec.architecture}; "
+            "both must be the same, see --arch, --encoder, --width and --output-stride"
+        )
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        gentle = config.starts_with_encoder and name.startswith("encoder.")
+        factor = config.encoder_lr_factor if gentle else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        {"params": parameters, "lr_factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    )
+
+
+def learning_rate(step: int, total_steps: int, *, peak: float, warmup: float) -> float:
+    """Return the rate at a step: up from a 25th of the peak along a cosine, then down to nothing.
+
+    The shape is one cycle of Smith and Topin (arXiv 1708.07120) as PyTorch's OneCycleLR draws it.
+    """
+    warm_steps = warmup * total_steps
+    if step < warm_steps:
+        return peak * (1 + 24 * _half_cosine(step / warm_steps)) / 25
+    return peak * (1 - _half_cosine((step - warm_steps) / max(total_steps - warm_steps, 1)))
+
+
+def _half_cosine(fraction: float) -> float:
+    """Return 0 at 0, 1 at 1, along half a cosine."""
+    return (1 - math.cos(math.pi * fraction)) / 2
+
+
+def train_step(
+    state: TrainState,
+    frames: Tensor,
+    target: Tensor,
+    criterion: Criterion,
+    lr: float,
+    config: TrainConfig,
+) -> float:
+    """Take one step and return its loss.
+
+    Args:
+        state: Changed in place.
+        frames: (N, H, W, 3) uint8 RGB.
+        target: (N, H, W) int64.
+        criterion: The loss, on the device where the network is.
+        lr: Learning rate of new layers.
+        config: Settings of the run.
+
+    Raises:
+        ConfigError: The loss or its gradient is not finite; parameters and average are left as they
+            were.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+    network = state.network.train()
+    frames, target = frames.to(criterion.device), target.to(criterion.device)
+    torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
+    state.optimizer.zero_grad()
+    loss = 0.0
+    confusion = np.zeros_like(state.confusion)
+    parts = (frames.chunk(config.accumulate), target.chunk(config.accumulate))
+    for some_frames, some_target in zip(*parts, strict=True):
+        logits = _logits(network, some_frames, config)  # (N, C, H, W)
+        some_loss = criterion(logits, some_target)
+        (some_loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        loss += some_loss.item() / config.accumulate
+        confusion += _confusion(logits, some_target)
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm or math.inf))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise ConfigError(
+            f"the loss is {loss} and the norm of its gradient {norm} at step {state.step}; both "
+            f"must be finite; start anew with an --lr below {config.lr} or --clip-norm 1 and "
+            "another --out, the last checkpoint stays as it was"
+        )
+    state.optimizer.step()
+    _update_average(state.average, network, config.ema_decay, state.step)
+    state.step += 1
+    state.loss_sum += loss
+    state.confusion += confusion
+    return loss
+
+
+def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
+    """Return logits (N, C, H, W) float32 of frames (N, H, W, 3) uint8."""
+    images = normalise(frames).contiguous(memory_format=torch.channels_last)  # (N, 3, H, W)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bool(config.amp)):
+        logits = network(images)  # (N, C, H/s, W/s)
+    return enlarge(logits.float(), frames.shape[1:3])
+
+
+def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
+    predicted = logits.detach().argmax(dim=1)  # (N, H, W)
+    return confusion_matrix(
+        target.cpu().numpy().astype(np.uint8),
+        predicted.cpu().numpy().astype(np.uint8),
+        logits.shape[1],
+    )
+
+
+def uses_amp(wanted: bool | None, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16, which needs no scaling of the loss.
+
+    Args:
+        wanted: What the settings say; None leaves it to the device.
+        device: Where the network is.
+    """
+    if wanted is not None:
+        return wanted
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return has_bfloat16_units()
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the average one step towards the network, buffers of batch norms included.
+
+    Early on the average follows faster, so that it does not drag the random start along.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    old, new = average.state_dict(), network.state_dict()
+    floats = [name for name, tensor in new.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([old[n] for n in floats], [new[n] for n in floats], 1 - decay)

@@ -1,0 +1,72 @@
+"""What travels between the stages of the pipeline."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.spec import ModelSpec
+from roadseg.video.picture import Picture
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """When a frame of a live source came in."""
+
+    number: int
+    """Frames that came before it."""
+    time_s: float
+    """Reading of `time.monotonic`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a frame lies in its film, whichever part of that is read."""
+
+    since_s: float
+    """Seconds since the film's first frame."""
+    usual_s: float
+    """Seconds that a frame of the film usually lasts."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a film."""
+
+    picture: Picture
+    """What it shows, upright."""
+    pts: int
+    """Presentation time, in units of `time_base`."""
+    time_base: Fraction
+    """Seconds a unit."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height."""
+    arrival: Arrival | None = None
+    """When it came in, if its source is live."""
+    place: Place | None = None
+    """Where it lies in its film, if it is of one."""
+    leads_in: bool = False
+    """Whether it is there for the labels of those after it alone, and not to be written."""
+
+    @property
+    def time_s(self) -> float:
+        """Presentation time in seconds."""
+        return float(self.pts * self.time_base)
+
+    def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) RGB, at its own size or the one wanted."""
+        return self.picture.rgb(size_hw)
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame and what the model sees in it."""
+
+    frame: Frame
+    class_map: NDArray[np.uint8]
+    """(H, W) ids, at the frame's size."""
+    spec: ModelSpec
+    """The model's classes and palette."""
+    by_network: bool = True
+    """Whether the network looked at this frame, or its labels were moved here from others."""

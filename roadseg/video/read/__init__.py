@@ -1,0 +1,1 @@
+"""Video in: files, images, cameras and streams."""

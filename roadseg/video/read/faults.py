@@ -1,0 +1,70 @@
+"""What was wrong with a film, in sentences for its user."""
+
+from collections.abc import Iterator
+
+from roadseg.video.picture import BITS
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import VideoInfo
+
+LOST_TAIL_S = 0.5
+"""A film that ends this much before its stated length counts as cut off."""
+
+
+def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield a sentence for each fault found in the input."""
+    if log.damaged_packets or log.damaged_frames:
+        yield (
+            f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode and "
+            f"{log.damaged_frames} of its frames were patched up, the first"
+            f"{at_time(log.first_damage_s)}"
+        )
+    if log.unreadable:
+        yield (
+            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
+            f"is {log.unreadable[0].name}; they were left out"
+        )
+    if not info.images and not info.reopens:
+        yield f"{info.path} is live; its sound was not copied"
+    if log.retimed_frames:
+        yield (
+            f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
+            "before; they were put right behind it"
+        )
+    if log.jumps_s:
+        times = "once" if len(log.jumps_s) == 1 else f"{len(log.jumps_s)} times"
+        yield (
+            f"{info.path} has a clock that restarts or jumps {times}, first"
+            f"{at_time(log.jumps_s[0] - info.start_s)}; its parts follow each other at their own "
+            "pace, with their sound"
+        )
+    for what in (*info.left_out, *log.left_behind):
+        yield f"{info.path}: {what}"
+    if log.has_late_stream:
+        yield (
+            f"{info.path} has a stream that begins late, such as a camera's GPS; it stays behind"
+        )
+    if log.resized_frames:
+        height, width = info.size_hw
+        yield (
+            f"{info.path} changes its size; {log.resized_frames} frames were brought to "
+            f"{width}x{height}"
+        )
+    if log.interlaced_frames:
+        yield (
+            f"{info.path} is interlaced; its frames were labelled as they are, two fields in "
+            "one picture; deinterlace it first for better labels"
+        )
+    if info.bits > BITS:
+        yield f"{info.path} has {info.bits} bits a sample; the output has {BITS}"
+    if not log.reached_end or info.end_s is None or log.read_until_s is None or log.jumps_s:
+        return
+    if info.end_s - log.read_until_s >= LOST_TAIL_S:
+        yield (
+            f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
+            f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
+        )
+
+
+def at_time(time_s: float | None) -> str:
+    """Return when something happened, to follow what happened."""
+    return " at an unknown time" if time_s is None else f" at {time_s:.2f} s"

@@ -1,0 +1,401 @@
+"""Read a film: what it is, and its frames one by one with their timestamps.
+
+A film is a file, an address on the network, or a series of images.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+
+from roadseg.errors import VideoError
+from roadseg.video.errors import read_errors
+from roadseg.video.frame import Frame, Place
+from roadseg.video.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
+from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.read.demux import (
+    Packets,
+    ShowingOrder,
+    decode_packets,
+    from_keyframe,
+    intact_packets,
+    time_of,
+)
+from roadseg.video.read.images import find_images, is_picture, is_series, read_images
+from roadseg.video.read.read_log import ReadLog as ReadLog
+from roadseg.video.read.streams import film_stream, others_said, stated_frames, stated_rate
+from roadseg.video.read.timeline import Timeline, has_straight_clock, unit_of
+from roadseg.video.url import Url
+
+HD_HEIGHT = 720
+"""Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
+USUAL_FPS = Fraction(25)
+"""Frame rate of a film that tells none, and of images."""
+NETWORK_TIMEOUT_S = 10.0
+"""Seconds of silence after which an address on the network counts as dead."""
+LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
+"""Beginnings of addresses that cannot be read from the same place twice."""
+LEAST_STEP_S = Fraction(1, 1000)
+"""Time between frames that all formats can tell apart."""
+LEAST_BIT_RATE = 1000
+"""Bits a second below which a stated length is not to be believed: the clock has jumped."""
+QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+"""Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a film says about itself."""
+
+    path: Path | str
+    """Where it lies: a file, folder or pattern, or as text its address."""
+    size_hw: tuple[int, int]
+    """Height and width in pixels as shown, once upright."""
+    orientation: tuple[int, int, int, int]
+    """How to turn its pictures upright, as `Picture.turned` takes it."""
+    pixel_aspect: Fraction
+    """Width of a pixel over its height, once upright."""
+    fps: Fraction
+    """Average frame rate."""
+    time_base: Fraction
+    """Seconds a unit of `pts`."""
+    start_s: float
+    """Time of the first frame."""
+    end_s: float | None
+    """Time at which the last frame should end, where the file tells."""
+    frame_count: int | None
+    """Frames, where the file tells."""
+    space: ColorSpace
+    """Matrix and range of its colours, tagged or taken for granted."""
+    primaries: int
+    """Colour primaries as tagged, as a code of H.273."""
+    transfer: int
+    """Transfer characteristics as tagged, as a code of H.273."""
+    bits: int
+    """Bits a sample."""
+    stream_index: int = 0
+    """Which of the file's streams is the film; a cover picture is none."""
+    bit_rate: int | None = None
+    """Bits a second of the pictures, where the file tells."""
+    left_out: tuple[str, ...] = ()
+    """What else there is to see in the file, in sentences."""
+    images: tuple[Path, ...] = ()
+    """The files, where it is a series of images."""
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it is a container that can be read anew, for its sound and tags."""
+        scheme = str(self.path).partition("://")[0]
+        is_live = isinstance(self.path, str) and scheme in LIVE_SCHEMES
+        return not self.images and not is_live
+
+
+def named(film: Path | str) -> Path | Url:
+    """Return what users call a film as `probe` takes it: an address is text, all else a path."""
+    return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
+
+
+def probe(
+    source: Path | str, image_fps: Fraction = USUAL_FPS, stream_index: int | None = None
+) -> VideoInfo:
+    """Open a film far enough to know it.
+
+    Args:
+        source: File, folder or pattern of images, or as text an address.
+        image_fps: Images a second, where it is a series of them.
+        stream_index: Which of the file's streams is the film; None chooses.
+
+    Raises:
+        VideoError: There is no such film, it is none, or nothing in it decodes.
+        ConfigError: The stream has no pictures.
+    """
+    source = named(source)
+    if isinstance(source, Path):
+        if source.is_file() and source.stat().st_size == 0:
+            raise VideoError(f"{source} is empty (0 bytes); give a video file")
+        if is_series(source) or is_picture(source):
+            return _probe_images(source, image_fps)
+    with read_errors(source), open_input(source) as container:
+        stream = film_stream(container, source, stream_index)
+        first = next(_decode_all(container, stream, ReadLog()), None)
+        if first is None:
+            raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
+        time_base = exact(stream.time_base)
+        assert time_base is not None and first.pts is not None
+        start_s = float(first.pts * time_base)
+        is_stated = not 0 < (container.bit_rate or 0) < LEAST_BIT_RATE
+        return VideoInfo(
+            path=source,
+            stream_index=stream.index,
+            fps=stated_rate(stream) or USUAL_FPS,
+            time_base=time_base,
+            start_s=start_s,
+            end_s=_stated_end_s(stream, start_s) if is_stated else None,
+            frame_count=stated_frames(stream),
+            bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
+            left_out=others_said(container, stream),
+            **_look(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
+        )
+
+
+def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
+    paths = find_images(source)
+    first = next(read_images(paths, fps, []), None)
+    if first is None:
+        raise VideoError(f"{source} holds no image that can be read; give intact files")
+    return VideoInfo(
+        path=source,
+        images=paths,
+        fps=fps,
+        time_base=1 / fps,
+        start_s=0.0,
+        end_s=float(len(paths) / fps),
+        frame_count=len(paths),
+        **_look(first, Fraction(1)),
+    )
+
+
+def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
+    """Return what a film's first frame tells of all of them, as fields of `VideoInfo`."""
+    orientation = _orientation(frame)
+    lies = orientation[0] == 0
+    return {
+        "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
+        "orientation": orientation,
+        "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
+        "space": color_space(frame),
+        "primaries": int(frame.color_primaries),
+        "transfer": int(frame.color_trc),
+        "bits": max(component.bits for component in frame.format.components),
+    }
+
+
+def open_input(source: Path | str) -> av.container.InputContainer:
+    """Open a file, or an address that is given up when it is silent for too long."""
+    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
+    return open_for_reading(source, timeout=timeout_s)
+
+
+def decode(
+    info: VideoInfo,
+    log: ReadLog,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> Iterator[Frame]:
+    """Yield the frames of a film, upright, each later than the one before.
+
+    A packet that does not decode is left out and counted in `log`. A frame without a time, or with
+    one that does not increase, is put right behind the one before it and counted too.
+
+    Args:
+        info: The film.
+        log: Filled while reading.
+        start_s: Leave out frames before this time, counted from the first frame.
+        end_s: Stop at this time; None reads to the end.
+
+    Raises:
+        VideoError: The film cannot be opened.
+    """
+    first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
+    from_s = first_s if start_s > 0 else None
+    half_unit_s = float(info.time_base) / 2
+    with read_errors(info.path):
+        for decoded in _decode_from(info, log, from_s):
+            time_s = _time_s(decoded, info)
+            if last_s is not None and time_s >= last_s - half_unit_s:
+                return
+            if time_s < first_s - half_unit_s:
+                continue
+            shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
+            log.read_until_s = time_s + shown_s
+            assert decoded.pts is not None  # _decode_all sees to it
+            if log.first_pts is None:
+                log.first_pts = decoded.pts
+            picture = _upright_picture(decoded, info, log)
+            place = Place(time_s - info.start_s, float(1 / info.fps))
+            yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
+        log.reached_end = True
+
+
+def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
+    """Yield the frames from a keyframe at or before a time on, or all of them."""
+    if info.images:
+        yield from read_images(info.images, info.fps, log.unreadable)
+        return
+    if from_s is not None:
+        with open_input(info.path) as container:
+            stream = _pictures(container, info)
+            frames = _decode_all(container, stream, log)
+            sought = read_from(
+                container, stream, from_s, frames, lambda frame: _time_s(frame, info)
+            )
+            if sought is not None:
+                yield from sought
+                return
+    # Some formats cannot seek, or land behind the time: then only the long way is left.
+    log.forget_faults()
+    with open_input(info.path) as container:
+        yield from _decode_all(container, _pictures(container, info), log, from_s)
+
+
+def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.VideoStream:
+    stream = container.streams[info.stream_index]
+    assert isinstance(stream, av.VideoStream)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def read_from(
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    time_s: float,
+    items: Iterator[Item],
+    begin_s: Callable[[Item], float],
+) -> Iterator[Item] | None:
+    """Go to a keyframe at or before a time; return the items from there on.
+
+    Args:
+        container: An open file, of which nothing has been read.
+        stream: Stream whose keyframes count.
+        time_s: The time.
+        items: Reads them from wherever the file stands.
+        begin_s: Tells when one of them begins.
+
+    Returns:
+        The items; None if the format cannot seek, lands behind the time, or may have a clock that
+        jumps on the way.
+    """
+    try:
+        container.seek(int(time_s / unit_of(stream)), stream=stream)
+    except av.FFmpegError:
+        return None
+    if not has_straight_clock(container, stream):
+        return None
+    first = next(items, None)
+    if first is None or begin_s(first) > time_s:
+        return None
+    return chain([first], items)
+
+
+def _decode_all(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    log: ReadLog,
+    from_s: float | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Yield every frame that decodes, each with a time later than the one before.
+
+    Args:
+        container: The file.
+        stream: The film.
+        log: Filled while reading.
+        from_s: Begin to decode at the last keyframe before this time; None decodes all.
+    """
+    assert stream.time_base
+    last_pts = None
+    least = max(round(LEAST_STEP_S / stream.time_base), 1)
+    step = max(round(1 / (stated_rate(stream) or USUAL_FPS) / stream.time_base), 1)
+    for frame in _decode_intact(container, stream, log, from_s):
+        if frame.pts is None:
+            log.retimed_frames += 1
+            frame.pts = 0 if last_pts is None else last_pts + step
+        elif last_pts is not None and frame.pts <= last_pts:
+            log.retimed_frames += 1
+            frame.pts = last_pts + least
+        last_pts = frame.pts
+        if frame.is_corrupt:
+            log.damaged_frames += 1
+            log.note_damage(float(frame.pts * stream.time_base))
+        yield frame
+
+
+def _decode_intact(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    log: ReadLog,
+    from_s: float | None,
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of the packets that can be read and decode, on the film's one clock."""
+
+    def note(packet: "av.Packet[Any]") -> None:
+        log.damaged_packets += 1
+        log.note_damage(time_of(packet))
+
+    timeline = Timeline(container, stream.index)
+    log.jumps_s = timeline.jumps_s
+    read = intact_packets(container, [stream, *container.streams.audio], log)
+    bridged = timeline.bridge(read)
+    packets: Packets = (p for p in bridged if p.stream.index == stream.index)
+    if from_s is not None:
+        packets = from_keyframe(packets, from_s)
+    if container.format.name != "avi":
+        return decode_packets(packets, stream, note)
+    order = ShowingOrder()
+    return order.give(decode_packets(order.take(packets), stream, note))
+
+
+def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
+    """Return when the stream should end: by its index, or by the tag that Matroska files carry."""
+    assert stream.time_base
+    if stream.duration:
+        return start_s + float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:  # there is no tag, or one in no format that we know
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
+    assert frame.pts is not None  # _decode_all sees to it
+    return float(frame.pts * info.time_base)
+
+
+def color_space(frame: av.VideoFrame) -> ColorSpace:
+    """Return the space that a frame is tagged with, or the one that players take for granted."""
+    usual = BT709 if frame.height >= HD_HEIGHT else BT601
+    matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
+    is_grey = len(frame.format.components) == 1
+    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    return ColorSpace(matrix, is_full or (is_grey and not frame.color_range))
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings.
+
+    Of an image file the Exif record says it, each for itself.
+    """
+    if frame.opaque is not None:
+        return cast(tuple[int, int, int, int], frame.opaque)
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV trips over side data that it does not know, such as a photo's Exif
+        return QUARTER_TURNS[round(frame.rotation / 90) % 4]
+    if side_data is None:
+        return QUARTER_TURNS[0]
+    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
+    a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
+    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is left alone
+
+
+def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
+    """Return a frame as a picture of the film's size and colour space."""
+    orientation = _orientation(frame) if info.images else info.orientation
+    size_hw = info.size_hw if orientation[0] else info.size_hw[::-1]
+    log.interlaced_frames += frame.interlaced_frame
+    log.resized_frames += (frame.height, frame.width) != size_hw
+    return Picture.convert(frame, info.space, size_hw).turned(orientation)
+
+
+def upright_picture(frame: av.VideoFrame) -> Picture:
+    """Return a frame as a picture, by its own tags and the way it is to be shown."""
+    return Picture.convert(frame, color_space(frame)).turned(_orientation(frame))

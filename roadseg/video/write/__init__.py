@@ -1,0 +1,1 @@
+"""Video out: films, images, pipes, recordings and masks."""

@@ -1,0 +1,292 @@
+"""What a film has besides its pictures: sound, subtitles, telemetry, chapters and tags."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain
+from math import inf
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+
+from roadseg.video.errors import read_errors
+from roadseg.video.pyav import all_legible, exact
+from roadseg.video.read.demux import Packets, intact_packets
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import VideoInfo, open_input, read_from
+from roadseg.video.read.timeline import Timeline
+from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
+from roadseg.video.write.tracks import Track, forms_of
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+
+KINDS = ("audio", "subtitle", "data")
+"""Types of streams that go along."""
+SOUND_WITHIN_S = 60.0
+"""Sound that has not begun after this much of the film may still come; before, it is waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """What a film says of itself in words."""
+
+    film: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the whole film: time of recording, place, title."""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """Tags of its video stream: language, camera."""
+    chapters: "Sequence[Chapter]" = ()
+    """Chapters as PyAV gives them."""
+
+
+def read_tags(info: VideoInfo) -> Tags:
+    """Return a film's tags.
+
+    Raises:
+        VideoError: It cannot be read.
+    """
+    if not info.reopens:
+        return Tags()
+    with read_errors(info.path), open_input(info.path) as container:
+        return Tags(
+            film=lasting(container.metadata),
+            pictures=lasting(container.streams[info.stream_index].metadata),
+            chapters=tuple(
+                {**chapter, "metadata": all_legible(chapter["metadata"])}
+                for chapter in container.chapters()
+            ),
+        )
+
+
+def shifted_chapters(
+    chapters: "Sequence[Chapter]", first_s: float, last_s: float, zero_s: float
+) -> "list[Chapter]":
+    """Return the chapters that lie in a cut, as long as they are in it.
+
+    Args:
+        chapters: Chapters of the whole film.
+        first_s: Where the cut begins.
+        last_s: Where it ends.
+        zero_s: Time that becomes zero.
+    """
+    kept: list[Chapter] = []
+    for chapter in chapters:
+        unit_s = exact(chapter["time_base"])
+        assert unit_s is not None
+        start_s = max(float(chapter["start"] * unit_s), first_s)
+        end_s = min(float(chapter["end"] * unit_s), last_s)
+        if start_s < end_s:
+            start, end = (round((time_s - zero_s) / unit_s) for time_s in (start_s, end_s))
+            kept.append({**chapter, "start": start, "end": end})
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the pictures of a film being written come from."""
+
+    source: VideoInfo
+    """The film."""
+    log: ReadLog
+    """Where its reader notes the time of the first frame."""
+    start_s: float = 0.0
+    """Where a cut begins, counted from the film's first frame."""
+    end_s: float | None = None
+    """Where it ends; None is the film's end."""
+    sound: str = "auto"
+    """What becomes of its sound: auto, copy, aac or none."""
+
+    @property
+    def first_s(self) -> float:
+        """Time in the film at which it begins; of a whole film, what is before the pictures too."""
+        return self.source.start_s + self.start_s if self.start_s > 0 else -inf
+
+    @property
+    def last_s(self) -> float:
+        """Time in the film at which it ends."""
+        return inf if self.end_s is None else self.source.start_s + self.end_s
+
+
+class Companions:
+    """The sound, subtitles and telemetry of a source, put packet by packet into another file.
+
+    What the file's format cannot hold is encoded anew or left out, and noted; it never costs the
+    film.
+
+    Args:
+        origin: Film, or cut of it, that they belong to.
+        target: File to put them into.
+    """
+
+    def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
+        self._source = origin.source
+        self._sound = origin.sound
+        self._log = origin.log
+        self._target = target
+        self._seek_s = origin.first_s
+        self._first_s = -inf
+        self._last_s = origin.last_s
+        self._pending: av.Packet[Any] | None = None
+        self._offset_s = 0.0
+        self._container: av.container.InputContainer | None = None
+        self._tracks: dict[int, Track] = {}
+        self._packets: Packets = iter(())
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def begin_at(self, time_s: float) -> None:
+        """Leave out what begins before a time, and let that time be zero."""
+        self._first_s = self._offset_s = time_s
+
+    def open_streams(self) -> None:
+        """Add the source's streams to the target, before its first packet is written."""
+        if self._container is None:
+            return
+        kinds = [kind for kind in KINDS if kind != "audio" or self._sound != "none"]
+        indices = [s.index for kind in kinds for s in self._container.streams if s.type == kind]
+        if not indices:
+            return
+        hides_lead = self._target.format.name in WITH_EDIT_LISTS
+        packets = _heard(self._demux(indices), hides_lead=hides_lead)
+        wanted = [self._container.streams[index] for index in indices]  # it may be opened anew
+        absent, self._packets = _absent(wanted, packets)
+        for stream in wanted:
+            if stream.index in absent:
+                self._note(stream, "is announced and never comes")
+            else:
+                self._add(stream)
+
+    def copy_until(self, time_s: float) -> None:
+        """Copy the packets that start before a time, so that all lie side by side in the file."""
+        while (packet := self._pending or self._next()) is not None:
+            start_s = _start_s(packet)
+            if start_s > time_s:
+                self._pending = packet
+                return
+            self._pending = None
+            if self._first_s <= start_s < self._last_s:
+                self._write(packet)
+
+    def finish(self) -> None:
+        """Copy what is left."""
+        self.copy_until(inf)
+        for track in self._tracks.values():
+            track.finish()
+        if refused := sum(track.refused for track in self._tracks.values()):
+            self._log.left_behind.append(
+                f"{refused} packets of sound, subtitles or data are damaged; they were left out"
+            )
+
+    def _open(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        if self._source.reopens:
+            with read_errors(self._source.path):
+                self._container = open_input(self._source.path)
+
+    def _add(self, stream: av.stream.Stream) -> None:
+        """Add a stream in the first form that the target takes."""
+        for form in forms_of(stream, self._sound):
+            with contextlib.suppress(ValueError, av.FFmpegError):
+                self._tracks[stream.index] = form(stream, self._target)
+                return
+        self._note(stream, f"cannot go into {self._target.format.name}")
+
+    def _note(self, stream: av.stream.Stream, why: str) -> None:
+        context = stream.codec_context
+        kind = {"audio": "sound", "subtitle": "subtitles"}.get(stream.type, stream.type)
+        self._log.left_behind.append(
+            f"stream {stream.index}, {context.name if context else 'unknown'} {kind}, {why}; "
+            "it was left out"
+        )
+
+    def _demux(self, wanted: Collection[int]) -> Packets:
+        """Return the packets from the beginning of the cut on, and perhaps some before it."""
+        if self._seek_s > -inf:
+            assert self._container is not None
+            pictures = self._container.streams[self._source.stream_index]
+            packets = self._read(wanted)
+            sought = read_from(self._container, pictures, self._seek_s, packets, _start_s)
+            if sought is not None:
+                return sought
+            self._open()
+        return self._read(wanted)
+
+    def _read(self, wanted: Collection[int]) -> Packets:
+        """Yield the wanted packets on the film's clock, which its pictures and sound settle."""
+        container, pictures = self._container, self._source.stream_index
+        assert container is not None
+        timeline = Timeline(container, pictures)
+        clocks = [s for s in container.streams if s.type == "audio" or s.index == pictures]
+        others = [s for s in container.streams if s.index in wanted and s not in clocks]
+        read = intact_packets(container, [*clocks, *others], ReadLog())
+        for packet in timeline.bridge(read):
+            if packet.stream.index in wanted and packet.dts is not None:
+                yield packet
+
+    def _next(self) -> "av.Packet[Any] | None":
+        with read_errors(self._source.path):
+            return next(self._packets, None)
+
+    def _write(self, packet: "av.Packet[Any]") -> None:
+        track = self._tracks.get(packet.stream.index)
+        if track is None:
+            return
+        if self._offset_s:
+            assert packet.time_base and packet.dts is not None
+            units = int(Fraction(self._offset_s) / packet.time_base)
+            packet.dts -= units
+            packet.pts = packet.dts if packet.pts is None else packet.pts - units
+        track.write(packet)
+
+
+def _absent(wanted: "Sequence[av.stream.Stream]", packets: Packets) -> tuple[set[int], Packets]:
+    """Find out which sound is announced and never comes; return its streams and all packets."""
+    missing = {s.index for s in wanted if s.type == "audio"}
+    read: list[av.Packet[Any]] = []
+    for packet in packets:
+        read.append(packet)
+        missing.discard(packet.stream.index)
+        if not missing or _start_s(packet) > _start_s(read[0]) + SOUND_WITHIN_S:
+            return set(), chain(read, packets)
+    return missing, iter(read)
+
+
+def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
+    """Leave out what the source's edit list hides.
+
+    Decoders start with what lies before the first sound to be heard: a format with edit lists of
+    its own keeps all of it hidden, any other gets the last packet.
+    """
+    begun: set[int] = set()
+    lead: dict[int, av.Packet[Any]] = {}
+    for packet in packets:
+        index = packet.stream.index
+        if not packet.is_discard:
+            begun.add(index)
+            if index in lead:
+                yield lead.pop(index)
+            yield packet
+        elif index not in begun and hides_lead:
+            yield packet
+        elif index not in begun:
+            lead[index] = packet
+
+
+def _start_s(packet: "av.Packet[Any]") -> float:
+    assert packet.dts is not None and packet.time_base
+    return float(packet.dts * packet.time_base)

@@ -1,0 +1,151 @@
+"""Write a film to a file: at the frames' own times, with all that its source has besides pictures.
+
+While it is written, the film has another name (`part_path`) and a form that plays wherever it is
+cut off; its last form is a copy (`whole_path`). `Outputs` gives that its name.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from roadseg.errors import VideoError
+from roadseg.files import check_writable, temporary_path
+from roadseg.video.errors import write_errors
+from roadseg.video.frame import Frame
+from roadseg.video.write.companions import Companions, Origin
+from roadseg.video.write.encoder import PERIOD_S
+from roadseg.video.write.encoding import FRAGMENTED, Encoding
+from roadseg.video.write.mux import Muxer, unbroken
+from roadseg.video.write.part import (
+    cut_torn_head,
+    measure_part,
+    note_settings,
+    part_path,
+    whole_gops,
+    whole_path,
+)
+from roadseg.video.write.remux import remux
+from roadseg.video.write.sink import open_film
+
+
+def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
+    """Find out early whether `path` can be written.
+
+    Raises:
+        VideoError: Its suffix is none of ours, or it exists.
+        ConfigError: It cannot be encoded so.
+        OutputError: Its folder takes no files.
+    """
+    encoding.codec_for(path)
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder; give a file name")
+    if os.path.lexists(path) and not overwrite:
+        raise VideoError(f"{path} exists; choose another name or add --overwrite")
+    check_writable(path)
+
+
+class VideoWriter:
+    """A film being written; it is whole, at `whole_path`, when the block ends without an error.
+
+    Args:
+        path: File to write.
+        origin: What the frames and all else come from.
+        encoding: Codec and quality.
+        record: What to note beside the part, for a run that goes on from it.
+        kept: Frames of an unfinished run that are kept; those that come go behind them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        origin: Origin,
+        encoding: Encoding,
+        *,
+        record: Mapping[str, str] | None = None,
+        kept: int = 0,
+    ) -> None:
+        self._path = path
+        self._origin = origin
+        self._encoding = encoding
+        self._codec = encoding.codec_for(path)
+        self._is_mp4 = path.suffix.lower() in FRAGMENTED
+        self._part = part_path(path)
+        self._record = record
+        self._kept = kept
+        # What goes on from a part is written beside it until it holds as much on the disk.
+        self._place = temporary_path(self._part) if kept else self._part
+        self._compare_at_s = -inf
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack, write_errors(self._path):
+            options = unbroken(is_mp4=self._is_mp4)
+            container = stack.enter_context(open_film(self._place, options))
+            companions = stack.enter_context(Companions(self._origin, container))
+            self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
+            self._exits = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with write_errors(self._path):
+                with self._exits:
+                    self._muxer.finish()
+                self._take_over()
+                self._remux(whole_path(self._path))
+            return
+        # What ended the run is what counts: a full disk refuses the last pictures too.
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            self._muxer.flush()
+        cut_torn_head(self._place)
+        self._take_over()
+        if self._place != self._part:
+            self._place.unlink(missing_ok=True)
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame at its own time.
+
+        Raises:
+            VideoError: FFmpeg refuses the film in this format.
+            OutputError: The file cannot be written.
+        """
+        with write_errors(self._path):
+            if not self._muxer.has_begun:
+                self._begin(frame)
+            self._muxer.write(frame)
+            if self._place != self._part and frame.time_s >= self._compare_at_s:
+                self._compare_at_s = frame.time_s + PERIOD_S
+                self._take_over()
+
+    def _begin(self, frame: Frame) -> None:
+        """Add all streams to the file, and what an unfinished run wrote."""
+        self._muxer.begin(frame)
+        if self._kept:
+            self._muxer.copy(whole_gops(self._part))
+        else:
+            self._part.unlink(missing_ok=True)  # or these settings would seem to be its own
+            if self._record is not None:
+                note_settings(self._path, self._record)
+
+    def _take_over(self) -> None:
+        """Let the file take the place of the part that it goes on from, once it holds all of it.
+
+        Before that, what was in the part would be lost with this run.
+        """
+        if self._place != self._part and measure_part(self._place).frames >= self._kept:
+            self._place.replace(self._part)  # what follows goes there too
+            self._place = self._part
+
+    def _remux(self, target: Path) -> None:
+        tag = self._codec.mp4_tag if self._is_mp4 else None
+        remux(self._part, target, mp4_tag=tag, describe=self._muxer.describe)

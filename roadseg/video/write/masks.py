@@ -1,0 +1,111 @@
+"""Class maps as files: a folder of PNGs, or a lossless film whose grey levels are class ids."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+from av.video.reformatter import ColorRange
+
+from roadseg.errors import VideoError
+from roadseg.files import check_writable, is_ours
+from roadseg.video.errors import write_errors
+from roadseg.video.frame import SegmentedFrame
+from roadseg.video.write.sink import open_film
+from roadseg.video.write.stills import stills_of, write_still
+
+MASK_NAME = "%06d.png"
+"""File name of a class map, by the number of its frame in the output."""
+FILM_SUFFIX = ".mkv"
+"""What tells a film of class maps from a folder."""
+
+
+def is_mask_film(target: Path) -> bool:
+    """Return whether class maps go into a film, not into a folder."""
+    return target.suffix.lower() == FILM_SUFFIX
+
+
+def check_masks(target: Path, *, overwrite: bool) -> None:
+    """Find out early whether class maps can be written.
+
+    Raises:
+        VideoError: There is something, and `overwrite` is off.
+        OutputError: Their folder takes no files.
+    """
+    if is_mask_film(target):
+        if os.path.lexists(target) and not overwrite:
+            raise VideoError(f"--masks {target} exists; choose another name or add --overwrite")
+        check_writable(target)
+    elif os.path.lexists(target) and not target.is_dir():
+        raise VideoError(f"--masks {target} is a file; give a folder, or a name in {FILM_SUFFIX}")
+    elif target.is_dir() and not overwrite and not all(map(is_ours, target.iterdir())):
+        raise VideoError(f"--masks {target} holds files; choose another folder or add --overwrite")
+
+
+def check_kept_masks(part: Path, target: Path, kept: int) -> None:
+    """See that an unfinished run left the class maps of the frames that are kept.
+
+    Args:
+        part: Where it wrote them.
+        target: Where they shall be.
+        kept: Frames that are kept.
+
+    Raises:
+        VideoError: It did not, or cannot have.
+    """
+    if is_mask_film(part):
+        raise VideoError(
+            f"--masks {target} cannot be resumed; give a folder, or leave out --resume"
+        )
+    if not any(number == kept - 1 for number, _ in stills_of(part)):
+        raise VideoError(
+            f"the unfinished run left no class maps for --masks {target.parent}; leave out "
+            "--masks, or leave out --resume to begin anew"
+        )
+
+
+def save_masks(
+    items: Iterator[SegmentedFrame], *, place: Path, first: int, fps: Fraction
+) -> Iterator[SegmentedFrame]:
+    """Stage: write every class map.
+
+    Args:
+        items: Frames with their class maps.
+        place: File of ours, or pattern in a folder of ours.
+        first: Number of the first of them in the film.
+        fps: Frames a second, for a film of class maps.
+    """
+    if is_mask_film(place):
+        return _save_as_film(items, place, fps)
+    return _save_as_images(items, place, first)
+
+
+def _save_as_images(
+    items: Iterator[SegmentedFrame], pattern: Path, first: int
+) -> Iterator[SegmentedFrame]:
+    for number, item in enumerate(items, first):
+        _, data = cv2.imencode(".png", item.class_map)
+        write_still(pattern, number, data)
+        yield item
+
+
+def _save_as_film(
+    items: Iterator[SegmentedFrame], path: Path, fps: Fraction
+) -> Iterator[SegmentedFrame]:
+    with write_errors(path), open_film(path, {}) as container:
+        stream = None
+        for item in items:
+            if stream is None:
+                stream = container.add_stream("ffv1", rate=fps)
+                stream.height, stream.width = item.class_map.shape
+                stream.pix_fmt = "gray"
+                stream.codec_context.color_range = ColorRange.JPEG
+                stream.time_base = stream.codec_context.time_base = item.frame.time_base
+            picture = av.VideoFrame.from_ndarray(item.class_map, "gray")
+            picture.pts, picture.time_base = item.frame.pts, item.frame.time_base
+            container.mux(stream.encode(picture))
+            yield item
+        if stream is not None:
+            container.mux(stream.encode(None))

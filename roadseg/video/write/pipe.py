@@ -1,0 +1,111 @@
+"""Write a film to standard output: in a form that plays while it comes, with sound, tags and all.
+
+The form is MP4 in fragments, or Matroska where MP4 cannot hold the film's sound or subtitles.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from roadseg.video.errors import write_errors
+from roadseg.video.frame import Frame
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.write.companions import Companions, Origin
+from roadseg.video.write.encoding import Encoding
+from roadseg.video.write.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
+from roadseg.video.write.sink import open_pipe
+
+SPOKEN = Path("standard output")
+"""What errors call it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form in which a film can come."""
+
+    ffmpeg: str
+    """What FFmpeg calls it."""
+    name: Path
+    """What a file of it is called."""
+    options: Mapping[str, str]
+    """How it is written."""
+
+
+MP4 = Form("mp4", Path("-.mp4"), IN_PIECES)
+MATROSKA = Form("matroska", Path("-.mkv"), TIMES_AS_THEY_ARE)
+
+
+class PipeWriter:
+    """A film being written to standard output; it is ended properly when the block ends.
+
+    Args:
+        origin: What the frames and all else come from.
+        encoding: Codec and quality.
+    """
+
+    def __init__(self, origin: Origin, encoding: Encoding) -> None:
+        self._origin = origin
+        self._encoding = encoding
+
+    def __enter__(self) -> Self:
+        form = form_for(self._origin)
+        codec = self._encoding.codec_for(form.name)
+        options = {"flush_packets": "1", **form.options}
+        with contextlib.ExitStack() as stack, write_errors(SPOKEN):
+            container = stack.enter_context(open_pipe(form.ffmpeg, options))
+            companions = stack.enter_context(Companions(self._origin, container))
+            self._muxer = Muxer(container, self._origin, companions, self._encoding, codec)
+            self._container = container
+            self._exits = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with write_errors(SPOKEN), self._exits:
+                self._muxer.finish()
+            return
+        # What ended the run is what counts; perhaps nobody reads any more.
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            self._muxer.flush()
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame at its own time.
+
+        Raises:
+            BrokenPipeError: Whoever read is gone.
+            VideoError: FFmpeg refuses the film in this format.
+            OutputError: It cannot be written.
+        """
+        with write_errors(SPOKEN):
+            if not self._muxer.has_begun:
+                self._muxer.begin(frame)
+                self._muxer.describe(self._container, self._container.streams.video[0])
+            self._muxer.write(frame)
+
+
+def form_for(origin: Origin) -> Form:
+    """Return the form that holds more of what a film has besides its pictures, MP4 if both do."""
+    return min((MP4, MATROSKA), key=lambda form: _count_lost(origin, form))
+
+
+def _count_lost(origin: Origin, form: Form) -> int:
+    """Return how many of a film's streams a form can hold only encoded anew, or not at all."""
+    sound = "copy" if origin.sound == "auto" else origin.sound
+    trial = replace(origin, log=ReadLog(), sound=sound)
+    with (
+        av.open(io.BytesIO(), "w", format=form.ffmpeg) as container,
+        Companions(trial, container) as companions,
+    ):
+        companions.open_streams()
+    return len(trial.log.left_behind)

@@ -1,0 +1,147 @@
+"""Record what is shown, in one film or in segments of a length, whatever ends the run.
+
+While it is recorded, a film has another name (`part_path`) and a form that plays wherever a crash
+cuts it off. It is brought to its last form and takes its name when it is whole; a run that is
+stopped ends its film first. What a crash left is never recorded over.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+
+from roadseg.errors import VideoError
+from roadseg.files import replacing, written_alone
+from roadseg.video.errors import write_errors
+from roadseg.video.frame import Frame
+from roadseg.video.picture import PIXEL_FORMAT, Picture
+from roadseg.video.write.encoding import FRAGMENTED, Encoding
+from roadseg.video.write.film import check_output
+from roadseg.video.write.mux import unbroken
+from roadseg.video.write.part import part_path
+from roadseg.video.write.remux import remux
+from roadseg.video.write.sink import open_film
+
+USUAL_FPS = 30
+"""Rate that the encoder reckons with; every frame has its own time all the same."""
+KEYFRAME_S = 2
+"""Seconds between keyframes at that rate: what a jump in a player costs."""
+
+
+class Recorder:
+    """Films of pictures that come at times of their own.
+
+    Args:
+        path: Film to write; with `segment_s`, a number is put before its suffix.
+        segment_s: Begin a new film when one has run for this time; None writes one film.
+        overwrite: Replace a film that exists. Segments never do: they go on counting.
+
+    Raises:
+        VideoError: The film or a part of it exists, or its suffix is not one of ours.
+        OutputError: Its folder takes no files.
+    """
+
+    def __init__(
+        self, path: Path, *, segment_s: float | None = None, overwrite: bool = False
+    ) -> None:
+        self._encoding = Encoding()
+        check_output(path, self._encoding, overwrite=overwrite or segment_s is not None)
+        if part_path(path).exists() and not overwrite:
+            raise VideoError(
+                f"{part_path(path)} is there, a recording that was cut off; give it another name, "
+                "choose another --out or add --overwrite"
+            )
+        self._paths = iter([path]) if segment_s is None else _numbered(path)
+        self._segment_s = segment_s
+        self._film = contextlib.ExitStack()
+        self._first: Frame | None = None
+        self.written: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    def write(self, frame: Frame, picture: Picture) -> None:
+        """Add a picture at the time of a frame.
+
+        Raises:
+            OutputError: The film cannot be written.
+        """
+        if self._first and self._segment_s and _since_s(self._first, frame) >= self._segment_s:
+            self._finish()
+        picture = picture.evened()
+        if self._first is None:
+            self._begin(frame, picture)
+        assert self._first is not None
+        with write_errors(self._path):
+            # A source may come back with another size.
+            encoded = picture.resized((self._stream.height, self._stream.width)).frame
+            encoded.pts, encoded.time_base = frame.pts - self._first.pts, frame.time_base
+            self._container.mux(self._stream.encode(encoded))
+
+    def _begin(self, frame: Frame, picture: Picture) -> None:
+        self._path = next(self._paths)
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(written_alone(self._path, "--out"))
+            with contextlib.ExitStack() as film, write_errors(self._path):
+                options = unbroken(is_mp4=self._path.suffix.lower() in FRAGMENTED)
+                self._container = film.enter_context(open_film(part_path(self._path), options))
+                self._stream = self._add_stream(frame, picture)
+                self._film = film.pop_all()
+            self._claim = claim.pop_all()
+        self._first = frame
+
+    def _add_stream(self, frame: Frame, picture: Picture) -> av.VideoStream:
+        height, width = picture.size_hw
+        codec = self._encoding.codec_for(self._path)
+        options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
+        options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
+        stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
+        stream.time_base = stream.codec_context.time_base = frame.time_base
+        context = stream.codec_context
+        context.sample_aspect_ratio = frame.pixel_aspect
+        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
+        return stream
+
+    def _finish(self) -> None:
+        if self._first is None:
+            return
+        self._first = None
+        part = part_path(self._path)
+        with self._claim, write_errors(self._path):
+            with self._film:
+                self._container.mux(self._stream.encode(None))
+            with replacing(self._path) as temporary:
+                remux(part, temporary)
+            part.unlink()
+        self.written.append(self._path)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield names with a number before the suffix, those that are free behind all taken now."""
+    pattern = re.compile(rf"{re.escape(path.stem)}-(\d+)")
+    matches = (pattern.fullmatch(p.stem) for p in path.parent.glob(f"*{path.suffix}"))
+    taken = [int(match[1]) for match in matches if match]
+    names = (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
+    # A part is what a crash left.
+    return (n for n in names if not (os.path.lexists(n) or os.path.lexists(part_path(n))))
+
+
+def _since_s(first: Frame, frame: Frame) -> float:
+    return frame.time_s - first.time_s

@@ -1,0 +1,51 @@
+"""Bring a film that was written in pieces, to play wherever it is cut off, to its last form."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+
+from roadseg.video.write.companions import KINDS
+from roadseg.video.write.copies import AS_FFMPEG_WOULD, copy_stream
+from roadseg.video.write.encoding import FRAGMENTED
+from roadseg.video.write.mux import TIMES_AS_THEY_ARE
+from roadseg.video.write.part import with_dts
+from roadseg.video.write.sink import open_film
+
+INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags", **AS_FFMPEG_WOULD}
+"""What makes MP4 play while it loads, and keep tags of any name."""
+Describe = Callable[[av.container.OutputContainer, av.stream.Stream], None]
+
+
+def remux(
+    part: Path,
+    target: Path,
+    *,
+    mp4_tag: str | None = None,
+    describe: Describe = lambda _film, _pictures: None,
+) -> None:
+    """Copy a film's streams into a file with one index.
+
+    Args:
+        part: The film in pieces.
+        target: File to write.
+        mp4_tag: Name of the pictures' codec, where FFmpeg's choice does not play everywhere.
+        describe: Puts tags into the file, given it and its pictures, before its first packet.
+
+    Raises:
+        ValueError: The format cannot hold a stream.
+    """
+    options = INDEX_IN_FRONT if target.suffix.lower() in FRAGMENTED else TIMES_AS_THEY_ARE
+    with av.open(part) as source, open_film(target, options) as film:
+        streams = {
+            stream.index: copy_stream(stream, film)
+            for stream in source.streams
+            if stream.type in ("video", *KINDS)
+        }
+        pictures = streams[source.streams.video[0].index]
+        describe(film, pictures)
+        if mp4_tag:
+            pictures.codec_context.codec_tag = mp4_tag
+        for packet in with_dts(source.demux([source.streams[index] for index in streams])):
+            packet.stream = streams[packet.stream.index]
+            film.mux(packet)

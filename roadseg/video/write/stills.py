@@ -1,0 +1,150 @@
+"""Images with numbers in their names: a film written so, and those of a pattern that there are."""
+
+import contextlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.errors import VideoError
+from roadseg.files import check_writable, create, output_errors
+from roadseg.video.frame import Frame
+
+JPEG_QUALITY = 92
+NUMBER = re.compile(r"%(0\d+)?d")
+"""Stands for a frame's number in the name of an image, as in C and FFmpeg."""
+
+
+def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
+    """Find out early whether images can be written.
+
+    Args:
+        pattern: Their name, with `NUMBER` in it.
+        one: There is one, whose name needs no number.
+        overwrite: Replace those that there are.
+
+    Raises:
+        VideoError: Their name has no place for a number, or there are some.
+        OutputError: Their folder takes no files.
+    """
+    places = len(NUMBER.findall(pattern.name))
+    if places > 1 or (places == 0 and not one):
+        raise _one_name(pattern)
+    first = next(stills_of(pattern), None)
+    if first is not None and not overwrite:
+        raise VideoError(f"{first[1]} exists; choose another folder or name, or add --overwrite")
+    if pattern.parent.exists():
+        check_writable(pattern)
+
+
+class StillWriter:
+    """A film being written as images, numbered from zero as class maps are.
+
+    Args:
+        pattern: Their name, with `NUMBER` in it, in a folder of ours.
+    """
+
+    def __init__(self, pattern: Path) -> None:
+        self._pattern = pattern
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass  # every image is closed
+
+    def write(self, frame: Frame) -> None:
+        """Write a frame, its pixels made square.
+
+        Raises:
+            OutputError: The file cannot be written.
+            VideoError: It is the second under a name for one.
+        """
+        if self._count and not NUMBER.search(self._pattern.name):
+            raise _one_name(self._pattern)
+        height, width = frame.picture.size_hw
+        rgb = frame.rgb((height, round(width * frame.pixel_aspect)))
+        picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        _, data = cv2.imencode(self._pattern.suffix, picture, quality)
+        write_still(self._pattern, self._count, data)
+        self._count += 1
+
+
+def _one_name(pattern: Path) -> VideoError:
+    """Return the error that a name is wrong for the images of a film."""
+    name = NUMBER.sub("", pattern.stem).rstrip("-_")
+    return VideoError(
+        f"{pattern} names one image, and there is one a frame; put their number into the name "
+        f"once, such as {pattern.with_stem(f'{name}-%06d')}"
+    )
+
+
+def write_still(pattern: Path, number: int, data: NDArray[np.uint8]) -> None:
+    """Write an image of a pattern in a folder of ours; number 0 begins the folder anew.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = pattern.with_name(_name(pattern, number))
+    with output_errors(path):
+        if number == 0:
+            remove_stills(pattern)
+            pattern.parent.mkdir(exist_ok=True)
+        with create(path) as file:
+            file.write(data.tobytes())
+
+
+def remove_stills(pattern: Path) -> None:
+    """Remove the images of a pattern, and their folder if it holds nothing else."""
+    for _, path in stills_of(pattern):
+        path.unlink()
+    with contextlib.suppress(OSError):  # there is none, or somebody put something into it
+        pattern.parent.rmdir()
+
+
+def _name(pattern: Path, number: int) -> str:
+    return NUMBER.sub(lambda place: f"{number:{place[1] or ''}}", pattern.name)
+
+
+def stills_of(pattern: Path) -> Iterator[tuple[int, Path]]:
+    """Yield the images of a pattern that there are, each with its number.
+
+    A pattern without a place for a number is the name of one. Where case makes no difference to a
+    file system, it makes none here.
+    """
+    if not NUMBER.search(pattern.name):
+        if os.path.lexists(pattern):
+            yield 0, pattern
+        return
+    before, after = (
+        re.escape(_folded(text)) for text in NUMBER.sub("\0", pattern.name).split("\0")
+    )
+    name = re.compile(rf"{before}(\d+){after}")
+    matches = (name.fullmatch(_folded(path.name)) for path in pattern.parent.glob("*"))
+    for number in sorted({int(match[1]) for match in matches if match}):
+        still = pattern.with_name(_name(pattern, number))
+        if os.path.lexists(still):
+            yield number, still
+
+
+def name_key(pattern: Path) -> str:
+    """Return what the names of all images that two patterns may share have in common."""
+    return re.sub(r"\d+", "#", NUMBER.sub("0", pattern.name))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
