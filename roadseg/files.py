@@ -8,7 +8,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The file cannot be written; the old one is as it was.
     """
-    temporary = own_path(path, f"new-{secrets.token_hex(4)}")
+    temporary = own_path(path, f"new-{os.urandom(4).hex()}")
     with output_errors(path):
         io.FileIO(temporary, "xb").close()
         try:
@@ -244,7 +243,7 @@ def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool
 def check_writable(path: Path) -> None:
     """Raise `OutputError` if the folder of a file to be written takes no files."""
     with output_errors(path):
-        trial = own_path(path, f"new-{secrets.token_hex(4)}")
+        trial = own_path(path, f"new-{os.urandom(4).hex()}")
         io.FileIO(trial, "xb").close()
         trial.unlink()
 
