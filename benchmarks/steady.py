@@ -10,7 +10,7 @@
 Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
 to file once queues and encoder are full, all ways in turn in each round, so that ratios hold on a
 machine that is not quiet. Each model on its runtime is measured, beside the model alone in FP32 and
-the plain loop. `films` measures on films of which the past says little (`benchmarks/hard_films.py`).
+the plain loop. `films` measures on films of which the past says little (`hard_films.py`).
 Records are in `benchmarks/steady/`; table and page are pure functions of them. What
 was seen is in `benchmarks/steady.md`.
 """
