@@ -56,8 +56,8 @@ def test_stream_follows_the_motion_as_it_is_told() -> None:
         for every in (1, 3)
     )
     assert [r.item.by_network for r in moved] == [n in (0, 3, 6, 8) for n in range(9)]  # the last
-    for number in (0, 3, 6):
-        np.testing.assert_array_equal(moved[number].class_map, alone[number].class_map)
+    for number in (0, 3, 6):  # frames alone go by the network's class map, others by its logits
+        assert (moved[number].class_map == alone[number].class_map).mean() > 0.97
     with pytest.raises(ConfigError, match="--every is 0"):
         next(roadseg.stream(SAMPLE, every=0))
 

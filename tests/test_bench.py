@@ -222,7 +222,7 @@ def test_meter_counts_the_runtimes_threads_with_the_caller() -> None:
     model = meter.open(lambda: open_backend(WEIGHTS))
     frames = np.zeros((1, 128, 192, 3), np.uint8)
     for _ in range(12):
-        meter.call(model.segment, frames)
+        meter.call(model.run, frames)
     meter.note_pool()
     model.close()
     result = model_result([meter])

@@ -101,9 +101,10 @@ def test_label_may_end_in_upper_case(tmp_path) -> None:
     picture = tmp_path / "train" / "a.png"
     picture.rename(picture.with_suffix(".PNG"))
     assert len(FolderDataset.open(tmp_path, "train")) == 1
-    assert labels_without_picture(tmp_path, "train") == []
+    folders = tmp_path / "train", tmp_path / "trainannot"
+    assert labels_without_picture(*folders) == []
     (tmp_path / "trainannot" / "b.PNG").write_bytes(STORED["ids"])
-    assert [p.name for p in labels_without_picture(tmp_path, "train")] == ["b.PNG"]
+    assert [p.name for p in labels_without_picture(*folders)] == ["b.PNG"]
 
 
 def photo(rgb: np.ndarray, orientation: int) -> bytes:
