@@ -143,3 +143,16 @@ def test_class_that_is_missed_has_no_outline_right() -> None:
     target[20:40, 20:40] = 1
     found = boundary_f1(target, np.zeros_like(target), 2)
     assert found[1] == 0 and found[0] == 0
+
+
+def test_boundary_against_a_set_without_the_class_counts_and_within_one_does_not() -> None:
+    target = np.full((40, 40), 3, np.uint8)  # the set of classes 1 and 2
+    target[:, :20] = 0
+    class_map = np.ones_like(target)
+    class_map[:, :20] = 0
+    members = np.array([[0, 1, 1]], bool)
+    np.testing.assert_array_equal(boundary_f1(target, class_map, 3, members), [1.0, np.nan, np.nan])
+    class_map[:, 20:28] = 0  # road reaches into the set
+    assert boundary_f1(target, class_map, 3, members)[0] == 0
+    target[target == 3] = 255
+    assert boundary_f1(target, class_map, 3, members)[0] != 1  # against nothing there is no edge

@@ -100,6 +100,7 @@ def evaluate(
     names = backend.spec.class_names
     space = label_space(backend.spec, dataset)
     dataset = dataset.in_terms_of(space)
+    members = space.members if space.sets else None
     confusion = np.zeros((len(space.labels), len(names)), np.int64)
     confidence = Confidence()
     boundaries: list[NDArray[np.float64]] = []
@@ -110,7 +111,7 @@ def evaluate(
         counts = confusion_matrix(target, class_map, len(names), len(space.labels))
         confusion += counts
         confidence += Confidence.of(target, logits)
-        boundaries.append(boundary_f1(target, class_map, len(names)))
+        boundaries.append(boundary_f1(target, class_map, len(names), members))
         miou = _scores(space, counts).miou
         name = dataset.image_paths[index].stem
         pictures.append(PictureScore(index=index, name=name, miou=miou))

@@ -43,24 +43,35 @@ def confusion_matrix(
 
 
 def boundary_f1(
-    target: NDArray[np.uint8], class_map: NDArray[np.uint8], num_classes: int
+    target: NDArray[np.uint8],
+    class_map: NDArray[np.uint8],
+    num_classes: int,
+    members: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Return how well the outlines of each class match, (C,) 0..1, NaN where a class is absent.
 
     The F1 of precision and recall of boundary pixels within `BOUNDARY_TOLERANCE` of the diagonal
     (Csurka, Larlus and Perronnin, BMVC 2013, section 2.2). An edge against unlabelled pixels is no
-    boundary, and what is predicted there does not count.
+    boundary, and what is predicted there does not count. Unlabelled, for a class, are also those of
+    a set that it is of; and where there are sets, only classes that the target has get a figure.
 
     Args:
-        target: (H, W) ids; ids from `num_classes` up are ignored.
+        target: (H, W) ids; ids that are of no class and no set are ignored.
         class_map: (H, W) predicted ids.
         num_classes: Number of classes.
+        members: (S, C), classes of the sets with the ids from `num_classes` up; None has none.
     """
-    void = target >= num_classes
+    tells = np.zeros((256, num_classes), bool)  # of which classes a label tells where they are
+    tells[:num_classes] = True
+    if members is not None:
+        tells[num_classes : num_classes + len(members)] = ~members
     reach = round(BOUNDARY_TOLERANCE * math.hypot(*target.shape))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     scores = np.full(num_classes, np.nan)
     for class_id in range(num_classes):
+        if members is not None and not (target == class_id).any():
+            continue
+        void = ~tells[:, class_id][target]
         true = _boundary(target == class_id, void)
         found = _boundary((class_map == class_id) & ~void, void)
         if true.any() or found.any():
