@@ -39,7 +39,7 @@ def check(
     if page:
         check_new(page, "--page", (".html",), overwrite=overwrite)
 
-    source = DataSource.parse(data)
+    source = DataSource.single(data)
     with Progress(**quiet_elsewhere()) as progress:
         task = progress.add_task("reading", total=None)
 

@@ -148,7 +148,7 @@ def _evaluate_pictures(
     from roadseg.measure.evaluate import evaluate as measure
 
     with _opened(paths, backend) as models:
-        dataset, space = _in_common_terms(DataSource.parse(data).open(split), models)
+        dataset, space = _in_common_terms(DataSource.single(data).open(split), models)
         measured = _measure_each(
             models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
         )
@@ -315,7 +315,7 @@ def _film(
     from roadseg.video.read.read_log import ReadLog
     from roadseg.video.read.source import decode, probe
 
-    rate, source = image_rate(fps), DataSource.parse(data)
+    rate, source = image_rate(fps), DataSource.single(data)
     if (source.root / split).is_dir():
         dataset = source.open(split)
         return (

@@ -34,11 +34,23 @@ class DataSource:
         Raises:
             ConfigError: The share is none, or no such class file comes along.
         """
-        place, share = (text, None) if Path(text).is_dir() else _without_share(text)
+        place, share = (text, None) if Path(text).exists() else _without_share(text)
         root, colon, classes = place.rpartition(":")
-        if not colon or Path(place).is_dir():
+        if not colon or Path(place).exists():
             return cls(root=Path(place), share=share)
         return cls(root=Path(root), class_file=_class_file(classes), share=share)
+
+    @classmethod
+    def single(cls, text: str) -> Self:
+        """Read `DIR` or `DIR:CLASSES`, where there is nothing to share.
+
+        Raises:
+            ConfigError: It has a share, or no such class file comes along.
+        """
+        source = cls.parse(text)
+        if source.share is not None:
+            raise ConfigError(f"{text} gives a share, which only roadseg train takes; leave it out")
+        return source
 
     @property
     def name(self) -> str:

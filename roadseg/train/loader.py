@@ -26,6 +26,8 @@ of the first data set are those that it has when alone.
 
 MEMORY_SHARE = 0.25
 """Of the machine's memory that decoded pictures may fill, in all processes together."""
+SHARE_TOLERANCE = 1e-6
+"""By which shares that are given as decimals may miss 1 together."""
 MOST_WORKERS = 14
 """Most processes that are started unasked."""
 
@@ -51,27 +53,23 @@ class Mixture:
         Raises:
             ConfigError: The shares are more than the whole or less, or one gets no sample.
         """
-        free = [share for share in shares if share is None]
-        left = 1 - sum(share for share in shares if share is not None)
-        if left < 1e-6 if free else abs(left) > 1e-6:
+        free = sum(share is None for share in shares)
+        left = 1 - sum(share or 0 for share in shares)
+        fits = left > SHARE_TOLERANCE if free else abs(left) < SHARE_TOLERANCE
+        if not fits:
             raise ConfigError(
-                f"the shares of --data leave {left:.3g} for the {len(free)} data sets without one; "
-                "all must make 1 together"
+                f"the shares of --data leave {left:.3g} for the {free} data sets without one; all "
+                "must make 1 together"
             )
-        whole = [left / len(free) if share is None else share for share in shares]
+        whole = [left / free if share is None else share for share in shares]
         ends = [round(sum(whole[: i + 1]) * batch_size) for i in range(len(whole))]
         counts = tuple(np.diff([0, *ends]).tolist())
         if 0 in counts:
             raise ConfigError(
-                f"the shares of --data give samples {counts} to the data sets in a batch of "
-                f"{batch_size}; raise --batch-size or the share of the one with none"
+                f"the shares of --data give {', '.join(map(str, counts))} samples of a batch of "
+                f"{batch_size}, and each data set needs one; raise --batch-size or the share"
             )
         return cls(tuple(datasets), counts)
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of a batch."""
-        return sum(self.counts)
 
     @property
     def steps_per_epoch(self) -> int:
