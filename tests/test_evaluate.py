@@ -1,11 +1,21 @@
 """Measuring on pictures: which are the worst, where they are wrong, and the page about it."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
-from conftest import scene
+from conftest import scene, write_pair
+from test_sets import answering
 
+from roadseg.data.folder import FolderDataset
 from roadseg.measure.accuracy_page import evaluation_page
-from roadseg.measure.evaluate import Evaluation, PictureScore, worst_together, wrong_pixels
+from roadseg.measure.evaluate import (
+    Evaluation,
+    PictureScore,
+    evaluate,
+    worst_together,
+    wrong_pixels,
+)
 from roadseg.measure.metrics import Confidence, Scores, boundary_f1, confusion_matrix
 from roadseg.paint.panels import compare_pictures
 from roadseg.spec import SegClass, css_color
@@ -82,3 +92,15 @@ def test_panels_lie_in_rows_and_labels_let_the_picture_through() -> None:
 
 def _decoded(data: bytes) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
+
+
+def test_pictures_that_the_network_sees_together_score_as_one_by_one(tmp_path) -> None:
+    for index, (height, width) in enumerate([(48, 64), (48, 64), (32, 64), (48, 64), (64, 64)]):
+        _, target = scene(index, height, width)
+        picture = np.repeat(np.roll(target % 11, index, axis=0)[..., None], 3, axis=2)
+        write_pair(tmp_path, "val", f"a_{index}", picture, target)
+    dataset = FolderDataset.open(tmp_path, "val")
+    alone, together = (evaluate(answering(), dataset, (64, 64), batch_size=size) for size in (1, 3))
+    assert together == replace(alone, scores=together.scores)
+    assert together.scores.summary() == alone.scores.summary()
+    assert [p.name for p in together.pictures] == [p.stem for p in dataset.image_paths]

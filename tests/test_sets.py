@@ -228,7 +228,7 @@ class Answers(torch.nn.Module):
         self.certainty = torch.nn.Parameter(torch.tensor(9.0))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        red = (images[:, 0] * 128 + 127).round().long()
+        red = (images[:, 0] * 128 + 127).round().long() % 11  # grey beside a picture is above
         return torch.nn.functional.one_hot(red, 11).movedim(-1, 1) * self.certainty
 
 

@@ -6,6 +6,7 @@ Both give figures of what a user would get, at the pictures' own size.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,7 @@ def evaluate(
     dataset: FolderDataset,
     size_hw: tuple[int, int] | None = None,
     on_picture: Callable[[int], None] = lambda _done: None,
+    batch_size: int = 1,
 ) -> Evaluation:
     """Segment every picture of a split and count.
 
@@ -93,6 +95,7 @@ def evaluate(
         dataset: Labelled split.
         size_hw: Network input; None chooses for each picture as `roadseg infer` does.
         on_picture: Called with the number of pictures done.
+        batch_size: Most pictures that the network sees at once; more than one suit a GPU.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -105,9 +108,8 @@ def evaluate(
     confidence = Confidence()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
-    for index in range(len(dataset)):
-        picture, target = dataset[index]
-        class_map, logits = answer(backend, picture, size_hw)
+    answered = _answered(backend, dataset, size_hw, batch_size)
+    for index, (target, (class_map, logits)) in enumerate(answered):
         counts = confusion_matrix(target, class_map, len(names), len(space.labels))
         confusion += counts
         confidence += Confidence.of(target, logits)
@@ -256,11 +258,37 @@ def answer(
     backend: Backend, picture: NDArray[np.uint8], size_hw: tuple[int, int] | None = None
 ) -> Answer:
     """Segment one picture, (H, W, 3) RGB, at its own size."""
-    picture_hw = (picture.shape[0], picture.shape[1])
-    placement = Placement.fit(picture_hw, size_hw or network_size(picture_hw, backend.spec.size_hw))
-    frames = placement.place(picture)[None]
-    found = backend.run(frames, ("class_map", "logits"))
-    return placement.restore(found.class_map[0]), placement.restore_logits(found.logits[0])
+    (found,) = answers(backend, [picture], size_hw)
+    return found
+
+
+def answers(
+    backend: Backend,
+    pictures: Sequence[NDArray[np.uint8]],
+    size_hw: tuple[int, int] | None = None,
+) -> Iterator[Answer]:
+    """Segment pictures, (H, W, 3) RGB each, at their own sizes, neighbours of one size together."""
+
+    def place(picture: NDArray[np.uint8]) -> Placement:
+        picture_hw = (picture.shape[0], picture.shape[1])
+        network_hw = size_hw or network_size(picture_hw, backend.spec.size_hw)
+        return Placement.fit(picture_hw, network_hw)
+
+    for placement, alike in groupby(pictures, key=place):
+        frames = np.stack([placement.place(picture) for picture in alike])
+        found = backend.run(frames, ("class_map", "logits"))
+        for class_map, logits in zip(found.class_map, found.logits, strict=True):
+            yield placement.restore(class_map), placement.restore_logits(logits)
+
+
+def _answered(
+    backend: Backend, dataset: FolderDataset, size_hw: tuple[int, int] | None, batch_size: int
+) -> Iterator[tuple[NDArray[np.uint8], Answer]]:
+    """Give the target and the answer of each picture of a split, in order."""
+    for first in range(0, len(dataset), batch_size):
+        samples = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
+        found = answers(backend, [picture for picture, _ in samples], size_hw)
+        yield from zip((target for _, target in samples), found, strict=True)
 
 
 def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -51,6 +51,9 @@ from roadseg.train.step import (
 )
 from roadseg.train.trackers import check_trackers, open_trackers
 
+GPU_BATCH = 16
+"""Pictures that a network on a GPU sees at once where it is measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainData:
@@ -324,8 +327,10 @@ def _close_epoch(
     measured = epoch % config.eval_every == 0 or epoch == config.epochs
     if measured:
         backend = TorchBackend(state.average, spec)
+        batch_size = GPU_BATCH if _device().type == "cuda" else 1
         for name, dataset in data.measured.items():
-            record[name] = evaluate(backend, dataset, config.size_hw).scores.summary()
+            found = evaluate(backend, dataset, config.size_hw, batch_size=batch_size)
+            record[name] = found.scores.summary()
         _keep_best(state, data, backend, record, config)
     log = config.out / LOG_FILE
     write_run_file(log, log.read_text() + json.dumps(record) + "\n")
@@ -345,10 +350,12 @@ def _keep_best(
 ) -> None:
     """Write the model file and the sample pictures if no validation was better."""
     decisive = "val" if config.holdout_sequence is None else "holdout"
-    if record[decisive]["miou"] <= state.best_miou:
+    miou = record[decisive]["miou"]
+    reached = record[decisive]["pixel_accuracy"] if miou is None else miou  # sets alone have none
+    if reached <= state.best_miou:
         state.stale += 1
         return
-    state.best_miou, state.stale = record[decisive]["miou"], 0
+    state.best_miou, state.stale = reached, 0
     spec = replace(
         backend.spec,
         training={**state.settings, "step": state.step},
