@@ -268,9 +268,12 @@ if sys.platform == "win32":
         os.lseek(number, 0, os.SEEK_SET)
 
 else:
-    import fcntl
 
     def _lock(number: int) -> None:
+        try:
+            import fcntl
+        except ImportError:  # a system that is neither Windows nor Unix has no locks
+            return
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

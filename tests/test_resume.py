@@ -120,7 +120,7 @@ RUNNER = """
 import sys
 from pathlib import Path
 from roadseg.backends.runtimes import BACKENDS, Runtime
-from roadseg.spec import InferConfig, ModelConfig
+from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 
 sys.path.insert(0, sys.argv[1])

@@ -280,7 +280,8 @@ def _check(config: TrainConfig) -> None:
 
 
 def _check_start(path: Path, config: TrainConfig) -> None:
-    if identity(path) == identity(config.out / MODEL_FILE) is not None:
+    written = config.out / MODEL_FILE
+    if path.resolve() == written.resolve() or identity(path) == identity(written) is not None:
         raise ConfigError(f"--start-from {path} is what this run writes; choose another --out")
     same_architecture(path, load_model(path)[1], config.spec)
 
