@@ -5,7 +5,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 from conftest import scene, write_pair
-from test_sets import answering
 
 from roadseg.data.folder import FolderDataset
 from roadseg.measure.accuracy_page import evaluation_page
@@ -95,6 +94,8 @@ def _decoded(data: bytes) -> np.ndarray:
 
 
 def test_pictures_that_the_network_sees_together_score_as_one_by_one(tmp_path) -> None:
+    from test_sets import answering  # or a skip: it needs PyTorch
+
     for index, (height, width) in enumerate([(48, 64), (48, 64), (32, 64), (48, 64), (64, 64)]):
         _, target = scene(index, height, width)
         picture = np.repeat(np.roll(target % 11, index, axis=0)[..., None], 3, axis=2)

@@ -19,13 +19,10 @@ from hypothesis import strategies as st
 
 from roadseg.cli.infer import _how_it_ended
 from roadseg.deploy.compile import CompileConfig, compile_model
-from roadseg.deploy.export import export_onnx
 from roadseg.errors import ConfigError, OutputBusy, OutputError, RoadsegError
 from roadseg.files import Lock, replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
-from roadseg.train.config import TrainConfig
-from roadseg.train.loop import train
 from roadseg.video.frame import Frame
 from roadseg.video.picture import Picture
 from roadseg.video.write.part import part_path
@@ -362,6 +359,9 @@ def test_file_written_whole_leaves_users_files_of_like_names_alone(tmp_path) -> 
 
 
 def test_model_is_not_exported_or_compiled_over_itself(tmp_path) -> None:
+    pytest.importorskip("torch")
+    from roadseg.deploy.export import export_onnx
+
     model = tmp_path / "model.safetensors"
     shutil.copy(CHECKPOINT, model)
     (tmp_path / "other.onnx").hardlink_to(model)
@@ -381,6 +381,10 @@ def test_model_is_not_exported_or_compiled_over_itself(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "curves.html", "pictures"])
 def test_training_does_not_write_over_files_of_a_folder_that_is_no_run(tmp_path, name) -> None:
+    pytest.importorskip("torch")
+    from roadseg.train.config import TrainConfig
+    from roadseg.train.loop import train
+
     (tmp_path / name).write_bytes(PRECIOUS)
     with pytest.raises(ConfigError, match=rf"holds {name} and no last\.pt"):
         train(TrainConfig(data=tmp_path, out=tmp_path))
