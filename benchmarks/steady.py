@@ -43,7 +43,7 @@ from roadseg.files import replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.measure.evaluate import evaluate_split_as_film
-from roadseg.measure.jobs import plain_loop
+from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.metrics import Scores, confusion_matrix
 from roadseg.pages.layout import LAYOUT, page_html, scaled
 from roadseg.segmentation.config import ModelConfig

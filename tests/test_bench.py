@@ -24,6 +24,7 @@ from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.figures import rounds_of
 from roadseg.measure.meters import ModelMeter, model_result
+from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.targets import GOALS, ceilings, scores_of
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
@@ -194,7 +195,7 @@ def test_peer_sees_the_road_where_roadseg_does(bed, tmp_path) -> None:
 
 
 def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
-    loop = jobs.plain_loop()
+    loop = plain_loop()
     model, palette = loop.open_model(str(WEIGHTS))
     steps: list[str] = []
     out = tmp_path / "loop.mp4"

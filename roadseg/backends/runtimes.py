@@ -62,6 +62,10 @@ class Backend(Protocol):
         ...
 
 
+Opener = Callable[[Path, str, int | None], Backend]
+"""What opens a model, given its file, the name of a runtime and the threads, as `open_backend`."""
+
+
 class Runtime(NamedTuple):
     """What is known of a runtime before it is imported."""
 
@@ -120,7 +124,7 @@ def crew_for(path: Path, name: str = "auto") -> Crew:
     """
     cores = core_count()
     workers = min(cores, MOST_WORKERS)
-    if workers == 1 or not _import(_resolved(path, name)).DIVISIBLE:
+    if workers == 1 or not _import(runtime_of(path, name)).DIVISIBLE:
         return Crew(1, None)
     return Crew(workers, -(-cores // workers))
 
@@ -138,7 +142,7 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
             was compiled for something else.
         BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
-    name = _resolved(path, name)
+    name = runtime_of(path, name)
     runtime = BACKENDS[name]
     if path.suffix not in runtime.suffixes:
         raise ModelFileError(
@@ -163,8 +167,17 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _resolved(path: Path, name: str) -> str:
-    """Return the key of `BACKENDS` that a name stands for."""
+def runtime_of(path: Path, name: str) -> str:
+    """Return the key of `BACKENDS` that a name stands for.
+
+    Args:
+        path: Model file.
+        name: A key, or "auto" to go by the suffix and the machine.
+
+    Raises:
+        ModelFileError: No runtime reads files of its suffix.
+        BackendUnavailable: The runtime is unknown.
+    """
     name = suited(path) if name == "auto" else name
     if name not in BACKENDS:
         raise BackendUnavailable(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from roadseg import __version__
-from roadseg.backends.runtimes import suited
+from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.outputs import Outputs
@@ -75,13 +75,16 @@ class InferResult:
 
 
 def infer(
-    config: InferConfig, on_frame: Callable[[int, int | None], None] = lambda _done, _total: None
+    config: InferConfig,
+    on_frame: Callable[[int, int | None], None] = lambda _done, _total: None,
+    open_model: Opener = open_backend,
 ) -> InferResult:
     """Write the overlay of a film.
 
     Args:
         config: Settings.
         on_frame: Called with the frames written and those expected, where the file tells.
+        open_model: Opens each copy of the model; measurements give one that is metered.
 
     Raises:
         VideoError: The film cannot be read, or the output exists or cannot hold it.
@@ -102,7 +105,7 @@ def infer(
         frames, network_frames = outputs.kept.frames, 0
         with (
             opencv_on_one_thread(),
-            build_pipeline(config, info, log, outputs, drive) as pipeline,
+            build_pipeline(config, info, log, outputs, drive, open_model) as pipeline,
         ):
             for item in pipeline:
                 frames += 1
@@ -134,7 +137,7 @@ def infer(
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
     """Return what a report says about a run."""
     height, width = result.network_hw
-    backend = suited(config.weights) if config.backend == "auto" else config.backend
+    backend = runtime_of(config.weights, config.backend)
     return {
         "film": str(config.source),
         "overlay": str(config.out),
@@ -153,9 +156,10 @@ def build_pipeline(
     log: ReadLog,
     outputs: Outputs,
     drive: DriveLog | None,
+    open_model: Opener = open_backend,
 ) -> Pipeline:
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
-    stages, kept = labelling(config), outputs.kept
+    stages, kept = labelling(config, open_model), outputs.kept
     if outputs.stats is not None:
         stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:

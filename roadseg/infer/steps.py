@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from roadseg.backends.machine import core_count
-from roadseg.backends.runtimes import MOST_WORKERS, Backend, crew_for, open_backend
+from roadseg.backends.runtimes import MOST_WORKERS, Backend, Opener, crew_for, open_backend
 from roadseg.errors import VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.outputs import Outputs
@@ -93,7 +93,9 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         )
 
 
-def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
+def labelling(
+    config: ModelConfig, open_model: Opener = open_backend
+) -> dict[str, Stage | Parallel]:
     """Return the stages that label a film, by name.
 
     Copies of the network look at several frames at once, with the motion found before and the
@@ -101,17 +103,22 @@ def labelling(config: ModelConfig) -> dict[str, Stage | Parallel]:
     each frame must be settled before the next is chosen, and one stage does it all. Class maps at
     the frame's size are made of what was settled, of several frames at once.
 
+    Args:
+        config: Settings.
+        open_model: Opens each copy of the model.
+
     Raises:
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
     enlarge = {"enlarge": on_all_cores(enlarged)}
+    network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
-        return {"segment": partial(segment, config=config, step=label_on_grid), **enlarge}
+        return {"segment": partial(network, step=label_on_grid), **enlarge}
     crew = crew_for(config.weights, config.backend)
     step = look if config.goes_by_motion else look_alone
-    network = partial(segment, config=config, step=step, threads=crew.threads)
-    stages: dict[str, Stage | Parallel] = {"segment": Parallel(network, crew.workers)}
+    look_at = partial(network, step=step, threads=crew.threads)
+    stages: dict[str, Stage | Parallel] = {"segment": Parallel(look_at, crew.workers)}
     if not config.goes_by_motion:
         return stages
     before, after = partial(survey, config=config), partial(settle, config=config)
@@ -129,6 +136,7 @@ def segment(
     config: ModelConfig,
     step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]],
     threads: int | None = None,
+    open_model: Opener = open_backend,
 ) -> Iterator[Any]:
     """Stage: open the model and do with it a step of labelling.
 
@@ -137,8 +145,9 @@ def segment(
         config: Settings.
         step: One of the functions of `roadseg.segmentation.label` that take a backend.
         threads: Threads for the model; None leaves it to the runtime.
+        open_model: Opens the model.
     """
-    with contextlib.closing(open_backend(config.weights, config.backend, threads)) as backend:
+    with contextlib.closing(open_model(config.weights, config.backend, threads)) as backend:
         yield from step(items, backend, config)
 
 

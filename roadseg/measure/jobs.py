@@ -1,33 +1,29 @@
 """One measurement, in a process of its own: `python -m roadseg.measure.jobs JOB RESULT`.
 
-So no contender meets the memory, the threads or the warm caches of another, and its start counts.
-JOB and RESULT are JSON files. A job is a function here and an entry in `JOBS`; what it returns are
-raw samples, and what they mean is for `roadseg.measure.figures` to say. A mistake that the user can
-mend comes back as the result's "error".
+So no case meets the memory, the threads or the warm caches of another, and its start counts.
+JOB and RESULT are JSON files. A job is a function and an entry in `JOBS`; it returns raw samples,
+of which `roadseg.measure.results` makes metrics. A mistake that the user can mend comes back as the
+result's "error".
 """
 
-import contextlib
-import importlib.util
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Backend, Output, open_backend
-from roadseg.errors import BackendUnavailable, RoadsegError, VideoError
+from roadseg.errors import RoadsegError, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.live import LiveSession
 from roadseg.infer.offline import infer
@@ -35,8 +31,6 @@ from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.steps import blend, encode, labelling, opencv_on_one_thread
 from roadseg.measure.meters import (
-    WARMUP_CALLS,
-    EnergyMeter,
     Marks,
     ModelMeter,
     StepMeter,
@@ -46,21 +40,15 @@ from roadseg.measure.meters import (
     rss_bytes,
     warmup_frames,
 )
+from roadseg.measure.model_jobs import answer, time_backend, time_peer, time_plain, verify
+from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.roofline import peak_bytes, peak_flops, work_of
-from roadseg.segmentation.placement import resize_class_map
-from roadseg.spec import CLASS_NAMES
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 from roadseg.video.write.companions import Origin
 
-LEAST_CALLS = 5
-"""Calls timed, however long they take."""
-ROAD = CLASS_NAMES.index("road")
-PEER_ROAD = (1, 3)
-"""Ids of the road in the Open Model Zoo's road segmentation, where markings are a class apart."""
 Frames = NDArray[np.uint8]
-Model = Callable[[Frames], Frames]
 
 
 class MeteredBackend:
@@ -86,19 +74,18 @@ class MeteredBackend:
         self._backend.close()
 
 
-@contextlib.contextmanager
-def metered() -> Iterator[list[ModelMeter]]:
-    """Meter each model that a pipeline opens; this process is there for one measurement."""
-    meters: list[ModelMeter] = []
-    numbers = count()  # of which no two threads get the same
+class MeteredOpener:
+    """Opens models for a pipeline, each with a meter of its own."""
 
-    def open_metered(*arguments: Any) -> MeteredBackend:
-        meter = ModelMeter(next(numbers))
-        meters.append(meter)
-        return MeteredBackend(meter.open(partial(open_backend, *arguments)), meter)
+    def __init__(self) -> None:
+        self.meters: list[ModelMeter] = []
+        self._numbers = count()  # of which no two threads get the same
 
-    with patch("roadseg.infer.steps.open_backend", open_metered):
-        yield meters
+    def __call__(self, path: Path, name: str, threads: int | None) -> MeteredBackend:
+        """Open a model as `open_backend` does, on a thread of the pipeline."""
+        meter = ModelMeter(next(self._numbers))
+        self.meters.append(meter)
+        return MeteredBackend(meter.open(partial(open_backend, path, name, threads)), meter)
 
 
 def label_film(
@@ -107,12 +94,12 @@ def label_film(
     """Job: `roadseg infer` without its command line."""
     marks = Marks(spawned_s)
     config = replace(_infer_config(**settings), end_s=limit_s, **(mode or {}))
-    with metered() as meters:
-        result = infer(config, marks.add)
+    opener = MeteredOpener()
+    result = infer(config, marks.add, opener)
     stages = [asdict(stats) for stats in result.stages]
     written = Path(settings["out"]).stat().st_size
     size = {"network_hw": result.network_hw, "out_bytes": written}
-    return marks.result() | model_result(meters) | size | {"stages": stages}
+    return marks.result() | model_result(opener.meters) | size | {"stages": stages}
 
 
 def _infer_config(
@@ -127,22 +114,6 @@ def _infer_config(
         size_hw=(height, width),
         overwrite=True,
     )
-
-
-def loop_path() -> Path:
-    """Return where the plain loop is: installed as package data, or in a checkout's benchmarks/."""
-    package = Path(__file__).parent.parent
-    installed = package / "benchmarks" / "loop.py"
-    return installed if installed.is_file() else package.parent / "benchmarks" / "loop.py"
-
-
-def plain_loop() -> ModuleType:
-    """Import the plain loop, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("loop", loop_path())
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run_loop(
@@ -180,151 +151,24 @@ def run_loop(
     return marks.result() | model_result([meter]) | steps.result() | size
 
 
-def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, Any]:
-    """Job: the model alone, on one of roadseg's backends."""
-
-    def opened() -> Model:
-        return _class_maps_of(open_backend(Path(weights), backend))
-
-    return _time_calls(opened, **settings)
-
-
-def time_plain(*, weights: str, **settings: Any) -> dict[str, Any]:
-    """Job: the model alone, as the plain loop opens it: ONNX Runtime with its own defaults."""
-
-    def opened() -> Model:
-        model: Model = plain_loop().open_model(weights)[0]
-        return model
-
-    return _time_calls(opened, **settings)
-
-
-def time_peer(*, weights: str, **settings: Any) -> dict[str, Any]:
-    """Job: another project's model alone, on OpenVINO."""
-    return _time_calls(partial(open_peer, weights), **settings)
-
-
-def open_peer(weights: str) -> Model:
-    """Open a model of the Open Model Zoo: (N, 3, H, W) BGR in, scores (N, C, H, W) out.
-
-    Raises:
-        BackendUnavailable: OpenVINO is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"OpenVINO does not load here ({error}); run: pip install openvino"
-        ) from error
-    compiled = openvino.Core().compile_model(weights, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-
-    def model(frames: Frames) -> Frames:
-        bgr = np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2), np.float32)
-        scores = compiled(bgr)[0]
-        return np.asarray(scores.argmax(axis=1), np.uint8)
-
-    return model
-
-
-def _time_calls(
-    opened: Callable[[], Model],
-    *,
-    spawned_s: float,
-    inputs: str,
-    batch: int,
-    seconds: float,
-    **_: object,
-) -> dict[str, Any]:
-    """Open a model and call it on real frames for a while; the first calls are set apart."""
-    frames = np.load(inputs)
-    batches = [frames.take(range(i, i + batch), axis=0, mode="wrap") for i in range(len(frames))]
-    energy = EnergyMeter()
-    since_s = time.perf_counter()
-    model = opened()
-    open_s = time.perf_counter() - since_s
-    calls_s: list[float] = []
-    cpu_s = steady_since_s = time.process_time()
-    while len(calls_s) < WARMUP_CALLS + 1 + LEAST_CALLS or steady_since_s + seconds > since_s:
-        if len(calls_s) == WARMUP_CALLS + 1:
-            cpu_s, steady_since_s = time.process_time(), time.perf_counter()
-        since_s = time.perf_counter()
-        model(batches[len(calls_s) % len(batches)])
-        calls_s.append(round(time.perf_counter() - since_s, 6))
-    steady = calls_s[WARMUP_CALLS + 1 :]
-    return {
-        "started_s": round(time.monotonic() - spawned_s - sum(calls_s) - open_s, 5),
-        "open_s": round(open_s, 5),
-        "first_call_s": calls_s[0],
-        "warmup_calls_s": calls_s[1 : WARMUP_CALLS + 1],
-        "calls_s": steady,
-        "batch": batch,
-        "cpu_s": round(time.process_time() - cpu_s, 5),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "joules": energy.joules(),
-    }
-
-
-def answer(*, weights: str, backend: str, inputs: str, answers: str, **_: object) -> dict[str, Any]:
-    """Job: label frames and keep the class maps, for others to be compared with."""
-    with contextlib.closing(open_backend(Path(weights), backend)) as model:
-        np.save(answers, _label_each(_class_maps_of(model), inputs))
-        return {"runtime": _runtime(model)}
-
-
-def verify(
-    *, job: str, weights: str, inputs: str, answers: str, backend: str = "", **_: object
-) -> dict[str, Any]:
-    """Job: return the share of pixels in which a model decides as the reference does.
-
-    Another project's model has other classes; what both know is the road. What a model's file says
-    that it reached on validation pictures is returned too.
-    """
-    expected, runtime, miou = np.load(answers), "onnxruntime", None
-    if job == "peer":
-        peers = _label_each(open_peer(weights), inputs)
-        height, width = peers.shape[1:]
-        ours = np.stack([resize_class_map(e, (height, width)) for e in expected])
-        equal, runtime = np.isin(peers, PEER_ROAD) == (ours == ROAD), "openvino"
-    elif job == "plain":
-        equal = _label_each(plain_loop().open_model(weights)[0], inputs) == expected
-    else:
-        model = open_backend(Path(weights), backend)
-        equal, runtime = _label_each(_class_maps_of(model), inputs) == expected, _runtime(model)
-        miou = model.spec.metrics.get("val", {}).get("miou")
-    return {"equal_share": float(equal.mean()), "runtime": runtime, "val_miou": miou}
-
-
-def _class_maps_of(backend: Backend) -> Model:
-    return lambda frames: backend.run(frames).class_map
-
-
-def _label_each(model: Model, inputs: str) -> Frames:
-    return np.concatenate([model(frame[None]) for frame in np.load(inputs)])
-
-
-def _runtime(model: Backend) -> str:
-    """Return which backend a model was opened with."""
-    return type(model).__module__.rpartition(".")[2].removesuffix("_backend")
-
-
 def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     """Job: each stage of the pipeline by itself, fed from memory."""
     del settings["spawned_s"]  # each stage has a clock of its own
     config = _infer_config(**settings)
     origin = Origin(source=probe(config.source), log=ReadLog())
-    outputs = Outputs(config, origin.source)
+    outputs, opener = Outputs(config, origin.source), MeteredOpener()
     stages: dict[str, Stage | Parallel] = {
         "decode": lambda _: islice(decode(origin.source, origin.log), frames),
-        **labelling(config),
+        **labelling(config, opener),
         "overlay": partial(blend, config=config),
         "encode": partial(encode, outputs=outputs, origin=origin),
     }
     items: list[Any] = []
     results = {}
-    with outputs.claimed(), metered() as meters, opencv_on_one_thread():
+    with outputs.claimed(), opencv_on_one_thread():
         for name, stage in stages.items():
             items, results[name] = _alone(stage, items)
-    return {"stages_alone": results} | model_result(meters)
+    return {"stages_alone": results} | model_result(opener.meters)
 
 
 def _alone(stage: Stage | Parallel, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
