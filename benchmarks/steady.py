@@ -43,8 +43,8 @@ from roadseg.files import replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.measure.evaluate import evaluate_split_as_film
-from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.measure.plain_loop import plain_loop
 from roadseg.pages.layout import LAYOUT, page_html, scaled
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual

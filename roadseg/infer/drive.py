@@ -20,6 +20,7 @@ from roadseg.infer.stats import FrameStats, measure
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import overlay_for
 from roadseg.spec import css_color
+from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
 
 PEOPLE = ("pedestrian", "bicyclist")
@@ -34,7 +35,6 @@ MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
 THUMBNAIL_WIDTH = 240
-JPEG_QUALITY = 75
 MOST_POINTS = 1000
 """Points of a curve; of a longer drive, each is a mean."""
 EMBED_LIMIT_BYTES = 8_000_000
@@ -156,9 +156,7 @@ class DriveLog:
         class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
         overlay = overlay_for(item.spec, self.config)
         painted = overlay.draw(picture, np.asarray(class_map, np.uint8)).rgb()
-        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(painted, cv2.COLOR_RGB2BGR), quality)
-        return data.tobytes()
+        return encoded(painted, JpegQuality.THUMBNAIL)
 
     def record(self) -> dict[str, Any]:
         """Return what was noted as JSON values."""

@@ -29,13 +29,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-import cv2
-
 from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
 from roadseg.infer.stages import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of
+from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
 
 ASSETS = {
@@ -54,8 +53,6 @@ HEADERS = {
 """What every answer carries: no other site may read it, embed it or learn its address."""
 BOUNDARY = f"roadseg-{secrets.token_hex(16)}"
 """Stands between the parts of a frame; drawn at random, so that it is in none of them."""
-JPEG_QUALITY = 80
-"""Of the pictures sent, 0..100."""
 PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
@@ -118,9 +115,8 @@ class Shown:
         height, width = self.item.frame.picture.size_hw
         shown_width = min(width, PICTURE_WIDTH)
         rgb = self.item.frame.rgb((round(height * shown_width / width), shown_width))
-        picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        return _part("picture", jpeg.tobytes()) + _part("classes", self._deflated_class_map)
+        jpeg = encoded(rgb, JpegQuality.LIVE)
+        return _part("picture", jpeg) + _part("classes", self._deflated_class_map)
 
     @property
     def _deflated_class_map(self) -> bytes:

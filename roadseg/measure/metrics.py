@@ -183,7 +183,7 @@ class SetScores:
 
     def summary(self) -> dict[str, float | None]:
         """Return the shares by name as JSON values."""
-        return {name: _finite(v) for name, v in zip(self.names, self.within, strict=True)}
+        return {name: finite(v) for name, v in zip(self.names, self.within, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,9 +256,9 @@ class Scores:
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON values; what is not a number is null."""
         figures = {
-            "miou": _finite(self.miou),
-            "pixel_accuracy": _finite(self.pixel_accuracy),
-            "cross_entropy": _finite(self.confidence.cross_entropy),
+            "miou": finite(self.miou),
+            "pixel_accuracy": finite(self.pixel_accuracy),
+            "cross_entropy": finite(self.confidence.cross_entropy),
             "iou": self._by_class(self.iou),
             "precision": self._by_class(self.precision),
             "recall": self._by_class(self.recall),
@@ -266,13 +266,13 @@ class Scores:
         if self.sets is not None:
             figures["within"] = self.sets.summary()
         if self.boundary_f1.size:
-            figures["mean_boundary_f1"] = _finite(self.mean_boundary_f1)
+            figures["mean_boundary_f1"] = finite(self.mean_boundary_f1)
             figures["boundary_f1"] = self._by_class(self.boundary_f1)
-            figures["calibration_error"] = _finite(self.confidence.calibration_error)
+            figures["calibration_error"] = finite(self.confidence.calibration_error)
         return figures
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:
-        return {name: _finite(v) for name, v in zip(self.class_names, values, strict=True)}
+        return {name: finite(v) for name, v in zip(self.class_names, values, strict=True)}
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -285,5 +285,6 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(occurring.mean()) if occurring.size else float("nan")
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a metric as JSON has it: null for what is not a number."""
     return float(value) if math.isfinite(value) else None

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.measure.metrics import Scores, confusion_matrix, finite
 from roadseg.segmentation.flow import Flow, Luma, fetch, is_cut, leads_out, residual
 
 
@@ -78,10 +78,10 @@ class TemporalScores:
         """Return the figures as JSON values; what is not a number is null."""
         by_class = zip(self.class_names, self.by_class, strict=True)
         return {
-            "consistency": _finite(self.consistency),
-            "flip_rate": _finite(self.flip_rate),
-            "flicker_rate": _finite(self.flicker_rate),
-            "consistency_by_class": {name: _finite(value) for name, value in by_class},
+            "consistency": finite(self.consistency),
+            "flip_rate": finite(self.flip_rate),
+            "flicker_rate": finite(self.flicker_rate),
+            "consistency_by_class": {name: finite(value) for name, value in by_class},
         }
 
 
@@ -206,7 +206,3 @@ def _farneback(later: Luma, earlier: Luma) -> Flow:
         flags=0,
     )
     return np.asarray(flow, np.float32)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.video.encoded import JpegQuality, encoded
+
 GAP_PX = 2
 """White pixels around each panel."""
-JPEG_SETTINGS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 
 
 def compare_pictures(
@@ -37,5 +38,4 @@ def compare_pictures(
     ]
     columns = columns or len(framed)
     rows = [np.hstack(framed[first : first + columns]) for first in range(0, len(framed), columns)]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), JPEG_SETTINGS)
-    return data.tobytes()
+    return encoded(np.vstack(rows), JpegQuality.PANEL)

@@ -87,7 +87,7 @@ def _save_as_images(
 ) -> Iterator[SegmentedFrame]:
     for number, item in enumerate(items, first):
         _, data = cv2.imencode(".png", item.class_map)
-        write_still(pattern, number, data)
+        write_still(pattern, number, data.tobytes())
         yield item
 
 

@@ -9,15 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from roadseg.errors import VideoError
 from roadseg.files import check_writable, create, output_errors
+from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import Frame
 
-JPEG_QUALITY = 92
 NUMBER = re.compile(r"%(0\d+)?d")
 """Stands for a frame's number in the name of an image, as in C and FFmpeg."""
 
@@ -77,9 +73,7 @@ class StillWriter:
             raise _one_name(self._pattern)
         height, width = frame.picture.size_hw
         rgb = frame.rgb((height, round(width * frame.pixel_aspect)))
-        picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        _, data = cv2.imencode(self._pattern.suffix, picture, quality)
+        data = encoded(rgb, JpegQuality.OUTPUT, self._pattern.suffix)
         write_still(self._pattern, self._count, data)
         self._count += 1
 
@@ -93,7 +87,7 @@ def _one_name(pattern: Path) -> VideoError:
     )
 
 
-def write_still(pattern: Path, number: int, data: NDArray[np.uint8]) -> None:
+def write_still(pattern: Path, number: int, data: bytes) -> None:
     """Write an image of a pattern in a folder of ours; number 0 begins the folder anew.
 
     Raises:
@@ -105,7 +99,7 @@ def write_still(pattern: Path, number: int, data: NDArray[np.uint8]) -> None:
             remove_stills(pattern)
             pattern.parent.mkdir(exist_ok=True)
         with create(path) as file:
-            file.write(data.tobytes())
+            file.write(data)
 
 
 def remove_stills(pattern: Path) -> None:
