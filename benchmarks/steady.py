@@ -10,9 +10,9 @@
 Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
 to file once queues and encoder are full, all ways in turn in each round, so that ratios hold on a
 machine that is not quiet. Each model on its runtime is measured, beside the model alone in FP32 and
-the plain loop. `films` measures on films of which the past says little (`hard_films.py`).
-Records are in `benchmarks/steady/`; table and page are pure functions of them. What
-was seen is in `benchmarks/steady.md`.
+the plain loop. `films` measures on films of which the past says little (`steady_films.py`). Records
+are in `benchmarks/steady/`; table and page are pure functions of them. What was seen is in
+`benchmarks/steady.md`.
 """
 
 import io
@@ -33,8 +33,8 @@ import cv2
 import numpy as np
 import plotly.graph_objects as go
 import typer
-from hard_films import SMOOTH, Remembering, measure
-from hard_films import films as labelled_films
+from steady_films import SMOOTH, Remembering, measure
+from steady_films import films as labelled_films
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.backends.weights import shipped_model
