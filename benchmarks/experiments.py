@@ -23,7 +23,7 @@ from plotly.colors import qualitative
 
 from roadseg.data.source import DataSource
 from roadseg.files import replacing
-from roadseg.measure.figures import Speed, speeds_of
+from roadseg.measure.results import Speed, speeds_of
 from roadseg.pages.layout import LAYOUT, page_html, scaled
 from roadseg.train.config import TrainConfig
 from roadseg.train.curves_page import CURVES

@@ -16,7 +16,7 @@ import typer
 
 from roadseg.files import replacing
 from roadseg.measure.bench_page import bench_page
-from roadseg.measure.figures import Round, others_share, rounds_of, spread
+from roadseg.measure.results import Round, others_share, rounds_of, spread
 from roadseg.measure.targets import ceilings, scores_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,15 +24,15 @@ README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- runs -->\n", "<!-- end of runs -->\n"
 WORK = (
     ("decode", "read", "decode"),
-    ("motion", "", "motion"),
+    ("motion", None, "motion"),
     ("to the network's size, or there and back", "resize", "convert"),
     ("model", "model", "model"),
-    ("steady labels (in records 1 and 2 with the next)", "", "labels"),
-    ("class maps at full size", "", "enlarge"),
+    ("steady labels (in records 1 and 2 with the next)", None, "labels"),
+    ("class maps at full size", None, "enlarge"),
     ("overlay", "blend", "overlay"),
     ("encode", "encode", "encode"),
 )
-"""What is to be done for a frame: name, the loop's step, roadseg's stage."""
+"""What is to be done for a frame: name, the loop's step if it has one, roadseg's stage."""
 app = typer.Typer(add_completion=False)
 
 
@@ -101,24 +101,26 @@ def _work(rounds: Sequence[Round], loop: str) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     for work, step, stage in WORK:
-        figures = ((loop, f"{step} wall"), (loop, f"{step} cpu"), ("stages", f"{stage} cpu"))
-        cells = [_cell(rounds, *figure) for figure in figures]
+        cells = ["", ""]
+        if step:
+            cells = [_cell(rounds, loop, f"{step} {metric}") for metric in ("wall", "cpu")]
+        cells.append(_cell(rounds, "stages", f"{stage} cpu"))
         if any(cells):
             lines.append(f"| {work} | {' | '.join(cells)} |")
     sums = ((loop, "p50"), (loop, "cpu"), ("stages", "cpu"))
-    lines.append(f"| all | {' | '.join(_cell(rounds, *figure) for figure in sums)} |")
+    lines.append(f"| all | {' | '.join(_cell(rounds, *metric) for metric in sums)} |")
     return lines
 
 
 def _models(record: Mapping[str, Any], rounds: Sequence[Round]) -> list[str]:
-    figures = ("fps", "p50", "p90", "p95", "p99", "first_call", "cpu", "peak_mb")
+    metrics = ("fps", "p50", "p90", "p95", "p99", "first_call", "cpu", "peak_mb")
     lines = [
         "| alone | fps | p50, ms | p90 | p95 | p99 | first call, ms | CPU, ms | peak, MB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, told in record["contenders"].items():
-        if told["job"] in ("model", "plain", "peer"):
-            cells = " | ".join(_cell(rounds, name, figure) for figure in figures)
+    for name, case in record["contenders"].items():
+        if case["job"] in ("model", "plain", "peer"):
+            cells = " | ".join(_cell(rounds, name, metric) for metric in metrics)
             lines.append(f"| {name} | {cells} |")
     return lines
 
@@ -132,8 +134,8 @@ def _ceilings(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cell(rounds: Sequence[Round], contender: str, figure: str) -> str:
-    found = spread(rounds, contender, figure)
+def _cell(rounds: Sequence[Round], case: str, metric: str) -> str:
+    found = spread(rounds, case, metric)
     return "" if found is None else f"{found.median:.1f}"
 
 

@@ -22,9 +22,9 @@ from roadseg.measure import jobs
 from roadseg.measure.bench import LEAST_EQUAL, Bed, Contender
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
-from roadseg.measure.figures import rounds_of
 from roadseg.measure.meters import ModelMeter, model_result
 from roadseg.measure.plain_loop import plain_loop
+from roadseg.measure.results import rounds_of
 from roadseg.measure.targets import GOALS, ceilings, scores_of
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"

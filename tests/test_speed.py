@@ -3,7 +3,7 @@
 import pytest
 from conftest import ROOT, script
 
-from roadseg.measure.figures import speeds_of
+from roadseg.measure.results import speeds_of
 from roadseg.measure.targets import scores_of
 
 speed, steady = script("speed"), script("steady")

@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         BenchError: It is none, or of another version.
     """
-    from roadseg.measure.figures import RECORD_FORMAT
+    from roadseg.measure.results import RECORD_FORMAT
 
     try:
         record = json.loads(path.read_text())
@@ -183,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _show(record: dict[str, Any], console: "Console") -> None:
     from roadseg.cli import bench_tables
-    from roadseg.measure.figures import has_energy, others_share
+    from roadseg.measure.results import has_energy, others_share
 
     film = record["film"]
     console.print(

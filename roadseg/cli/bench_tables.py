@@ -6,7 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from roadseg.measure.figures import Round, has_energy, rounds_of, spread
+from roadseg.measure.results import Round, has_energy, rounds_of, spread
 from roadseg.measure.statistics import Interval
 from roadseg.measure.targets import Change, Score, ceilings, scores_of
 

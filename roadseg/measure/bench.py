@@ -29,9 +29,9 @@ from roadseg.backends.weights import default_weights, shipped_model
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.files import sha256_of
 from roadseg.measure.config import BenchConfig
-from roadseg.measure.figures import RECORD_FORMAT
 from roadseg.measure.machine_record import machine_record
 from roadseg.measure.meters import busy_s
+from roadseg.measure.results import RECORD_FORMAT
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.placement import Placement, input_size
 from roadseg.video.read.read_log import ReadLog

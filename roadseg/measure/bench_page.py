@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from roadseg.measure.figures import Round, has_energy, others_share, rounds_of, values_of
+from roadseg.measure.results import Round, has_energy, others_share, rounds_of, values_of
 from roadseg.measure.targets import Ceiling, Score, ceilings, scores_of
 
 COLORS = {

@@ -1,7 +1,6 @@
 """Hold a recorded run against its targets, its ceilings and another run."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from roadseg.errors import BenchError
-from roadseg.measure.figures import Round, kind_of, rounds_of, values_of
+from roadseg.measure.results import Round, kind_of, rounds_of, value_of, values_of
 from roadseg.measure.statistics import Interval, median_interval, permutation_p, ratio_interval
 
 LEAST_ROUNDS = 4
@@ -28,8 +27,8 @@ class Goal:
     """What is compared."""
     limit: float
     """The target."""
-    figure: Callable[["Cast", Round], float]
-    """Its figure in a round."""
+    metric: Callable[["Cast", Round], float | None]
+    """Returns what is compared, in a round; None if it was not measured."""
     at_least: bool = True
     """Whether more is better."""
     unit: str = "x"
@@ -37,7 +36,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Cast:
-    """Which contender stands for what."""
+    """Which case stands for what."""
 
     loop: str
     plain: str
@@ -48,60 +47,69 @@ class Cast:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Cast":
         """Read it from a record; models are those at the reference's own size, one frame a call."""
-        contenders = record["contenders"]
-        size_hw = contenders[record["roles"]["plain"]]["size_hw"]
+        cases = record["contenders"]
+        size_hw = cases[record["roles"]["plain"]]["size_hw"]
         models = (
             name
-            for name, told in contenders.items()
-            if told["job"] == "model" and told["size_hw"] == size_hw and told["batch"] == 1
+            for name, case in cases.items()
+            if case["job"] == "model" and case["size_hw"] == size_hw and case["batch"] == 1
         )
         return cls(**record["roles"], models=tuple(models))
 
 
-def _over(above: str, below: str, figure: str, cast: Cast, measured: Round) -> float:
-    return measured[getattr(cast, above)][figure] / measured[getattr(cast, below)][figure]
+def _over(above: str, below: str, metric: str, cast: Cast, measured: Round) -> float | None:
+    roles = (getattr(cast, above), getattr(cast, below))
+    return _ratio(*(value_of(measured, case, metric) for case in roles))
+
+
+def _fastest_over_plain(cast: Cast, measured: Round) -> float | None:
+    found = (value_of(measured, model, "fps") for model in cast.models)
+    fastest = max((fps for fps in found if fps is not None), default=None)
+    return _ratio(fastest, value_of(measured, cast.plain, "fps"))
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or below is None else above / below
 
 
 GOALS = (
     Goal(
         name="end to end / plain loop, same model and runtime",
         limit=1.3,
-        figure=partial(_over, "same", "loop", "fps"),
+        metric=partial(_over, "same", "loop", "fps"),
     ),
     Goal(
         name="end to end at defaults / plain loop",
         limit=1.8,
-        figure=partial(_over, "defaults", "loop", "fps"),
+        metric=partial(_over, "defaults", "loop", "fps"),
     ),
     Goal(
         name="end to end at defaults / FP32 model alone",
         limit=1.0,
-        figure=partial(_over, "defaults", "plain", "fps"),
+        metric=partial(_over, "defaults", "plain", "fps"),
     ),
     Goal(
         name="end to end / what CPU time and cores allow",
         limit=0.9,
-        figure=lambda cast, measured: measured[cast.defaults]["efficiency"],
+        metric=lambda cast, measured: value_of(measured, cast.defaults, "efficiency"),
     ),
     Goal(
         name="CPU time outside the model / plain loop's",
         limit=0.6,
         at_least=False,
-        figure=partial(_over, "same", "loop", "outside_cpu"),
+        metric=partial(_over, "same", "loop", "outside_cpu"),
     ),
     Goal(
         name="fastest model alone / FP32 model alone",
         limit=1.3,
-        figure=lambda cast, measured: (
-            max(measured[m]["fps"] for m in cast.models) / measured[cast.plain]["fps"]
-        ),
+        metric=_fastest_over_plain,
     ),
     Goal(
         name="start of the command to the first frame",
         limit=1.5,
         at_least=False,
         unit="s",
-        figure=lambda _, measured: measured["first frame"]["command"],
+        metric=lambda _, measured: value_of(measured, "first frame", "command"),
     ),
 )
 """The targets, in the order of the table."""
@@ -113,7 +121,7 @@ class Score:
 
     goal: Goal
     values: tuple[float, ...]
-    """Its figure in every round that could tell."""
+    """Its metric in every round in which that was measured."""
     interval: Interval | None
     """Their median, and where it lies."""
 
@@ -135,21 +143,11 @@ def scores_of(record: Mapping[str, Any]) -> list[Score]:
     rounds, cast = rounds_of(record), Cast.of(record)
     scores = []
     for goal in GOALS:
-        values = tuple(_told(goal, cast, rounds))
+        found = (goal.metric(cast, measured) for measured in rounds)
+        values = tuple(value for value in found if value is not None)
         interval = median_interval(values) if values else None
         scores.append(Score(goal=goal, values=values, interval=interval))
     return scores
-
-
-def _told(goal: Goal, cast: Cast, rounds: Sequence[Round]) -> Iterator[float]:
-    for measured in rounds:
-        try:
-            yield goal.figure(cast, measured)
-        except (
-            KeyError,
-            ValueError,
-        ):  # a contender is missing, or a figure this system cannot tell
-            continue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +160,7 @@ class Ceiling:
     reached: Interval
     """Share of that which is reached."""
     by: str
-    """The contender that reaches it."""
+    """The case that reaches it."""
 
 
 def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
@@ -179,20 +177,22 @@ def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
     return [ceiling for ceiling in found if ceiling is not None]
 
 
-Bound = Callable[[Round], float]
+Bound = Callable[[Round], float | None]
+"""Returns frames a second in a round; None if they were not measured."""
 
 
-def _bound(contender: str, figure: str) -> Bound:
-    return lambda measured: measured[contender][figure]
+def _bound(case: str, metric: str) -> Bound:
+    return lambda measured: value_of(measured, case, metric)
 
 
 def _roof(work: Mapping[str, Any]) -> Bound:
     """Return the frames a second that a round's machine allows (the roofline)."""
 
-    def bound(measured: Round) -> float:
-        machine = measured["machine"]
-        computing = machine["gflops"] / float(work["flops"])
-        return 1e9 * min(computing, machine["gbytes"] / float(work["moved_bytes"]))
+    def bound(measured: Round) -> float | None:
+        computes, moves = (value_of(measured, "machine", name) for name in ("gflops", "gbytes"))
+        if computes is None or moves is None:
+            return None
+        return 1e9 * min(computes / float(work["flops"]), moves / float(work["moved_bytes"]))
 
     return bound
 
@@ -205,10 +205,8 @@ def roof_of(work: Mapping[str, Any], rounds: Sequence[Round]) -> str:
 
 
 def _ceiling(rounds: Sequence[Round], name: str, by: str, bound: Bound) -> Ceiling | None:
-    pairs = []
-    for measured in rounds:
-        with contextlib.suppress(KeyError):  # one of the two was not measured
-            pairs.append((bound(measured), measured[by]["fps"]))
+    found = ((bound(measured), value_of(measured, by, "fps")) for measured in rounds)
+    pairs = [(limit, fps) for limit, fps in found if limit is not None and fps is not None]
     if not pairs:
         return None
     return Ceiling(
@@ -221,10 +219,10 @@ def _ceiling(rounds: Sequence[Round], name: str, by: str, bound: Bound) -> Ceili
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A figure in two runs."""
+    """A metric in two runs."""
 
     name: str
-    """Contender and figure, or a target."""
+    """Case and metric, or a target."""
     before: float
     after: float
     ratio: Interval
@@ -247,14 +245,14 @@ class Change:
 
 
 COMPARED = ("fps", "p50", "p95", "cpu", "outside_cpu", "peak_mb", "command")
-"""Figures that two runs are compared by, beside the targets."""
+"""Metrics that two runs are compared by, where a case has them, beside the targets."""
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Compare two runs: first the targets' ratios, which hold from hour to hour, then figures.
+    """Compare two runs: first the targets' ratios, which hold from hour to hour, then metrics.
 
     Raises:
-        BenchError: They have no contender in common.
+        BenchError: They have no case in common.
     """
     found = [
         _change(old.goal.name, old.values, new.values, more_is_better=old.goal.at_least)
@@ -262,19 +260,25 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
         if old.values and new.values
     ]
     first, second = rounds_of(before), rounds_of(after)
-    for contender in before["contenders"]:
-        for figure in COMPARED:
-            old, new = values_of(first, contender, figure), values_of(second, contender, figure)
+    for case in before["contenders"]:
+        for metric in _compared(case, [*first, *second]):
+            old, new = values_of(first, case, metric), values_of(second, case, metric)
             if old and new:
-                kind = kind_of(figure)
-                name = f"{contender}: {kind.title}"
+                kind = kind_of(metric)
+                name = f"{case}: {kind.title}"
                 found.append(_change(name, old, new, more_is_better=kind.more_is_better))
     if not found:
         raise BenchError(
             f"the records have nothing in common: {', '.join(before['contenders'])} against "
-            f"{', '.join(after['contenders'])}; measure the same contenders twice"
+            f"{', '.join(after['contenders'])}; measure the same cases twice"
         )
     return found
+
+
+def _compared(case: str, rounds: Sequence[Round]) -> list[str]:
+    """Return those of `COMPARED` that a case's job has at all."""
+    known = {metric for measured in rounds for metric in measured.get(case, {})}
+    return [metric for metric in COMPARED if metric in known]
 
 
 def _change(
@@ -292,7 +296,7 @@ def _change(
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return in what two runs differ beside their figures, a sentence each."""
+    """Return in what two runs differ beside their metrics, a sentence each."""
     return [
         f"{part}, {key}: {old} before, {after[part].get(key)} after"
         for part in ("machine", "film", "settings")

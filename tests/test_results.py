@@ -1,11 +1,11 @@
-"""What a record means, on records whose figures are known beforehand."""
+"""What a record means, on records whose metrics are known beforehand."""
 
 from typing import Any
 
 import pytest
 
 from roadseg.errors import BenchError
-from roadseg.measure.figures import rounds_of, speeds_of, steady
+from roadseg.measure.results import KINDS, rounds_of, speeds_of, steady, value_of
 from roadseg.measure.targets import Cast, ceilings, changes, differences, scores_of
 
 CORES = 2
@@ -49,18 +49,18 @@ def alone(fps: float, cpu_s: float) -> dict[str, Any]:
     return film(fps, cpu_s, 0) | {"grown_rss_bytes": 10_000_000}
 
 
-def a_round(weather: float = 1.0, gain: float = 1.0) -> dict[str, Any]:
-    """A round in which all is slower by the weather, and roadseg faster by a gain."""
+def a_round(quiet: float = 1.0, gain: float = 1.0) -> dict[str, Any]:
+    """A round in which all is as fast as the machine is quiet, and roadseg faster by a gain."""
     results = {
-        "plain loop": film(12 * weather, 0.10, 0.07),
-        "roadseg": film(24 * weather * gain, 0.08, 0.06),
-        "first frame": {"command_s": 1.0 / weather, "frames": 1},
+        "plain loop": film(12 * quiet, 0.10, 0.07),
+        "roadseg": film(24 * quiet * gain, 0.08, 0.06),
+        "first frame": {"command_s": 1.0 / quiet, "frames": 1},
         "stages": {
             "stages_alone": {
-                "decode": alone(400 * weather, 0.004),
-                "segment": alone(25 * weather, 0.065),
-                "overlay": alone(600 * weather, 0.002),
-                "encode": alone(90 * weather, 0.012),
+                "decode": alone(400 * quiet, 0.004),
+                "segment": alone(25 * quiet, 0.065),
+                "overlay": alone(600 * quiet, 0.002),
+                "encode": alone(90 * quiet, 0.012),
             },
             "model_cpu_s_a_frame": 0.06,
         },
@@ -70,9 +70,9 @@ def a_round(weather: float = 1.0, gain: float = 1.0) -> dict[str, Any]:
             "dropped": [10, 12, 12, 13, 13],
             "shown_at_s": [0.0, 0.5, 0.6, 0.7, 0.8],
         },
-        "machine": {"flops_a_s": 200e9 * weather, "bytes_a_s": 20e9 * weather},
-        "m.onnx onnxruntime": calls(28 * weather),
-        "plain session": calls(20 * weather),
+        "machine": {"flops_a_s": 200e9 * quiet, "bytes_a_s": 20e9 * quiet},
+        "m.onnx onnxruntime": calls(28 * quiet),
+        "plain session": calls(20 * quiet),
     }
     return {"others_cpu_share": 0.01, "results": results}
 
@@ -105,18 +105,18 @@ def a_record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-WEATHERS = (1.0, 0.98, 1.03, 0.99, 1.01)
+QUIETNESS = (1.0, 0.98, 1.03, 0.99, 1.01)
 
 
-def test_slow_beginning_of_a_film_is_not_in_its_steady_figures() -> None:
-    figures = steady(film(24, 0.08, 0.06))
-    assert figures["fps"] == pytest.approx(24)
-    assert figures["cpu"] == pytest.approx(80)
-    assert figures["p50"] == pytest.approx(1000 / 24)
+def test_slow_beginning_of_a_film_is_not_in_its_steady_metrics() -> None:
+    metrics = steady(film(24, 0.08, 0.06))
+    assert metrics["fps"] == pytest.approx(24)
+    assert metrics["cpu"] == pytest.approx(80)
+    assert metrics["p50"] == pytest.approx(1000 / 24)
 
 
-def test_targets_are_ratios_within_rounds_whatever_the_weather() -> None:
-    found = scores_of(a_record([a_round(weather) for weather in (1.0, 0.4, 2.0)]))
+def test_targets_are_ratios_within_rounds_whatever_the_background_load() -> None:
+    found = scores_of(a_record([a_round(quiet) for quiet in (1.0, 0.4, 2.0)]))
     assert [score.interval and score.interval.median for score in found] == pytest.approx(
         [24 / 12, 24 / 12, 24 / 20, 24 / (CORES / 0.08), 20 / 30, 28 / 20, 1.0]
     )
@@ -131,7 +131,7 @@ def test_targets_are_ratios_within_rounds_whatever_the_weather() -> None:
     ]
 
 
-def test_target_whose_contender_was_not_measured_says_so() -> None:
+def test_target_whose_case_was_not_measured_says_so() -> None:
     bare = a_round()
     bare["results"]["plain loop"] = {"error": "the film has odd sides", "kind": "VideoError"}
     verdicts = [score.verdict for score in scores_of(a_record([bare]))]
@@ -145,7 +145,38 @@ def test_target_whose_contender_was_not_measured_says_so() -> None:
     ]
 
 
-def test_live_figures_leave_out_what_was_dropped_while_the_model_was_opened() -> None:
+def test_metric_that_was_not_measured_is_none_and_an_unknown_one_raises() -> None:
+    unmetered = a_round()
+    unmetered["results"]["roadseg"]["model_cpu_s_a_frame"] = None
+    del unmetered["results"]["live"]
+    record = a_record([unmetered])
+    (measured,) = rounds_of(record)
+    assert value_of(measured, "roadseg", "outside_cpu") is None
+    assert value_of(measured, "live", "fps") is None
+    assert value_of(measured, "stages", "motion cpu") is None  # each frame was labelled alone
+    for case, metric in (
+        ("roadseg", "fsp"),
+        ("live", "fsp"),
+        ("stages", "rain cpu"),
+        ("machine", "fps"),
+    ):
+        with pytest.raises(KeyError):
+            value_of(measured, case, metric)
+    assert "not measured" in [score.verdict for score in scores_of(record)]
+
+
+@pytest.mark.parametrize("metric", ["fps", "efficiency", "slowest_fps", "command", "gflops"])
+def test_metric_that_is_renamed_in_one_place_alone_is_no_unmeasured_one(
+    metric, monkeypatch
+) -> None:
+    monkeypatch.setitem(KINDS, "renamed", KINDS[metric])
+    monkeypatch.delitem(KINDS, metric)
+    for read in (scores_of, ceilings):
+        with pytest.raises(KeyError, match=metric):
+            read(a_record([a_round()]))
+
+
+def test_live_metrics_leave_out_what_was_dropped_while_the_model_was_opened() -> None:
     (measured,) = rounds_of(a_record([a_round()]))
     assert measured["live"]["dropped"] == pytest.approx(1 / 3)  # one lost, two more shown
     assert measured["live"]["p50"] == pytest.approx(50)
@@ -168,13 +199,13 @@ def verdicts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[
 
 
 def test_a_run_does_not_differ_from_itself() -> None:
-    rounds = [a_round(weather) for weather in WEATHERS]
+    rounds = [a_round(quiet) for quiet in QUIETNESS]
     assert set(verdicts(rounds, rounds).values()) == {"no difference"}
 
 
-def test_worse_weather_changes_times_and_not_the_targets_ratios() -> None:
-    before = [a_round(weather) for weather in WEATHERS]
-    after = [a_round(weather / 2) for weather in WEATHERS]
+def test_background_load_changes_times_and_not_the_targets_ratios() -> None:
+    before = [a_round(quiet) for quiet in QUIETNESS]
+    after = [a_round(quiet / 2) for quiet in QUIETNESS]
     found = verdicts(before, after)
     assert found["end to end / plain loop, same model and runtime"] == "no difference"
     assert found["roadseg: frames a second"] == "worse"
@@ -183,8 +214,8 @@ def test_worse_weather_changes_times_and_not_the_targets_ratios() -> None:
 
 
 def test_gain_of_the_pipeline_alone_shows_in_the_ratio() -> None:
-    before = [a_round(weather) for weather in WEATHERS]
-    after = [a_round(weather / 2, gain=1.2) for weather in WEATHERS]
+    before = [a_round(quiet) for quiet in QUIETNESS]
+    after = [a_round(quiet / 2, gain=1.2) for quiet in QUIETNESS]
     assert verdicts(before, after)["end to end at defaults / plain loop"] == "better"
     assert verdicts(after, before)["end to end at defaults / plain loop"] == "worse"
 
@@ -210,7 +241,7 @@ def test_speed_of_a_model_stands_beside_its_accuracy() -> None:
 
 def test_models_of_other_sizes_and_batches_do_not_count_as_the_fastest() -> None:
     record = a_record([a_round()])
-    told = record["contenders"]["m.onnx onnxruntime"]
-    record["contenders"]["small"] = told | {"size_hw": [64, 96]}
-    record["contenders"]["batch"] = told | {"batch": 4}
+    case = record["contenders"]["m.onnx onnxruntime"]
+    record["contenders"]["small"] = case | {"size_hw": [64, 96]}
+    record["contenders"]["batch"] = case | {"batch": 4}
     assert Cast.of(record).models == ("m.onnx onnxruntime",)

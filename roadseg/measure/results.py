@@ -1,0 +1,291 @@
+"""What a recorded run of measurements says, as metrics by name.
+
+A metric that was not measured is None. One that nobody has heard of is a bug and raises.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roadseg.measure.statistics import Interval, median_interval, percentiles
+
+RECORD_FORMAT = 1
+Metrics = Mapping[str, float | None]
+"""All metrics of a case by name; None where it was not measured."""
+Round = Mapping[str, Metrics]
+"""Metrics by the name of the case, which a record calls a contender."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a metric is."""
+
+    title: str
+    """What tables call it."""
+    unit: str
+    """Its unit."""
+    more_is_better: bool = False
+
+
+KINDS = {
+    "fps": Kind(title="frames a second", unit="fps", more_is_better=True),
+    "whole_fps": Kind(title="frames a second, start-up included", unit="fps", more_is_better=True),
+    "p50": Kind(title="latency p50", unit="ms"),
+    "p90": Kind(title="latency p90", unit="ms"),
+    "p95": Kind(title="latency p95", unit="ms"),
+    "p99": Kind(title="latency p99", unit="ms"),
+    "open": Kind(title="opening the model", unit="ms"),
+    "first_call": Kind(title="first call", unit="ms"),
+    "warmup_call": Kind(title="call while warming up", unit="ms"),
+    "first_frame": Kind(title="first frame done", unit="s"),
+    "command": Kind(title="command for one frame", unit="s"),
+    "cpu": Kind(title="CPU time a frame", unit="ms"),
+    "model_cpu": Kind(title="CPU time a frame in the model", unit="ms"),
+    "wall": Kind(title="time a frame", unit="ms"),
+    "outside_cpu": Kind(title="CPU time a frame outside the model", unit="ms"),
+    "bound_fps": Kind(title="bound by CPU time and cores", unit="fps", more_is_better=True),
+    "efficiency": Kind(title="share of that bound", unit="", more_is_better=True),
+    "peak_mb": Kind(title="peak memory", unit="MB"),
+    "out_mb": Kind(title="size of the film", unit="MB"),
+    "joules": Kind(title="energy a frame", unit="J"),
+    "dropped": Kind(title="share of frames dropped", unit=""),
+    "slowest_fps": Kind(title="slowest stage alone", unit="fps", more_is_better=True),
+    "gflops": Kind(title="large matrix product", unit="GFLOP/s", more_is_better=True),
+    "gbytes": Kind(title="large copy", unit="GB/s", more_is_better=True),
+}
+"""Metrics by name."""
+
+
+PARTS = (
+    *("read", "resize", "blend"),
+    *("decode", "motion", "segment", "labels", "enlarge", "overlay", "encode"),
+    *("model", "convert"),
+)
+"""Steps of the plain loop, stages of the pipeline, and what the stage of the network consists of.
+
+A metric of one of them is named by both, "decode cpu".
+"""
+
+
+def kind_of(metric: str) -> Kind:
+    """Return what a metric is, given its name with or without a part before it.
+
+    Raises:
+        KeyError: There is none of this name, which is a bug.
+    """
+    part, _, name = metric.rpartition(" ")
+    if name not in KINDS or (part and part not in PARTS):
+        raise KeyError(f"{metric!r} is no metric; they are listed in KINDS and PARTS")
+    return KINDS[name]
+
+
+def rounds_of(record: Mapping[str, Any]) -> list[Round]:
+    """Return the metrics of every round, by case and name; a case that failed is not among them.
+
+    Raises:
+        KeyError: A metric is not listed in `KINDS` and `PARTS`, which is a bug.
+    """
+    cores = record["machine"]["cores"]
+    return [
+        {
+            name: _metrics(record["contenders"][name]["job"], result, cores)
+            for name, result in measured["results"].items()
+            if "error" not in result
+        }
+        for measured in record["rounds"]
+    ]
+
+
+def _metrics(job: str, result: Mapping[str, Any], cores: int) -> Metrics:
+    """Return all metrics of a result."""
+    metrics = _of_film(result, cores) if job in ("loop", "film") else METRICS[job](result)
+    for metric in metrics:
+        kind_of(metric)
+    return metrics
+
+
+def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
+    """Return the metrics of a film, and of the loop's steps, by step and metric."""
+    warm = steady(result)
+    bound_fps = 1000 * cores / warm["cpu"]
+    model_ms = _scaled(result["model_cpu_s_a_frame"], 1000)
+    return {
+        **warm,
+        "whole_fps": result["frames"] / result["wall_s"],
+        "first_frame": result["frames_at_s"][0],
+        "bound_fps": bound_fps,
+        "efficiency": warm["fps"] / bound_fps,
+        "model_cpu": model_ms,
+        "outside_cpu": None if model_ms is None else warm["cpu"] - model_ms,
+        "peak_mb": _scaled(result["peak_rss_bytes"], 1e-6),
+        "out_mb": result["out_bytes"] / 1e6,
+        "joules": _scaled(result["joules"], 1 / result["frames"]),
+        **_of_steps(result),
+    }
+
+
+def _of_steps(result: Mapping[str, Any]) -> Metrics:
+    first = result["warmup_frames"]
+    return {
+        f"{name} {metric}": 1000 * float(np.mean(step[key][first:]))
+        for name, step in result.get("steps", {}).items()
+        for metric, key in (("wall", "wall_s"), ("cpu", "cpu_s"))
+    }
+
+
+def steady(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the speed of a film, or of a stage alone, once it is warm."""
+    first = result["warmup_frames"]
+    at_s, cpu_at_s = result["frames_at_s"][first:], result["cpu_at_s"][first:]
+    frames = len(at_s) - 1
+    return {
+        "fps": frames / max(at_s[-1] - at_s[0], 1e-9),
+        "cpu": 1000 * (cpu_at_s[-1] - cpu_at_s[0]) / frames,
+        **percentiles([1000 * gap for gap in np.diff(at_s)]),
+    }
+
+
+def _of_model(result: Mapping[str, Any]) -> Metrics:
+    calls_s, batch = result["calls_s"], result["batch"]
+    frames = batch * len(calls_s)
+    return {
+        "fps": frames / sum(calls_s),
+        **percentiles([1000 * s for s in calls_s]),
+        "open": 1000 * result["open_s"],
+        "first_call": 1000 * result["first_call_s"],
+        "warmup_call": 1000 * float(np.median(result["warmup_calls_s"])),
+        "cpu": 1000 * result["cpu_s"] / frames,
+        "peak_mb": _scaled(result["peak_rss_bytes"], 1e-6),
+        "joules": _scaled(result["joules"], 1 / frames),
+    }
+
+
+def _of_stages(result: Mapping[str, Any]) -> Metrics:
+    alone = {name: steady(of_stage) for name, of_stage in result["stages_alone"].items()}
+    metrics: dict[str, float | None] = {}
+    for name, of_stage in alone.items():
+        metrics |= {f"{name} {metric}": of_stage[metric] for metric in ("fps", "cpu")}
+        grown = result["stages_alone"][name]["grown_rss_bytes"]
+        metrics[f"{name} peak_mb"] = _scaled(grown, 1e-6)
+    model_ms = _scaled(result["model_cpu_s_a_frame"], 1000)
+    return metrics | {
+        "model cpu": model_ms,
+        "convert cpu": None if model_ms is None else alone["segment"]["cpu"] - model_ms,
+        "slowest_fps": min(of_stage["fps"] for of_stage in alone.values()),
+        "cpu": sum(of_stage["cpu"] for of_stage in alone.values()),
+    }
+
+
+def _of_live(result: Mapping[str, Any]) -> Metrics:
+    first = result["warmup_frames"]
+    ages_s, dropped = result["ages_s"][first:], result["dropped"][first:]
+    lost = dropped[-1] - dropped[0]
+    shown_s = result["shown_at_s"][-1] - result["shown_at_s"][first]
+    return {
+        "fps": (len(ages_s) - 1) / shown_s if shown_s else None,
+        **percentiles([1000 * s for s in ages_s]),
+        "dropped": lost / max(lost + len(ages_s) - 1, 1),
+    }
+
+
+METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
+    "model": _of_model,
+    "plain": _of_model,
+    "peer": _of_model,
+    "stages": _of_stages,
+    "live": _of_live,
+    "command": lambda result: {"command": result["command_s"]},
+    "machine": lambda result: {
+        "gflops": result["flops_a_s"] / 1e9,
+        "gbytes": result["bytes_a_s"] / 1e9,
+    },
+}
+"""What a result means, by the job that it is of; a film's depends on the cores too."""
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def value_of(measured: Round, case: str, metric: str) -> float | None:
+    """Return a metric of a case in a round, or None if it was not measured.
+
+    That is so where the case failed or was left out, where the system does not say, and where the
+    film was labelled without that stage.
+
+    Raises:
+        KeyError: The case has no such metric, which is a bug.
+    """
+    kind_of(metric)
+    metrics = measured.get(case)
+    part = metric.rpartition(" ")[0]
+    if metrics is None or (part and not any(name.startswith(f"{part} ") for name in metrics)):
+        return None
+    return metrics[metric]
+
+
+def values_of(rounds: Sequence[Round], case: str, metric: str) -> list[float]:
+    """Return a metric in every round in which it was measured.
+
+    Raises:
+        KeyError: The case has no such metric, which is a bug.
+    """
+    found = (value_of(measured, case, metric) for measured in rounds)
+    return [value for value in found if value is not None]
+
+
+def spread(rounds: Sequence[Round], case: str, metric: str) -> Interval | None:
+    """Return a metric's median over the rounds, and where it lies; None if it was not measured.
+
+    Raises:
+        KeyError: The case has no such metric, which is a bug.
+    """
+    values = values_of(rounds, case, metric)
+    return median_interval(values) if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """A model's speed beside what its file says that it reached."""
+
+    name: str
+    fps: float
+    p50_ms: float
+    p95_ms: float
+    miou: float | None
+    """Mean IoU on validation pictures, 0..1."""
+
+
+def speeds_of(record: Mapping[str, Any]) -> list[Speed]:
+    """Return the models of a run that were measured alone, medians over the rounds."""
+    rounds, found = rounds_of(record), []
+    for name, case in record["contenders"].items():
+        if case["job"] == "model" and (fps := spread(rounds, name, "fps")):
+            p50_ms, p95_ms = (np.median(values_of(rounds, name, p)) for p in ("p50", "p95"))
+            found.append(
+                Speed(
+                    name=name,
+                    fps=fps.median,
+                    p50_ms=float(p50_ms),
+                    p95_ms=float(p95_ms),
+                    miou=record["checks"][name]["val_miou"],
+                )
+            )
+    return found
+
+
+def has_energy(record: Mapping[str, Any]) -> bool:
+    """Return whether the energy of anything was measured."""
+    return any(
+        metrics.get("joules") is not None
+        for measured in rounds_of(record)
+        for metrics in measured.values()
+    )
+
+
+def others_share(record: Mapping[str, Any]) -> float | None:
+    """Return the share of the cores that other processes took, in the worst round."""
+    shares = [measured["others_cpu_share"] for measured in record["rounds"]]
+    return None if None in shares else float(max(shares))
