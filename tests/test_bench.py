@@ -19,7 +19,7 @@ from conftest import ROOT, SAMPLE, WEIGHTS, patience
 from roadseg.backends.runtimes import open_backend
 from roadseg.errors import BenchError
 from roadseg.measure import jobs
-from roadseg.measure.bench import LEAST_EQUAL, Bed, Contender
+from roadseg.measure.bench import LEAST_EQUAL, Case, Testbed
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.meters import ModelMeter, model_result
@@ -58,7 +58,7 @@ def record(desk) -> dict[str, Any]:
     return json.loads((desk / "run.json").read_text())
 
 
-def test_every_contender_is_in_every_round_and_what_it_did_adds_up(record) -> None:
+def test_every_case_is_in_every_round_and_what_it_did_adds_up(record) -> None:
     first, second = (measured["results"] for measured in record["rounds"])
     assert set(first) == set(record["contenders"]) == set(second) | {"live"}
     for results in (first, second):
@@ -74,14 +74,14 @@ def test_every_contender_is_in_every_round_and_what_it_did_adds_up(record) -> No
         assert results["first frame"]["frames"] == 1
 
 
-def test_figures_obey_the_arithmetic_of_cores(record) -> None:
+def test_metrics_obey_the_arithmetic_of_cores(record) -> None:
     cores = record["machine"]["cores"]
     for measured in rounds_of(record):
         for name in ("plain loop", "roadseg"):
-            figures = measured[name]
-            assert figures["efficiency"] <= 1.05  # nobody has more CPU seconds than there are
-            assert figures["bound_fps"] * figures["cpu"] == pytest.approx(1000 * cores)
-            assert 0 < figures["model_cpu"] < figures["cpu"]
+            metrics = measured[name]
+            assert metrics["efficiency"] <= 1.05  # nobody has more CPU seconds than there are
+            assert metrics["bound_fps"] * metrics["cpu"] == pytest.approx(1000 * cores)
+            assert 0 < metrics["model_cpu"] < metrics["cpu"]
         alone = measured["stages"]
         assert alone["slowest_fps"] == min(
             alone[f"{stage} fps"]
@@ -147,54 +147,56 @@ def test_record_of_another_version_is_refused(desk, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Bed:
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Testbed:
     config = BenchConfig(film=SAMPLE, weights=(WEIGHTS,), sizes_hw=(SIZE_HW,), film_s=0.4)
-    return Bed(config, tmp_path_factory.mktemp("bed"), lambda _: None)
+    return Testbed(config, tmp_path_factory.mktemp("testbed"), lambda _: None)
 
 
-def settings(bed: Bed) -> dict[str, Any]:
-    files = {"inputs": bed.inputs(SIZE_HW), "answers": bed.answers(SIZE_HW)}
+def settings(testbed: Testbed) -> dict[str, Any]:
+    files = {"inputs": testbed.inputs(SIZE_HW), "answers": testbed.answers(SIZE_HW)}
     return {"weights": str(WEIGHTS), "backend": "onnxruntime", **files}
 
 
-def test_reference_is_what_the_backend_says(bed) -> None:
+def test_reference_is_what_the_backend_says(testbed) -> None:
     with contextlib.closing(open_backend(WEIGHTS)) as model:
-        expected = model.run(np.load(bed.inputs(SIZE_HW))).class_map
-    assert (np.load(bed.answers(SIZE_HW)) == expected).mean() > 0.999  # a batch rounds otherwise
+        expected = model.run(np.load(testbed.inputs(SIZE_HW))).class_map
+    assert (
+        np.load(testbed.answers(SIZE_HW)) == expected
+    ).mean() > 0.999  # a batch rounds otherwise
 
 
-def test_contender_that_decides_otherwise_is_refused(bed, tmp_path) -> None:
+def test_case_that_decides_otherwise_is_refused(testbed, tmp_path) -> None:
     wrong = tmp_path / "wrong.npy"
-    np.save(wrong, np.full_like(np.load(bed.answers(SIZE_HW)), 7))
-    told = settings(bed) | {"answers": str(wrong)}
-    check = bed.verify(Contender(name="m", job="model", settings=told))
+    np.save(wrong, np.full_like(np.load(testbed.answers(SIZE_HW)), 7))
+    given = settings(testbed) | {"answers": str(wrong)}
+    check = testbed.verify(Case(name="m", job="model", settings=given))
     assert "it was not timed" in check["error"]
-    assert "error" not in bed.verify(Contender(name="m", job="model", settings=settings(bed)))
+    assert "error" not in testbed.verify(Case(name="m", job="model", settings=settings(testbed)))
 
 
-def test_mistake_comes_back_as_an_error_and_a_bug_with_its_last_words(bed) -> None:
-    told = {"weights": "none.onnx", "backend": "auto", **settings(bed)} | {"weights": "none.onnx"}
-    result = bed.run("model", told | {"batch": 1, "seconds": 0.1})
+def test_mistake_comes_back_as_an_error_and_a_bug_with_its_last_words(testbed) -> None:
+    given = settings(testbed) | {"weights": "none.onnx", "batch": 1, "seconds": 0.1}
+    result = testbed.run("model", given)
     assert result["kind"] == "ModelFileError" and "none.onnx does not exist" in result["error"]
     with pytest.raises(BenchError, match=r"broke down with exit code 1(.|\n)*TypeError"):
-        bed.run("model", {"nonsense": 1})
+        testbed.run("model", {"nonsense": 1})
 
 
 @pytest.mark.skipif(not PEER.is_file(), reason="the peer's model is not there")
-def test_peer_sees_the_road_where_roadseg_does(bed, tmp_path) -> None:
+def test_peer_sees_the_road_where_roadseg_does(testbed, tmp_path) -> None:
     pytest.importorskip("openvino")
-    frames = np.load(bed.inputs(SIZE_HW))
+    frames = np.load(testbed.inputs(SIZE_HW))
     large = np.stack([np.kron(f, np.ones((8, 8, 1), np.uint8)) for f in frames])[:, :, :768]
     padded = np.pad(large, ((0, 0), (0, 0), (64, 64), (0, 0)), mode="edge")
     np.save(tmp_path / "frames.npy", padded)
-    told = {"weights": str(PEER), "inputs": str(tmp_path / "frames.npy")}
-    check = bed.verify(
-        Contender(name="p", job="peer", settings={**told, "answers": bed.answers(SIZE_HW)})
+    given = {"weights": str(PEER), "inputs": str(tmp_path / "frames.npy")}
+    check = testbed.verify(
+        Case(name="p", job="peer", settings={**given, "answers": testbed.answers(SIZE_HW)})
     )
     assert check["equal_share"] > 0.8
 
 
-def test_loop_labels_as_many_frames_as_it_is_told(tmp_path) -> None:
+def test_loop_labels_as_many_frames_as_asked_for(tmp_path) -> None:
     loop = plain_loop()
     model, palette = loop.open_model(str(WEIGHTS))
     steps: list[str] = []

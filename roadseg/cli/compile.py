@@ -87,7 +87,7 @@ def _show(result: "CompileResult", console: "Console") -> None:
 
     from roadseg.deploy.compile import report_path
 
-    build, parity, race = result.build, result.parity, result.race
+    build, parity, timing = result.build, result.parity, result.timing
     table = Table(title=str(result.out), title_justify="left", show_header=False)
     table.add_row("made", result.rebuilt_because or "it was there and still fits: nothing done")
     table.add_row("runtime", f"{build.runtime} {build.runtime_version or '(any version)'}")
@@ -100,8 +100,8 @@ def _show(result: "CompileResult", console: "Console") -> None:
         table.add_row("mIoU", f"{parity.miou:.2%}, and {parity.source_miou:.2%} before")
     table.add_row(
         "speed",
-        f"{race.build_ms:.1f} ms, {race.speedup:.2f} times as fast as FP32 on ONNX Runtime "
-        f"({race.source_ms:.1f} ms; {race.rounds} rounds in turns)",
+        f"{timing.build_ms:.1f} ms, {timing.speedup:.2f} times as fast as FP32 on ONNX Runtime "
+        f"({timing.source_ms:.1f} ms; {timing.rounds} rounds in turns)",
     )
     console.print(table)
     console.print(f"kept in {report_path(result.out)}", soft_wrap=True)

@@ -20,13 +20,13 @@ from roadseg.backends.weights import shipped_model
 from roadseg.deploy.builders import Builder, Source, open_builder
 from roadseg.deploy.parity import (
     Parity,
-    Race,
     Sample,
+    Timing,
     compare,
     digest_of,
     film_samples,
     labelled_samples,
-    race,
+    time_in_turns,
 )
 from roadseg.errors import ConfigError, ExportError
 from roadseg.files import check_not_input, check_writable, output_errors, replacing, sha256_of
@@ -95,7 +95,7 @@ class CompileResult:
     """How far it decides as its source does."""
     layers: dict[str, int]
     """Convolutions that its runtime executes, by precision."""
-    race: Race
+    timing: Timing
     """How fast it is beside its source in FP32 on ONNX Runtime."""
 
 
@@ -167,7 +167,7 @@ def _built(
                 rebuilt_because=None,
                 parity=compare(build, reference, checks),
                 layers=dict(builder.census(draft, batches[0])),
-                race=race(build, usual, batches[0]),
+                timing=time_in_turns(build, usual, batches[0]),
             )
 
 
@@ -218,7 +218,7 @@ def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
             rebuilt_because=None,
             parity=Parity(**record["parity"]),
             layers=record["layers"],
-            race=Race(**record["race"]),
+            timing=Timing(**record["race"]),
         )
     except OSError:
         return "there was none"
@@ -283,7 +283,7 @@ def _keep(draft: Path, result: CompileResult) -> None:
         "build": asdict(result.build),
         "parity": asdict(result.parity),
         "layers": result.layers,
-        "race": asdict(result.race),
+        "race": asdict(result.timing),
     }
     for path in sorted(draft.parent.iterdir(), key=lambda path: path == draft):  # weights first
         path.replace(result.out.with_name(path.name))

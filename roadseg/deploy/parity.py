@@ -67,7 +67,7 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Race:
+class Timing:
     """How fast two models are, measured in turns."""
 
     build_ms: float
@@ -158,7 +158,7 @@ def compare(build: Backend, source: Backend, samples: Iterable[Sample]) -> Parit
     )
 
 
-def race(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Race:
+def time_in_turns(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Timing:
     """Measure two models in turns on frames (N, H, W, 3), the first calls left out."""
     for model in (build, source):
         model.run(frames)
@@ -166,7 +166,7 @@ def race(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Race:
         [[_call_ms(model, frames) for model in (build, source)] for _ in range(ROUNDS)]
     )
     build_ms, source_ms = np.median(times_ms, axis=0)
-    return Race(
+    return Timing(
         build_ms=float(build_ms),
         source_ms=float(source_ms),
         speedup=float(np.median(times_ms[:, 1] / times_ms[:, 0])),

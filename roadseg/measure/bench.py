@@ -1,9 +1,9 @@
 """Measure the model alone, the whole pipeline and a plain loop in turns, and keep the raw samples.
 
-Each measurement is a fresh process (`roadseg.measure.jobs`). A round measures every contender once,
+Each measurement is a fresh process (`roadseg.measure.jobs`). A round measures every case once,
 in an order that turns from round to round, so that neighbours on the machine and its clock slow
-down all alike: ratios within a round hold where times do not. A contender whose class maps are not
-those of the reference is not timed at all. A new contender is one entry in a table here.
+down all alike: ratios within a round hold where times do not. A case whose class maps are not
+those of the reference is not timed at all. Another way to run the pipeline is one entry in `MODES`.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ FEW_ROUNDS = 2
 STAGE_FRAMES = 48
 """Frames, at most, that each stage of the pipeline is given when it runs alone."""
 LEAST_EQUAL = {"model": 0.95, "plain": 0.95, "peer": 0.8}
-"""Share of pixels in which a contender must decide as the reference does, to be timed.
+"""Share of pixels in which a case must decide as the reference does, to be timed.
 
 Other arithmetic flips a few, INT8 some percent. The peer is asked for road or not alone, and it has
 learnt other roads.
@@ -52,13 +52,13 @@ learnt other roads.
 PEER_HW = (512, 896)
 """Network input of the peer."""
 EACH_ALONE: dict[str, Any] = {"steady": 0.0}
-"""What `InferConfig` is told to label each frame without the past, as the plain loop does."""
+"""Settings of `InferConfig` that label each frame without the past, as the plain loop does."""
 MODES: dict[str, dict[str, Any]] = {
     "roadseg": {},
     "roadseg --steady 0": EACH_ALONE,
     "roadseg --every 4": {"every": 4},
 }
-"""Ways to run `roadseg infer`: name, and what `InferConfig` is told beside the defaults.
+"""Ways to run `roadseg infer`: name, and settings of `InferConfig` beside the defaults.
 
 The first is what the targets call the defaults.
 """
@@ -69,11 +69,11 @@ PLAIN = "plain session"
 SAME_RUNTIME = "onnxruntime"
 """Runtime of the plain loop."""
 RECORDED = ("weights", "backend", "size_hw", "batch", "rate", "mode")
-"""Settings of a contender that its record keeps."""
+"""Settings of a case that its record keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class Case:
     """Something to be measured."""
 
     name: str
@@ -81,16 +81,16 @@ class Contender:
     job: str
     """Key of `roadseg.measure.jobs.JOBS`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the job is told, as JSON values."""
+    """What the job is given, as JSON values."""
     once: bool = False
     """Measure it in the first round only."""
 
     def record(self) -> dict[str, Any]:
-        """Return what a reader of the figures wants to know, without this machine's folders."""
-        told = {key: self.settings[key] for key in RECORDED if key in self.settings}
-        if "weights" in told:
-            told["weights"] = Path(told["weights"]).name
-        return {"job": self.job, **told}
+        """Return what a reader of the metrics wants to know, without this machine's folders."""
+        kept = {key: self.settings[key] for key in RECORDED if key in self.settings}
+        if "weights" in kept:
+            kept["weights"] = Path(kept["weights"]).name
+        return {"job": self.job, **kept}
 
 
 def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -98,20 +98,20 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
 
     Args:
         config: Settings.
-        on_step: Told in a few words what is going on.
+        on_step: Called with a few words on what is being done.
 
     Raises:
         VideoError: The film cannot be read.
         ModelFileError: The reference model is missing or not ours.
-        BenchError: A contender broke down, or decides otherwise than the reference.
+        BenchError: A case broke down, or decides otherwise than the reference.
     """
     with TemporaryDirectory() as folder:
-        bed = Bed(config, Path(folder), on_step)
-        models, checks = verified(models_of(bed), bed)
-        films, roles = films_of(bed, checks)
-        contenders = [*films, *models]
-        rounds = [bed.round(number, contenders) for number in range(config.rounds)]
-        work = bed.work()
+        testbed = Testbed(config, Path(folder), on_step)
+        models, checks = verified(models_of(testbed), testbed)
+        films, roles = films_of(testbed, checks)
+        cases = [*films, *models]
+        rounds = [testbed.round(number, cases) for number in range(config.rounds)]
+        work = testbed.work()
     return {
         "format": RECORD_FORMAT,
         "made_by": f"roadseg {__version__}",
@@ -119,10 +119,10 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         "machine": machine_record(),
         "film": film_record(config.film),
         "settings": json.loads(json.dumps(asdict(config), default=_name)),
-        "reference": bed.reference,
+        "reference": testbed.reference,
         "checks": checks,
         "roles": roles,
-        "contenders": {contender.name: contender.record() for contender in contenders},
+        "contenders": {case.name: case.record() for case in cases},
         "work": work,
         "rounds": rounds,
     }
@@ -145,13 +145,13 @@ def film_record(film: Path) -> dict[str, Any]:
     }
 
 
-class Bed:
+class Testbed:
     """What all measurements of a run share: inputs, the reference's answers, and how to run one.
 
     Args:
         config: Settings.
         folder: Where files may lie while the run lasts.
-        on_step: Told in a few words what is going on.
+        on_step: Called with a few words on what is being done.
 
     Raises:
         VideoError: The film cannot be read.
@@ -198,14 +198,14 @@ class Bed:
         models = (path for path in self.weights if path.suffix == ".onnx")
         return {p.name: self.run("work", {"weights": str(p), "inputs": inputs}) for p in models}
 
-    def round(self, number: int, contenders: Sequence[Contender]) -> dict[str, Any]:
-        """Measure every contender once, and how busy the machine was with anything else."""
+    def round(self, number: int, cases: Sequence[Case]) -> dict[str, Any]:
+        """Measure every case once, and how busy the machine was with anything else."""
         at_work_s, since_s, own_s = busy_s(), time.monotonic(), _children_cpu_s()
         results = {}
-        for contender in contenders[:: -1 if number % 2 else 1]:
-            if number == 0 or not contender.once:
-                self._on_step(f"round {number + 1} of {self.config.rounds}: {contender.name}")
-                results[contender.name] = self.run(contender.job, contender.settings)
+        for case in cases[:: -1 if number % 2 else 1]:
+            if number == 0 or not case.once:
+                self._on_step(f"round {number + 1} of {self.config.rounds}: {case.name}")
+                results[case.name] = self.run(case.job, case.settings)
         others = None
         if at_work_s is not None and (now_s := busy_s()) is not None:
             used_s = now_s - at_work_s - (_children_cpu_s() - own_s)
@@ -216,11 +216,11 @@ class Bed:
         """Do a job of `roadseg.measure.jobs` in a process of its own.
 
         Raises:
-            BenchError: It broke down, which is a bug; its last words are told.
+            BenchError: It broke down, which is a bug; the message ends with what it printed.
         """
         paths = [self._folder / f"{name}.json" for name in ("job", "result")]
-        told = {"job": job, "settings": dict(settings), "spawned_s": time.monotonic()}
-        paths[0].write_text(json.dumps(told))
+        given = {"job": job, "settings": dict(settings), "spawned_s": time.monotonic()}
+        paths[0].write_text(json.dumps(given))
         command = [sys.executable, "-m", "roadseg.measure.jobs", *map(str, paths)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
@@ -230,11 +230,11 @@ class Bed:
             )
         return dict(json.loads(paths[1].read_text()))
 
-    def verify(self, contender: Contender) -> dict[str, Any]:
-        """Compare a contender with the reference; where they differ too much that is an "error"."""
-        self._on_step(f"verifying {contender.name}")
-        check = self.run("verify", {**contender.settings, "job": contender.job})
-        least = LEAST_EQUAL[contender.job]
+    def verify(self, case: Case) -> dict[str, Any]:
+        """Compare a case with the reference; where they differ too much that is an "error"."""
+        self._on_step(f"verifying {case.name}")
+        check = self.run("verify", {**case.settings, "job": case.job})
+        least = LEAST_EQUAL[case.job]
         if check.get("equal_share", 1.0) < least:
             check["error"] = (
                 f"decides as {self.reference} does on {check['equal_share']:.1%} of the pixels; at "
@@ -280,51 +280,61 @@ def models_at_hand() -> tuple[Path, ...]:
     return tuple(path for path in found if path.is_file())
 
 
-def models_of(bed: Bed) -> list[Contender]:
+def models_of(testbed: Testbed) -> list[Case]:
     """Return the models to measure alone: every file on every runtime, at every size and batch."""
-    names = bed.config.backends or tuple(name for name in BACKENDS if name not in SLOW_STARTERS)
+    names = testbed.config.backends or tuple(name for name in BACKENDS if name not in SLOW_STARTERS)
     found = [
-        _model(bed, path, name, size_hw, batch)
-        for size_hw in bed.sizes_hw
-        for batch in bed.config.batches
-        for path in bed.weights
+        _model(testbed, path, name, size_hw, batch)
+        for size_hw in testbed.sizes_hw
+        for batch in testbed.config.batches
+        for path in testbed.weights
         for name in names
     ]
-    plain = _timed(bed, bed.sizes_hw[0], weights=str(bed.weights[0]))
-    found.append(Contender(name=PLAIN, job="plain", settings=plain))
-    if bed.config.peer:
-        settings = _timed(bed, PEER_HW, weights=str(bed.config.peer))
-        settings["answers"] = bed.answers(bed.sizes_hw[0])
-        found.append(Contender(name=bed.config.peer.stem, job="peer", settings=settings))
+    plain = _timed(testbed, testbed.sizes_hw[0], weights=str(testbed.weights[0]))
+    found.append(Case(name=PLAIN, job="plain", settings=plain))
+    if testbed.config.peer:
+        settings = _timed(testbed, PEER_HW, weights=str(testbed.config.peer))
+        settings["answers"] = testbed.answers(testbed.sizes_hw[0])
+        found.append(Case(name=testbed.config.peer.stem, job="peer", settings=settings))
     return found
 
 
-def _model(bed: Bed, path: Path, backend: str, size_hw: tuple[int, int], batch: int) -> Contender:
-    details = [f"{size_hw[1]}x{size_hw[0]}"] if len(bed.sizes_hw) > 1 else []
-    details += [f"x{batch}"] if len(bed.config.batches) > 1 or batch > 1 else []
-    return Contender(
+def _model(
+    testbed: Testbed, path: Path, backend: str, size_hw: tuple[int, int], batch: int
+) -> Case:
+    details = [f"{size_hw[1]}x{size_hw[0]}"] if len(testbed.sizes_hw) > 1 else []
+    details += [f"x{batch}"] if len(testbed.config.batches) > 1 or batch > 1 else []
+    return Case(
         name=" ".join([path.name, backend, *details]),
         job="model",
-        settings=_timed(bed, size_hw, batch, weights=str(path), backend=backend),
+        settings=_timed(testbed, size_hw, batch, weights=str(path), backend=backend),
     )
 
 
-def _timed(bed: Bed, size_hw: tuple[int, int], batch: int = 1, **settings: Any) -> dict[str, Any]:
-    files = {"inputs": bed.inputs(size_hw), "answers": bed.answers(size_hw)}
-    return {**settings, **files, "size_hw": size_hw, "batch": batch, "seconds": bed.config.call_s}
+def _timed(
+    testbed: Testbed, size_hw: tuple[int, int], batch: int = 1, **settings: Any
+) -> dict[str, Any]:
+    files = {"inputs": testbed.inputs(size_hw), "answers": testbed.answers(size_hw)}
+    return {
+        **settings,
+        **files,
+        "size_hw": size_hw,
+        "batch": batch,
+        "seconds": testbed.config.call_s,
+    }
 
 
 def verified(
-    models: Sequence[Contender], bed: Bed
-) -> tuple[list[Contender], dict[str, dict[str, Any]]]:
+    models: Sequence[Case], testbed: Testbed
+) -> tuple[list[Case], dict[str, dict[str, Any]]]:
     """Return the models that decide as the reference does, and what was found of each.
 
     A runtime that nobody asked for by name and that does not read a file is passed over.
     """
     kept, checks = [], {}
     for model in models:
-        check = bed.verify(model)
-        if check.get("kind") == ModelFileError.__name__ and not bed.config.backends:
+        check = testbed.verify(model)
+        if check.get("kind") == ModelFileError.__name__ and not testbed.config.backends:
             continue
         checks[model.name] = check
         if "error" not in check:
@@ -332,42 +342,48 @@ def verified(
     return kept, checks
 
 
-def films_of(bed: Bed, checks: dict[str, dict[str, Any]]) -> tuple[list[Contender], dict[str, str]]:
-    """Return what labels films, and which contender stands for what in the targets.
+def films_of(
+    testbed: Testbed, checks: dict[str, dict[str, Any]]
+) -> tuple[list[Case], dict[str, str]]:
+    """Return what labels films, and which case stands for what in the targets.
 
     Raises:
         BenchError: The model that roadseg would take decides otherwise than the reference.
     """
-    size_hw, usual = bed.sizes_hw[0], next(iter(MODES))
-    check = bed.verify(_model(bed, bed.usual, bed.backend, size_hw, 1))
+    size_hw, usual = testbed.sizes_hw[0], next(iter(MODES))
+    check = testbed.verify(_model(testbed, testbed.usual, testbed.backend, size_hw, 1))
     if "error" in check:
-        raise BenchError(f"{bed.usual.name} on {bed.backend}: {check['error']}")
+        raise BenchError(f"{testbed.usual.name} on {testbed.backend}: {check['error']}")
     checks[usual] = check
-    cut = {"limit_s": bed.config.film_s}
-    film = {"film": str(bed.config.film), "out": bed.out(), "size_hw": size_hw}
-    chosen = {**film, "weights": str(bed.usual), "backend": bed.backend}
-    plain = {**film, "weights": str(bed.weights[0])}
+    cut = {"limit_s": testbed.config.film_s}
+    film = {"film": str(testbed.config.film), "out": testbed.out(), "size_hw": size_hw}
+    chosen = {**film, "weights": str(testbed.usual), "backend": testbed.backend}
+    plain = {**film, "weights": str(testbed.weights[0])}
     roles = {"loop": "plain loop", "plain": PLAIN, "same": usual, "defaults": usual}
-    found = [Contender(name=roles["loop"], job="loop", settings={**plain, "limit": bed.frames})]
-    if (bed.usual, check["runtime"]) != (bed.weights[0], SAME_RUNTIME):
+    found = [Case(name=roles["loop"], job="loop", settings={**plain, "limit": testbed.frames})]
+    if (testbed.usual, check["runtime"]) != (testbed.weights[0], SAME_RUNTIME):
         roles["same"] = f"{usual} as the loop"
         same = {**plain, **cut, "backend": SAME_RUNTIME, "mode": EACH_ALONE}
-        found.append(Contender(name=roles["same"], job="film", settings=same))
+        found.append(Case(name=roles["same"], job="film", settings=same))
     for name, mode in MODES.items():
-        found.append(Contender(name=name, job="film", settings={**chosen, **cut, "mode": mode}))
-    return [*found, *_others(bed, chosen)], roles
+        found.append(Case(name=name, job="film", settings={**chosen, **cut, "mode": mode}))
+    return [*found, *_others(testbed, chosen)], roles
 
 
-def _others(bed: Bed, chosen: Mapping[str, Any]) -> list[Contender]:
+def _others(testbed: Testbed, chosen: Mapping[str, Any]) -> list[Case]:
     """Return what is measured of the default pipeline beside whole films, and the machine."""
-    live = {"rate": bed.config.rate, "seconds": bed.config.live_s, "out": bed.out(".mkv")}
-    frames = STAGE_FRAMES if bed.frames is None else min(STAGE_FRAMES, bed.frames)
-    once = bed.config.rounds <= FEW_ROUNDS
+    live = {
+        "rate": testbed.config.rate,
+        "seconds": testbed.config.live_s,
+        "out": testbed.out(".mkv"),
+    }
+    frames = STAGE_FRAMES if testbed.frames is None else min(STAGE_FRAMES, testbed.frames)
+    once = testbed.config.rounds <= FEW_ROUNDS
     return [
-        Contender(name="first frame", job="command", settings=chosen),
-        Contender(name="stages", job="stages", settings={**chosen, "frames": frames}),
-        Contender(name="live", job="live", settings={**chosen, **live}, once=once),
-        Contender(name="machine", job="machine"),
+        Case(name="first frame", job="command", settings=chosen),
+        Case(name="stages", job="stages", settings={**chosen, "frames": frames}),
+        Case(name="live", job="live", settings={**chosen, **live}, once=once),
+        Case(name="machine", job="machine"),
     ]
 
 
