@@ -19,12 +19,11 @@ from typing import Annotated, Any
 
 import plotly.graph_objects as go
 import typer
-from plotly.colors import qualitative
 
 from roadseg.data.source import DataSource
 from roadseg.files import replacing
 from roadseg.measure.results import Speed, speeds_of
-from roadseg.pages.layout import LAYOUT, page_html, scaled
+from roadseg.pages.layout import Plot, page_html, plots_html, scaled, section_html
 from roadseg.train.config import TrainConfig
 from roadseg.train.curves_page import CURVES
 
@@ -35,6 +34,15 @@ BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
 MAIN_DATA = "CamVid"
 OF_THE_MACHINE = ("workers",)
 """Settings on which no result depends."""
+LINES = [
+    {"color": color, "dash": dash}
+    for dash in ("solid", "dot", "dash")
+    for color in (
+        *("#2a78b5", "#d1495b", "#2a9d8f", "#c58b2a", "#7a6fc2"),
+        *("#8a8f3c", "#b06ab3", "#8a949e", "#c46a3a", "#4aa3c7"),
+    )
+]
+"""Lines that can be told from each other, and are legible on light and on dark."""
 app = typer.Typer(add_completion=False)
 
 
@@ -197,8 +205,8 @@ def experiments_page(
         experiments: Each with its "name", "command", "finding" and "log".
         speeds: Speeds of models by the run of measurements that they are of.
     """
-    figures = [_last_measured(experiments)]
-    figures += [
+    plots = [_last_measured(experiments)]
+    plots += [
         _compared(experiments, split, title)
         for split, title in (
             ("val", "mIoU on val (%)"),
@@ -211,12 +219,13 @@ def experiments_page(
         for e in experiments
     )
     shown = speeds or {}
-    figures += [_accuracy_by_speed(shown)] if shown else []
-    below = f"<ul>{listed}</ul>" + "".join(map(_speed_table, shown, shown.values()))
-    return page_html(figures, "Experiments", below=below)
+    plots += [_accuracy_by_speed(shown)] if shown else []
+    tables = "".join(map(_speed_table, shown, shown.values()))
+    findings = section_html("Findings", f"<ul>{listed}</ul>")
+    return page_html("Experiments", plots_html(plots) + findings + tables)
 
 
-def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
+def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> Plot:
     """Draw the models of each run of measurements: to the right is faster, higher is better."""
     figure = go.Figure()
     for run, measured in speeds.items():
@@ -233,10 +242,7 @@ def _accuracy_by_speed(speeds: Mapping[str, Sequence[Speed]]) -> go.Figure:
                     "%{y:.1f} %<extra></extra>",
                 )
     figure.update_xaxes(rangemode="tozero")
-    return figure.update_layout(
-        title="mIoU on val (%) by frames a second",
-        **LAYOUT,
-    )
+    return Plot(title="mIoU on val (%) by frames a second", figure=figure, height_px=500)
 
 
 def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
@@ -249,13 +255,12 @@ def _speed_table(run: str, speeds: Sequence[Speed]) -> str:
     )
     heads = ("model alone", "frames a second", "latency p50, ms", "p95, ms", "mIoU on val, %")
     head = "".join(f"<th>{head}</th>" for head in heads)
-    return f"<h2>Speed: {escape(run)}</h2><table><tr>{head}</tr>{rows}</table>"
+    return section_html(f"Speed: {run}", f"<table><tr>{head}</tr>{rows}</table>")
 
 
-def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> go.Figure:
+def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) -> Plot:
     """Draw the mIoU of every run on one split by epoch."""
     figure = go.Figure()
-    colors = qualitative.Dark24
     for number, experiment in enumerate(experiments):
         measured = [record for record in experiment["log"] if split in record]
         if measured:
@@ -264,20 +269,18 @@ def _compared(experiments: Sequence[Mapping[str, Any]], split: str, title: str) 
                 y=[scaled(record[split]["miou"], 100) for record in measured],
                 name=experiment["name"],
                 mode="lines+markers",
-                line={
-                    "color": colors[number % len(colors)],
-                    "dash": "solid" if number < len(colors) else "dot",
-                },
+                line=LINES[number % len(LINES)],
             )
-    return figure.update_layout(title=title, xaxis_title="epoch", **_tall(experiments, legend={}))
+    figure.update_xaxes(title_text="epoch")
+    return Plot(title=title, figure=figure, height_px=_height_px(experiments))
 
 
-def _tall(experiments: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-    """Return the layout of a figure with a line of text for each run."""
-    return {**LAYOUT, "height": 150 + 20 * len(experiments), **more}
+def _height_px(experiments: Sequence[Mapping[str, Any]]) -> int:
+    """Return the height of a plot with a line of text for each run."""
+    return 150 + 20 * len(experiments)
 
 
-def _last_measured(experiments: Sequence[Mapping[str, Any]]) -> go.Figure:
+def _last_measured(experiments: Sequence[Mapping[str, Any]]) -> Plot:
     """Draw what each run had reached when it was last measured, a row for each."""
     figure = go.Figure()
     for split in ("val", "holdout"):
@@ -297,7 +300,7 @@ def _last_measured(experiments: Sequence[Mapping[str, Any]]) -> go.Figure:
     names = [experiment["name"] for experiment in experiments]
     figure.update_yaxes(categoryarray=names, autorange="reversed", automargin=True, dtick=1)
     title = "mIoU where each was last measured (%)"
-    return figure.update_layout(title=title, **_tall(experiments))
+    return Plot(title=title, figure=figure, height_px=_height_px(experiments))
 
 
 if __name__ == "__main__":

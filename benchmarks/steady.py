@@ -45,7 +45,7 @@ from roadseg.infer.offline import infer
 from roadseg.measure.evaluate import evaluate_split_as_film
 from roadseg.measure.metrics import Scores, confusion_matrix
 from roadseg.measure.plain_loop import plain_loop
-from roadseg.pages.layout import LAYOUT, page_html, scaled
+from roadseg.pages.layout import Plot, facts_html, page_html, plots_html, scaled
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual
 from roadseg.segmentation.placement import network_size
@@ -384,39 +384,42 @@ def steadiness_page(measured: Mapping[str, Any], timed: Mapping[str, Any]) -> st
     """Return speed against accuracy and steadiness, a curve for each runtime, as HTML.
 
     Args:
-        measured: "backends": by name, the figures of each way of labelling a film.
+        measured: "backends": by name, the metrics of each way of labelling a film.
         timed: "fps": by name, the samples of each way; "plain_loop_fps" and "bare_model_fps",
             those of what it is compared with; "machine"; "film".
     """
     panels = (
-        ("mIoU of the film (%)", lambda figures: figures["miou"]),
-        ("IoU of pedestrians (%)", lambda figures: figures["iou"]["pedestrian"]),
-        ("Consistency along the motion (%)", lambda figures: figures["consistency"]),
-        ("Pixels that flip along the motion (%)", lambda figures: figures["flip_rate"]),
+        ("mIoU of the film (%)", lambda found: found["miou"]),
+        ("IoU of pedestrians (%)", lambda found: found["iou"]["pedestrian"]),
+        ("Consistency along the motion (%)", lambda found: found["consistency"]),
+        ("Pixels that flip along the motion (%)", lambda found: found["flip_rate"]),
     )
-    figures = [_against_speed(measured, timed, *panel) for panel in panels]
-    facts = f"Accuracy: CamVid's val at {measured['rate']:g} Hz. Speed: {timed['film']} from file "
-    loop = timed["plain_loop_fps"]
-    facts += f"to file, median of {len(loop)} rounds, on {timed['machine']}"
-    facts += f"; the plain loop labels {np.median(loop):.1f} a second, and the model alone in FP32 "
-    facts += f"{np.median(timed['bare_model_fps']):.1f}."
-    return page_html(figures, "Steady labels and key frames", facts)
+    plots = [_against_speed(measured, timed, *panel) for panel in panels]
+    loop, bare = timed["plain_loop_fps"], timed["bare_model_fps"]
+    facts = {
+        "accuracy": f"CamVid's val at {measured['rate']:g} Hz",
+        "speed": f"{timed['film']} from file to file, median of {len(loop)} rounds",
+        "machine": timed["machine"],
+        "to compare": f"frames a second: the plain loop {np.median(loop):.1f}, the model alone in "
+        f"FP32 {np.median(bare):.1f}",
+    }
+    return page_html("Steady labels and key frames", plots_html(plots) + facts_html(facts))
 
 
 def _against_speed(
     measured: Mapping[str, Any],
     timed: Mapping[str, Any],
     title: str,
-    figure_of: Callable[[Mapping[str, Any]], float],
-) -> go.Figure:
-    """Draw one figure of every way by its speed."""
+    metric: Callable[[Mapping[str, Any]], float],
+) -> Plot:
+    """Draw one metric of every way by its speed."""
     figure = go.Figure()
     for number, (backend, ways) in enumerate(measured["backends"].items()):
         fps = timed["fps"][backend]
         drawn = [way for way in ways if way in fps]
         figure.add_scatter(
             x=[float(np.median(fps[way])) for way in drawn],
-            y=[scaled(figure_of(ways[way]), 100) for way in drawn],
+            y=[scaled(metric(ways[way]), 100) for way in drawn],
             text=drawn,
             name=backend,
             mode="lines+markers+text",
@@ -424,7 +427,7 @@ def _against_speed(
             cliponaxis=False,
         )
     figure.update_xaxes(title_text="frames a second")
-    return figure.update_layout(title=title, **LAYOUT)
+    return Plot(title=title, figure=figure, height_px=430)
 
 
 if __name__ == "__main__":

@@ -126,10 +126,10 @@ def test_page_draws_without_error_light_and_dark_wide_and_narrow(desk, tmp_path)
     with browser(tmp_path) as tab:
         for width, scheme in ((1300, "light"), (390, "dark")):
             tab.open((desk / "run.html").as_uri(), (width, 900), scheme)
-            tab.wait_for("document.querySelectorAll('.figure .main-svg').length >= 8")
+            tab.wait_for("document.querySelectorAll('.plot > .plot-container').length >= 8")
             assert tab.run("document.documentElement.scrollWidth") <= width
             ink = tab.run("getComputedStyle(document.body).getPropertyValue('--ink')")
-            assert tab.run("document.getElementById('figure-0').layout.font.color") == ink
+            assert tab.run("document.querySelector('.plot').layout.font.color") == ink
         assert tab.errors == []
 
 

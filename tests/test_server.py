@@ -131,7 +131,13 @@ def test_notice_reaches_viewers_until_a_later_frame_comes(page, connect) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", b"<!doctype html>"), ("/live.css", b":root"), ("/live.js", b"// ")]
+    ("path", "kind"),
+    [
+        ("/", b"<!doctype html>"),
+        ("/page.css", b":root"),
+        ("/live.css", b":root"),
+        ("/live.js", b"// "),
+    ],
 )
 def test_page_has_all_it_needs(page, connect, path, kind) -> None:
     status, body = get(connect(page), path)

@@ -5,7 +5,14 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from roadseg.pages.layout import BAR_TEXT, LAYOUT, page_html, pictures_html
+from roadseg.pages.layout import (
+    BAR_TEXT,
+    Plot,
+    page_html,
+    pictures_html,
+    plots_html,
+    section_html,
+)
 from roadseg.spec import SegClass
 
 
@@ -25,6 +32,14 @@ def data_page(
         examples: JPEG files of picture and label by caption.
         classes: What the colours mean.
     """
+    listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults) or "<li>none</li>"
+    body = plots_html([_share_plot(shares)]) + section_html("Faults", f"<ul>{listed}</ul>")
+    shown = pictures_html(examples, "Examples: picture, and label over it", classes)
+    return page_html(title, body + shown)
+
+
+def _share_plot(shares: Mapping[str, Mapping[str, float]]) -> Plot:
+    """Draw the share of each class, a bar for each split."""
     figure = go.Figure()
     for split, of_class in shares.items():
         figure.add_bar(
@@ -36,9 +51,4 @@ def data_page(
             **BAR_TEXT,
         )
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(title="Share of the labelled pixels (%)", **LAYOUT)
-    listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
-    below = f"<h2>Faults</h2><ul>{listed or '<li>none</li>'}</ul>" + pictures_html(
-        examples, "Examples: picture, and label over it", classes
-    )
-    return page_html([figure], title, below=below)
+    return Plot(title="Share of the labelled pixels (%)", figure=figure, height_px=430)

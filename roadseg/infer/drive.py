@@ -206,9 +206,9 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     # Plotly takes a fifth of a second to import, and few runs want a report.
     from roadseg.infer.drive_page import drive_page
 
-    record = log.record() | {"film": film.url(), "facts": dict(facts)}
+    page = drive_page(log.record() | {"film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
-        file.write(drive_page(record, f"{film.path.name}: report").encode())
+        file.write(page.encode())
 
 
 def _in_the_middle(across_road: float | None) -> bool:

@@ -39,6 +39,7 @@ from roadseg.video.frame import SegmentedFrame
 
 ASSETS = {
     "": ("live.html", "text/html; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
     "live.css": ("live.css", "text/css; charset=utf-8"),
     "live.js": ("live.js", "text/javascript; charset=utf-8"),
 }

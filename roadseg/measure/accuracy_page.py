@@ -8,11 +8,21 @@ from numpy.typing import NDArray
 
 from roadseg.measure.metrics import BOUNDARY_TOLERANCE, Scores
 from roadseg.measure.steadiness import FilmScores
-from roadseg.pages.layout import BAR_TEXT, LAYOUT, page_html, pictures_html, scaled
+from roadseg.pages.layout import (
+    BAR_TEXT,
+    GREY,
+    OUTLINE,
+    Plot,
+    facts_html,
+    page_html,
+    pictures_html,
+    plots_html,
+    scaled,
+)
 from roadseg.spec import PALETTES, SegClass, css_color
 
-OTHER_COLOR = "#888888"
-"""Colour of the bars of classes that CamVid does not have."""
+CLASSES_PX = 430
+"""Height of a plot with a row for each class."""
 
 
 def evaluation_page(
@@ -30,7 +40,7 @@ def evaluation_page(
             model's class map, or the only one's and where that is wrong.
         classes: What the colours mean.
     """
-    figures = [
+    plots = [
         *(
             _class_bars(of_model, measured, title, [css_color(c.color) for c in classes])
             for title, of_model in (
@@ -42,17 +52,17 @@ def evaluation_page(
         *(_confusion(scores, name) for name, scores in measured.items()),
         _reliability(measured),
     ]
-    facts = "; ".join(f"{name}: {headline(scores)}" for name, scores in measured.items())
+    facts = facts_html({name: headline(scores) for name, scores in measured.items()}, "In short")
     shown = " and ".join(measured) if len(measured) > 1 else "prediction and wrong pixels"
     below = pictures_html(worst, f"Worst pictures: picture and label, below {shown}", classes)
-    return page_html(figures, title, facts, below)
+    return page_html(title, facts + plots_html(plots) + below)
 
 
 def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
     """Return how steady and how right the labels of a film are, in time and by class, as HTML.
 
     Args:
-        measured: Figures by the name of the model.
+        measured: Scores by the name of the model.
         title: Heading.
     """
     labelled = any(film.scores.confusion.any() for film in measured.values())
@@ -60,19 +70,19 @@ def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
     panels["Pixels that flip (%)"] = "flip_rate"
     if labelled:
         panels["mIoU of each frame (%)"] = "miou"
-    figures = [_timeline(measured, panel, key) for panel, key in panels.items()]
+    plots = [_timeline(measured, panel, key) for panel, key in panels.items()]
     of_class = {name: 100 * film.temporal.by_class for name, film in measured.items()}
     scores = {name: film.scores for name, film in measured.items()}
-    figures.append(_class_bars(of_class, scores, "Consistency (%)"))
+    plots.append(_class_bars(of_class, scores, "Consistency (%)"))
     if labelled:
         of_class = {name: 100 * film.scores.iou for name, film in measured.items()}
-        figures.append(_class_bars(of_class, scores, "IoU (%)"))
-    facts = "; ".join(f"{name}: {film_headline(film)}" for name, film in measured.items())
-    return page_html(figures, title, facts)
+        plots.append(_class_bars(of_class, scores, "IoU (%)"))
+    facts = facts_html({name: film_headline(film) for name, film in measured.items()}, "In short")
+    return page_html(title, facts + plots_html(plots))
 
 
 def film_headline(film: FilmScores) -> str:
-    """Return the figures of a film in a sentence."""
+    """Return the scores of a film in a sentence."""
     temporal, miou = film.temporal, film.scores.miou
     right = f"mIoU {miou:.1%}" if miou == miou else "no labels to be right by"
     return (
@@ -82,8 +92,8 @@ def film_headline(film: FilmScores) -> str:
     )
 
 
-def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> go.Figure:
-    """Draw one figure of every frame by time; where the network looked, there is a dot."""
+def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> Plot:
+    """Draw one metric of every frame by time; where the network looked, there is a dot."""
     figure = go.Figure()
     for name, film in measured.items():
         dots = [6 if moment.by_network else 0 for moment in film.moments]
@@ -95,11 +105,12 @@ def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> go.Fi
             marker={"size": dots if min(dots) == 0 else 3},
             line={"width": 1.5},
         )
-    return figure.update_layout(title=title, xaxis_title="seconds", **LAYOUT)
+    figure.update_xaxes(title_text="seconds")
+    return Plot(title=title, figure=figure)
 
 
 def headline(scores: Scores) -> str:
-    """Return the figures of a measurement in a sentence."""
+    """Return the scores on pictures in a sentence."""
     return (
         f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, boundary F1 "
         f"{scores.mean_boundary_f1:.1%} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, cross "
@@ -113,8 +124,8 @@ def _class_bars(
     measured: Mapping[str, Scores],
     title: str,
     colors: Sequence[str] | None = None,
-) -> go.Figure:
-    """Draw a figure of each class, a bar for each model; one model's bars have colours of theirs.
+) -> Plot:
+    """Draw a metric of each class, a bar for each model; one model alone in its classes' colours.
 
     Without `colors` these are CamVid's.
     """
@@ -128,16 +139,16 @@ def _class_bars(
             y=list(names),
             name=name,
             orientation="h",
-            marker={"color": fill, "line": {"color": "#444", "width": 1}},
+            marker={"color": fill, "line": OUTLINE},
             texttemplate="%{x:.1f}",
             **BAR_TEXT,
         )
     figure.update_xaxes(range=[0, 105])
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(title=f"{title} of each class", **LAYOUT)
+    return Plot(title=f"{title} of each class", figure=figure, height_px=CLASSES_PX)
 
 
-def _precision_recall(scores: Scores, name: str) -> go.Figure:
+def _precision_recall(scores: Scores, name: str) -> Plot:
     """Draw what is found of each class, and what of that is right."""
     figure = go.Figure()
     for what, of_class, color in (
@@ -155,10 +166,11 @@ def _precision_recall(scores: Scores, name: str) -> go.Figure:
         )
     figure.update_xaxes(range=[0, 105])
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(title=f"Precision and recall (%)<br><sup>{name}</sup>", **LAYOUT)
+    title = f"Precision and recall of each class (%): {name}"
+    return Plot(title=title, figure=figure, height_px=CLASSES_PX)
 
 
-def _confusion(scores: Scores, name: str) -> go.Figure:
+def _confusion(scores: Scores, name: str) -> Plot:
     names = list(scores.class_names)
     totals = scores.confusion.sum(axis=1, keepdims=True)
     figure = go.Figure()
@@ -166,7 +178,6 @@ def _confusion(scores: Scores, name: str) -> go.Figure:
         z=100 * scores.confusion / np.maximum(totals, 1),
         x=names,
         y=names,
-        colorscale="Blues",
         zmin=0,
         zmax=100,
         showscale=False,
@@ -175,12 +186,11 @@ def _confusion(scores: Scores, name: str) -> go.Figure:
     )
     figure.update_xaxes(title_text="predicted", tickangle=-45, automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(
-        title=f"Confusion, % of each true class<br><sup>{name}</sup>", **LAYOUT
-    )
+    title = f"Confusion, % of each true class: {name}"
+    return Plot(title=title, figure=figure, height_px=CLASSES_PX)
 
 
-def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
+def _reliability(measured: Mapping[str, Scores]) -> Plot:
     """Draw accuracy against confidence, bin by bin; a calibrated model follows the diagonal."""
     figure = go.Figure()
     figure.add_scatter(
@@ -188,7 +198,7 @@ def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
         y=[0, 100],
         mode="lines",
         name="calibrated",
-        line={"color": "#aaa", "dash": "dot"},
+        line={"color": GREY, "dash": "dot"},
     )
     for name, scores in measured.items():
         seen = scores.confidence.pixels > 0
@@ -204,10 +214,10 @@ def _reliability(measured: Mapping[str, Scores]) -> go.Figure:
         )
     figure.update_xaxes(title_text="confidence (%)", range=[0, 102])
     figure.update_yaxes(title_text="right (%)", range=[0, 102])
-    return figure.update_layout(title="Calibration", **LAYOUT)
+    return Plot(title="Calibration", figure=figure)
 
 
 def _camvid_color(name: str) -> str:
     """Return the colour of one of CamVid's classes, or that of all others."""
     color = PALETTES["camvid"].get(name)
-    return css_color(color) if color else OTHER_COLOR
+    return css_color(color) if color else GREY

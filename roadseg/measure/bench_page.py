@@ -1,27 +1,24 @@
 """The page about a run of measurements: a pure function of its record, one file, no network."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from roadseg.measure.results import Round, has_energy, others_share, rounds_of, values_of
 from roadseg.measure.targets import Ceiling, Score, ceilings, scores_of
+from roadseg.pages.layout import GREY, Plot, facts_html, page_html, plots_html, section_html
 
 COLORS = {
-    "loop": "#8a949e",
+    "loop": GREY,
     "film": "#2a78b5",
     "model": "#2a9d8f",
     "plain": "#c58b2a",
     "peer": "#d1495b",
 }
-"""Colour of a contender, by its job; each is legible on light and on dark."""
+"""Colour of a case, by its job; each is legible on light and on dark."""
 PARTS = {
     "decode": "#7a6fc2",
     "read": "#7a6fc2",
@@ -36,85 +33,72 @@ PARTS = {
     "encode": "#d1495b",
 }
 """Colour of a step or stage; those that do the same work have one colour."""
+STATES = {"met": "met", "not met": "missed"}
+"""Class in the style sheet of a verdict, by how it begins; what was not measured has none."""
+TARGETS_HINT = (
+    "Ratios are taken within a round and their median is shown, with where it lies for 95 of 100 "
+    "such runs."
+)
 STEPS = ("read", "resize", "model", "blend", "encode")
 STAGES = ("decode", "motion", "convert", "model", "labels", "enlarge", "overlay", "encode")
 
 
-class Panel(NamedTuple):
-    """One figure of the page."""
-
-    title: str
-    hint: str
-    figure: go.Figure
-
-
 def bench_page(record: Mapping[str, Any]) -> str:
     """Return a run of measurements as HTML."""
-    panels = {f"figure-{i}": panel for i, panel in enumerate(_panels(record))}
-    figures = {name: json.loads(panel.figure.to_json()) for name, panel in panels.items()}
-    for figure in figures.values():
-        figure["layout"].pop("template", None)
-    web = files("roadseg.pages").joinpath("web")
-    return Template(web.joinpath("bench.html").read_text("utf-8")).substitute(
-        title=escape(f"Speed of roadseg on {record['film']['name']}"),
-        style=web.joinpath("bench.css").read_text("utf-8"),
-        script=web.joinpath("bench.js").read_text("utf-8"),
-        plotly=get_plotlyjs(),
-        targets="".join(_target_row(*entry) for entry in enumerate(scores_of(record), 1)),
-        weather=escape(_weather(record)),
-        figures="".join(_section(name, panel) for name, panel in panels.items()),
-        facts="".join(_fact_row(name, value) for name, value in _facts(record).items()),
-        record=json.dumps(figures).replace("<", "\\u003c"),  # no text can end the script element
-    )
+    body = _targets(record) + plots_html(_plots(record)) + facts_html(_facts(record))
+    return page_html(f"Speed of roadseg on {record['film']['name']}", body, style="bench.css")
 
 
-def _panels(record: Mapping[str, Any]) -> list[Panel]:
-    """Return all figures that the record has data for."""
+def _plots(record: Mapping[str, Any]) -> list[Plot]:
+    """Return all plots of a record."""
     rounds = rounds_of(record)
-    panels = [
-        Panel(
-            "Frames a second, once warm",
-            "Medians over the rounds, with the least and the most; dotted: what bounds roadseg.",
-            _throughput(record, rounds),
+    return [
+        Plot(
+            title="Frames a second, once warm",
+            hint="Medians over the rounds, with the least and the most; dotted: roadseg's bounds.",
+            figure=_throughput(record, rounds),
         ),
-        Panel(
-            "Where the CPU time of a frame goes (ms)",
-            "The loop step by step, as it runs; roadseg stage by stage, each alone; threads of "
-            "libraries are in both.",
-            _parts(rounds, record["roles"]["loop"]),
+        Plot(
+            title="Where the CPU time of a frame goes (ms)",
+            hint="The loop step by step, as it runs; roadseg stage by stage, each alone; threads "
+            "of libraries are in both.",
+            figure=_parts(rounds, record["roles"]["loop"]),
         ),
-        Panel(
-            "Latency of the model alone",
-            "Share of the calls that were done within a time, all rounds.",
-            _latencies(record, ("model", "plain", "peer"), _calls_ms),
+        Plot(
+            title="Latency of the model alone",
+            hint="Share of the calls that were done within a time, all rounds.",
+            figure=_latencies(record, ("model", "plain", "peer"), _calls_ms),
         ),
-        Panel(
-            "Opening, first call, warming up, steady (ms)",
-            "Medians; a logarithmic scale.",
-            _start(record, rounds),
+        Plot(
+            title="Opening, first call, warming up, steady (ms)",
+            hint="Medians; a logarithmic scale.",
+            figure=_start(record, rounds),
         ),
-        Panel(
-            "Roofline",
-            "What the machine computes and moves at most, and where the models are.",
-            _roofline(record, rounds),
+        Plot(
+            title="Roofline",
+            hint="What the machine computes and moves at most, and where the models are.",
+            figure=_roofline(record, rounds),
         ),
-        Panel(
-            "Live: age of a frame when its labels are there",
-            f"{_live_hint(record)} All rounds.",
-            _latencies(record, ("live",), _ages_ms),
+        Plot(
+            title="Live: age of a frame when its labels are there",
+            hint=f"{_live_hint(record)} All rounds.",
+            figure=_latencies(record, ("live",), _ages_ms),
         ),
-        Panel(
-            "Targets, round by round",
-            "Numbered as in the table; right of the line is better than the target.",
-            _goals(scores_of(record)),
+        Plot(
+            title="Targets, round by round",
+            hint="Numbered as in the table; right of the line is better than the target.",
+            figure=_goals(scores_of(record)),
         ),
-        Panel("Peak memory (MB)", "Whole processes, medians.", _memory(record, rounds)),
+        Plot(
+            title="Peak memory (MB)",
+            hint="Whole processes, medians.",
+            figure=_memory(record, rounds),
+        ),
     ]
-    return [panel for panel in panels if panel.figure.data]
 
 
 def _names(record: Mapping[str, Any], *jobs: str) -> list[str]:
-    return [name for name, told in record["contenders"].items() if told["job"] in jobs]
+    return [name for name, case in record["contenders"].items() if case["job"] in jobs]
 
 
 def _color(record: Mapping[str, Any], name: str) -> str:
@@ -139,13 +123,13 @@ def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure
             error_x={
                 "array": [max(values) - middle],
                 "arrayminus": [middle - min(values)],
-                "color": "#888",
+                "color": GREY,
             },
         )
     for ceiling in _pipeline_ceilings(record):
         figure.add_vline(
             x=ceiling.limit_fps.median,
-            line={"dash": "dot", "color": "#888"},
+            line={"dash": "dot", "color": GREY},
             annotation_text=ceiling.name,
             annotation_textangle=-90,
             annotation_font_size=11,
@@ -160,9 +144,9 @@ def _pipeline_ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
 
 def _parts(rounds: Sequence[Round], loop: str) -> go.Figure:
     figure = go.Figure()
-    for row, contender, parts in (("plain loop", loop, STEPS), ("roadseg", "stages", STAGES)):
+    for row, case, parts in (("plain loop", loop, STEPS), ("roadseg", "stages", STAGES)):
         for part in parts:
-            values = values_of(rounds, contender, f"{part} cpu")
+            values = values_of(rounds, case, f"{part} cpu")
             if values:
                 figure.add_bar(
                     x=[float(np.median(values))],
@@ -179,6 +163,10 @@ def _parts(rounds: Sequence[Round], loop: str) -> go.Figure:
     return figure.update_layout(barmode="stack", showlegend=False, xaxis_title="ms")
 
 
+Samples = Callable[[Mapping[str, Any]], list[float]]
+"""Returns the latencies in a result, in milliseconds."""
+
+
 def _calls_ms(result: Mapping[str, Any]) -> list[float]:
     return [1000 * s for s in result["calls_s"]]
 
@@ -187,8 +175,8 @@ def _ages_ms(result: Mapping[str, Any]) -> list[float]:
     return [1000 * s for s in result["ages_s"][result["warmup_frames"] :]]
 
 
-def _latencies(record: Mapping[str, Any], jobs: Sequence[str], samples: Any) -> go.Figure:
-    """Draw the share of samples below each latency, of every contender with one of the jobs."""
+def _latencies(record: Mapping[str, Any], jobs: Sequence[str], samples: Samples) -> go.Figure:
+    """Draw the share of samples below each latency, of every case with one of the jobs."""
     figure = go.Figure()
     for name in _names(record, *jobs):
         results = (measured["results"].get(name, {}) for measured in record["rounds"])
@@ -205,8 +193,8 @@ def _latencies(record: Mapping[str, Any], jobs: Sequence[str], samples: Any) -> 
 
 
 def _live_hint(record: Mapping[str, Any]) -> str:
-    told = next(told for told in record["contenders"].values() if told["job"] == "live")
-    return f"A camera of {told['rate'] or record['film']['fps']:g} frames a second."
+    live = next(case for case in record["contenders"].values() if case["job"] == "live")
+    return f"A camera of {live['rate'] or record['film']['fps']:g} frames a second."
 
 
 def _start(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
@@ -238,7 +226,7 @@ def _roofline(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
         y=[min(gflops, i * gbytes) for i in sorted(intensities)],
         mode="lines",
         name="the machine",
-        line={"color": "#888", "dash": "dot"},
+        line={"color": GREY, "dash": "dot"},
     )
     for name in _names(record, "model", "plain"):
         work = record["work"].get(record["contenders"][name]["weights"])
@@ -269,7 +257,7 @@ def _goals(scores: Sequence[Score]) -> go.Figure:
             customdata=score.values,
             hovertemplate=f"{score.goal.name}: %{{customdata:.2f}}{score.goal.unit}<extra></extra>",
         )
-    figure.add_vline(x=1, line={"dash": "dot", "color": "#888"})
+    figure.add_vline(x=1, line={"dash": "dot", "color": GREY})
     figure.update_yaxes(autorange="reversed", type="category")
     return figure.update_layout(showlegend=False, xaxis_title="times the target")
 
@@ -293,10 +281,12 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _section(name: str, panel: Panel) -> str:
-    return (
-        f'<section><h2>{escape(panel.title)}</h2><div class="figure" id="{name}"></div>'
-        f'<p class="hint">{escape(panel.hint)}</p></section>'
+def _targets(record: Mapping[str, Any]) -> str:
+    """Return the targets, met or not, as a section."""
+    rows = "".join(_target_row(*entry) for entry in enumerate(scores_of(record), 1))
+    hint = f"{TARGETS_HINT} {_background_load(record)}"
+    return section_html(
+        "Targets", f'<table class="targets">{rows}</table><p class="hint">{escape(hint)}</p>'
     )
 
 
@@ -308,15 +298,15 @@ def _target_row(number: int, score: Score) -> str:
         measured = (
             f"{found.median:.2f}{goal.unit} <small>({found.low:.2f} to {found.high:.2f})</small>"
         )
-    state = {"m": "met", "n": "missed"}[score.verdict[0]]
+    state = STATES.get(score.verdict.partition(",")[0], "")
     return (
         f"<tr><th>{number}. {escape(goal.name)}</th><td>{sign} {goal.limit:.2f}{goal.unit}</td>"
         f'<td>{measured}</td><td class="{state}">{score.verdict}</td></tr>'
     )
 
 
-def _weather(record: Mapping[str, Any]) -> str:
-    """Say how quiet the machine was."""
+def _background_load(record: Mapping[str, Any]) -> str:
+    """Return how busy the machine was with anything else, in a sentence."""
     share = others_share(record)
     if share is None:
         return ""
@@ -347,7 +337,3 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
 def _check_fact(entry: tuple[str, Mapping[str, Any]]) -> str:
     name, check = entry
     return f"{name}: {check['error']}" if "error" in check else f"{name} {check['equal_share']:.2%}"
-
-
-def _fact_row(name: str, value: str) -> str:
-    return f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"

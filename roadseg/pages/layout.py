@@ -1,72 +1,114 @@
-"""What pages have in common: the look, pictures with captions, one file that needs no network."""
+"""What pages have in common: one look, light and dark, in one file that needs no network.
 
+A page is a title and sections. Its plots are drawn in the page's own colours, which follow the
+reader's, so figures bring data, and colours that are legible on light and on dark.
+"""
+
+import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 from roadseg.spec import SegClass, css_color
 
-LAYOUT = {
-    "template": "plotly_white",
-    "font": {"family": "system-ui, sans-serif", "size": 13},
-    "margin": {"l": 50, "r": 20, "t": 50, "b": 40},
-    "height": 430,
-    "legend": {"orientation": "h", "yanchor": "top", "y": -0.15, "x": 0},
-}
 BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
-"""Figures behind bars, which may be too short or thin to bear them."""
-STYLE = (
-    "html{overflow-y:scroll}"
-    "body{font-family:system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}"
-    "th,td{text-align:left;padding:.2rem .6rem .2rem 0;overflow-wrap:anywhere}"
-    "figure{margin:0 0 1rem}img{max-width:100%}figcaption{color:#555}"
-    ".legend span{margin-right:1rem;white-space:nowrap}.legend i{display:inline-block;width:.9em;"
-    "height:.9em;margin-right:.3em;border:1px solid #444;vertical-align:-.1em}"
-    "main{display:grid;gap:1rem;grid-template-columns:repeat(2,minmax(0,1fr))}"
-    "@media(max-width:900px){body{margin:.5rem}main{grid-template-columns:minmax(0,1fr)}}"
-)
-"""Two figures in a row, one on a phone."""
+"""Numbers behind bars, which may be too short or thin to bear them."""
+GREY = "#8a949e"
+"""Colour of what is there to compare with."""
+OUTLINE = {"color": GREY, "width": 1}
+"""Around marks in the colours of classes, which may be as dark or as light as the page."""
 
 
-def page_html(figures: Sequence[go.Figure], title: str, facts: str = "", below: str = "") -> str:
-    """Lay figures out on a page of their own, with Plotly's script inside."""
-    parts = (
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=i == 0,
-            config={
-                "displaylogo": False,
-                "responsive": True,
-                "modeBarButtons": [["toImage", "pan2d", "zoom2d", "resetScale2d"]],
-            },
-        )
-        for i, figure in enumerate(figures)
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure on a page."""
+
+    title: str
+    """What it shows."""
+    figure: go.Figure
+    """Data and layout, without a template."""
+    hint: str = ""
+    """What else there is to know, below it."""
+    height_px: int = 360
+
+
+def page_html(title: str, body: str, *, style: str = "", script: str = "") -> str:
+    """Return a page in one file.
+
+    Args:
+        title: Heading.
+        body: Its sections, as HTML.
+        style: Name of a file in `web` with what it needs beside the common style.
+        script: Name of a file in `web` to run once the plots are drawn; it may use Plotly.
+    """
+    return Template(web_file("page.html")).substitute(
+        title=escape(title),
+        style=_joined("page.css", style),
+        body=body,
+        plotly=get_plotlyjs(),
+        script=_joined("plots.js", script),
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{escape(title)}</h1><p>{escape(facts)}</p><main>{''.join(parts)}</main>"
-        f"{below}</body></html>\n"
+
+
+def _joined(*names: str) -> str:
+    return "\n".join(web_file(name) for name in names if name)
+
+
+def web_file(name: str) -> str:
+    """Return the text of a file in `web`."""
+    return files("roadseg.pages").joinpath("web", name).read_text("utf-8")
+
+
+def plots_html(plots: Iterable[Plot]) -> str:
+    """Return plots as HTML, two in a row, one on a phone; those without data are left out."""
+    drawn = (_plot_html(plot) for plot in plots if plot.figure.data)
+    return f'<div class="plots">{"".join(drawn)}</div>'
+
+
+def _plot_html(plot: Plot) -> str:
+    figure = json.loads(plot.figure.to_json())
+    figure["layout"].pop("template", None)  # the page's colours stand for it
+    hint = f'<p class="hint">{escape(plot.hint)}</p>' if plot.hint else ""
+    place = f'<div class="plot" style="height:{plot.height_px}px"></div>'
+    return section_html(plot.title, f"{place}{json_script(figure)}{hint}")
+
+
+def json_script(value: Any, element_id: str = "") -> str:
+    """Return a value as an element that scripts of the page read."""
+    named = f' id="{element_id}"' if element_id else ""
+    data = json.dumps(value).replace("<", "\\u003c")  # no text can end the element
+    return f'<script type="application/json"{named}>{data}</script>'
+
+
+def facts_html(facts: Mapping[str, str], heading: str = "The run") -> str:
+    """Return names and what is known under them as a section."""
+    rows = (
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()
     )
+    return section_html(heading, f'<table class="facts">{"".join(rows)}</table>')
 
 
-def scaled(value: float | None, factor: float) -> float | None:
-    """Return a figure in another unit, and None, which Plotly leaves out, for what is none."""
-    return None if value is None or value != value else value * factor
+def section_html(heading: str, content: str) -> str:
+    """Return a section of a page; the content is HTML."""
+    return f"<section><h2>{escape(heading)}</h2>{content}</section>"
 
 
 def pictures_html(
     pictures: Mapping[str, bytes], heading: str, classes: Sequence[SegClass] = ()
 ) -> str:
-    """Return pictures with their captions as HTML, or nothing if there are none.
+    """Return a section of pictures with their captions, or nothing if there are none.
 
     Args:
         pictures: JPEG files by caption.
         heading: What they show.
-        classes: Classes whose names and colours are told above them.
+        classes: Classes whose names and colours are listed above them.
     """
     if not pictures:
         return ""
@@ -75,9 +117,19 @@ def pictures_html(
         for c in classes
     )
     shown = (
-        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,'
-        f'{b64encode(data).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure><img alt="{escape(caption)}" src="{data_url("image/jpeg", data)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, data in pictures.items()
     )
     explained = f'<p class="legend">{legend}</p>' if classes else ""
-    return f"<h2>{escape(heading)}</h2>{explained}{''.join(shown)}"
+    return section_html(heading, f'{explained}<div class="pictures">{"".join(shown)}</div>')
+
+
+def data_url(kind: str, data: bytes) -> str:
+    """Return a file as a URL, given its media type."""
+    return f"data:{kind};base64,{b64encode(data).decode()}"
+
+
+def scaled(value: float | None, factor: float) -> float | None:
+    """Return a value in another unit, and None, which Plotly leaves out, for what is no number."""
+    return None if value is None or value != value else value * factor

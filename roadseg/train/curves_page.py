@@ -5,11 +5,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from roadseg.pages.layout import LAYOUT, page_html, pictures_html, scaled
+from roadseg.pages.layout import GREY, OUTLINE, Plot, page_html, pictures_html, plots_html, scaled
 from roadseg.spec import SegClass, css_color
 
 CURVES = {
-    "train": ("train (augmented crops, weighted loss)", "#333333"),
+    "train": ("train (augmented crops, weighted loss)", GREY),
     "val": ("val (averaged weights)", "#d1495b"),
     "holdout": ("held-out sequence (averaged weights)", "#2a78b5"),
 }
@@ -21,7 +21,7 @@ PANELS = (
     ("mIoU (%)", "miou", "miou", 100.0),
     ("Pixel accuracy (%)", "pixel_accuracy", "pixel_accuracy", 100.0),
 )
-"""Title, key among the training figures, key among the measured ones, factor."""
+"""Title, key among the training metrics, key among the measured ones, factor."""
 
 
 def curves_page(
@@ -38,16 +38,16 @@ def curves_page(
         pictures: JPEG files by caption, as `roadseg.paint.panels` makes them.
         classes: What the colours mean.
     """
-    figures = [_curves(records, *panel) for panel in PANELS]
+    plots = [_curves(records, *panel) for panel in PANELS]
     heading = "Picture, label and prediction of the best weights"
     shown = pictures_html(pictures, heading, classes)
-    return page_html([*figures, _class_curves(records, classes)], title, below=shown)
+    return page_html(title, plots_html([*plots, _class_curves(records, classes)]) + shown)
 
 
 def _curves(
     records: Sequence[dict[str, Any]], title: str, train_key: str, measured_key: str, factor: float
-) -> go.Figure:
-    """Draw one figure of every split by epoch."""
+) -> Plot:
+    """Draw one metric of every split by epoch."""
     figure = go.Figure()
     splits = dict.fromkeys(k for r in records for k, v in r.items() if isinstance(v, Mapping))
     others = {split: (split, None) for split in splits if split not in CURVES}
@@ -64,7 +64,7 @@ def _curves(
     return _by_epoch(figure, records, title)
 
 
-def _class_curves(records: Sequence[dict[str, Any]], classes: Sequence[SegClass]) -> go.Figure:
+def _class_curves(records: Sequence[dict[str, Any]], classes: Sequence[SegClass]) -> Plot:
     """Draw the IoU of each class on val by epoch."""
     figure = go.Figure()
     measured = [record for record in records if "val" in record]
@@ -73,13 +73,15 @@ def _class_curves(records: Sequence[dict[str, Any]], classes: Sequence[SegClass]
             x=[record["epoch"] for record in measured],
             y=[scaled(record["val"]["iou"][segment.name], 100) for record in measured],
             name=segment.name,
+            mode="lines+markers",
             line_color=css_color(segment.color),
+            marker={"size": 7, "line": OUTLINE},
         )
     return _by_epoch(figure, records, "IoU of each class on val (%)")
 
 
-def _by_epoch(figure: go.Figure, records: Sequence[dict[str, Any]], title: str) -> go.Figure:
-    """Lay a figure out whose axis has whole epochs."""
+def _by_epoch(figure: go.Figure, records: Sequence[dict[str, Any]], title: str) -> Plot:
+    """Return a plot whose axis has whole epochs."""
     epochs = max((record["epoch"] for record in records), default=1)
     figure.update_xaxes(title_text="epoch", dtick=-(-epochs // EPOCH_TICKS))
-    return figure.update_layout(title=title, **LAYOUT)
+    return Plot(title=title, figure=figure)

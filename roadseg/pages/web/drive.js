@@ -3,7 +3,6 @@
 
 const $ = (id) => document.getElementById(id);
 const record = JSON.parse($("record").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function jump(time_s) {
   $("film").currentTime = time_s;
@@ -28,17 +27,6 @@ function describe({ start_s, end_s, names }) {
   return `${clock(start_s)}${until} ${names.join(", ")}`;
 }
 
-function facts() {
-  return Object.entries(record.facts).map(([name, value]) => {
-    const row = document.createElement("tr");
-    row.append(
-      Object.assign(document.createElement("th"), { textContent: name }),
-      Object.assign(document.createElement("td"), { textContent: value }),
-    );
-    return row;
-  });
-}
-
 function curves() {
   return record.classes.map(([name, color], id) => ({
     name,
@@ -53,26 +41,20 @@ function curves() {
 }
 
 function layout() {
-  const style = getComputedStyle(document.body);
-  const ink = style.getPropertyValue("--ink");
-  const line = style.getPropertyValue("--line");
+  const ink = getComputedStyle(document.body).getPropertyValue("--ink");
   const moments = record.moments.map(({ start_s, end_s }) => ({
     type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1, y1: 1.05, fillcolor: "#d1495b", line: { color: "#d1495b" },
   }));
   const now = $("film").currentTime;
   const head = { type: "line", yref: "paper", x0: now, x1: now, y0: 0, y1: 1.05, line: { color: ink, width: 2 } };
-  return {
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: ink, family: "system-ui, sans-serif", size: 13 },
-    margin: { l: 50, r: 10, t: 20, b: 45 },
+  return themed({
+    margin: { t: 20 },
     hovermode: "x unified",
-    hoverlabel: { bgcolor: style.getPropertyValue("--panel"), font: { color: ink } },
-    legend: { orientation: "h", y: -0.12, bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
-    xaxis: { ticksuffix: " s", ticklabelstandoff: 6, gridcolor: line, range: [0, record.times_s.at(-1)] },
-    yaxis: { tickformat: ".0%", range: [0, 1], gridcolor: line },
+    legend: { y: -0.12, yanchor: "top", bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
+    xaxis: { ticksuffix: " s", ticklabelstandoff: 6, range: [0, record.times_s.at(-1)] },
+    yaxis: { tickformat: ".0%", range: [0, 1] },
     shapes: [...moments, head],
-  };
+  });
 }
 
 function redraw() {
@@ -87,8 +69,7 @@ if (record.people.length === 0) {
 }
 $("moments").append(...record.moments.map((m) => tile(m.image, describe(m), m.peak_s)));
 $("thumbnails").append(...record.thumbnails.map((t) => tile(t.image, clock(t.time_s), t.time_s)));
-$("facts").append(...facts());
 redraw();
 $("shares").on("plotly_click", ({ points }) => jump(points[0].x));
 $("film").addEventListener("timeupdate", () => Plotly.relayout("shares", { shapes: layout().shapes }));
-dark.addEventListener("change", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
