@@ -16,7 +16,7 @@ from conftest import SAMPLE, WEIGHTS
 
 from roadseg.errors import OutputError
 from roadseg.infer.config import InferConfig
-from roadseg.infer.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog
+from roadseg.infer.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog, SharesCurve
 from roadseg.infer.drive_page import drive_page
 from roadseg.infer.offline import infer
 from roadseg.paint.config import OverlayConfig
@@ -77,6 +77,26 @@ def test_long_drives_keep_few_points_and_few_thumbnails() -> None:
     times = [thumbnail["time_s"] for thumbnail in record["thumbnails"]]
     assert MOST_THUMBNAILS / 2 <= len(times) <= MOST_THUMBNAILS
     assert np.ptp(np.diff(times)) == 0 and times[0] == 0 and times[-1] > 200
+
+
+def test_points_of_a_long_drive_are_means_over_all_its_frames() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.random((3 * MOST_POINTS + 7, 2))
+    curve = SharesCurve()
+    for number, shares in enumerate(frames):
+        curve.add(number / FPS, shares)
+    times_s, means = curve.points()
+    each = len(frames) // len(times_s) + 1  # of 3,007 frames 4 make a point
+    assert means[0] == pytest.approx(frames[:each].mean(axis=0))
+    assert means[-1] == pytest.approx(frames[(len(means) - 1) * each :].mean(axis=0))
+    assert times_s[:2] == pytest.approx([(each - 1) / 2 / FPS, (3 * each - 1) / 2 / FPS])
+
+
+def test_moments_that_are_noise_keep_no_thumbnail() -> None:
+    flickers = dict.fromkeys(range(0, 400, 20), (PEDESTRIAN, 48))
+    drive = log(flickers | dict.fromkeys(range(200, 210), (BICYCLIST, 48)), 400)
+    assert len(drive.moments) == 2  # the real one, and the last, which might have gone on
+    assert [m["names"] for m in drive.record()["moments"]] == [["bicyclist"]]
 
 
 def test_thumbnails_show_the_painted_picture() -> None:

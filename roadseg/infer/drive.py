@@ -1,12 +1,12 @@
 """Note what happens on a drive and make a report of it: one page that needs nothing else.
 
 A moment is a stretch of time during which a pedestrian or a bicyclist stands on the road itself,
-away from its edges. Nothing here grows with the drive but the class shares, a few bytes a frame.
+away from its edges. Memory is bounded by what a page shows: curves have a fixed number of points,
+the drive a fixed number of thumbnails, and each moment that is more than noise has one.
 """
 
-import base64
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from urllib.parse import quote
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
 from roadseg.infer.stats import FrameStats, measure
+from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import overlay_for
 from roadseg.spec import css_color
@@ -36,7 +38,7 @@ FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
 THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
-"""Points of a curve; of a longer drive, each is a mean."""
+"""Points of a curve, at most; of a longer drive, each is a mean."""
 EMBED_LIMIT_BYTES = 8_000_000
 """A film of this size or less is put into the page, a larger one is linked."""
 
@@ -60,6 +62,42 @@ class Moment:
     sightings: int = 1
     """Frames in which somebody was there."""
 
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is too short to count, as far as it goes."""
+        return self.sightings < LEAST_SIGHTINGS
+
+
+class SharesCurve:
+    """The share of each class over time, in as many points as a page needs.
+
+    A point is the mean of as many frames as all others but the last. Whenever there are too many,
+    neighbours become one.
+    """
+
+    def __init__(self) -> None:
+        self._frames_a_point = 1
+        self._sums: list[NDArray[np.float64]] = []
+        """(2 + C,) of each point: frames, and the sums of their times and of each class's share."""
+
+    def add(self, time_s: float, shares: Iterable[float]) -> None:
+        """Add a frame."""
+        frame = np.array([1, time_s, *shares])
+        if self._sums and self._sums[-1][0] < self._frames_a_point:
+            self._sums[-1] += frame
+            return
+        self._sums.append(frame)
+        if len(self._sums) > MOST_POINTS:
+            pairs = range(0, len(self._sums), 2)
+            self._sums = list(np.add.reduceat(np.stack(self._sums), pairs, axis=0))
+            self._frames_a_point *= 2
+
+    def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return times (N,) and shares (N, C)."""
+        sums = np.stack(self._sums)
+        means = sums[:, 1:] / sums[:, :1]
+        return means[:, 0], means[:, 1:]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFilm:
@@ -75,7 +113,7 @@ class ShownFilm:
     def url(self) -> str:
         """Return the film itself if it is small, or its address as seen from the page."""
         if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
-            return _data_url("video/mp4", self.file.read_bytes())
+            return data_url("video/mp4", self.file.read_bytes())
         relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
         return quote(relative.replace(os.sep, "/"))
 
@@ -91,12 +129,10 @@ class DriveLog:
     config: OverlayConfig
     classes: list[tuple[str, str]] = field(default_factory=list)
     """Name and CSS colour of each class."""
-    times_s: list[float] = field(default_factory=list)
-    """Time of each frame."""
-    shares: list[list[float]] = field(default_factory=list)
-    """Share of each class in each frame."""
+    curve: SharesCurve = field(default_factory=SharesCurve)
+    """Share of each class all along the drive."""
     moments: list[Moment] = field(default_factory=list)
-    """Stretches with somebody on the road, noise included."""
+    """Stretches with somebody on the road; the last may turn out to be noise."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures all along the drive."""
     _first_s: float | None = None
@@ -111,8 +147,7 @@ class DriveLog:
             self.classes = list(zip(spec.class_names, colors, strict=True))
         time_s = item.frame.time_s - self._first_s
         stats = measure(item)
-        self.times_s.append(time_s)
-        self.shares.append(list(stats.shares.values()))
+        self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
         self._keep_thumbnail(time_s, item)
 
@@ -123,6 +158,8 @@ class DriveLog:
         names, pixels = {o.name for o in seen}, sum(o.pixels for o in seen)
         last = self.moments[-1] if self.moments else None
         if last is None or time_s - last.end_s > GAP_S:
+            if last is not None and last.is_noise:
+                self.moments.pop()
             self.moments.append(
                 Moment(
                     start_s=time_s,
@@ -160,8 +197,7 @@ class DriveLog:
 
     def record(self) -> dict[str, Any]:
         """Return what was noted as JSON values."""
-        times_s, shares = _thinned(np.array(self.times_s), np.array(self.shares))
-        moments = [m for m in self.moments if m.sightings >= LEAST_SIGHTINGS]
+        times_s, shares = self.curve.points()
         return {
             "classes": self.classes,
             "people": [name for name, _ in self.classes if name in PEOPLE],
@@ -173,12 +209,13 @@ class DriveLog:
                     "end_s": round(m.end_s, 2),
                     "peak_s": round(m.peak_s, 3),
                     "names": sorted(m.names),
-                    "image": _data_url("image/jpeg", m.thumbnail),
+                    "image": data_url("image/jpeg", m.thumbnail),
                 }
-                for m in moments
+                for m in self.moments
+                if not m.is_noise
             ],
             "thumbnails": [
-                {"time_s": round(time_s, 3), "image": _data_url("image/jpeg", data)}
+                {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
             ],
         }
@@ -213,15 +250,3 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
 
 def _in_the_middle(across_road: float | None) -> bool:
     return across_road is not None and MIDDLE[0] <= across_road <= MIDDLE[1]
-
-
-def _thinned(times_s: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means over as many frames as leave few enough points."""
-    starts = np.arange(0, len(times_s), -(-len(times_s) // MOST_POINTS))
-    counts = np.diff(starts, append=len(times_s))
-    means = np.add.reduceat(shares, starts, axis=0) / counts[:, None]
-    return np.add.reduceat(times_s, starts) / counts, means
-
-
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -5,7 +5,6 @@ reader's, so figures bring data, and colours that are legible on light and on da
 """
 
 import json
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from roadseg.pages.data_url import data_url
 from roadseg.spec import SegClass, css_color
 
 BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
@@ -123,11 +123,6 @@ def pictures_html(
     )
     explained = f'<p class="legend">{legend}</p>' if classes else ""
     return section_html(heading, f'{explained}<div class="pictures">{"".join(shown)}</div>')
-
-
-def data_url(kind: str, data: bytes) -> str:
-    """Return a file as a URL, given its media type."""
-    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 def scaled(value: float | None, factor: float) -> float | None:
