@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -24,8 +23,10 @@ from roadseg.backends.runtimes import BACKENDS, CLASS_MAP, LOGITS, Backend, Runt
 from roadseg.cli import app
 from roadseg.errors import BackendUnavailable
 from roadseg.infer.config import InferConfig
-from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.placement import laid
 from roadseg.spec import IGNORE_INDEX, NUM_CLASSES, ModelSpec
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
@@ -152,11 +153,9 @@ def leaf_commands() -> dict[tuple[str, ...], Any]:
 
 def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
     """Frames of the sample, far apart, as a network takes them: (count, H, W, 3) RGB."""
-    with av.open(SAMPLE) as container:
-        decoded = list(container.decode(video=0))
-    placement = Placement.fit((540, 960), network_hw)
-    apart = decoded[:: len(decoded) // count][:count]
-    return np.stack([placement.place(f.to_ndarray(format="rgb24")) for f in apart])
+    frames = list(decode(probe(SAMPLE), ReadLog()))
+    apart = frames[:: len(frames) // count][:count]
+    return np.concatenate([laid(frame, network_hw)[1] for frame in apart])
 
 
 def both(backend: Backend, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

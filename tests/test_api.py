@@ -96,6 +96,26 @@ def test_picture_from_memory_and_from_a_file_are_labelled_alike(tmp_path) -> Non
     assert in_memory.class_shares["road"] > 0.2
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_picture_and_stream_of_it_have_the_same_class_map(suffix, tmp_path) -> None:
+    path = tmp_path / f"picture{suffix}"
+    assert cv2.imwrite(str(path), cv2.cvtColor(first_picture(), cv2.COLOR_RGB2BGR))
+    (streamed,) = roadseg.stream(path, steady=0, weights=WEIGHTS)
+    alone = roadseg.segment(path, weights=WEIGHTS)
+    np.testing.assert_array_equal(alone.class_map, streamed.class_map)
+    np.testing.assert_array_equal(alone.picture, streamed.picture)
+
+
+def test_array_has_the_class_map_that_a_stream_of_it_has(tmp_path) -> None:
+    picture = first_picture()
+    path = tmp_path / "picture.png"
+    assert cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    (streamed,) = roadseg.stream(path, steady=0, weights=WEIGHTS)
+    np.testing.assert_array_equal(
+        roadseg.segment(picture, weights=WEIGHTS).class_map, streamed.class_map
+    )
+
+
 def test_model_file_that_was_replaced_answers_no_more(tmp_path) -> None:
     def names() -> tuple[str, ...]:
         return roadseg.segment(first_picture(), weights=weights, size_hw=SMALL).class_names

@@ -12,11 +12,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-import av
 import numpy as np
 import onnx
 import torch
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both, patience
+from conftest import CHECKPOINT, WEIGHTS, both, patience, sample_frames
 from numpy.typing import NDArray
 
 from roadseg.backends.onnx_record import read_metadata
@@ -35,7 +34,6 @@ from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, Outp
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import save_model
 from roadseg.models.segmenter import enlarge
-from roadseg.segmentation.placement import Placement
 from roadseg.spec import ModelSpec
 
 FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
@@ -43,10 +41,7 @@ FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
 
 @pytest.fixture(scope="module")
 def frames() -> NDArray[np.uint8]:
-    with av.open(SAMPLE) as container:
-        decoded = list(container.decode(video=0))[::110]
-    placement = Placement.fit((540, 960), (320, 576))
-    return np.stack([placement.place(f.to_ndarray(format="rgb24")) for f in decoded])
+    return sample_frames((320, 576), 3)
 
 
 @pytest.fixture(scope="module")

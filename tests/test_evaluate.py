@@ -1,23 +1,33 @@
 """Measuring on pictures: which are the worst, where they are wrong, and the page about it."""
 
 from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
+from brightness_backend import BrightnessBackend
 from conftest import scene, write_pair
 
+from roadseg.backends.runtimes import CLASS_MAP
 from roadseg.data.folder import FolderDataset
+from roadseg.deploy.parity import Sample
 from roadseg.measure.accuracy_page import evaluation_page
 from roadseg.measure.evaluate import (
     Evaluation,
     PictureScore,
     evaluate,
+    evaluate_split_as_film,
     worst_together,
     wrong_pixels,
 )
 from roadseg.measure.metrics import Confidence, Scores, boundary_f1, confusion_matrix
 from roadseg.paint.panels import compare_pictures
-from roadseg.spec import SegClass, css_color
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import look_alone
+from roadseg.spec import BuildRecord, ModelSpec, SegClass, css_color
+from roadseg.video.frame import Frame
+from roadseg.video.read.source import picture_of
 
 OWN = tuple(
     SegClass(name=name, color=color, colorblind=color)
@@ -46,6 +56,42 @@ def test_worst_pictures_are_those_of_all_models_together() -> None:
     assert worst_together([of(0.5, 0.1, 0.9, 0.4), of(0.1, 0.9, 0.9, 0.4)], 3) == [0, 3, 1]
     assert worst_together([of(0.5, float("nan"), 0.1)], 3) == [2, 0]
     assert [p.name for p in of(0.5, float("nan"), 0.1).worst(1)] == ["2"]
+
+
+def recorder(fixed_hw: tuple[int, int] | None = None) -> Any:
+    """A network that keeps what it is given, and perhaps takes frames of one size alone."""
+    build = fixed_hw and BuildRecord(
+        source_sha256="",
+        runtime="tensorrt",
+        runtime_version=None,
+        device=None,
+        precision="float16",
+        shape=(1, *fixed_hw),
+        fixed_shape=True,
+    )
+    backend = BrightnessBackend(ModelSpec(arch="brightness", width=1, build=build or None))
+    backend.given, run = [], backend.run
+    backend.run = lambda frames, wants=CLASS_MAP: backend.given.append(frames) or run(frames, wants)
+    return backend
+
+
+def test_network_is_given_the_same_pixels_whoever_asks(streets) -> None:
+    data = FolderDataset.open(streets, "val")
+    measured, labelled, filmed = recorder(), recorder(), recorder()
+    evaluate(measured, data)
+    frames = [Frame.still(picture_of(picture)) for picture, _ in data]
+    list(look_alone(iter(frames), labelled, ModelConfig(steady=0)))
+    evaluate_split_as_film(filmed, data, Fraction(15), ModelConfig(steady=0))
+    samples = [Sample.of(frame, labelled.given[0].shape[1:3]).frame[None] for frame in frames]
+    for ways in zip(measured.given, labelled.given, filmed.given, samples, strict=True):
+        for way in ways:
+            np.testing.assert_array_equal(way, ways[0])
+
+
+def test_network_of_a_fixed_size_is_measured_at_that_size(streets) -> None:
+    backend = recorder(fixed_hw=(64, 160))
+    evaluate(backend, FolderDataset.open(streets, "val"))
+    assert {frames.shape for frames in backend.given} == {(1, 64, 160, 3)}
 
 
 def test_wrong_pixels_are_labelled_ones_that_differ() -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from roadseg.cli.options import parse_size
 from roadseg.errors import ConfigError
 from roadseg.infer.steps import opencv_on_one_thread
-from roadseg.segmentation.placement import Placement, network_size, resize_class_map
+from roadseg.segmentation.placement import Placement, laid, network_size, resize_class_map
+from roadseg.video.frame import Frame
+from roadseg.video.read.source import picture_of
 
 sides = st.integers(20, 400)
 network_sides = st.integers(1, 10).map(lambda n: 32 * n)
@@ -37,9 +39,9 @@ def test_restoring_a_placed_edge_puts_it_where_it_was(frame, row, column) -> Non
     height, width = frame
     class_map = np.zeros(frame, np.uint8)
     class_map[round(row * height) :, round(column * width) :] = 1
-    placement = Placement.fit(frame, (192, 256))
-    placed = placement.place(np.repeat(class_map[..., None] * 255, 3, axis=2))
-    seen = (placed[..., 0] > 127).astype(np.uint8)
+    picture = picture_of(np.repeat(class_map[..., None] * 255, 3, axis=2))
+    placement, (shown,) = laid(Frame.still(picture), (192, 256))
+    seen = (shown[..., 0] > 127).astype(np.uint8)
     restored = placement.restore(seen)
     assert restored.shape == frame
     # An edge moves by less than a pixel of the coarser of the two grids.

@@ -15,11 +15,12 @@ from roadseg.data.folder import FolderDataset
 from roadseg.errors import VideoError
 from roadseg.files import sha256_of
 from roadseg.measure.metrics import Scores, confusion_matrix
-from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.placement import Placement, laid
 from roadseg.video.errors import read_errors
+from roadseg.video.frame import Frame
 from roadseg.video.read.images import find_images, is_series
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, probe
+from roadseg.video.read.source import decode, picture_of, probe
 
 CALIBRATION_FRAMES = 90
 """Frames that set the ranges of 8-bit numbers, as many as there are up to this."""
@@ -42,14 +43,11 @@ class Sample:
 
     @classmethod
     def of(
-        cls,
-        picture: NDArray[np.uint8],
-        size_hw: tuple[int, int],
-        target: NDArray[np.uint8] | None = None,
+        cls, frame: Frame, size_hw: tuple[int, int], target: NDArray[np.uint8] | None = None
     ) -> "Sample":
-        """Bring a picture (H, W, 3) RGB to a network's size."""
-        placement = Placement.fit((picture.shape[0], picture.shape[1]), size_hw)
-        return cls(placement.place(picture), placement, target)
+        """Bring a frame to a network's size."""
+        placement, frames = laid(frame, size_hw)
+        return cls(frames[0], placement, target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +88,11 @@ def labelled_samples(root: Path, size_hw: tuple[int, int]) -> tuple[list[Sample]
     calibration = (train[i] for i in _spread(len(train), CALIBRATION_FRAMES))
     checks = (val[i] for i in _spread(len(val), CHECK_FRAMES))
     return (
-        [Sample.of(picture, size_hw) for picture, _ in calibration],
-        [Sample.of(picture, size_hw, target) for picture, target in checks],
+        [Sample.of(Frame.still(picture_of(picture)), size_hw) for picture, _ in calibration],
+        [
+            Sample.of(Frame.still(picture_of(picture)), size_hw, target)
+            for picture, target in checks
+        ],
     )
 
 
@@ -122,7 +123,7 @@ def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], li
     wanted = CALIBRATION_FRAMES + CHECK_FRAMES
     step = max((info.frame_count or wanted) // wanted, 1)
     frames = (frame for i, frame in enumerate(decode(info, ReadLog())) if i % step == 0)
-    samples = [Sample.of(frame.rgb(), size_hw) for frame in islice(frames, wanted)]
+    samples = [Sample.of(frame, size_hw) for frame in islice(frames, wanted)]
     if len(samples) < 2:
         raise VideoError(f"{film} has one frame; give a film with frames to compare on as well")
     return samples[::2], samples[1::2]

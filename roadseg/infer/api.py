@@ -17,20 +17,28 @@ from numpy.typing import NDArray
 
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import default_weights
-from roadseg.errors import PictureError
+from roadseg.errors import PictureError, VideoError
 from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import count_pixels, shares_of
 from roadseg.infer.steps import QUEUE_DEPTH, labelling
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import overlay_for
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.placement import Placement, input_size
+from roadseg.segmentation.label import look_alone
 from roadseg.spec import image_rate
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import USUAL_FPS, decode, named, probe
+from roadseg.video.read.source import (
+    USUAL_FPS,
+    decode,
+    named,
+    picture_of,
+    probe,
+    upright_picture,
+)
 
 _model_in_use = Lock()
 """Held while `segment` uses the model that it keeps: a backend serves one thread at a time."""
@@ -179,15 +187,11 @@ def segment(
         BackendUnavailable: The runtime is not installed.
     """
     config = _model_config(weights, backend, size_hw, palette)
-    rgb = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
+    picture = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
     with _model_in_use:
         model = _kept_model(config.weights, config.backend, _state(config.weights))
-        picture_hw = (rgb.shape[0], rgb.shape[1])
-        network_hw = input_size(picture_hw, Fraction(1), model.spec, config)
-        placement = Placement.fit(picture_hw, network_hw)
-        class_map = placement.restore(model.run(placement.place(rgb)[None]).class_map[0])
-    frame = Frame(Picture.from_rgb(rgb), 0, Fraction(1))
-    return Result(SegmentedFrame(frame, class_map, model.spec.recolored(palette)))
+        (labelled,) = look_alone(iter([Frame.still(picture)]), model, config)
+    return Result(labelled)
 
 
 def _model_config(
@@ -209,22 +213,26 @@ def _state(weights: Path) -> tuple[int, ...]:
     return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
-    """Return a picture file as (H, W, 3) RGB, upright as its EXIF record says."""
+def _read(path: Path) -> Picture:
+    """Return a picture file as `stream` reads it, upright as its Exif record says."""
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        path.open("rb").close()
     except OSError as error:
         raise PictureError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if picture is None:
-        raise PictureError(f"{path} is no picture that can be read; give a PNG, JPEG or the like")
-    return np.asarray(picture, np.uint8)
+    refusal = f"{path} is no picture that can be read; give a PNG, JPEG or the like"
+    if not cv2.haveImageReader(str(path)):
+        raise PictureError(refusal)
+    try:
+        return upright_picture(read_image(path))
+    except VideoError as error:
+        raise PictureError(refusal) from error
 
 
-def _checked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _checked(picture: NDArray[np.uint8]) -> Picture:
+    """Return an array as the picture that `stream` reads from a PNG file of it."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise PictureError(
             f"the image is an array {picture.shape} of {picture.dtype}; it must be "
             "(height, width, 3) of uint8 in RGB order; convert it first"
         )
-    return np.ascontiguousarray(picture)
+    return picture_of(np.ascontiguousarray(picture))

@@ -119,7 +119,7 @@ def infer(
             kept_frames=outputs.kept.frames,
             network_frames=network_frames,
             wall_s=time.perf_counter() - started_s,
-            network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config),
+            network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config.size_hw),
             class_shares=shares_of(pixels, item.spec),
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),

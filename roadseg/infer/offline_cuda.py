@@ -93,7 +93,7 @@ class Nv12:
         return height, width
 
     def network_frame(self, placement: Placement) -> Tensor:
-        """Return the network's input (H, W, 3) uint8 RGB, as `Placement.place` lays it out."""
+        """Return the network's input (H, W, 3) uint8 RGB, as `laid` gives it."""
         y = _resized(self.y[None], placement.content_hw)[0]
         u, v = _resized(self.uv.permute(2, 0, 1), placement.content_hw)
         content = _rgb(y, u, v, self.space)

@@ -33,7 +33,7 @@ from roadseg.measure.machine_record import machine_record
 from roadseg.measure.meters import busy_s
 from roadseg.measure.results import RECORD_FORMAT
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.placement import Placement, input_size
+from roadseg.segmentation.placement import input_size, laid
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 
@@ -245,8 +245,7 @@ class Testbed:
     def _default_hw(self) -> tuple[int, int]:
         """Return the network input that `roadseg infer` would choose for the film."""
         with contextlib.closing(open_backend(self.weights[0])) as backend:
-            settings = ModelConfig(weights=self.weights[0])
-            return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec, settings)
+            return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec)
 
     def _write_inputs(self, size_hw: tuple[int, int], *, padded: bool) -> None:
         """Store frames from all over the part of the film that is labelled."""
@@ -254,11 +253,8 @@ class Testbed:
         count = min(known, default=INPUT_FRAMES)
         step = max(count // INPUT_FRAMES, 1)
         chosen = islice(decode(self._info, ReadLog()), 0, step * INPUT_FRAMES, step)
-        shown = Placement.fit(self._info.size_hw, size_hw, self._info.pixel_aspect)
-        pictures = (
-            shown.pad(f.rgb(shown.content_hw)) if padded else f.rgb(size_hw) for f in chosen
-        )
-        np.save(self.inputs(size_hw), np.stack(list(pictures)))
+        pictures = [laid(f, size_hw)[1][0] if padded else f.rgb(size_hw) for f in chosen]
+        np.save(self.inputs(size_hw), np.stack(pictures))
 
     def _write_answers(self) -> str:
         """Store the reference's class maps and return its name: PyTorch's, where it is there."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ from roadseg.measure.metrics import Confidence, Scores, SetScores, boundary_f1, 
 from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, TemporalScores
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import label
-from roadseg.segmentation.placement import Placement, network_size
+from roadseg.segmentation.placement import placed
 from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass
 from roadseg.video.frame import Frame, SegmentedFrame
-from roadseg.video.picture import Picture
+from roadseg.video.read.source import picture_of
 
 Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A class map (H, W) and logits (C, H, W) at a picture's size."""
@@ -181,9 +182,7 @@ def evaluate_split_as_film(
     dataset = dataset.in_terms_of(label_space(backend.spec, dataset))
     film = _FilmMeter(names, on_frame)
     for part in dataset.by_sequence():
-        frames = (
-            Frame(Picture.from_rgb(part[index][0]), index, 1 / fps) for index in range(len(part))
-        )
+        frames = (Frame(picture_of(part[index][0]), index, 1 / fps) for index in range(len(part)))
         film.begin()
         for item in label(frames, backend, config, can_wait=can_wait):
             film.add(item, part[item.frame.pts][1])
@@ -268,15 +267,11 @@ def answers(
     size_hw: tuple[int, int] | None = None,
 ) -> Iterator[Answer]:
     """Segment pictures, (H, W, 3) RGB each, at their own sizes, neighbours of one size together."""
-
-    def place(picture: NDArray[np.uint8]) -> Placement:
-        picture_hw = (picture.shape[0], picture.shape[1])
-        network_hw = size_hw or network_size(picture_hw, backend.spec.size_hw)
-        return Placement.fit(picture_hw, network_hw)
-
-    for placement, alike in groupby(pictures, key=place):
-        frames = np.stack([placement.place(picture) for picture in alike])
-        found = backend.run(frames, ("class_map", "logits"))
+    inputs = (placed(Frame.still(picture_of(p)), backend.spec, size_hw) for p in pictures)
+    for placement, alike in groupby(inputs, key=itemgetter(0)):
+        found = backend.run(
+            np.concatenate([frames for _, frames in alike]), ("class_map", "logits")
+        )
         for class_map, logits in zip(found.class_map, found.logits, strict=True):
             yield placement.restore(class_map), placement.restore_logits(logits)
 

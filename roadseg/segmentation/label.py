@@ -154,7 +154,7 @@ def look_alone(
     """Yield every frame with the class map that the network has for it alone."""
     spec = backend.spec.recolored(config.palette)
     for frame in frames:
-        placement, pictures = placed(frame, backend, config)
+        placement, pictures = placed(frame, backend.spec, config.size_hw)
         class_map = backend.run(pictures).class_map[0]
         yield SegmentedFrame(frame, placement.restore(class_map), spec)
 
@@ -204,7 +204,7 @@ def look(items: Iterator[Surveyed], backend: Backend, config: ModelConfig) -> It
         if not item.is_key:
             yield Looked(item, spec)
             continue
-        placement, pictures = placed(item.frame, backend, config)
+        placement, pictures = placed(item.frame, backend.spec, config.size_hw)
         yield Looked(item, spec, Seen(placement, backend.run(pictures, LOGITS).logits[0]))
 
 

@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends.runtimes import Backend
-from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
 from roadseg.spec import PADDING_VALUE, SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame
@@ -97,13 +95,6 @@ class Placement:
         canvas = np.full((*self.network_hw, 3), PADDING_VALUE, np.uint8)
         canvas[self._window] = content
         return canvas
-
-    def place(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the network's input for a picture of `frame_hw`, (H, W, 3) RGB."""
-        height, width = self.content_hw
-        shrinks = height < self.frame_hw[0]
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return self.pad(_u8(cv2.resize(picture, (width, height), interpolation=method)))
 
     def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
@@ -219,18 +210,32 @@ def _u8(picture: object) -> NDArray[np.uint8]:
 
 
 def placed(
-    frame: Frame, backend: Backend, config: ModelConfig
+    frame: Frame, spec: ModelSpec, size_hw: tuple[int, int] | None = None
 ) -> tuple[Placement, NDArray[np.uint8]]:
-    """Return where a frame lies in the network's input, and that input, (1, H, W, 3)."""
-    frame_hw = frame.picture.size_hw
-    network_hw = input_size(frame_hw, frame.pixel_aspect, backend.spec, config)
-    placement = Placement.fit(frame_hw, network_hw, frame.pixel_aspect)
+    """Return where a frame lies in a model's input, and that input, (1, H, W, 3) RGB.
+
+    Every picture that a network sees comes this way, so that all see the same pixels of it.
+
+    Args:
+        frame: The frame.
+        spec: The model's record.
+        size_hw: Height and width asked for; None chooses by the model and the frame's shape.
+    """
+    return laid(frame, input_size(frame.picture.size_hw, frame.pixel_aspect, spec, size_hw))
+
+
+def laid(frame: Frame, network_hw: tuple[int, int]) -> tuple[Placement, NDArray[np.uint8]]:
+    """Return the same as `placed` for an input of a known size."""
+    placement = Placement.fit(frame.picture.size_hw, network_hw, frame.pixel_aspect)
     return placement, placement.pad(frame.rgb(placement.content_hw))[None]
 
 
 def input_size(
-    frame_hw: tuple[int, int], pixel_aspect: Fraction, spec: ModelSpec, config: ModelConfig
+    frame_hw: tuple[int, int],
+    pixel_aspect: Fraction,
+    spec: ModelSpec,
+    size_hw: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
     """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
     shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
-    return config.size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)
+    return size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)

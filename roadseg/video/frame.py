@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,11 @@ class Frame:
     """Where it lies in its film, if it is of one."""
     leads_in: bool = False
     """Whether it is there for the labels of those after it alone, and not to be written."""
+
+    @classmethod
+    def still(cls, picture: Picture) -> Self:
+        """Return a frame of a picture that belongs to no video."""
+        return cls(picture, 0, Fraction(1))
 
     @property
     def time_s(self) -> float:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import av
 import numpy as np
 from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
@@ -399,3 +400,10 @@ def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Pic
 def upright_picture(frame: av.VideoFrame) -> Picture:
     """Return a frame as a picture, by its own tags and the way it is to be shown."""
     return Picture.convert(frame, color_space(frame)).turned(_orientation(frame))
+
+
+def picture_of(rgb: NDArray[np.uint8]) -> Picture:
+    """Return an array (H, W, 3) RGB as the picture that reading a PNG file of it gives."""
+    frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+    frame.color_range = ColorRange.JPEG
+    return upright_picture(frame)
