@@ -78,12 +78,12 @@ def test_network_sees_what_it_sees_without_a_gpu(space, network_hw) -> None:
     picture = in_space(space)
     placement = Placement.fit(picture.size_hw, network_hw)
     found = Nv12.of_frame(picture.frame, space, CPU).network_frame(placement).numpy()
-    expected = placement.pad(picture.rgb(placement.content_hw))
+    expected = picture.network_input(placement)[0]
     assert found.shape == (*network_hw, 3) and found.dtype == np.uint8
     difference = found.astype(int) - expected
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.2  # no tint
     assert np.abs(difference).mean() < 0.3  # FFmpeg rounds in between
-    padded = placement.pad(np.zeros((*placement.content_hw, 3), np.uint8)) == 127
+    padded = Picture.from_rgb(np.zeros((540, 960, 3), np.uint8)).network_input(placement)[0] == 127
     assert (found[padded] == 127).all()
 
 
@@ -165,7 +165,7 @@ def test_film_is_labelled_as_without_a_gpu(short_film, tmp_path) -> None:
     overlay = overlay_for(spec, config)
     for mine, source in zip(found, sources, strict=True):
         placement = Placement.fit((180, 320), (96, 160))
-        engine.frames[0] = torch.from_numpy(placement.pad(source.rgb(placement.content_hw)))
+        engine.frames[0] = torch.from_numpy(source.network_input(placement)[0])
         engine.run()
         class_map = placement.restore(engine.class_map[0].numpy().astype(np.uint8))
         expected = overlay.draw(source, class_map)

@@ -18,14 +18,13 @@ from roadseg.segmentation.flow import (
     move_planes,
     residual,
     single_step,
-    small_luma,
     torn_cells,
 )
 from roadseg.video.picture import Picture
 
 
 def lumas(steps: list[int], seed: int = 0) -> list[np.ndarray]:
-    return [small_luma(frame.picture) for frame in panning(steps, seed)]
+    return [frame.picture.small_luma() for frame in panning(steps, seed)]
 
 
 def shifted(columns: float, rows: float, size_hw: tuple[int, int] = (40, 60)) -> np.ndarray:
@@ -82,13 +81,13 @@ def test_another_scene_is_a_cut_and_motion_is_none() -> None:
 def test_noise_in_the_dark_is_no_cut() -> None:
     rng = np.random.default_rng(0)
     first, second = (
-        small_luma(Picture.from_rgb(rng.integers(0, 6, (216, 384, 3), np.uint8))) for _ in range(2)
+        Picture.from_rgb(rng.integers(0, 6, (216, 384, 3), np.uint8)).small_luma() for _ in range(2)
     )
     assert not is_cut(second, residual(second, first, Motion().between(second, first)))
 
 
 def test_another_place_laid_out_alike_is_no_cut_but_tears_the_flow() -> None:
-    first, other = (small_luma(frame.picture) for frame in roads([0, 1]))
+    first, other = (frame.picture.small_luma() for frame in roads([0, 1]))
     flow = Motion().between(other, first)
     assert not is_cut(other, residual(other, first, flow))
     assert is_torn(torn_cells(flow))
@@ -115,7 +114,8 @@ def test_noise_on_a_still_picture_tears_nothing(light) -> None:
     rng = np.random.default_rng(0)
     noisy = (light * texture(0, (216, 384)) + rng.normal(0, 8, (216, 384, 3)) for _ in range(2))
     first, second = (
-        small_luma(Picture.from_rgb(np.clip(picture, 0, 255).astype(np.uint8))) for picture in noisy
+        Picture.from_rgb(np.clip(picture, 0, 255).astype(np.uint8)).small_luma()
+        for picture in noisy
     )
     assert torn_cells(Motion().between(second, first)).mean() < 0.05
 
@@ -148,6 +148,6 @@ def test_flow_of_a_real_drive_is_whole_and_from_another_place_of_it_torn() -> No
 @pytest.mark.parametrize("size_hw", [(2, 2), (4, 900), (900, 4), (33, 65), (720, 1280)])
 def test_pictures_of_every_shape_have_flow(size_hw) -> None:
     picture = np.ascontiguousarray(texture(0, size_hw))
-    luma = small_luma(Picture.from_rgb(picture))
+    luma = Picture.from_rgb(picture).small_luma()
     assert max(luma.shape) == 384
     assert np.abs(Motion().between(luma, luma)).max() < 0.01

@@ -110,9 +110,8 @@ class Result:
         config = OverlayConfig(
             alpha=alpha, classes=classes, only=only, outline=outline, legend=legend
         )
-        return (
-            overlay_for(self.item.spec, config).draw(self.item.frame.picture, self.class_map).rgb()
-        )
+        overlay = overlay_for(self.item.spec, config)
+        return self.item.frame.picture.paint(overlay, self.class_map).rgb()
 
 
 def stream(

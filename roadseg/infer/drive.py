@@ -192,7 +192,7 @@ class DriveLog:
         picture = item.frame.picture.resized(size_wh[::-1])
         class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
         overlay = overlay_for(item.spec, self.config)
-        painted = overlay.draw(picture, np.asarray(class_map, np.uint8)).rgb()
+        painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)
 
     def record(self) -> dict[str, Any]:

@@ -188,5 +188,5 @@ def record(
     with recorder:
         for item in items:
             overlay = overlay or overlay_for(item.spec, config)
-            recorder.write(item.frame, overlay.draw(item.frame.picture, item.class_map))
+            recorder.write(item.frame, item.frame.picture.paint(overlay, item.class_map))
             yield item

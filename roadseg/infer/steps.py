@@ -156,7 +156,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     overlay: Overlay | None = None
     for item in items:
         overlay = overlay or overlay_for(item.spec, config, side_by_side=config.side_by_side)
-        painted = overlay.draw(item.frame.picture, item.class_map)
+        painted = item.frame.picture.paint(overlay, item.class_map)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 

@@ -227,7 +227,7 @@ class _FilmMeter:
 
     def add(self, item: SegmentedFrame, target: NDArray[np.uint8] | None) -> None:
         """Count a frame, with its labels if there are any."""
-        temporal = self._meter.add(item.frame.picture.planes[0], item.class_map)
+        temporal = self._meter.add(item.frame.picture.luma(), item.class_map)
         counts = np.zeros_like(self._confusion)
         if target is not None:
             counts = confusion_matrix(target, item.class_map, len(self._names))

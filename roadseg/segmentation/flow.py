@@ -19,12 +19,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.video.picture import Picture
-
-LONG_SIDE_PX = 384
-"""Longer side of the pictures that flow is made on: twice as many cost four times as much."""
-SHORT_SIDE_PX = 64
-"""Least shorter side: OpenCV finds no flow in a narrow strip."""
 UNSEEN = 255.0
 """Residual where the earlier picture does not show the place, or no motion was found."""
 CUT_SHARE = 0.5
@@ -58,14 +52,6 @@ class Passage:
     """(h, w), its `residual`; `UNSEEN` where the flow is torn."""
     elapsed_s: float
     """Time between the two."""
-
-
-def small_luma(picture: Picture) -> Luma:
-    """Return a picture's brightness (h, w) at the size that flow is made on."""
-    luma = picture.planes[0]
-    scale = LONG_SIDE_PX / max(luma.shape)
-    height, width = (max(round(side * scale), SHORT_SIDE_PX) for side in luma.shape)
-    return np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Motion:

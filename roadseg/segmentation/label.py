@@ -46,7 +46,6 @@ from roadseg.segmentation.flow import (
     move_planes,
     residual,
     single_step,
-    small_luma,
     torn_cells,
 )
 from roadseg.segmentation.keyframes import Situation, chooser_for, need_of
@@ -248,7 +247,7 @@ class _Surveyor:
 
     def take(self, frame: Frame) -> Surveyed:
         """Return a frame with the way to it."""
-        luma = small_luma(frame.picture)
+        luma = frame.picture.small_luma()
         passage = self._passage(frame, luma)
         self._gap += 1
         is_key = passage is None or self._is_due(frame, luma, passage)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
-from roadseg.spec import PADDING_VALUE, SIDE_MULTIPLE, ModelSpec
+from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame
 
 MAX_PADDED_SHARE = 0.02
@@ -87,14 +87,6 @@ class Placement:
             top=(network_hw[0] - height) // 2,
             left=(network_hw[1] - width) // 2,
         )
-
-    def pad(self, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Lay a picture of `content_hw`, (H, W, 3) RGB, in the network's input."""
-        if self.content_hw == self.network_hw:
-            return content
-        canvas = np.full((*self.network_hw, 3), PADDING_VALUE, np.uint8)
-        canvas[self._window] = content
-        return canvas
 
     def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
@@ -227,7 +219,7 @@ def placed(
 def laid(frame: Frame, network_hw: tuple[int, int]) -> tuple[Placement, NDArray[np.uint8]]:
     """Return the same as `placed` for an input of a known size."""
     placement = Placement.fit(frame.picture.size_hw, network_hw, frame.pixel_aspect)
-    return placement, placement.pad(frame.rgb(placement.content_hw))[None]
+    return placement, frame.picture.network_input(placement)
 
 
 def input_size(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.spec import ModelSpec
-from roadseg.video.picture import Picture
+from roadseg.video.picture import AnyPicture
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Place:
 class Frame:
     """One picture of a film."""
 
-    picture: Picture
+    picture: AnyPicture
     """What it shows, upright."""
     pts: int
     """Presentation time, in units of `time_base`."""
@@ -51,7 +51,7 @@ class Frame:
     """Whether it is there for the labels of those after it alone, and not to be written."""
 
     @classmethod
-    def still(cls, picture: Picture) -> Self:
+    def still(cls, picture: AnyPicture) -> Self:
         """Return a frame of a picture that belongs to no video."""
         return cls(picture, 0, Fraction(1))
 

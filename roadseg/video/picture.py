@@ -1,19 +1,22 @@
-"""A picture as decoders give it and encoders take it: planes of 8-bit YUV 4:2:0.
+"""A picture as decoders give it and encoders take it, wherever it lies.
 
-A picture is never turned into full-size RGB on its way from one film to the other, so what nothing
-is painted over keeps its values to the bit. Its numbers mean a colour only together with its
-`ColorSpace`.
+What the stages of a pipeline ask of a picture is `AnyPicture`. `Picture` is its form in the CPU's
+memory: planes of 8-bit YUV 4:2:0. It is never turned into full-size RGB on its way from one video
+to the other, so what nothing is painted over keeps its values to the bit. Its numbers mean a colour
+only together with its `ColorSpace`.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
+
+from roadseg.spec import PADDING_VALUE
 
 BT709, FCC, BT470BG, BT601, SMPTE240M, BT2020 = 1, 4, 5, 6, 7, 9
 """Codes of colour matrices in ITU-T H.273."""
@@ -32,6 +35,11 @@ BITS = 8
 TO_RGB = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 """Conversion without FFmpeg's usual bias: with less, a film comes back two levels darker."""
 TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+SMALL_LONG_SIDE_PX = 384
+"""Longer side of the small pictures on which motion is found; twice that costs four times as much.
+"""
+SMALL_SHORT_SIDE_PX = 64
+"""Least shorter side of these: OpenCV finds no flow in a narrow strip."""
 
 Plane = NDArray[np.uint8]
 
@@ -66,8 +74,82 @@ class ColorSpace:
         return np.stack(planes, axis=1).round().clip(0, 255).astype(np.uint8)
 
 
+class InputPlacement(Protocol):
+    """Where a picture lies in a network's input, as `roadseg.segmentation.placement` decides."""
+
+    @property
+    def network_hw(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        ...
+
+    @property
+    def content_hw(self) -> tuple[int, int]:
+        """Height and width of the picture in it."""
+        ...
+
+    @property
+    def top(self) -> int:
+        """Grey rows above the picture."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Grey columns to its left."""
+        ...
+
+
+class Painter(Protocol):
+    """What paints pictures, as `roadseg.paint.overlay` does."""
+
+    def draw(self, picture: "Picture", class_map: NDArray[np.uint8]) -> "Picture":
+        """Return a painted copy of a picture, given its class map (H, W)."""
+        ...
+
+
+class AnyPicture(Protocol):
+    """What the stages of a pipeline ask of a picture, wherever it lies."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    @property
+    def space(self) -> ColorSpace:
+        """What the numbers mean."""
+        ...
+
+    def luma(self) -> Plane:
+        """Return the brightness (H, W), not to be written to."""
+        ...
+
+    def small_luma(self) -> Plane:
+        """Return the brightness (h, w) at the size on which motion is found."""
+        ...
+
+    def network_input(self, placement: InputPlacement) -> NDArray[np.uint8]:
+        """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
+        ...
+
+    def paint(self, overlay: Painter, class_map: NDArray[np.uint8]) -> "AnyPicture":
+        """Return a painted copy, given the class map (H, W)."""
+        ...
+
+    def encodable(self) -> av.VideoFrame:
+        """Return a frame with even sides, as encoders take it; an edge is repeated."""
+        ...
+
+    def resized(self, size_hw: tuple[int, int]) -> "AnyPicture":
+        """Return the picture at another height and width, or itself where they are its own."""
+        ...
+
+    def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) RGB, at its own size or the one wanted."""
+        ...
+
+
 class Picture:
-    """One picture; sides may be odd, and then chroma has half of them, rounded up.
+    """A picture in the CPU's memory; where a side is odd, chroma has half of it, rounded up.
 
     Args:
         frame: Picture in 8-bit 4:2:0 whose matrix and range are tagged; it is not written to.
@@ -130,6 +212,36 @@ class Picture:
         y, u, v = map(_view, self.frame.planes)
         return y, u, v
 
+    def luma(self) -> Plane:
+        """Return the brightness (H, W), not to be written to."""
+        return self.planes[0]
+
+    def small_luma(self) -> Plane:
+        """Return the brightness (h, w) at the size on which motion is found."""
+        luma = self.planes[0]
+        scale = SMALL_LONG_SIDE_PX / max(luma.shape)
+        height, width = (max(round(side * scale), SMALL_SHORT_SIDE_PX) for side in luma.shape)
+        return np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def network_input(self, placement: InputPlacement) -> NDArray[np.uint8]:
+        """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
+        content = self.rgb(placement.content_hw)
+        if placement.content_hw == placement.network_hw:
+            return content[None]
+        canvas = np.full((1, *placement.network_hw, 3), PADDING_VALUE, np.uint8)
+        (height, width), top, left = placement.content_hw, placement.top, placement.left
+        canvas[0, top : top + height, left : left + width] = content
+        return canvas
+
+    def paint(self, overlay: Painter, class_map: NDArray[np.uint8]) -> "Picture":
+        """Return a painted copy, given the class map (H, W)."""
+        return overlay.draw(self, class_map)
+
+    def encodable(self) -> av.VideoFrame:
+        """Return a frame with even sides, as encoders take it; an edge is repeated."""
+        height, width = self.size_hw
+        return self.padded((height + height % 2, width + width % 2)).frame
+
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return the picture as (H, W, 3) RGB.
 
@@ -153,11 +265,6 @@ class Picture:
         if size_hw == self.size_hw:
             return self
         return Picture.convert(self.frame, self.space, size_hw)
-
-    def evened(self) -> "Picture":
-        """Return the picture with even sides, as encoders want them; an edge is repeated."""
-        height, width = self.size_hw
-        return self.padded((height + height % 2, width + width % 2))
 
     def turned(self, matrix: tuple[int, int, int, int]) -> "Picture":
         """Return the picture turned or mirrored, or itself where there is nothing to do.

@@ -90,7 +90,7 @@ class Muxer:
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time."""
         assert self._encoder is not None
-        encoded = frame.picture.evened().frame
+        encoded = frame.picture.encodable()
         units = int(self._offset / frame.time_base)
         encoded.pts, encoded.time_base = frame.pts - units, frame.time_base
         self._companions.copy_until(frame.time_s)
@@ -128,22 +128,22 @@ class Muxer:
 
     def _options(self, frame: Frame) -> dict[str, str]:
         source = self._origin.source
-        height, width = frame.picture.evened().size_hw
-        scale = height * width / (source.size_hw[0] * source.size_hw[1])
+        encoded = frame.picture.encodable()
+        pixels = encoded.height * encoded.width
+        scale = pixels / (source.size_hw[0] * source.size_hw[1])
         bit_rate = source.bit_rate and source.bit_rate * scale
-        return self._encoding.options(self._codec, source.fps, height * width, bit_rate)
+        return self._encoding.options(self._codec, source.fps, pixels, bit_rate)
 
     def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
-        picture, source = frame.picture.evened(), self._origin.source
-        height, width = picture.size_hw
+        picture, source = frame.picture.encodable(), self._origin.source
         os.environ |= SILENCE
         stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
         context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
+        context.colorspace, context.color_range = picture.colorspace, picture.color_range
         context.color_primaries, context.color_trc = source.primaries, source.transfer
         if self._codec.mp4_tag and self._container.format.name in ("mp4", "mov"):
             context.codec_tag = self._codec.mp4_tag

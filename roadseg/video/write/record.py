@@ -21,7 +21,7 @@ from roadseg.errors import VideoError
 from roadseg.files import replacing, written_alone
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
-from roadseg.video.picture import PIXEL_FORMAT, Picture
+from roadseg.video.picture import PIXEL_FORMAT, AnyPicture, Picture
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.film import check_output
 from roadseg.video.write.mux import unbroken
@@ -75,7 +75,7 @@ class Recorder:
     ) -> None:
         self._finish()
 
-    def write(self, frame: Frame, picture: Picture) -> None:
+    def write(self, frame: Frame, picture: AnyPicture) -> None:
         """Add a picture at the time of a frame.
 
         Raises:
@@ -83,17 +83,17 @@ class Recorder:
         """
         if self._first and self._segment_s and _since_s(self._first, frame) >= self._segment_s:
             self._finish()
-        picture = picture.evened()
+        encoded = picture.encodable()
         if self._first is None:
-            self._begin(frame, picture)
+            self._begin(frame, encoded)
         assert self._first is not None
         with write_errors(self._path):
             # A source may come back with another size.
-            encoded = picture.resized((self._stream.height, self._stream.width)).frame
+            encoded = Picture(encoded).resized((self._stream.height, self._stream.width)).frame
             encoded.pts, encoded.time_base = frame.pts - self._first.pts, frame.time_base
             self._container.mux(self._stream.encode(encoded))
 
-    def _begin(self, frame: Frame, picture: Picture) -> None:
+    def _begin(self, frame: Frame, picture: av.VideoFrame) -> None:
         self._path = next(self._paths)
         with contextlib.ExitStack() as claim:
             claim.enter_context(written_alone(self._path, "--out"))
@@ -105,8 +105,8 @@ class Recorder:
             self._claim = claim.pop_all()
         self._first = frame
 
-    def _add_stream(self, frame: Frame, picture: Picture) -> av.VideoStream:
-        height, width = picture.size_hw
+    def _add_stream(self, frame: Frame, picture: av.VideoFrame) -> av.VideoStream:
+        height, width = picture.height, picture.width
         codec = self._encoding.codec_for(self._path)
         options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
         options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
@@ -116,7 +116,7 @@ class Recorder:
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
         context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.space.matrix, picture.space.color_range
+        context.colorspace, context.color_range = picture.colorspace, picture.color_range
         return stream
 
     def _finish(self) -> None:
