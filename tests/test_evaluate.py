@@ -24,7 +24,7 @@ from roadseg.measure.evaluate import (
 from roadseg.measure.metrics import Confidence, Scores, boundary_f1, confusion_matrix
 from roadseg.paint.panels import compare_pictures
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.label import look_alone
+from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import BuildRecord, ModelSpec, SegClass, css_color
 from roadseg.video.frame import Frame
 from roadseg.video.read.source import picture_of
@@ -80,7 +80,7 @@ def test_network_is_given_the_same_pixels_whoever_asks(streets) -> None:
     measured, labelled, filmed = recorder(), recorder(), recorder()
     evaluate(measured, data)
     frames = [Frame.still(picture_of(picture)) for picture, _ in data]
-    list(look_alone(iter(frames), labelled, ModelConfig(steady=0)))
+    list(predict_alone(iter(frames), labelled, ModelConfig(steady=0)))
     evaluate_split_as_film(filmed, data, Fraction(15), ModelConfig(steady=0))
     samples = [Sample.of(frame, labelled.given[0].shape[1:3]).frame[None] for frame in frames]
     for ways in zip(measured.given, labelled.given, filmed.given, samples, strict=True):

@@ -59,7 +59,8 @@ def test_frames_alone_are_labelled_by_the_network_to_the_bit(network) -> None:
 
 def test_plain_path_asks_for_no_logits_and_makes_no_flow(monkeypatch) -> None:
     backend = FlickeringBackend()
-    monkeypatch.delattr("roadseg.segmentation.label.Motion")
+    monkeypatch.delattr("roadseg.segmentation.track.Motion")
+    monkeypatch.delattr("roadseg.segmentation.fuse.Motion")
     assert len(run(panning([0, 0, 0]), backend, ALONE)) == 3
     assert backend.wanted == {"class_map"}
 
@@ -231,7 +232,7 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
             asked.append((situation.gap, situation.interval_s, situation.need()))
             return False
 
-    monkeypatch.setattr("roadseg.segmentation.label.chooser_for", lambda _config: Asked())
+    monkeypatch.setattr("roadseg.segmentation.track.chooser_for", lambda _config: Asked())
     frames = [
         replace(frame, arrival=Arrival(number, 0.0))
         for frame, number in zip(panning([0] * 3, times=[0, 3, 4]), (0, 3, 4), strict=True)

@@ -16,7 +16,7 @@ from roadseg.segmentation.flow import (
     is_torn,
     move_class_map,
     move_planes,
-    residual,
+    residual_of,
     single_step,
     torn_cells,
 )
@@ -55,9 +55,9 @@ def test_flow_of_a_panning_camera_is_its_step(step) -> None:
     flow = Motion().between(second, first)
     inner = flow[20:-20, 20:-20]
     assert np.abs(inner - (step, 0)).max() < 0.5
-    unexplained = residual(second, first, flow)
-    assert unexplained[20:-20, 20:-20].mean() < 2
-    assert (unexplained == UNSEEN).any() == (step != 0)  # what has just come into view
+    residual = residual_of(second, first, flow)
+    assert residual[20:-20, 20:-20].mean() < 2
+    assert (residual == UNSEEN).any() == (step != 0)  # what has just come into view
 
 
 def test_flows_add_up_along_the_way() -> None:
@@ -75,7 +75,7 @@ def test_another_scene_is_a_cut_and_motion_is_none() -> None:
     motion = Motion()
     for later, expected in ((near, False), (far, False), (other, True)):
         flow = motion.between(later, first)
-        assert is_cut(later, residual(later, first, flow)) == expected
+        assert is_cut(later, residual_of(later, first, flow)) == expected
 
 
 def test_noise_in_the_dark_is_no_cut() -> None:
@@ -83,13 +83,13 @@ def test_noise_in_the_dark_is_no_cut() -> None:
     first, second = (
         Picture.from_rgb(rng.integers(0, 6, (216, 384, 3), np.uint8)).small_luma() for _ in range(2)
     )
-    assert not is_cut(second, residual(second, first, Motion().between(second, first)))
+    assert not is_cut(second, residual_of(second, first, Motion().between(second, first)))
 
 
 def test_another_place_laid_out_alike_is_no_cut_but_tears_the_flow() -> None:
     first, other = (frame.picture.small_luma() for frame in roads([0, 1]))
     flow = Motion().between(other, first)
-    assert not is_cut(other, residual(other, first, flow))
+    assert not is_cut(other, residual_of(other, first, flow))
     assert is_torn(torn_cells(flow))
 
 
@@ -130,7 +130,7 @@ def test_what_one_step_does_not_see_is_not_seen_on_the_whole_way() -> None:
         way = extend(step, further, luma, luma)
         expected = np.zeros((40, 64), np.bool_)
         expected[16:24, 24:32] = True
-        np.testing.assert_array_equal(way.unexplained == UNSEEN, expected)
+        np.testing.assert_array_equal(way.residual == UNSEEN, expected)
         assert way.elapsed_s == 0.5
 
 

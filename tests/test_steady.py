@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadseg.segmentation.flow import UNSEEN, Passage
+from roadseg.segmentation.flow import UNSEEN, Warp
 from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.temporal_filter import REFERENCE_S, SteadyFilter
 
@@ -17,15 +17,15 @@ def logits(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(11, *GRID_HW)).astype(np.float32)
 
 
-def passage(columns: float = 0, unexplained: float = 0, elapsed_s: float = REFERENCE_S) -> Passage:
+def warp(columns: float = 0, residual: float = 0, elapsed_s: float = REFERENCE_S) -> Warp:
     flow = np.full((*FRAME_HW, 2), (columns, 0), np.float32)
-    return Passage(flow, np.full(FRAME_HW, unexplained, np.float32), elapsed_s)
+    return Warp(flow, np.full(FRAME_HW, residual, np.float32), elapsed_s)
 
 
 def test_past_has_the_weight_asked_for_after_a_fifteenth_of_a_second() -> None:
     steady = SteadyFilter(0.6)
     steady.update(logits(0), PLACEMENT, None)
-    found = steady.update(logits(1), PLACEMENT, passage())
+    found = steady.update(logits(1), PLACEMENT, warp())
     np.testing.assert_allclose(found, 0.6 * logits(0) + 0.4 * logits(1), atol=1e-5)
 
 
@@ -34,23 +34,23 @@ def test_memory_in_seconds_is_the_same_at_every_frame_rate() -> None:
     for steady, steps in ((quick, 4), (slow, 1)):
         steady.update(logits(0), PLACEMENT, None)
         for _ in range(steps):
-            found = steady.update(logits(1), PLACEMENT, passage(elapsed_s=REFERENCE_S / steps))
+            found = steady.update(logits(1), PLACEMENT, warp(elapsed_s=REFERENCE_S / steps))
         np.testing.assert_allclose(found, 0.6 * logits(0) + 0.4 * logits(1), atol=1e-5)
 
 
 def test_past_is_moved_along() -> None:
     steady = SteadyFilter(0.5)
     steady.update(logits(0), PLACEMENT, None)
-    found = steady.update(logits(1), PLACEMENT, passage(columns=4))  # two cells of the grid
+    found = steady.update(logits(1), PLACEMENT, warp(columns=4))  # two cells of the grid
     expected = 0.5 * logits(0)[:, :, 2:] + 0.5 * logits(1)[:, :, :-2]
     np.testing.assert_allclose(found[:, :, :-2], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("unexplained", [100.0, UNSEEN])
-def test_past_is_dropped_where_motion_does_not_explain_the_picture(unexplained) -> None:
+@pytest.mark.parametrize("residual", [100.0, UNSEEN])
+def test_past_is_dropped_where_motion_does_not_explain_the_picture(residual) -> None:
     steady = SteadyFilter(0.9)
     steady.update(logits(0), PLACEMENT, None)
-    found = steady.update(logits(1), PLACEMENT, passage(unexplained=unexplained))
+    found = steady.update(logits(1), PLACEMENT, warp(residual=residual))
     np.testing.assert_allclose(found, logits(1), atol=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_a_cut_and_another_size_forget_everything() -> None:
     steady.update(logits(0), PLACEMENT, None)
     np.testing.assert_array_equal(steady.update(logits(1), PLACEMENT, None), logits(1))
     wider = np.zeros((11, 32, 64), np.float32)
-    np.testing.assert_array_equal(steady.update(wider, PLACEMENT, passage()), wider)
+    np.testing.assert_array_equal(steady.update(wider, PLACEMENT, warp()), wider)
 
 
 @given(
@@ -72,9 +72,9 @@ def test_state_stays_within_what_the_network_has_said(steps, strength) -> None:
     steady = SteadyFilter(strength)
     said = [logits(0)]
     steady.update(said[0], PLACEMENT, None)
-    for seed, (columns, unexplained, elapsed_s) in enumerate(steps, 1):
+    for seed, (columns, residual, elapsed_s) in enumerate(steps, 1):
         said.append(logits(seed))
-        found = steady.update(said[-1], PLACEMENT, passage(columns, unexplained, elapsed_s))
+        found = steady.update(said[-1], PLACEMENT, warp(columns, residual, elapsed_s))
     assert found.min() >= np.min(said) - 1e-4 and found.max() <= np.max(said) + 1e-4
 
 
@@ -85,6 +85,6 @@ def test_frame_beside_padding_is_moved_by_its_own_pixels() -> None:
     steady = SteadyFilter(0.5)
     steady.update(logits(0), placement, None)
     flow = np.full((32, 24, 2), (2, 0), np.float32)  # made at half the frame's size
-    way = Passage(flow, np.zeros((32, 24), np.float32), REFERENCE_S)
+    way = Warp(flow, np.zeros((32, 24), np.float32), REFERENCE_S)
     found = steady.update(np.zeros((11, *GRID_HW), np.float32), placement, way)
     np.testing.assert_allclose(found[:, :, 12:34], 0.5 * logits(0)[:, :, 14:36], atol=1e-5)

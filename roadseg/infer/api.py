@@ -24,7 +24,7 @@ from roadseg.infer.steps import QUEUE_DEPTH, labelling
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import overlay_for
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.label import look_alone
+from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import image_rate
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
@@ -189,7 +189,7 @@ def segment(
     picture = _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
     with _model_in_use:
         model = _kept_model(config.weights, config.backend, _state(config.weights))
-        (labelled,) = look_alone(iter([Frame.still(picture)]), model, config)
+        (labelled,) = predict_alone(iter([Frame.still(picture)]), model, config)
     return Result(labelled)
 
 

@@ -19,7 +19,10 @@ from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
 from roadseg.paint.overlay import Overlay, overlay_for
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.label import enlarged, label_on_grid, look, look_alone, settle, survey
+from roadseg.segmentation.fuse import enlarged, fuse
+from roadseg.segmentation.label import label_on_grid
+from roadseg.segmentation.predict import predict, predict_alone
+from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.faults import at_time
 from roadseg.video.read.read_log import ReadLog
@@ -96,12 +99,12 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
 def labelling(
     config: ModelConfig, open_model: Opener = open_backend
 ) -> dict[str, Stage | Parallel]:
-    """Return the stages that label a film, by name.
+    """Return the stages that label a video, by name.
 
-    Copies of the network look at several frames at once, with the motion found before and the
-    labels settled after them. Where what the network looks at is chosen by the time that is left,
-    each frame must be settled before the next is chosen, and one stage does it all. Class maps at
-    the frame's size are made of what was settled, of several frames at once.
+    Replicas of the network run on several frames at once, with the motion tracked before and the
+    labels fused after them. Where key frames are chosen by the time that is left, each frame must
+    be fused before the next is chosen, and one stage does it all. Class maps at the frame's size
+    are made of what was fused, of several frames at once.
 
     Args:
         config: Settings.
@@ -116,12 +119,12 @@ def labelling(
     if config.goes_by_time:
         return {"segment": partial(network, step=label_on_grid), **enlarge}
     crew = crew_for(config.weights, config.backend)
-    step = look if config.goes_by_motion else look_alone
-    look_at = partial(network, step=step, threads=crew.threads)
-    stages: dict[str, Stage | Parallel] = {"segment": Parallel(look_at, crew.workers)}
+    step = predict if config.goes_by_motion else predict_alone
+    replica = partial(network, step=step, threads=crew.threads)
+    stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, crew.workers)}
     if not config.goes_by_motion:
         return stages
-    before, after = partial(survey, config=config), partial(settle, config=config)
+    before, after = partial(track, config=config), partial(fuse, config=config)
     return {"motion": before, **stages, "labels": after, **enlarge}
 
 
@@ -143,7 +146,7 @@ def segment(
     Args:
         items: What the step takes.
         config: Settings.
-        step: One of the functions of `roadseg.segmentation.label` that take a backend.
+        step: One of `predict`, `predict_alone`, `label` and `label_on_grid`.
         threads: Threads for the model; None leaves it to the runtime.
         open_model: Opens the model.
     """

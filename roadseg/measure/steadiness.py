@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.measure.metrics import Scores, confusion_matrix, finite
-from roadseg.segmentation.flow import Flow, Luma, fetch, is_cut, leads_out, residual
+from roadseg.segmentation.flow import Flow, Luma, fetch, is_cut, leads_out, residual_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _flow(later: Luma, earlier: Luma) -> Flow | None:
     if later.shape != earlier.shape:
         return None
     flow = _farneback(later, earlier)
-    return None if is_cut(later, residual(later, earlier, flow)) else flow
+    return None if is_cut(later, residual_of(later, earlier, flow)) else flow
 
 
 def _seen_before(later: Luma, earlier: Luma, back: Flow) -> NDArray[np.bool_]:

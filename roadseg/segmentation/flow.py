@@ -43,13 +43,13 @@ Flow = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Passage:
-    """The way from a frame back to another one."""
+class Warp:
+    """What leads from a frame back to another one."""
 
     flow: Flow
     """(h, w, 2)."""
-    unexplained: NDArray[np.float32]
-    """(h, w), its `residual`; `UNSEEN` where the flow is torn."""
+    residual: NDArray[np.float32]
+    """(h, w), as of `residual_of`; `UNSEEN` where the flow is torn."""
     elapsed_s: float
     """Time between the two."""
 
@@ -70,21 +70,21 @@ class Motion:
 
 def single_step(
     later: Luma, earlier: Luma, flow: Flow, torn: NDArray[np.bool_], elapsed_s: float
-) -> Passage:
-    """Return the way along a flow whose `torn_cells` are known."""
-    unexplained = residual(later, earlier, flow)
+) -> Warp:
+    """Return the warp along a flow whose `torn_cells` are known."""
+    residual = residual_of(later, earlier, flow)
     places = cv2.resize(torn.astype(np.uint8), later.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    unexplained[places != 0] = UNSEEN
-    return Passage(flow, unexplained, elapsed_s)
+    residual[places != 0] = UNSEEN
+    return Warp(flow, residual, elapsed_s)
 
 
-def extend(step: Passage, further: Passage, later: Luma, earliest: Luma) -> Passage:
-    """Return the way along `step` and then `further`; what either does not see, is not seen."""
+def extend(step: Warp, further: Warp, later: Luma, earliest: Luma) -> Warp:
+    """Return the warp along `step` and then `further`; what either does not see, is not seen."""
     flow = compose(step.flow, further.flow)
-    unexplained = residual(later, earliest, flow)
-    beyond = fetch(further.unexplained, step.flow, cv2.INTER_NEAREST)
-    unexplained[np.maximum(step.unexplained, beyond) >= UNSEEN] = UNSEEN
-    return Passage(flow, unexplained, step.elapsed_s + further.elapsed_s)
+    residual = residual_of(later, earliest, flow)
+    beyond = fetch(further.residual, step.flow, cv2.INTER_NEAREST)
+    residual[np.maximum(step.residual, beyond) >= UNSEEN] = UNSEEN
+    return Warp(flow, residual, step.elapsed_s + further.elapsed_s)
 
 
 def compose(flow: Flow, further: Flow) -> Flow:
@@ -92,7 +92,7 @@ def compose(flow: Flow, further: Flow) -> Flow:
     return np.asarray(flow + fetch(further, flow, cv2.INTER_LINEAR), np.float32)
 
 
-def residual(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
+def residual_of(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
     """Return how much flow leaves unexplained, (h, w) in grey levels; `UNSEEN` beyond the edge."""
     difference = cv2.absdiff(later, fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
     difference[leads_out(flow)] = UNSEEN
@@ -121,14 +121,14 @@ def is_torn(torn: NDArray[np.bool_]) -> bool:
     return float(torn.mean()) > TORN_CUT
 
 
-def is_cut(later: Luma, unexplained: NDArray[np.float32]) -> bool:
+def is_cut(later: Luma, residual: NDArray[np.float32]) -> bool:
     """Tell a change of scene from motion: next to nothing of the picture is explained by flow.
 
     Args:
         later: The picture.
-        unexplained: Its `residual`.
+        residual: Its `residual_of`.
     """
-    seen = unexplained[unexplained < UNSEEN]
+    seen = residual[residual < UNSEEN]
     return not seen.size or float(seen.mean()) > CUT_SHARE * contrast(later)
 
 

@@ -150,7 +150,7 @@ def chooser_for(config: ModelConfig) -> Chooser:
 
 def need_of(
     luma: Luma,
-    unexplained: NDArray[np.float32],
+    residual: NDArray[np.float32],
     class_map: NDArray[np.uint8],
     class_names: tuple[str, ...],
 ) -> float:
@@ -162,7 +162,7 @@ def need_of(
 
     Args:
         luma: The frame.
-        unexplained: Its residual (h, w).
+        residual: Its residual (h, w).
         class_map: Its labels (h, w), moved along.
         class_names: Names of the classes by id.
     """
@@ -171,5 +171,5 @@ def need_of(
     ids = [i for i, name in enumerate(class_names) if name in SMALL_CLASSES]
     member = np.isin(class_map, ids).astype(np.uint8)
     weights = 1 + (SMALL_WEIGHT - 1) * cv2.dilate(member, np.ones((size, size), np.uint8))
-    change = np.where(unexplained < UNSEEN, np.minimum(unexplained / scale, 1), 1)
+    change = np.where(residual < UNSEEN, np.minimum(residual / scale, 1), 1)
     return float((weights * change).sum() / weights.sum())

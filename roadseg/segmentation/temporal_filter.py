@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.segmentation.flow import Flow, Passage, move_planes
+from roadseg.segmentation.flow import Flow, Warp, move_planes
 from roadseg.segmentation.placement import Placement
 
 REFERENCE_S = 1 / 15
@@ -39,31 +39,31 @@ class SteadyFilter:
         self._strength = strength
         self._state: Logits | None = None
 
-    def update(self, logits: Logits, placement: Placement, passage: Passage | None) -> Logits:
+    def update(self, logits: Logits, placement: Placement, warp: Warp | None) -> Logits:
         """Return a frame's filtered logits, which the caller must not change.
 
         Args:
             logits: (C, h, w), as the network gives them.
             placement: Where the frame lies in the network's input.
-            passage: The way back to the frame of the last call; None forgets all that was.
+            warp: Back to the frame of the last call; None forgets all that was.
         """
         past = self._state
-        if past is None or passage is None or past.shape != logits.shape:
+        if past is None or warp is None or past.shape != logits.shape:
             self._state = logits
             return logits
         grid_hw = (logits.shape[1], logits.shape[2])
-        mixed = move_planes(past, flow_on_grid(passage.flow, placement, grid_hw))
-        weight = self._weight(placement.spread(passage.unexplained, grid_hw), passage.elapsed_s)
+        mixed = move_planes(past, flow_on_grid(warp.flow, placement, grid_hw))
+        weight = self._weight(placement.spread(warp.residual, grid_hw), warp.elapsed_s)
         mixed -= logits
         mixed *= weight
         mixed += logits
         self._state = mixed
         return mixed
 
-    def _weight(self, unexplained: NDArray[np.float32], elapsed_s: float) -> NDArray[np.float32]:
+    def _weight(self, residual: NDArray[np.float32], elapsed_s: float) -> NDArray[np.float32]:
         """Return the past's weight (h, w)."""
         remembered = self._strength ** (max(elapsed_s, 0.0) / REFERENCE_S)
-        weight = cv2.exp(-((unexplained / TOLERANCE) ** 2))
+        weight = cv2.exp(-((residual / TOLERANCE) ** 2))
         return np.asarray(weight * np.float32(remembered), np.float32)
 
 

@@ -6,7 +6,18 @@ from pathlib import Path
 
 @dataclass
 class ReadLog:
-    """What was found while reading."""
+    """What was found while reading.
+
+    The reader fills it as it goes, on its own thread, and it reaches others beside the frames and
+    not with them, as much of it belongs to no frame: a packet that does not decode gives none, and
+    an end that is missing is known when there are no more. Who reads it when:
+
+    - `first_pts` is there before the first frame is. The muxer needs it, as the first frame that it
+      gets need not be the first of the cut: an unfinished run may have written that.
+    - `damaged` is up to date for every frame that was given on, and `--strict` stops by it.
+    - `left_behind` is the writer's, which adds what its format cannot hold.
+    - All else is complete, and read, when the frames have run out.
+    """
 
     first_pts: int | None = None
     """Time of the first frame of the film or cut."""

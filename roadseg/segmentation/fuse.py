@@ -1,0 +1,161 @@
+"""Fuse what the network predicts in key frames into the labels of every frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.enlarge import Levels, levels_of
+from roadseg.segmentation.flow import Flow, Luma, Motion, compose, move_planes, residual_of
+from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.predict import Predicted, Prediction
+from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
+from roadseg.segmentation.track import KeyLabels, Tracked
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
+
+NEARER_LEVELS = 2.0
+"""Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
+BLUR_PX = 5
+"""Side of the square over which two key frames' residuals are compared."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A frame and its labels on the network's grid, at which all that is sequential is done."""
+
+    frame: Frame
+    spec: ModelSpec
+    """The model's record, in the colours wanted."""
+    placement: Placement
+    """Where the frame lies on the grid."""
+    levels: Levels
+    """(C, h, w), not to be changed."""
+    by_network: bool = True
+    """Whether the network predicted these labels, or they were moved here from other frames."""
+
+
+def fuse(
+    items: Iterator[Predicted], config: ModelConfig, *, can_wait: bool = True
+) -> Iterator[Fused]:
+    """Yield every frame but those that lead in with its labels, in order.
+
+    Args:
+        items: Frames of one video, the first of them a key frame.
+        config: Settings.
+        can_wait: Whether frames between key frames are labelled when both of them are.
+    """
+    return Fuser(config, can_wait=can_wait).fuse(items)
+
+
+def enlarged(items: Iterator[Fused]) -> Iterator[SegmentedFrame]:
+    """Yield every frame with its class map at its own size; no frame depends on another."""
+    for item in items:
+        class_map = item.placement.enlarge(item.levels)
+        yield SegmentedFrame(item.frame, class_map, item.spec, by_network=item.by_network)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key frame's labels."""
+
+    luma: Luma
+    placement: Placement
+    levels: Levels
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def small(self) -> KeyLabels:
+        """The labels at the size of the luma."""
+        height, width = self.luma.shape
+        class_map = replace(self.placement, frame_hw=(height, width)).enlarge(self.levels)
+        return KeyLabels(class_map, self.class_names)
+
+    def moved(self, flow: Flow) -> Levels:
+        """Return the labels where things are in another frame, given its flow back to this one."""
+        grid_hw = self.levels.shape[1], self.levels.shape[2]
+        return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
+
+
+class Fuser:
+    """Labels one frame after the other; the arguments are those of `fuse`."""
+
+    def __init__(self, config: ModelConfig, *, can_wait: bool) -> None:
+        self._can_wait = can_wait
+        self._filter = SteadyFilter(config.steady) if config.steady else None
+        self._motion = Motion()
+        self._key: _Key | None = None
+        self._waiting: list[Tracked] = []
+
+    def key_labels(self) -> KeyLabels | None:
+        """Return the labels of the last key frame, or None before the first."""
+        return self._key.small if self._key else None
+
+    def fuse(self, items: Iterator[Predicted]) -> Iterator[Fused]:
+        """Yield every frame but those that lead in with its labels, in order."""
+        for item in items:
+            yield from (fused for fused in self._take(item) if not fused.frame.leads_in)
+
+    def _take(self, item: Predicted) -> Iterator[Fused]:
+        """Take a frame and yield those that have their labels now, in order."""
+        if item.prediction is not None:
+            yield from self._take_key(item.tracked, item.prediction, item.spec)
+        elif self._can_wait:
+            self._waiting.append(item.tracked)
+        else:
+            assert self._key is not None and item.tracked.warp is not None
+            levels = self._key.moved(item.tracked.warp.flow)
+            yield self._between(item.tracked, levels, item.spec)
+
+    def _take_key(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> Iterator[Fused]:
+        before, waiting = self._key, self._waiting
+        self._key, self._waiting = self._labelled(item, prediction, spec), []
+        if before and waiting:
+            yield from self._fill(before, self._key, waiting, spec)
+        yield Fused(item.frame, spec, prediction.placement, self._key.levels)
+
+    def _labelled(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> _Key:
+        logits = prediction.logits
+        if self._filter:
+            logits = self._filter.update(logits, prediction.placement, item.warp)
+        return _Key(item.luma, prediction.placement, levels_of(logits), spec.class_names)
+
+    def _between(self, item: Tracked, levels: Levels, spec: ModelSpec) -> Fused:
+        """Return a frame between key frames, which lies on the grid as they do."""
+        assert self._key is not None
+        return Fused(item.frame, spec, self._key.placement, levels, by_network=False)
+
+    def _fill(
+        self, before: _Key, after: _Key, waiting: list[Tracked], spec: ModelSpec
+    ) -> Iterator[Fused]:
+        """Label the frames between two key frames."""
+        onward = self._onward(after.luma, waiting)
+        for number, (item, forth) in enumerate(zip(waiting, onward, strict=True), 1):
+            assert item.warp is not None
+            nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
+            # Where both ways are torn, brightness alone still tells which one fits better.
+            past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
+            from_after = _blurred(residual_of(item.luma, after.luma, forth)) < past + nearer
+            levels = before.moved(item.warp.flow)
+            grid_hw = levels.shape[1], levels.shape[2]
+            chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
+            np.copyto(levels, after.moved(forth), where=chosen)
+            yield self._between(item, levels, spec)
+
+    def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
+        """Return the flows from waiting frames to the key frame after them."""
+        flows: list[Flow] = []
+        following = luma
+        for item in reversed(waiting):
+            flow = self._motion.between(item.luma, following)
+            flows.append(compose(flow, flows[-1]) if flows else flow)
+            following = item.luma
+        return flows[::-1]
+
+
+def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(residual, (BLUR_PX, BLUR_PX)), np.float32)

@@ -1,0 +1,55 @@
+"""Run the network on the frames that it is to label."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from roadseg.backends.runtimes import LOGITS, Backend
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.placement import Placement, placed
+from roadseg.segmentation.temporal_filter import Logits
+from roadseg.segmentation.track import Tracked
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A frame and, if it is a key frame, the network's prediction."""
+
+    tracked: Tracked
+    spec: ModelSpec
+    """The model's record, in the colours wanted."""
+    prediction: "Prediction | None" = None
+    """None between key frames."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network predicts for a frame."""
+
+    placement: Placement
+    """Where the frame lies in the network's input."""
+    logits: Logits
+    """(C, h, w)."""
+
+
+def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> Iterator[Predicted]:
+    """Yield every frame, key frames with the network's prediction."""
+    spec = backend.spec.recolored(config.palette)
+    for item in items:
+        if not item.is_key:
+            yield Predicted(item, spec)
+            continue
+        placement, pictures = placed(item.frame, backend.spec, config.size_hw)
+        yield Predicted(item, spec, Prediction(placement, backend.run(pictures, LOGITS).logits[0]))
+
+
+def predict_alone(
+    frames: Iterator[Frame], backend: Backend, config: ModelConfig
+) -> Iterator[SegmentedFrame]:
+    """Yield every frame with the class map that the network predicts from it alone."""
+    spec = backend.spec.recolored(config.palette)
+    for frame in frames:
+        placement, pictures = placed(frame, backend.spec, config.size_hw)
+        class_map = backend.run(pictures).class_map[0]
+        yield SegmentedFrame(frame, placement.restore(class_map), spec)

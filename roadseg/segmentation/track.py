@@ -1,0 +1,136 @@
+"""Follow the motion from frame to frame, and decide on which frames the network predicts."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.flow import (
+    Luma,
+    Motion,
+    Warp,
+    extend,
+    is_cut,
+    is_torn,
+    move_class_map,
+    single_step,
+    torn_cells,
+)
+from roadseg.segmentation.keyframes import Situation, chooser_for, need_of
+from roadseg.video.frame import Frame
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A frame and the motion that led to it."""
+
+    frame: Frame
+    luma: Luma
+    warp: Warp | None
+    """Back to the key frame before; None begins a scene."""
+    is_key: bool
+    """Whether the network is to predict its labels."""
+
+
+@dataclass(frozen=True)
+class KeyLabels:
+    """Labels of a key frame, small."""
+
+    class_map: NDArray[np.uint8]
+    """(h, w) ids, at the size of the frame's small luma."""
+    class_names: tuple[str, ...]
+    """Names of the classes by id."""
+
+
+def track(
+    frames: Iterator[Frame],
+    config: ModelConfig,
+    *,
+    can_wait: bool = True,
+    key_labels: Callable[[], KeyLabels | None] = lambda: None,
+) -> Iterator[Tracked]:
+    """Yield every frame with its warp, and with whether it is a key frame.
+
+    Args:
+        frames: Frames of one video.
+        config: Settings.
+        can_wait: Whether a frame may be kept until it is known if it is the last of its scene,
+            which then is a key frame too.
+        key_labels: Returns the labels of the last key frame, as far as they are fused by then.
+            Only a choice that goes by the time asks for them.
+    """
+    tracker = _Tracker(config, key_labels)
+    held: Tracked | None = None
+    for frame in frames:
+        item = tracker.take(frame)
+        if held:
+            yield replace(held, is_key=True) if item.warp is None else held
+        held = item if can_wait and not item.is_key else None
+        if not held:
+            yield item
+    if held:
+        yield replace(held, is_key=True)
+
+
+class _Tracker:
+    """Tracks one frame after the other."""
+
+    def __init__(self, config: ModelConfig, key_labels: Callable[[], KeyLabels | None]) -> None:
+        self._key_labels = key_labels
+        self._motion = Motion()
+        self._chooser = chooser_for(config)
+        self._key: Tracked | None = None
+        self._last: Tracked | None = None
+        self._gap = 0
+
+    def take(self, frame: Frame) -> Tracked:
+        """Return a frame with its warp."""
+        luma = frame.picture.small_luma()
+        warp = self._warp(frame, luma)
+        self._gap += 1
+        is_key = warp is None or self._is_due(frame, luma, warp)
+        self._last = Tracked(frame, luma, warp, is_key)
+        if is_key:
+            self._key, self._gap = self._last, 0
+        return self._last
+
+    def _warp(self, frame: Frame, luma: Luma) -> Warp | None:
+        """Return the warp back to the last key frame, or None where the scene is a new one."""
+        key, last = self._key, self._last
+        if key is None or last is None or last.frame.picture.size_hw != frame.picture.size_hw:
+            return None
+        flow = self._motion.between(luma, last.luma)
+        torn = torn_cells(flow)
+        step = single_step(luma, last.luma, flow, torn, frame.time_s - last.frame.time_s)
+        if is_torn(torn) or is_cut(luma, step.residual):
+            return None
+        if last is key or last.warp is None:
+            return step
+        return extend(step, last.warp, luma, key.luma)
+
+    def _is_due(self, frame: Frame, luma: Luma, warp: Warp) -> bool:
+        """Decide whether a frame is a key frame."""
+        assert self._last is not None
+        last = self._last.frame
+        lost = frame.arrival.number - last.arrival.number if frame.arrival and last.arrival else 1
+        situation = Situation(
+            gap=self._gap,
+            elapsed_s=warp.elapsed_s,
+            interval_s=(frame.time_s - last.time_s) / max(lost, 1),
+            age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
+            need=lambda: self._need(luma, warp),
+            places=(last.place, frame.place) if last.place and frame.place else None,
+        )
+        return self._chooser.due(situation)
+
+    def _need(self, luma: Luma, warp: Warp) -> float:
+        """Return how much a frame needs a prediction, by the labels that would be moved to it."""
+        labels = self._key_labels()
+        if labels is None:
+            return math.inf
+        moved = move_class_map(labels.class_map, warp.flow)
+        return need_of(luma, warp.residual, moved, labels.class_names)
