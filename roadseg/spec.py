@@ -138,6 +138,24 @@ def _short(value: object) -> str:
     return f"{text[:12]}..." if len(text) == 64 else text
 
 
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What is known of an architecture before its network is built."""
+
+    has_encoder: bool
+    """Whether its encoder is an EfficientNet-Lite, for which there are weights of ImageNet."""
+    widths: Mapping[int, int]
+    """Usual width by output stride, that of the usual stride first."""
+
+
+ARCHITECTURES = {
+    "unet": Architecture(has_encoder=False, widths={1: 64}),  # the paper's
+    "unet-lite": Architecture(has_encoder=True, widths={2: 48, 4: 48}),
+    "deeplabv3plus": Architecture(has_encoder=True, widths={4: 128}),  # half of the paper's
+}
+"""The architectures by name; `roadseg.models.architectures` builds them."""
+
+
 def choose(table: Mapping[str, T], name: str, flag: str) -> T:
     """Return what a table holds under the name that a user gave behind a flag.
 
@@ -179,7 +197,8 @@ class ModelSpec:
     @property
     def architecture(self) -> str:
         """What the shapes of its weights depend on, the classes apart, in words."""
-        encoder = "" if self.arch == "unet" else f", encoder {self.encoder}"
+        known = ARCHITECTURES.get(self.arch)
+        encoder = "" if known and not known.has_encoder else f", encoder {self.encoder}"
         return f"{self.arch}{encoder}, width {self.width}, output stride {self.output_stride}"
 
     @property

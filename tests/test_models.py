@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 import torch
 
 from roadseg.errors import ConfigError
-from roadseg.models.architectures import build_model
+from roadseg.models.architectures import NETWORKS, build_model
 from roadseg.models.efficientnet_lite import (
     VARIANTS,
     DepthwiseConv2d,
@@ -16,7 +16,7 @@ from roadseg.models.efficientnet_lite import (
     imagenet_state,
 )
 from roadseg.models.segmenter import Segmenter, enlarge, normalise
-from roadseg.spec import ModelSpec
+from roadseg.spec import ARCHITECTURES, ModelSpec
 
 
 def build(arch: str, width: int, classes: int = 11, **changes: Any) -> torch.nn.Module:
@@ -120,6 +120,16 @@ def test_enlarged_logits_keep_their_centres() -> None:
     ramp = (torch.arange(8.0) * 4 + 1.5).expand(1, 1, 8, 8)
     enlarged = enlarge(ramp, (32, 32))[0, 0, 16]
     torch.testing.assert_close(enlarged[2:-2], torch.arange(2.0, 30.0))
+
+
+def test_each_architecture_that_is_known_can_be_built_at_its_usual_widths() -> None:
+    assert set(NETWORKS) == set(ARCHITECTURES)
+    for arch, known in ARCHITECTURES.items():
+        for stride in known.widths:
+            network = build(arch, 6, output_stride=stride).eval()
+            with torch.inference_mode():
+                logits = network(torch.zeros(1, 3, 64, 96))
+            assert logits.shape == (1, 11, 64 // stride, 96 // stride)
 
 
 def test_pretrained_unet_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The architectures by name."""
+"""The networks of the architectures."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,10 @@ from roadseg.errors import ConfigError
 from roadseg.models.deeplabv3plus import DeepLabV3Plus
 from roadseg.models.unet import UNet
 from roadseg.models.unet_lite import UNetLite
-from roadseg.spec import ModelSpec, choose
+from roadseg.spec import ARCHITECTURES, ModelSpec, choose
 
 
-def _unet(spec: ModelSpec, pretrained: bool) -> nn.Module:
-    if pretrained:
-        raise ConfigError(
-            "--arch unet has no pretrained weights; leave out --pretrained, or use --arch unet-lite"
-        )
+def _unet(spec: ModelSpec, _pretrained: bool) -> nn.Module:
     return UNet(3, spec.num_classes, widths=tuple(spec.width * 2**level for level in range(5)))
 
 
@@ -33,11 +29,12 @@ def _deeplabv3plus(spec: ModelSpec, pretrained: bool) -> nn.Module:
     return DeepLabV3Plus(spec.num_classes, spec.width, encoder=spec.encoder, pretrained=pretrained)
 
 
-ARCHITECTURES: dict[str, Callable[[ModelSpec, bool], nn.Module]] = {
+NETWORKS: dict[str, Callable[[ModelSpec, bool], nn.Module]] = {
     "unet": _unet,
     "unet-lite": _unet_lite,
     "deeplabv3plus": _deeplabv3plus,
 }
+"""What builds an architecture, by its name in `ARCHITECTURES`."""
 
 
 def build_model(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
@@ -51,4 +48,9 @@ def build_model(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:
         ConfigError: A name is unknown, or the architecture has no pretrained weights.
         BackendUnavailable: The package with the ImageNet weights is not installed.
     """
-    return choose(ARCHITECTURES, spec.arch, "--arch")(spec, pretrained)
+    if pretrained and not choose(ARCHITECTURES, spec.arch, "--arch").has_encoder:
+        raise ConfigError(
+            f"--arch {spec.arch} has no pretrained weights; leave out --pretrained, or use "
+            "--arch unet-lite"
+        )
+    return choose(NETWORKS, spec.arch, "--arch")(spec, pretrained)

@@ -9,14 +9,7 @@ from typing import Any, Self
 
 from roadseg.errors import ConfigError
 from roadseg.settings import build_settings
-from roadseg.spec import SIDE_MULTIPLE, ModelSpec
-
-WIDTHS = {("unet", 1): 64, ("unet-lite", 2): 48, ("unet-lite", 4): 48, ("deeplabv3plus", 4): 128}
-"""Usual width, by architecture and output stride.
-
-The paper's for `unet`, half of the paper's for `deeplabv3plus`. The first stride listed with an
-architecture is its usual one.
-"""
+from roadseg.spec import ARCHITECTURES, SIDE_MULTIPLE, ModelSpec, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +169,16 @@ class TrainConfig:
             raise ConfigError(
                 "--pretrained and --start-from each say where the weights come from; choose one"
             )
+        architecture = choose(ARCHITECTURES, self.arch, "--arch")
         self._demand(
             "encoder",
-            lambda value: self.arch != "unet" or value == type(self).encoder,
-            "left out with --arch unet, which has none of these",
+            lambda value: architecture.has_encoder or value == type(self).encoder,
+            f"left out with --arch {self.arch}, which has none of these",
         )
-        strides = [stride for arch, stride in WIDTHS if arch == self.arch]
         self._demand(
             "output_stride",
-            lambda value: not strides or value in strides,
-            f"{' or '.join(map(str, sorted(strides)))} for {self.arch}",
+            lambda value: value in architecture.widths,
+            f"{' or '.join(map(str, sorted(architecture.widths)))} for {self.arch}",
         )
         self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
         for name in ("crop_hw", "size_hw"):
@@ -209,11 +202,11 @@ class TrainConfig:
     @property
     def spec(self) -> ModelSpec:
         """The record of the model that this run trains."""
-        usual = {stride: width for (arch, stride), width in WIDTHS.items() if arch == self.arch}
-        stride = self.output_stride or next(iter(usual), 0)
+        usual = ARCHITECTURES[self.arch].widths
+        stride = self.output_stride or next(iter(usual))
         return ModelSpec(
             arch=self.arch,
-            width=self.width or usual.get(stride, 0),
+            width=self.width or usual[stride],
             encoder=self.encoder,
             output_stride=stride,
             size_hw=self.size_hw,
@@ -222,7 +215,7 @@ class TrainConfig:
     @property
     def starts_from_imagenet(self) -> bool:
         """Whether the encoder gets ImageNet's weights."""
-        can = self.arch != "unet" and self.start_from is None
+        can = ARCHITECTURES[self.arch].has_encoder and self.start_from is None
         return can if self.pretrained is None else self.pretrained
 
     @property
