@@ -14,7 +14,8 @@ from roadseg.files import output_errors
 def read_errors(path: Path | str) -> Iterator[None]:
     """Translate errors of reading `path`."""
     try:
-        yield
+        with naming(path):
+            yield
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist; check the path") from error
     except IsADirectoryError as error:
@@ -34,6 +35,16 @@ def read_errors(path: Path | str) -> Iterator[None]:
         raise VideoError(
             f"{path} cannot be read as a video ({error.strerror}); {advice}"
         ) from error
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Have FFmpeg's errors name an address as it may be shown, without what is secret in it."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        error.args = tuple(path if arg == path else arg for arg in error.args)
+        raise
 
 
 @contextlib.contextmanager

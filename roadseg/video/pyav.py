@@ -37,7 +37,8 @@ def open_for_reading(source: Any, **options: Any) -> av.container.InputContainer
         source: What `av.open` takes.
         options: More of what `av.open` takes.
     """
-    container: av.container.InputContainer = av.open(source, "r", **TAGS_IN_ANY_CODE, **options)
+    plain = str.__str__(source) if isinstance(source, str) else source  # PyAV 19 wants no subclass
+    container: av.container.InputContainer = av.open(plain, "r", **TAGS_IN_ANY_CODE, **options)
     return container
 
 

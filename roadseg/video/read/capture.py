@@ -17,6 +17,7 @@ from typing import Protocol
 import av
 
 from roadseg.errors import VideoError
+from roadseg.video.errors import naming
 from roadseg.video.frame import Arrival, Frame
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.cameras import find_camera
@@ -153,9 +154,12 @@ def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None])
 def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
     """Open a source and yield what decodes until it ends or fails."""
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-    with open_for_reading(
-        source.uri, format=source.format, options=source.options, timeout=timeout
-    ) as container:
+    with (
+        naming(source.uri),
+        open_for_reading(
+            source.uri, format=source.format, options=source.options, timeout=timeout
+        ) as container,
+    ):
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise av.FFmpegError(0, "it has no video")
