@@ -1,6 +1,6 @@
 """Draw recorded runs of `roadseg bench`: the tables of the README beside this, a page of one run.
 
-    roadseg bench --json benchmarks/results/NAME.json
+    roadseg bench --record benchmarks/results/NAME.json
     python benchmarks/speed.py table
     python benchmarks/speed.py page NAME speed.html
 

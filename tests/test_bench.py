@@ -46,7 +46,7 @@ def roadseg_bench(*args: object, cwd: Path, columns: int = 80) -> subprocess.Com
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a short run's record, page and words in it."""
     desk = tmp_path_factory.mktemp("bench")
-    files = ("--json", "run.json", "--page", "run.html")
+    files = ("--record", "run.json", "--report", "run.html")
     done = roadseg_bench(SAMPLE, "--quick", "--size", "96x64", *files, cwd=desk)
     assert done.returncode == 0, done.stderr
     (desk / "words.txt").write_text(done.stdout)

@@ -56,13 +56,17 @@ def test_help_is_quick_and_imports_neither_torch_nor_opencv(tmp_path) -> None:
     assert min(took_s) < 0.33  # not by the clock: other jobs may run on the machine
 
 
-def test_infer_says_what_it_did(tmp_path) -> None:
-    done = roadseg("infer", SAMPLE, "--end", "0.4", "--size", "96x64", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "drive.overlay.mp4").is_file()
-    for word in ("10 frames", "fps", "decode", "starved", "bottleneck", "road"):
-        assert word in done.stdout
-    assert done.stderr == ""
+def test_infer_says_in_two_lines_what_it_did_and_more_when_asked(tmp_path) -> None:
+    quick = ("infer", SAMPLE, "--end", "0.4", "--size", "96x64", "-o", "o.mp4")
+    done = roadseg(*quick, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "o.mp4").is_file()
+    how, what = done.stdout.splitlines()
+    assert re.fullmatch(r"o\.mp4: 10 frames in .* s, .* fps; network at 96x64 on every frame", how)
+    assert re.fullmatch(r"in view: (\w+ \d+%, )+\w+ \d+%", what) and "road" in what
+    more = roadseg(*quick, "--overwrite", "--verbose", cwd=tmp_path)
+    for word in ("in view: ", "decode", "starved", "bottleneck"):
+        assert word in more.stdout
 
 
 def test_infer_can_say_it_in_json(tmp_path) -> None:
@@ -85,13 +89,14 @@ def test_quiet_is_quiet(tmp_path) -> None:
     ("args", "message"),
     [
         (["infer", "none.mp4"], "none.mp4 does not exist"),
+        (["infer", "0"], "run: roadseg live 0"),
         (["infer", SAMPLE, "--size", "500x333"], "use --size 512x320"),
         (["infer", SAMPLE, "--alpha", "2"], "--alpha is 2.0"),
         (["infer", SAMPLE, "--classes", "road,cat"], "--classes names cat"),
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
-        (["infer", SAMPLE, "a/drive.mp4"], "two films would be written to drive.overlay.mp4"),
+        (["infer", SAMPLE, "a/drive.mp4"], "two films are called drive"),
         (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 films; give a folder"),
         (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
@@ -125,7 +130,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["bench", SAMPLE, "--weights", "a.safetensors"], "name it before the others"),
         (["bench", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
         (["bench", SAMPLE, "--peer", "none.xml"], "--peer none.xml does not exist"),
-        (["bench", SAMPLE, "--page", "page.pdf"], "must end in .html"),
+        (["bench", SAMPLE, "--report", "page.pdf"], "must end in .html"),
         (["bench", "--compare", "a.json", "b.json"], "a.json is no record"),
         (["export", "none.safetensors"], "none.safetensors does not exist"),
     ],
@@ -139,9 +144,28 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_usage_is_exit_code_2(tmp_path) -> None:
-    assert roadseg("infer", cwd=tmp_path).returncode == 2
-    assert roadseg("infer", SAMPLE, "--no-such-flag", cwd=tmp_path).returncode == 2
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["infer"], "missing argument 'VIDEO'; see roadseg infer --help"),
+        (["infer", SAMPLE, "--no-such-flag"], "no such option: --no-such-flag"),
+        (["infer", SAMPLE, "--alpha", "much"], "invalid value for '--alpha'"),
+        (["infer", SAMPLE, "--out"], "option '--out' requires an argument"),
+        (["data", "check", ".", "more"], "see roadseg data check --help"),
+        (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'?; see roadseg --help"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, args, message) -> None:
+    done = roadseg(*args, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("roadseg: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("args", [[], ["data"]])
+def test_no_command_shows_which_there_are(tmp_path, args) -> None:
+    done = roadseg(*args, cwd=tmp_path)
+    assert done.returncode == 2 and "Commands" in done.stdout and done.stderr == ""
 
 
 def started(*args: object, cwd: Path) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
@@ -263,7 +287,7 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     for word in ("mIoU", "pixel accuracy", "cross entropy", "Confusion", "road", "bicyclist"):
         assert word in table.stdout
     on_export = ("evaluate", "--data", streets, "--weights", WEIGHTS, "--json")
-    done = roadseg(*on_export, "--page", "val.html", cwd=tmp_path)
+    done = roadseg(*on_export, "--report", "val.html", cwd=tmp_path)
     figures = json.loads(done.stdout)
     assert 0 <= figures["miou"] <= 1 and len(figures["confusion"]) == 11
     page = (tmp_path / "val.html").read_text()
@@ -287,7 +311,7 @@ def test_brackets_in_a_file_name_are_printed(streets, tmp_path) -> None:
 
 def test_page_takes_no_other_files_place(streets, tmp_path) -> None:
     (tmp_path / "NOTES.md").write_text("mine")
-    done = roadseg("evaluate", "--data", streets, "--page", "NOTES.md", cwd=tmp_path)
+    done = roadseg("evaluate", "--data", streets, "--report", "NOTES.md", cwd=tmp_path)
     assert done.returncode == 1 and "must end in .html" in done.stderr
     assert (tmp_path / "NOTES.md").read_text() == "mine"
 
@@ -295,14 +319,15 @@ def test_page_takes_no_other_files_place(streets, tmp_path) -> None:
 def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
     both = ["evaluate", "--data", streets, "--weights", WEIGHTS]
     both += ["--against", CHECKPOINT, "--worst", "1"]
-    table = roadseg(*both, "--page", "both.html", cwd=tmp_path)
+    table = roadseg(*both, "--report", "both.html", cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in (WEIGHTS.name, CHECKPOINT.name, "change", "calibration error", "lowest mIoU of"):
         assert word in table.stdout
     page = (tmp_path / "both.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 1 and f"against {CHECKPOINT.name}" in page
     assert (
-        f"below {WEIGHTS.name} and {CHECKPOINT.name}" in page and "page: both.html" in table.stdout
+        f"below {WEIGHTS.name} and {CHECKPOINT.name}" in page
+        and "report: both.html" in table.stdout
     )
     done = roadseg(*both, "--json", cwd=tmp_path)
     figures = json.loads(done.stdout)
@@ -311,13 +336,13 @@ def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
 
 
 def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
-    done = roadseg("data", "check", streets, "--page", "data.html", cwd=tmp_path)
+    done = roadseg("data", "check", streets, "--report", "data.html", cwd=tmp_path)
     assert "no faults" in done.stdout and "pictures: 6 read of 6" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
     assert "road" in done.stdout and "128x96 (6)" in done.stdout
-    assert "page: data.html" in done.stdout
+    assert "report: data.html" in done.stdout
     assert "data:image/jpeg" in (tmp_path / "data.html").read_text()
-    again = roadseg("data", "check", streets, "--page", "data.html", cwd=tmp_path)
+    again = roadseg("data", "check", streets, "--report", "data.html", cwd=tmp_path)
     assert again.returncode == 1 and "--overwrite" in again.stderr and again.stdout == ""
     shutil.copytree(streets, tmp_path / "bad")
     (tmp_path / "bad" / "train" / "002.png").write_bytes(b"")
@@ -384,12 +409,13 @@ def test_train_export_and_infer_go_hand_in_hand(streets, tmp_path) -> None:
 def test_version_is_that_of_the_package(tmp_path) -> None:
     from roadseg import __version__
 
-    assert roadseg("--version", cwd=tmp_path).stdout.strip() == f"roadseg {__version__}"
+    for option in ("--version", "-V"):
+        assert roadseg(option, cwd=tmp_path).stdout.strip() == f"roadseg {__version__}"
 
 
 def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
     pytest.importorskip("torch")
-    words = ("compile", "--film", SAMPLE, "--size", "96x64", "--runtime", "onnxruntime")
+    words = ("compile", "--film", SAMPLE, "--size", "96x64", "--backend", "onnxruntime")
     done = roadseg(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for word in ("there was none", "in int8, as executed", "pixels as before", "times as fast"):

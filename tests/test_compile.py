@@ -228,7 +228,7 @@ def test_settings_that_cannot_be_used_are_refused(config, tmp_path, built) -> No
         replace(config, film=None)
     with pytest.raises(ConfigError, match="--batch is 0"):
         replace(config, batch=0)
-    with pytest.raises(ConfigError, match="--runtime is 'abacus'; use one of: onnxruntime"):
+    with pytest.raises(ConfigError, match="--backend is 'abacus'; use one of: onnxruntime"):
         compile_model(replace(config, runtime="abacus"))
     with pytest.raises(ConfigError, match="--precision is 'int4'; for onnxruntime use one of"):
         compile_model(replace(config, precision="int4"))

@@ -76,7 +76,7 @@ def test_film_without_labels_has_no_miou_and_says_so_on_the_page() -> None:
 def test_command_measures_a_split_as_film(split, tmp_path) -> None:
     folder = split.image_paths[0].parent.parent
     args = ["evaluate", "--data", folder, "--video", "--every", "2"]
-    done = roadseg(*args, "--json", "--page", "film.html", cwd=tmp_path)
+    done = roadseg(*args, "--json", "--report", "film.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert figures["frames"] == 7 and figures["network_frames"] == 5

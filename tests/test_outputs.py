@@ -16,7 +16,7 @@ import pytest
 from conftest import SAMPLE, WEIGHTS, patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.cli.infer import Beside, plan
+from roadseg.cli.films import Beside, plan
 from roadseg.cli.options import parse_time
 from roadseg.errors import ConfigError, OutputError, RoadsegError, VideoError
 from roadseg.infer.offline import infer
@@ -60,7 +60,7 @@ def test_film_on_standard_output_plays_while_it_comes_and_lacks_nothing(tmp_path
     process = roadseg("infer", source, "--out", "-", "--size", "96x64", cwd=tmp_path)
     film, errors = process.communicate(timeout=patience(60))
     assert process.returncode == 0, errors
-    assert b"standard output: 5 frames" in errors and b"bottleneck" in errors
+    assert b"standard output: 5 frames" in errors and b"in view: " in errors
     received = tmp_path / "received"
     received.write_bytes(film)
     with av.open(received) as container:
@@ -230,8 +230,9 @@ def test_several_films_have_stats_and_reports_of_their_own(tmp_path) -> None:
     assert process.returncode == 0, errors
     assert [summary["frames"] for summary in json.loads(output)] == [10, 10]
     for film in ("drive", "other"):
-        assert len((tmp_path / f"{film}.stats.csv").read_text().splitlines()) == 11
-        assert f"{film}.overlay.mp4" in (tmp_path / f"{film}.report.html").read_text()
+        assert len((tmp_path / "labelled" / f"{film}.stats.csv").read_text().splitlines()) == 11
+        page = (tmp_path / "labelled" / f"{film}.report.html").read_text()
+        assert f"{film}.overlay.mp4" in page
 
 
 def test_several_films_without_a_film_each_still_need_names_of_their_own(tmp_path) -> None:
@@ -243,7 +244,7 @@ def test_several_films_without_a_film_each_still_need_names_of_their_own(tmp_pat
         (None, Path("a.s.jsonl")),
         (None, Path("b.s.jsonl")),
     ]
-    with pytest.raises(ConfigError, match="two films would be written"):
+    with pytest.raises(ConfigError, match="two films are called a"):
         plan([films[0], Path("a.mov")], None, beside, settings, no_film=True)
 
 

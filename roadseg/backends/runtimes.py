@@ -143,6 +143,27 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
         BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
     name = runtime_of(path, name)
+    module = _import(name)
+    open_model = cast(Callable[..., Backend], module.open_model)
+    return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
+
+
+def runtime_of(path: Path, name: str = "auto") -> str:
+    """Return the key of `BACKENDS` with which `open_backend` opens a model file.
+
+    Args:
+        path: Model file.
+        name: A key, or "auto" to go by the suffix and the machine.
+
+    Raises:
+        ModelFileError: The file is missing, or of a kind that the runtime does not read.
+        BackendUnavailable: The runtime is unknown.
+    """
+    name = suited(path) if name == "auto" else name
+    if name not in BACKENDS:
+        raise BackendUnavailable(
+            f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
+        )
     runtime = BACKENDS[name]
     if path.suffix not in runtime.suffixes:
         raise ModelFileError(
@@ -151,9 +172,7 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
         )
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; check --weights")
-    module = _import(name)
-    open_model = cast(Callable[..., Backend], module.open_model)
-    return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
+    return name
 
 
 def _import(name: str) -> ModuleType:
@@ -165,25 +184,6 @@ def _import(name: str) -> ModuleType:
         raise BackendUnavailable(
             f"the {name} backend does not load here ({error}); run: {runtime.install}"
         ) from error
-
-
-def runtime_of(path: Path, name: str) -> str:
-    """Return the key of `BACKENDS` that a name stands for.
-
-    Args:
-        path: Model file.
-        name: A key, or "auto" to go by the suffix and the machine.
-
-    Raises:
-        ModelFileError: No runtime reads files of its suffix.
-        BackendUnavailable: The runtime is unknown.
-    """
-    name = suited(path) if name == "auto" else name
-    if name not in BACKENDS:
-        raise BackendUnavailable(
-            f"--backend is {name!r}; use auto or one of: {', '.join(BACKENDS)}"
-        )
-    return name
 
 
 def suited(path: Path) -> str:
@@ -201,13 +201,23 @@ def suited(path: Path) -> str:
         raise ModelFileError(
             f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
         )
-    if len(readers) == 1 or "roadseg" not in (told := read_metadata(path)):
+    if len(readers) == 1 or (spec := stated_spec(path)) is None:
         return readers[0]
-    build = ModelSpec.from_json(told["roadseg"], path).build
+    build = spec.build
     if build and build.runtime_version is not None:
         return build.runtime
     is_fastest = build and build.precision == "int8" and find_spec("openvino")
     return "openvino" if is_fastest else readers[0]
+
+
+def stated_spec(path: Path) -> ModelSpec | None:
+    """Return the record in an ONNX file, read without a runtime; None if there is none.
+
+    Raises:
+        ModelFileError: The record is wrong.
+    """
+    told = read_metadata(path)
+    return ModelSpec.from_json(told["roadseg"], path) if "roadseg" in told else None
 
 
 class Signature(NamedTuple):

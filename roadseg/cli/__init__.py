@@ -6,12 +6,18 @@ Modules here import nothing heavy at their top, so that help and mistakes answer
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
+from typer._click.exceptions import (  # Typer itself exports but one of their kinds
+    ClickException,
+    NoArgsIsHelpError,
+)
 
 from roadseg import __version__
 from roadseg.cli.bench import bench
+from roadseg.cli.command import SETTINGS, Command, Group
 from roadseg.cli.compile import compile_
 from roadseg.cli.console import complain, echo
 from roadseg.cli.data import app as data_app
@@ -26,24 +32,28 @@ from roadseg.errors import RoadsegError
 
 app = typer.Typer(
     name="roadseg",
+    cls=Group,
     help="Label road scenes in video: sky, building, pole, road, pavement, tree, sign, fence, car, "
     "pedestrian and bicyclist.",
     epilog="Example: roadseg infer drive.mp4 --out overlay.mp4",
+    context_settings=SETTINGS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(epilog="Example: roadseg infer drive.mp4 --out overlay.mp4 --side-by-side")(infer)
-app.command(epilog="Example: roadseg live rtsp://camera.local/street --out street.mp4")(live)
-app.command(epilog="Example: roadseg train --data CamVid --out runs/first --epochs 60")(train)
-app.command(epilog="Example: roadseg evaluate --data CamVid --split val --page val.html")(evaluate)
-app.command(epilog="Example: roadseg bench drive.mp4 --json run.json --page run.html")(bench)
+EXAMPLES: dict[Callable[..., None], str] = {
+    infer: "infer drive.mp4 --out overlay.mp4 --side-by-side",
+    live: "live rtsp://camera.local/street --out street.mp4",
+    train: "train --data CamVid --out runs/first --epochs 60",
+    evaluate: "evaluate --data CamVid --split val --report val.html",
+    bench: "bench drive.mp4 --record run.json --report run.html",
+    export: "export runs/first/best.safetensors --out mine.onnx",
+    compile_: "compile --data CamVid --backend openvino",
+    doctor: "doctor",
+}
+"""The commands in the order of the help, each with an example that it shows."""
+for command, example in EXAMPLES.items():
+    app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
-app.command(epilog="Example: roadseg export runs/first/best.safetensors --out mine.onnx")(export)
-app.command(epilog="Example: roadseg doctor")(doctor)
-app.command(name="compile", epilog="Example: roadseg compile --data CamVid --runtime openvino")(
-    compile_
-)
 
 
 def _show_version(wanted: bool) -> None:
@@ -56,7 +66,9 @@ def _show_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -68,7 +80,13 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         with ending_on_signals():
-            app()
+            sys.exit(app(standalone_mode=False))
+    except NoArgsIsHelpError as error:  # the help is its message
+        error.show()
+        sys.exit(error.exit_code)
+    except ClickException as error:
+        complain(_in_one_line(error))
+        sys.exit(error.exit_code)
     except RoadsegError as error:
         complain(error)
         sys.exit(1)
@@ -78,4 +96,11 @@ def main() -> NoReturn:
         complain(f"standard output cannot be written ({error.strerror})")
         sys.stdout = None  # Python would try once more
         sys.exit(1)
-    sys.exit(0)
+
+
+def _in_one_line(error: ClickException) -> str:
+    """Return what Click says of a wrong command line, in our words' style."""
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    help_ = f"{context.command_path if context else 'roadseg'} --help"
+    return f"{said[:1].lower()}{said[1:]}; see {help_}"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roadseg.cli.console import complain
-from roadseg.cli.options import Overwrite, parse_size
+from roadseg.cli.console import complain, echo
+from roadseg.cli.options import AsJson, Overwrite, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
 from roadseg.measure.config import BenchConfig
 
@@ -62,7 +62,6 @@ def bench(
         typer.Option(
             metavar="FILE.xml",
             help="Also measure OpenVINO's road-segmentation-adas-0001.",
-            show_default="none",
         ),
     ] = None,
     rate: Annotated[
@@ -72,7 +71,7 @@ def bench(
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(help="Times that everything is measured, in turns.")
+        int, typer.Option(metavar="N", help="Times that everything is measured, in turns.")
     ] = BenchConfig.rounds,
     seconds: Annotated[
         float, typer.Option(metavar="SECONDS", help="How much of the film to label.")
@@ -84,21 +83,16 @@ def bench(
         tuple[Path, Path] | None,
         typer.Option(
             metavar="OLD.json NEW.json",
-            help="Measure nothing; tell which figures of two runs differ.",
-            show_default="none",
+            help="Measure nothing; tell which figures of two records differ.",
         ),
     ] = None,
-    to_json: Annotated[
+    record: Annotated[
         Path | None,
-        typer.Option(
-            "--json", metavar="FILE.json", help="Also write all samples.", show_default="none"
-        ),
+        typer.Option(metavar="FILE.json", help="Also write all samples to a file."),
     ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.html", help="Also write a page.", show_default="none"),
-    ] = None,
+    report: Report = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
     from roadseg.cli.tables import plain_console
@@ -108,9 +102,6 @@ def bench(
         before, after = map(_read, compare)
         _show_changes(before, after, plain_console())
         return
-    for flag, path, suffix in (("--json", to_json, ".json"), ("--page", page, ".html")):
-        if path:
-            check_new(path, flag, (suffix,), overwrite=overwrite)
     config = BenchConfig(
         film=clip or _sample(),
         weights=tuple(weights or ()),
@@ -122,9 +113,15 @@ def bench(
         rounds=rounds,
         film_s=seconds,
     )
-    record = _measure(config.shortened() if quick else config)
-    _save(record, to_json, page)
-    _show(record, plain_console())
+    for flag, path, suffix in (("--record", record, ".json"), ("--report", report, ".html")):
+        if path:
+            check_new(path, flag, (suffix,), overwrite=overwrite)
+    measured = _measure(config.shortened() if quick else config)
+    _save(measured, record, report)
+    if as_json:
+        echo(json.dumps(measured))
+    else:
+        _show(measured, plain_console())
 
 
 def _sample() -> Path:
@@ -147,20 +144,20 @@ def _measure(config: BenchConfig) -> dict[str, Any]:
         return measure(config, lambda step: progress.update(task, description=step))
 
 
-def _save(record: dict[str, Any], to_json: Path | None, page: Path | None) -> None:
+def _save(measured: dict[str, Any], record: Path | None, report: Path | None) -> None:
     from roadseg.files import replacing
     from roadseg.measure.bench_page import bench_page
 
-    if to_json:
-        with replacing(to_json) as temporary:
-            temporary.write_text(json.dumps(record) + "\n")
-    if page:
-        with replacing(page) as temporary:
-            temporary.write_text(bench_page(record))
+    if record:
+        with replacing(record) as temporary:
+            temporary.write_text(json.dumps(measured) + "\n")
+    if report:
+        with replacing(report) as temporary:
+            temporary.write_text(bench_page(measured))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a record that `--json` wrote.
+    """Return a record that `--record` wrote.
 
     Raises:
         BenchError: It is none, or of another version.
@@ -172,7 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
         found = record["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{path} is no record of roadseg bench ({error}); give files that --json wrote"
+            f"{path} is no record of roadseg bench ({error}); give files that --record wrote"
         ) from error
     if found != RECORD_FORMAT:
         raise BenchError(

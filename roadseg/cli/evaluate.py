@@ -12,7 +12,16 @@ import typer
 
 from roadseg.backends.weights import default_weights
 from roadseg.cli.console import echo
-from roadseg.cli.options import Backend, Every, Overwrite, Steady, parse_size
+from roadseg.cli.options import (
+    AsJson,
+    Backend,
+    Every,
+    Overwrite,
+    Report,
+    Steady,
+    Weights,
+    parse_size,
+)
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import image_rate
 
@@ -40,17 +49,12 @@ def evaluate(
             help="Labelled data: val/, valannot/; with --video also a film.",
         ),
     ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Exported model (.onnx) or model file from training (.safetensors).",
-            show_default="the model that comes along",
-        ),
-    ] = None,
+    weights: Weights = None,
     against: Annotated[
-        Path | None, typer.Option(help="Second model to measure and to set beside the first.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Second model to measure and to set beside the first."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to measure on.")] = "val",
     backend: Backend = "auto",
     size: Annotated[
         str | None,
@@ -70,36 +74,38 @@ def evaluate(
     ] = 15.0,
     steady: Steady = ModelConfig.steady,
     every: Every = ModelConfig.every,
-    page: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
-    ] = None,
+    report: Report = None,
     overwrite: Overwrite = False,
-    worst: Annotated[int, typer.Option(help="Pictures with the lowest mIoU to show.")] = 6,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as JSON on standard output.")
-    ] = False,
+    worst: Annotated[
+        int, typer.Option(metavar="N", help="Pictures with the lowest mIoU to show.")
+    ] = 6,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
     from roadseg.errors import ConfigError
     from roadseg.files import check_new
 
-    size_hw = parse_size(size) if size else None
-    if page:
-        check_new(page, "--page", (".html",), overwrite=overwrite)
+    config = ModelConfig(
+        weights=weights or default_weights(),
+        backend=backend,
+        size_hw=parse_size(size) if size else None,
+        steady=steady,
+        every=every,
+    )
     if worst < 0:
         raise ConfigError(f"--worst is {worst}; it must be 0 or more")
-    paths = [path for path in (weights or default_weights(), against) if path is not None]
-    if video:
-        config = ModelConfig(backend=backend, size_hw=size_hw, steady=steady, every=every)
-        found = _evaluate_film(data, split, fps, paths, config)
-    elif (steady, every) != (ModelConfig.steady, ModelConfig.every):
+    if not video and (steady, every) != (ModelConfig.steady, ModelConfig.every):
         raise ConfigError(
             "--steady and --every say how films are labelled; give --video too, or leave them out"
         )
+    if report:
+        check_new(report, "--report", (".html",), overwrite=overwrite)
+    paths = [path for path in (config.weights, against) if path is not None]
+    if video:
+        found = _evaluate_film(data, split, fps, paths, config)
     else:
-        found = _evaluate_pictures(data, split, paths, backend, size_hw, worst, draws=bool(page))
-    found.deliver(page, as_json=as_json)
+        found = _evaluate_pictures(data, split, paths, config, worst, draws=bool(report))
+    found.deliver(report, as_json=as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +119,14 @@ class _Findings:
     show: Callable[["Console"], None]
     """Prints the tables."""
 
-    def deliver(self, page: Path | None, *, as_json: bool) -> None:
+    def deliver(self, report: Path | None, *, as_json: bool) -> None:
         """Write the page, if one is wanted, and print."""
         from roadseg.cli.tables import plain_console
         from roadseg.files import replacing
 
         try:
-            if page:
-                with replacing(page) as temporary:
+            if report:
+                with replacing(report) as temporary:
                     temporary.write_text(self.draw())
         finally:  # whatever becomes of the page, the figures are not lost
             if as_json:
@@ -128,16 +134,15 @@ class _Findings:
                 echo(json.dumps(only if len(self.figures) == 1 else self.figures))
             else:
                 self.show(plain_console())
-        if page and not as_json:
-            echo(f"page: {page}")
+        if report and not as_json:
+            echo(f"report: {report}")
 
 
 def _evaluate_pictures(
     data: str,
     split: str,
     paths: Sequence[Path],
-    backend: str,
-    size_hw: tuple[int, int] | None,
+    config: ModelConfig,
     worst: int,
     *,
     draws: bool,
@@ -147,13 +152,13 @@ def _evaluate_pictures(
     from roadseg.measure.accuracy_page import evaluation_page
     from roadseg.measure.evaluate import evaluate as measure
 
-    with _opened(paths, backend) as models:
+    with _opened(paths, config.backend) as models:
         dataset, space = _in_common_terms(DataSource.single(data).open(split), models)
         measured = _measure_each(
-            models, len(dataset), lambda model, done: measure(model, dataset, size_hw, done)
+            models, len(dataset), lambda model, done: measure(model, dataset, config.size_hw, done)
         )
         count = worst if draws else 0
-        pictures = _worst_pictures(models, measured, dataset, space.allowed, size_hw, count)
+        pictures = _worst_pictures(models, measured, dataset, space.allowed, config.size_hw, count)
     title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
     colors = {label.name: label.color for label in space.labels}

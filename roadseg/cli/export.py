@@ -11,9 +11,18 @@ from roadseg.cli.options import Overwrite, require_train
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Model file from training (.safetensors).")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model file from training (.safetensors).")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="MODEL.onnx beside it")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write.",
+            show_default="MODEL.onnx beside it",
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

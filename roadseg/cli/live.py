@@ -2,31 +2,15 @@
 
 import contextlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from roadseg.backends.weights import default_weights
 from roadseg.cli.console import echo
-from roadseg.cli.options import (
-    Alpha,
-    AsJson,
-    Backend,
-    Classes,
-    Every,
-    FpsTarget,
-    Legend,
-    Only,
-    Outline,
-    Palette,
-    Realtime,
-    Size,
-    Steady,
-    Weights,
-    class_names,
-    parse_size,
-)
+from roadseg.cli.option_groups import grouped
+from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
 from roadseg.errors import ConfigError
 from roadseg.infer.config import LiveConfig
 
@@ -37,6 +21,75 @@ if TYPE_CHECKING:
     from roadseg.infer.server import PageServer
 
 
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """What is seen, and where."""
+
+    panel: ClassVar[str] = "View"
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve",
+            help="Show the view as a page in the browser.",
+            show_default="where OpenCV has no window",
+        ),
+    ] = None
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the page is. A host that others can reach puts a token in its address.",
+        ),
+    ] = "127.0.0.1:8620"
+    as_camera: Annotated[
+        bool,
+        typer.Option(
+            "--as-camera", help="Play a film at its own rate and drop what comes too late."
+        ),
+    ] = LiveConfig.as_camera
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingOptions:
+    """What is recorded."""
+
+    panel: ClassVar[str] = "Recording"
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Film to record the overlay to."),
+    ] = LiveConfig.out
+    segment: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Record films of this length, numbered on: OUT-0001.mp4.",
+            show_default="one film",
+        ),
+    ] = LiveConfig.segment_s
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a recording that exists.")
+    ] = LiveConfig.overwrite
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of a `LiveConfig` that they set."""
+        return {"out": self.out, "segment_s": self.segment, "overwrite": self.overwrite}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerminalOptions:
+    """What is said about the run."""
+
+    panel: ClassVar[str] = "Terminal"
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Say nothing but the page's address, errors and warnings."
+        ),
+    ] = False
+    as_json: AsJson = False
+
+
+@grouped
 def live(
     source: Annotated[
         str,
@@ -46,61 +99,12 @@ def live(
             "http://...) or film.",
         ),
     ],
-    as_camera: Annotated[
-        bool,
-        typer.Option(
-            "--as-camera", help="Play a film at its own rate and drop what comes too late."
-        ),
-    ] = LiveConfig.as_camera,
-    serve: Annotated[
-        bool | None,
-        typer.Option(
-            "--serve/--no-serve",
-            help="Show the view as a page in the browser.",
-            show_default="where OpenCV has no window",
-        ),
-    ] = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where the page is. A host that others can reach puts a token in its address.",
-        ),
-    ] = "127.0.0.1:8620",
-    out: Annotated[
-        Path | None, typer.Option(help="Film to record the overlay to.", show_default="none")
-    ] = None,
-    segment: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Record films of this length, numbered on: OUT-0001.mp4.",
-            show_default="one film",
-        ),
-    ] = None,
-    weights: Weights = None,
-    backend: Backend = LiveConfig.backend,
-    size: Size = None,
-    steady: Steady = LiveConfig.steady,
-    every: Every = LiveConfig.every,
-    fps_target: FpsTarget = LiveConfig.fps_target,
-    realtime: Realtime = LiveConfig.realtime,
-    alpha: Alpha = LiveConfig.alpha,
-    classes: Classes = None,
-    only: Only = None,
-    palette: Palette = LiveConfig.palette,
-    outline: Outline = LiveConfig.outline,
-    legend: Legend = LiveConfig.legend,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a recording that exists.")
-    ] = LiveConfig.overwrite,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Say nothing but the page's address, errors and warnings."
-        ),
-    ] = False,
-    as_json: AsJson = False,
+    view: ViewOptions,
+    recording: RecordingOptions,
+    overlay: OverlayOptions,
+    model: ModelOptions,
+    motion: MotionOptions,
+    terminal: TerminalOptions,
 ) -> None:
     """Label what a camera sees now: the newest frame wins. Ctrl-C ends it, recording kept."""
     from roadseg.cli.tables import plain_console
@@ -108,27 +112,16 @@ def live(
 
     config = LiveConfig(
         source=source,
-        as_camera=as_camera,
-        out=out,
-        segment_s=segment,
-        weights=weights or default_weights(),
-        backend=backend,
-        size_hw=parse_size(size) if size else None,
-        steady=steady,
-        every=every,
-        fps_target=fps_target,
-        realtime=realtime,
-        alpha=alpha,
-        classes=class_names(classes),
-        only=class_names(only),
-        palette=palette,
-        outline=outline,
-        legend=legend,
-        overwrite=overwrite,
+        as_camera=view.as_camera,
+        **recording.settings(),
+        **overlay.settings(),
+        **model.settings(),
+        **vars(motion),
     )
     console = plain_console(stderr=True)
     with contextlib.ExitStack() as stack:
-        page = _open_page(stack, config, listen) if _wants_page(serve, out) else None
+        wants_page = _wants_page(view.serve, recording.out)
+        page = _open_page(stack, config, view.listen) if wants_page else None
 
         def notify(notice: str) -> None:
             console.print(notice, soft_wrap=True)
@@ -139,9 +132,9 @@ def live(
         if page:
             echo(f"open {page.url}", err=True)
         try:
-            _watch(session, config, page, console, quiet=quiet or as_json)
+            _watch(session, config, page, console, quiet=terminal.quiet or terminal.as_json)
         finally:  # Ctrl-C is the usual end
-            _show(session.summary(), quiet=quiet, as_json=as_json)
+            _show(session.summary(), terminal)
 
 
 def _wants_page(serve: bool | None, out: Path | None) -> bool:
@@ -191,16 +184,17 @@ def _watch(
                 break
 
 
-def _show(summary: "LiveSummary", *, quiet: bool, as_json: bool) -> None:
+def _show(summary: "LiveSummary", terminal: TerminalOptions) -> None:
     if not summary.frames:
         return
-    if as_json:
+    if terminal.as_json:
         echo(json.dumps(_as_json(summary), indent=2))
-    elif not quiet:
+    elif not terminal.quiet:
         echo(
-            f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; "
-            f"age {summary.age_p50_s * 1000:.0f} ms (median), {summary.age_p95_s * 1000:.0f} ms "
-            f"(95 %); the network looked at {summary.network_frames}"
+            f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; the "
+            f"network looked at {summary.network_frames}\n"
+            f"age of the picture: {summary.age_p50_s * 1000:.0f} ms (median), "
+            f"{summary.age_p95_s * 1000:.0f} ms (95 %)"
         )
         for path in summary.recorded:
             echo(f"recorded {path}")

@@ -2,29 +2,33 @@
 
 import contextlib
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
 
+from roadseg.backends.weights import default_weights
 from roadseg.errors import BackendUnavailable, ConfigError
+from roadseg.paint.config import OverlayConfig
+from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
 
 Weights = Annotated[
-    Path | None, typer.Option(help="Model file.", show_default="the model that comes along")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Model: exported or compiled, or from training (.safetensors).",
+        show_default="the model that comes along",
+    ),
 ]
 Backend = Annotated[
     str,
-    typer.Option(help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt."),
-]
-Size = Annotated[
-    str | None,
     typer.Option(
-        metavar="WxH",
-        help="Network input; sides are multiples of 32.",
-        show_default="by the film's aspect ratio",
+        metavar="NAME",
+        help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt.",
     ),
 ]
 Steady = Annotated[
@@ -42,45 +46,102 @@ Every = Annotated[
         help="Let the network look at every Nth frame only, and move labels along in between.",
     ),
 ]
-FpsTarget = Annotated[
-    float | None,
-    typer.Option(
-        metavar="FPS",
-        help="Let the network look as often as leaves this many frames a second.",
-        show_default="at every frame",
-    ),
+Report = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
 ]
-Realtime = Annotated[
-    bool,
-    typer.Option(
-        "--realtime", help="Let the network look as often as keeps up with the film's own rate."
-    ),
-]
-Alpha = Annotated[float, typer.Option(help="Share of the colour in the overlay, 0..1.")]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
-    ),
-]
-Only = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,...",
-        help="Classes to paint while all else turns to dark grey, such as pedestrian,bicyclist.",
-        show_default="none",
-    ),
-]
-Palette = Annotated[str, typer.Option(help="Colours of the classes: camvid, colorblind.")]
-Outline = Annotated[
-    bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
-]
-Legend = Annotated[bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model labels, and what runs it."""
+
+    panel: ClassVar[str] = "Model"
+    weights: Weights = None
+    backend: Backend = ModelConfig.backend
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Network input; sides are multiples of 32.",
+            show_default="by the film's aspect ratio",
+        ),
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of a `ModelConfig` that they set.
+
+        Raises:
+            ConfigError: The size is none.
+        """
+        return {
+            "weights": self.weights or default_weights(),
+            "backend": self.backend,
+            "size_hw": parse_size(self.size) if self.size else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions:
+    """How labels follow the motion in a film; the fields are those of a `ModelConfig`."""
+
+    panel: ClassVar[str] = "Steadiness and speed"
+    steady: Steady = ModelConfig.steady
+    every: Every = ModelConfig.every
+    fps_target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FPS", help="Let the network look as often as leaves this many frames a second."
+        ),
+    ] = ModelConfig.fps_target
+    realtime: Annotated[
+        bool,
+        typer.Option(
+            "--realtime",
+            help="Let the network look as often as keeps up with the film's own rate.",
+        ),
+    ] = ModelConfig.realtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayOptions:
+    """How class maps are painted."""
+
+    panel: ClassVar[str] = "Overlay"
+    alpha: Annotated[
+        float, typer.Option(metavar="0..1", help="Share of the colour in a painted pixel.")
+    ] = OverlayConfig.alpha
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Classes to paint, such as road,car.", show_default="all"
+        ),
+    ] = None
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Classes to paint while all else turns to dark grey, such as "
+            "pedestrian,bicyclist.",
+        ),
+    ] = None
+    palette: Annotated[
+        str, typer.Option(metavar="NAME", help="Colours of the classes: camvid, colorblind.")
+    ] = ModelConfig.palette
+    outline: Annotated[
+        bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
+    ] = OverlayConfig.outline
+    legend: Annotated[
+        bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
+    ] = OverlayConfig.legend
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of an `OverlayConfig`, and the palette of a `ModelConfig`."""
+        names = {"classes": class_names(self.classes), "only": class_names(self.only)}
+        return {**vars(self), **names}
 
 
 def class_names(text: str | None) -> tuple[str, ...]:

@@ -5,11 +5,21 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from roadseg.cli.console import echo
+from roadseg.cli.option_groups import grouped
+from roadseg.cli.options import parse_size, require_train
+from roadseg.cli.train_options import (
+    DEFAULT_OUT,
+    NO_AUGMENTATION,
+    ComputingOptions,
+    DataOptions,
+    MeasuringOptions,
+    ModelOptions,
+    OptimisationOptions,
+    RunOptions,
+)
 from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
 from roadseg.train.config import AugmentConfig, TrainConfig
@@ -23,7 +33,6 @@ TRAINING_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(2**28),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-NO_AUGMENTATION = "none"
 SWITCH = {"true": True, "1": True, "false": False, "0": False}
 OVERRULED = {
     "start_from": ("pretrained",),
@@ -33,231 +42,34 @@ OVERRULED = {
 """Settings of a file that have no say where a flag is given."""
 
 
-def _option(group: str, help_text: str, default: str | bool = True, **more: Any) -> Any:
-    """Describe an option whose default is the configuration's."""
-    return typer.Option(help=help_text, show_default=default, rich_help_panel=group, **more)
-
-
-def _setting(group: str, name: str, help_text: str, **more: Any) -> Any:
-    """Describe an option that is a setting of `TrainConfig`, with the default it has there."""
-    return _option(group, help_text, str(getattr(TrainConfig, name)), **more)
-
-
+@grouped
 def train(
-    data: Annotated[
-        list[str] | None,
-        _option(
-            "Run",
-            "Labelled data: train/, trainannot/, val/, valannot/. May be repeated, with the share "
-            "that a data set has in each batch, and with a class file that lies elsewhere or comes "
-            "along: idd_lite, idd, comma10k, cityscapes, bdd100k.",
-            "required, here or in --config",
-            metavar="DIR[:CLASSES][=SHARE]",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        _option(
-            "Run",
-            "Folder of the run; an unfinished run found there is resumed.",
-            "runs/train",
-            metavar="DIR",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        _option(
-            "Run",
-            "Settings as .toml or .json, such as a run's config.json; a flag overrides it.",
-            metavar="FILE",
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        _setting("Model", "arch", "Architecture: unet (the paper's), unet-lite, deeplabv3plus."),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        _setting("Model", "encoder", "Encoder of the last two: lite0, lite1, lite2."),
-    ] = None,
-    width: Annotated[
-        int | None,
-        _option("Model", "Channels of the decoder's finest level.", "the architecture's usual"),
-    ] = None,
-    output_stride: Annotated[
-        int | None,
-        _option("Model", "Stride of the logits of unet-lite: 2 or 4.", "the architecture's usual"),
-    ] = None,
-    pretrained: Annotated[
-        bool | None,
-        _option(
-            "Model",
-            "Start the encoder from ImageNet.",
-            "pretrained where the architecture can be, and without --start-from",
-        ),
-    ] = None,
-    start_from: Annotated[
-        Path | None,
-        _option(
-            "Model",
-            "Start from this model (.safetensors) instead, such as the one that comes along; "
-            "classes that it knows by name keep what it learnt.",
-            metavar="FILE",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        _option("Model", "Network input for validation and by default.", "512x384", metavar="WxH"),
-    ] = None,
-    crop: Annotated[
-        str | None,
-        _option("Data", "Training crops; sides are multiples of 32.", "448x320", metavar="WxH"),
-    ] = None,
-    augment: Annotated[
-        list[str] | None,
-        _option(
-            "Data",
-            "Change one strength of augmentation (of "
-            + ", ".join(AugmentConfig.__dataclass_fields__)
-            + f"), or switch all off with {NO_AUGMENTATION!r}; may be repeated.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
-    holdout_sequence: Annotated[
-        str | None,
-        _option(
-            "Data",
-            "Leave this drive out of the training split, such as 0001TP, and choose the best "
-            "weights by it.",
-            "none; the best weights are chosen by val",
-            metavar="NAME",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        _option(
-            "Data",
-            "Processes that prepare samples; 0 prepares them in the training process.",
-            "0, with a GPU by the number of cores",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, _setting("Optimisation", "epochs", "Passes over the data.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, _setting("Optimisation", "batch_size", "Samples a step.")
-    ] = None,
-    accumulate: Annotated[
-        int | None,
-        _setting(
-            "Optimisation", "accumulate", "Compute a step in this many parts, to save memory."
-        ),
-    ] = None,
-    lr: Annotated[float | None, _setting("Optimisation", "lr", "Peak learning rate.")] = None,
-    encoder_lr_factor: Annotated[
-        float | None,
-        _setting(
-            "Optimisation", "encoder_lr_factor", "A pretrained encoder's rate, relative to it."
-        ),
-    ] = None,
-    weight_decay: Annotated[
-        float | None, _setting("Optimisation", "weight_decay", "Weight decay of AdamW.")
-    ] = None,
-    clip_norm: Annotated[
-        float | None,
-        _option("Optimisation", "Largest norm of the gradient.", "no limit"),
-    ] = None,
-    ema_decay: Annotated[
-        float | None, _setting("Optimisation", "ema_decay", "Decay of the averaged weights.")
-    ] = None,
-    loss: Annotated[
-        str | None,
-        _setting(
-            "Optimisation",
-            "loss",
-            "Loss: cross-entropy alone, or with ohem, dice, lovasz, boundary.",
-        ),
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        _setting(
-            "Optimisation", "class_weights", "Weights of classes by frequency: log, median, none."
-        ),
-    ] = None,
-    amp: Annotated[
-        bool | None,
-        _option(
-            "Optimisation",
-            "Compute in bfloat16 where that is safe.",
-            "amp where the GPU or CPU has it",
-        ),
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        _option(
-            "Optimisation",
-            "Ask for deterministic algorithms; a CPU's are anyway.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, _setting("Optimisation", "seed", "Seed of everything random.")
-    ] = None,
-    eval_every: Annotated[
-        int | None, _setting("Measuring", "eval_every", "Epochs between validations.")
-    ] = None,
-    patience: Annotated[
-        int | None,
-        _option(
-            "Measuring",
-            "Stop after this many validations without a better mIoU.",
-            "never before the last epoch",
-        ),
-    ] = None,
-    pictures: Annotated[
-        int | None,
-        _setting("Measuring", "pictures", "Validation pictures whose labels the page shows."),
-    ] = None,
-    tracker: Annotated[
-        list[str] | None,
-        _option(
-            "Measuring",
-            "Also log to neptune, tensorboard or mlflow; may be repeated.",
-            metavar="NAME",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Check the data and take two steps, without writing anything.",
-            rich_help_panel="Run",
-        ),
-    ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run"),
-    ] = False,
+    run: RunOptions,
+    model: ModelOptions,
+    data: DataOptions,
+    optimisation: OptimisationOptions,
+    computing: ComputingOptions,
+    measuring: MeasuringOptions,
 ) -> None:
     """Train a model; stop it when you like, and the same command goes on from its checkpoint."""
-    given = {name: value for name, value in locals().items() if value is not None}
-    for name in ("config", "dry_run", "quiet"):
-        given.pop(name, None)
-    file = read_settings(config) if config else {}
+    flags = {"data": run.data, "out": run.out}
+    for group in (model, data, optimisation, computing, measuring):
+        flags |= vars(group)
+    given = {name: value for name, value in flags.items() if value is not None}
+    file = read_settings(run.config) if run.config else {}
     try:
         settings = TrainConfig.from_dict(_merged(file, given))
     except ConfigError as error:
-        if config is None:
+        if run.config is None:
             raise
-        raise ConfigError(f"{error} (settings of {config} and flags)") from error
-    _run(settings, dry_run=dry_run, quiet=quiet)
+        raise ConfigError(f"{error} (settings of {run.config} and flags)") from error
+    _run(settings, dry_run=run.dry_run, quiet=run.quiet)
 
 
 def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the file with those of the flags put over them."""
-    from roadseg.cli.options import parse_size
-
     stale = {name for flag in flags for name in OVERRULED.get(flag, ())}
-    settings = {"out": "runs/train", **{k: v for k, v in file.items() if k not in stale}}
+    settings = {"out": DEFAULT_OUT, **{k: v for k, v in file.items() if k not in stale}}
     for flag, name in (("crop", "crop_hw"), ("size", "size_hw")):
         if flag in flags:
             settings[name] = parse_size(flags.pop(flag), f"--{flag}")
@@ -305,7 +117,6 @@ def _strength(name: str, value: str, text: str) -> Any:
 
 def _run(config: TrainConfig, *, dry_run: bool, quiet: bool) -> None:
     _keep_freed_memory()
-    from roadseg.cli.options import require_train
     from roadseg.cli.tables import plain_console
 
     require_train()

@@ -74,7 +74,7 @@ def open_builder(runtime: str) -> Builder:
         ConfigError: There is none of that name.
         BackendUnavailable: What it needs is not installed.
     """
-    module, install = choose(BUILDERS, runtime, "--runtime")
+    module, install = choose(BUILDERS, runtime, "--backend")
     try:
         return cast(Builder, import_module(module))
     except ImportError as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from roadseg.infer.config import LiveConfig
 from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
-from roadseg.infer.steps import segment
+from roadseg.infer.steps import check_model, segment
 from roadseg.paint.overlay import Overlay, overlay_for
 from roadseg.segmentation.label import label
 from roadseg.video.frame import Arrival, SegmentedFrame
@@ -124,6 +124,7 @@ class LiveSession:
     """
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
+        check_model(config)
         self._meter = Meter()
         self._recorder = (
             Recorder(config.out, segment_s=config.segment_s, overwrite=config.overwrite)

@@ -23,6 +23,7 @@ from roadseg.infer.stats import count_pixels, save_stats, shares_of
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
+    check_model,
     encode,
     labelling,
     on_all_cores,
@@ -94,6 +95,7 @@ def infer(
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
+    check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Self, TypeGuard
@@ -44,8 +45,9 @@ class Outputs:
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        check_out(config)
-        check_beside(config)
+        for wanted in (replace(config, overwrite=True), config):  # what exists is told last
+            check_out(wanted)
+            check_beside(wanted)
         self._config = config
         self.film = _film_place(config.out)
         """Place of the film or its images; None for standard output, or if none is wanted."""

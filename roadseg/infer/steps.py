@@ -12,9 +12,17 @@ from typing import Any
 import cv2
 
 from roadseg.backends.machine import core_count
-from roadseg.backends.runtimes import MOST_WORKERS, Backend, Opener, crew_for, open_backend
+from roadseg.backends.runtimes import (
+    MOST_WORKERS,
+    Backend,
+    Opener,
+    crew_for,
+    open_backend,
+    runtime_of,
+    stated_spec,
+)
 from roadseg.errors import VideoError
-from roadseg.infer.config import InferConfig
+from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
 from roadseg.paint.overlay import Overlay, overlay_for
@@ -63,6 +71,21 @@ def opencv_on_one_thread() -> Iterator[None]:
             _opencv.users -= 1
             if not _opencv.users:
                 cv2.setNumThreads(_opencv.threads)
+
+
+def check_model(config: InferConfig | LiveConfig) -> None:
+    """Find out early whether a model can label and knows the classes that are to be painted.
+
+    The classes of an ONNX file are known without a runtime; those of others, once they are opened.
+
+    Raises:
+        ModelFileError: The weights are missing, or of a kind that the runtime does not read.
+        BackendUnavailable: The runtime is unknown.
+        ConfigError: A class name is unknown.
+    """
+    runtime_of(config.weights, config.backend)
+    if spec := stated_spec(config.weights):
+        overlay_for(spec, config)
 
 
 def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:

@@ -73,7 +73,7 @@ def find_images(source: Path) -> tuple[Path, ...]:
         )
     if not found:
         raise VideoError(f"{source} {fault}")
-    return tuple(sorted(found, key=_natural))
+    return tuple(sorted(found, key=natural_key))
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
@@ -140,7 +140,7 @@ def read_images(
         yield frame
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural_key(path: Path) -> list[tuple[int, str]]:
     """Return a key by which numbers in a name count as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

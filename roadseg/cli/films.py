@@ -1,0 +1,201 @@
+"""From what `roadseg infer` is given to the films that it means, and a run's settings for each."""
+
+import contextlib
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from urllib.parse import urlsplit
+
+from roadseg.cli.console import complain
+from roadseg.errors import ConfigError, VideoError
+from roadseg.files import is_ours, make_folder
+from roadseg.infer.config import InferConfig
+from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES
+
+FILM_SUFFIXES = (
+    *FORMATS,
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
+    *(".vob", ".wmv"),
+)
+"""Files of a folder that count as films."""
+OVERLAY = ".overlay"
+"""End of the name that an overlay gets, before its suffix."""
+CAMERA = re.compile(r"(?:/dev/video)?\d+")
+
+
+@contextlib.contextmanager
+def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
+    """Give films as `InferConfig` takes them; what comes on standard input is put into a file.
+
+    Most formats can only be read by jumping about, and their sound is read beside the pictures.
+
+    Raises:
+        ConfigError: A source is a camera, or standard input sends nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        films: list[Path | str] = []
+        for source in sources:
+            if source == "-":
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                with (folder / "stdin").open("wb") as file:
+                    shutil.copyfileobj(_standard_input(), file)
+                films.append(folder / "stdin")
+            else:
+                films += _films_of(source)
+        yield films
+
+
+def _standard_input() -> BinaryIO:
+    """Return what is sent to the program.
+
+    Raises:
+        ConfigError: Nothing can be.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise ConfigError(
+            "VIDEO is -, and standard input is a terminal, or closed; send a film to it"
+        )
+    return sys.stdin.buffer
+
+
+def _films_of(source: str) -> Sequence[Path | str]:
+    """Return the films that a source means: itself, or those in a folder or found by a pattern.
+
+    A folder or pattern with images is one film of them.
+
+    Raises:
+        ConfigError: The source is a camera.
+    """
+    from roadseg.video.read.images import SUFFIXES, is_series
+    from roadseg.video.read.source import named
+
+    film = named(source)
+    if not isinstance(film, Path):
+        return [film]
+    if CAMERA.fullmatch(source) and not (film.is_file() or film.is_dir()):
+        raise ConfigError(
+            f"{source} is a camera, and infer labels films; run: roadseg live {source}"
+        )
+    if not is_series(film):
+        return [film]
+    found = _files_of(film)
+    films = [path for path in found if path.suffix.lower() in FILM_SUFFIXES]
+    if films and any(path.suffix.lower() in SUFFIXES for path in found):
+        complain(
+            f"warning: the images of {film} are labelled, and not {len(films)} films beside them; "
+            f"for those give a pattern, such as '{films[0].with_stem('*')}'"
+        )
+        return [film]
+    return films or [film]
+
+
+def _files_of(series: Path) -> Sequence[Path]:
+    """Return the files of a folder, without what roadseg wrote, or those that a pattern finds."""
+    from roadseg.video.read.images import find_images, natural_key
+
+    if not series.is_dir():
+        with contextlib.suppress(VideoError):  # told when it is this film's turn
+            return find_images(series)
+        return ()
+    ours = (path for path in series.iterdir() if path.stem.endswith(OVERLAY) or is_ours(path))
+    files = {path for path in series.iterdir() if path.is_file()}
+    return sorted(files.difference(ours), key=natural_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is written beside a film, or beside each of several."""
+
+    masks: Path | None
+    """Folder, or film, of class maps; of several films, the folder of those."""
+    stats: Path | None
+    """File of what is in the frames; of several films, the end of its name."""
+    report: Path | None
+    """Page about the drive; of several films, the end of its name."""
+
+    def of(self, film: str, folder: Path) -> Self:
+        """Return the same for one of several films.
+
+        Args:
+            film: Its name without a suffix.
+            folder: Where the overlays go, and so what has no folder in its name.
+        """
+        return replace(
+            self,
+            masks=self.masks and self.masks / film,
+            stats=self.stats and _beside(self.stats, film, folder),
+            report=self.report and _beside(self.report, film, folder),
+        )
+
+
+def _beside(file: Path, film: str, folder: Path) -> Path:
+    own = file.with_name(f"{film}.{file.name}")
+    return own if own.parent.name or own.is_absolute() else folder / own
+
+
+def plan(
+    films: Sequence[Path | str],
+    out: Path | None,
+    beside: Beside,
+    settings: Mapping[str, Any],
+    *,
+    no_film: bool,
+) -> list[InferConfig]:
+    """Return the settings for each film.
+
+    Args:
+        films: The films.
+        out: Film to write, or the folder for those of several; None chooses a name.
+        beside: What to write beside it.
+        settings: All other settings.
+        no_film: Write only what is beside it.
+
+    Raises:
+        ConfigError: A setting cannot be used, or two films would get the same name.
+        OutputError: The folder for several films cannot be made.
+    """
+    if len(films) == 1:
+        path = None if no_film else out or overlay_name(films[0])
+        return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
+    if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
+        raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
+    folder = out or Path()
+    jobs: dict[str, InferConfig] = {}
+    for film in films:
+        overlay = overlay_name(film)
+        name = overlay.stem.removesuffix(OVERLAY)
+        if name in jobs:
+            raise ConfigError(
+                f"two films are called {name}, as what is written would be; label them one by one"
+            )
+        path = None if no_film else folder / overlay
+        own = beside.of(name, folder)
+        jobs[name] = InferConfig(source=film, out=path, **vars(own), **settings)
+    for made in filter(None, (out, beside.masks)):
+        make_folder(made)
+    return list(jobs.values())
+
+
+def overlay_name(film: Path | str) -> Path:
+    """Return the name of a film's overlay.
+
+    An .mkv stays one, as it can hold what it held; a photo becomes a photo.
+    """
+    path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
+    if any(w in path.name for w in "*?[") and not path.exists():
+        path = path.parent  # the images of a folder
+    return Path(f"{path.stem or path.resolve().stem or 'film'}{OVERLAY}{_overlay_suffix(path)}")
+
+
+def _overlay_suffix(film: Path) -> str:
+    from roadseg.video.read.images import is_picture
+
+    suffix = film.suffix.lower()
+    if is_picture(film):
+        return suffix if suffix in STILL_SUFFIXES else ".png"
+    return ".mkv" if suffix == ".mkv" else ".mp4"
