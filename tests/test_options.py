@@ -1,14 +1,11 @@
 """Options: declared once, one name for one thing, help that can be read, old names for a while."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 import pytest
 import typer
-from conftest import SAMPLE, leaf_commands, patience
+from conftest import SAMPLE, leaf_commands
 from typer.testing import CliRunner
 
 from roadseg.cli import app
@@ -27,15 +24,9 @@ def options(names: tuple[str, ...]) -> list[Any]:
 
 
 def help_of(*names: str, columns: int) -> str:
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "roadseg", *names, "-h"],
-        env={**environment, "GITHUB_ACTIONS": ""},
-        capture_output=True,
-        text=True,
-        timeout=patience(60),
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1", "GITHUB_ACTIONS": ""}
+    done = CliRunner(env=environment).invoke(app, [*names, "-h"], prog_name="roadseg")
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -160,13 +151,8 @@ def test_mistake_in_an_option_is_told_before_a_name_that_is_taken(
 def test_shells_complete_commands_and_options() -> None:
     def completed(*words: str) -> set[str]:
         environment = {"_ROADSEG_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words))}
-        done = subprocess.run(
-            [sys.executable, "-c", "from roadseg.cli import main; main()"],
-            env={**os.environ, **environment, "COMP_WORDS": " ".join(("roadseg", *words))},
-            capture_output=True,
-            text=True,
-            timeout=patience(60),
-        )
+        environment["COMP_WORDS"] = " ".join(("roadseg", *words))
+        done = CliRunner(env=environment).invoke(app, prog_name="roadseg")
         return set(done.stdout.split())
 
     assert completed("ev") == {"evaluate"}
