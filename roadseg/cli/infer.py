@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from roadseg.cli.console import complain, echo
 from roadseg.cli.films import Beside, plan, received
-from roadseg.cli.option_groups import grouped
+from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
     AsJson,
     ModelOptions,
@@ -34,11 +34,10 @@ LEAST_LISTED_SHARE = 0.0005
 """And with less than this, of its table."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions:
+class OutputOptions(OptionGroup):
     """What is written, and where."""
 
-    panel: ClassVar[str] = "Output"
+    panel = "Output"
     out: Annotated[
         Path | None,
         typer.Option(
@@ -107,11 +106,10 @@ class OutputOptions:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputOptions:
+class InputOptions(OptionGroup):
     """Which part of a film is labelled, and how it is read."""
 
-    panel: ClassVar[str] = "Input"
+    panel = "Input"
     start: Annotated[
         str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
     ] = "0"
@@ -149,11 +147,10 @@ class InputOptions:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodingOptions:
+class EncodingOptions(OptionGroup):
     """How films are written; the fields are those of an `InferConfig`."""
 
-    panel: ClassVar[str] = "Encoding"
+    panel = "Encoding"
     codec: Annotated[
         str | None,
         typer.Option(
@@ -188,11 +185,10 @@ class EncodingOptions:
     ] = InferConfig.sound
 
 
-@dataclass(frozen=True, kw_only=True)
-class TerminalOptions:
+class TerminalOptions(OptionGroup):
     """What is said about the run."""
 
-    panel: ClassVar[str] = "Terminal"
+    panel = "Terminal"
     quiet: Quiet = False
     verbose: Annotated[
         bool,

@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from roadseg.cli.console import echo
-from roadseg.cli.option_groups import grouped
+from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
 from roadseg.errors import ConfigError
 from roadseg.infer.config import LiveConfig
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
     from roadseg.infer.server import PageServer
 
 
-@dataclass(frozen=True, kw_only=True)
-class ViewOptions:
+class ViewOptions(OptionGroup):
     """What is seen, and where."""
 
-    panel: ClassVar[str] = "View"
+    panel = "View"
     serve: Annotated[
         bool | None,
         typer.Option(
@@ -49,11 +47,10 @@ class ViewOptions:
     ] = LiveConfig.as_camera
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordingOptions:
+class RecordingOptions(OptionGroup):
     """What is recorded."""
 
-    panel: ClassVar[str] = "Recording"
+    panel = "Recording"
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Film to record the overlay to."),
@@ -75,11 +72,10 @@ class RecordingOptions:
         return {"out": self.out, "segment_s": self.segment, "overwrite": self.overwrite}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TerminalOptions:
+class TerminalOptions(OptionGroup):
     """What is said about the run."""
 
-    panel: ClassVar[str] = "Terminal"
+    panel = "Terminal"
     quiet: Annotated[
         bool,
         typer.Option(

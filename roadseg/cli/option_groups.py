@@ -1,45 +1,48 @@
-"""Options declared once, as dataclasses that any command can take."""
+"""Options declared once, in groups that any command can take."""
 
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 
-class OptionGroup(Protocol):
-    """A dataclass, each of whose fields is annotated as an option."""
+class OptionGroup:
+    """Options that belong together: each annotated attribute is one, its value the default.
 
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    A dataclass in all but the methods, whose making would be felt at every start of the program.
+    """
+
     panel: ClassVar[str]
-    """Title under which the help shows the options."""
+    """Title under which the help shows them."""
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups of options: parameters whose type is an `OptionGroup`.
 
-    Typer reads signatures and knows no dataclasses, so it is shown one with a parameter for each
-    option.
+    Typer reads signatures and knows no groups, so it is shown one with a parameter for each option.
 
     Args:
         command: Function that does the work; it gets each group as one object.
     """
     hints = get_type_hints(command, include_extras=True)
-    taken = inspect.signature(command).parameters
-    groups: dict[str, type[OptionGroup]] = {n: hints[n] for n in taken if is_dataclass(hints[n])}
+    groups: dict[str, list[str]] = {}
+    shown: list[Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        options = [parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])]
+        if _is_group(hints[name]):
+            options = list(_options(hints[name]))
+            groups[name] = [option.name for option in options]
+        shown += options
 
     def run(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        for name, options in groups.items():
+            values[name] = hints[name](**{option: values.pop(option) for option in options})
         command(**values)
 
-    shown: list[Parameter] = []
-    for name, parameter in taken.items():
-        if name in groups:
-            shown += _parameters(groups[name])
-        else:
-            shown.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
     run.__name__, run.__doc__, run.__module__ = (
         command.__name__,
         command.__doc__,
@@ -49,19 +52,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _parameters(group: type[OptionGroup]) -> Iterator[Parameter]:
-    """Yield a parameter for each field of a group, all in its panel."""
-    hints = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        default = Parameter.empty if field.default is MISSING else field.default
-        annotation = _in_panel(hints[field.name], group.panel)
-        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, OptionGroup)
 
 
-def _in_panel(annotation: Any, panel: str) -> Any:
-    """Return the annotation of an option with the panel in it."""
-    assert get_origin(annotation) is Annotated, annotation
-    kind, option = get_args(annotation)
-    option = copy(option)
-    option.rich_help_panel = panel
-    return Annotated[kind, option]
+def _options(group: type[OptionGroup]) -> Iterator[Parameter]:
+    """Yield a parameter for each option of a group, all in its panel."""
+    for name, hint in get_type_hints(group, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            kind, option = get_args(hint)
+            option = copy(option)
+            option.rich_help_panel = group.panel
+            yield Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=getattr(group, name, Parameter.empty),
+                annotation=Annotated[kind, option],
+            )

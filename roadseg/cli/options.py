@@ -2,15 +2,15 @@
 
 import contextlib
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
 from roadseg.backends.weights import default_weights
+from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
@@ -55,11 +55,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(OptionGroup):
     """Which model labels, and what runs it."""
 
-    panel: ClassVar[str] = "Model"
+    panel = "Model"
     weights: Weights = None
     backend: Backend = ModelConfig.backend
     size: Annotated[
@@ -84,11 +83,10 @@ class ModelOptions:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class MotionOptions:
+class MotionOptions(OptionGroup):
     """How labels follow the motion in a film; the fields are those of a `ModelConfig`."""
 
-    panel: ClassVar[str] = "Steadiness and speed"
+    panel = "Steadiness and speed"
     steady: Steady = ModelConfig.steady
     every: Every = ModelConfig.every
     fps_target: Annotated[
@@ -106,11 +104,10 @@ class MotionOptions:
     ] = ModelConfig.realtime
 
 
-@dataclass(frozen=True, kw_only=True)
-class OverlayOptions:
+class OverlayOptions(OptionGroup):
     """How class maps are painted."""
 
-    panel: ClassVar[str] = "Overlay"
+    panel = "Overlay"
     alpha: Annotated[
         float, typer.Option(metavar="0..1", help="Share of the colour in a painted pixel.")
     ] = OverlayConfig.alpha

@@ -1,11 +1,11 @@
 """The options of `roadseg train`, each a setting of `TrainConfig` unless None."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
+from roadseg.cli.option_groups import OptionGroup
 from roadseg.train.config import AugmentConfig, TrainConfig
 
 NO_AUGMENTATION = "none"
@@ -24,11 +24,10 @@ def _setting(name: str, help_text: str, **more: Any) -> Any:
     return _option(help_text, str(getattr(TrainConfig, name)), **more)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(OptionGroup):
     """What is trained on, where it goes, and how the run is made."""
 
-    panel: ClassVar[str] = "Run"
+    panel = "Run"
     data: Annotated[
         list[str] | None,
         _option(
@@ -69,11 +68,10 @@ class RunOptions:
     ] = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(OptionGroup):
     """Which network is trained, and what it starts from."""
 
-    panel: ClassVar[str] = "Model"
+    panel = "Model"
     arch: Annotated[
         str | None,
         _setting(
@@ -115,11 +113,10 @@ class ModelOptions:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(OptionGroup):
     """How samples are made."""
 
-    panel: ClassVar[str] = "Data"
+    panel = "Data"
     crop: Annotated[
         str | None,
         _option("Training crops; sides are multiples of 32.", "448x320", metavar="WxH"),
@@ -144,11 +141,10 @@ class DataOptions:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimisationOptions:
+class OptimisationOptions(OptionGroup):
     """How the network learns."""
 
-    panel: ClassVar[str] = "Optimisation"
+    panel = "Optimisation"
     epochs: Annotated[int | None, _setting("epochs", "Passes over the data.", metavar="N")] = None
     batch_size: Annotated[int | None, _setting("batch_size", "Samples a step.", metavar="N")] = None
     lr: Annotated[float | None, _setting("lr", "Peak learning rate.", metavar="X")] = None
@@ -182,11 +178,10 @@ class OptimisationOptions:
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComputingOptions:
+class ComputingOptions(OptionGroup):
     """How it is computed."""
 
-    panel: ClassVar[str] = "Computing"
+    panel = "Computing"
     workers: Annotated[
         int | None,
         _option(
@@ -215,11 +210,10 @@ class ComputingOptions:
     seed: Annotated[int | None, _setting("seed", "Seed of everything random.", metavar="N")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasuringOptions:
+class MeasuringOptions(OptionGroup):
     """What is measured on the way."""
 
-    panel: ClassVar[str] = "Measuring"
+    panel = "Measuring"
     eval_every: Annotated[
         int | None, _setting("eval_every", "Epochs between validations.", metavar="N")
     ] = None
