@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from roadseg.errors import ConfigError
 from roadseg.paint.config import OverlayConfig
-from roadseg.paint.legend import render_legend
+from roadseg.paint.legend import legend_layers, render_legend
 from roadseg.paint.overlay import Overlay, class_ids, overlay_for
 from roadseg.spec import ModelSpec
 from roadseg.video.picture import ColorSpace, Picture
@@ -166,3 +166,10 @@ def test_only_and_classes_exclude_each_other() -> None:
         OverlayConfig(only=("road",), classes=("car",))
     with pytest.raises(ConfigError, match="--only names cat"):
         overlay_for(SPEC, OverlayConfig(only=("cat",)))
+
+
+def test_pictures_of_many_sizes_leave_few_legends_in_memory() -> None:
+    entries = (("road", (128, 64, 128)),)
+    for height in range(64, 164):
+        legend_layers(entries, (height, 96), ColorSpace())
+    assert legend_layers.cache_info().currsize <= 4

@@ -259,6 +259,17 @@ def test_head_of_a_piece_that_a_full_disk_tore_does_not_cost_the_part(long) -> N
         assert 0 < measure_part(part).frames < kept
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to read")
+def test_part_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path) -> None:
+    part = tmp_path / "film.part.mp4"
+    part.symlink_to("/proc/self/mem")  # opens, and gives an I/O error when it is read
+    with pytest.raises(VideoError, match=r"film\.part\.mp4 cannot be read \(Input/output error\)"):
+        measure_part(part)
+    part.unlink()
+    part.write_bytes(b"")
+    assert measure_part(part).frames == 0
+
+
 def test_kept_frames_lead_in_for_as_long_as_the_past_matters() -> None:
     assert warm_up_s(ModelConfig(steady=0)) == 0
     assert warm_up_s(ModelConfig(steady=0.6)) == 1

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -113,7 +113,7 @@ def _resized(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return rows @ planes.float() @ columns.T  # (C, h, w)
 
 
-@cache
+@lru_cache(maxsize=16)  # a run has four: rows and columns, of brightness and of colour
 def _weights(source: int, target: int, device: torch.device) -> Tensor:
     """Return how much of each sample of a line goes into each of the resized one: (target, source).
 
@@ -237,7 +237,7 @@ class Paints:
     """Level of Y of outlines."""
 
 
-@cache
+@lru_cache(maxsize=4)  # a run has one
 def _paints(
     palette: tuple[tuple[int, int, int], ...],
     shown: tuple[int, ...],
@@ -258,7 +258,7 @@ def _paints(
     )
 
 
-@cache
+@lru_cache(maxsize=4)  # a run has one, of megabytes
 def _legend(
     entries: tuple[tuple[str, tuple[int, int, int]], ...],
     size_hw: tuple[int, int],

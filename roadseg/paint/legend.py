@@ -1,7 +1,7 @@
 """The legend: a swatch and a name for each painted class."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     added: NDArray[np.float32]
 
 
-@cache
+@lru_cache(maxsize=4)  # a run has one, of megabytes; a stream of pictures has many sizes
 def legend_layers(
     entries: tuple[tuple[str, tuple[int, int, int]], ...],
     size_hw: tuple[int, int],

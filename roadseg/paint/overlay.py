@@ -5,7 +5,7 @@ colour, which four pixels share, goes by the class of the top left one.
 """
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -147,7 +147,7 @@ class Overlay:
             corner[:] = np.rint(corner * layer.kept[inside] + layer.added[inside])
 
 
-@cache
+@lru_cache(maxsize=16)  # a run has one, wanted for every frame
 def color_tables(
     palette: tuple[tuple[int, int, int], ...], space: ColorSpace
 ) -> tuple[Plane, Plane, Plane]:

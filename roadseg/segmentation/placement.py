@@ -7,7 +7,7 @@ brings it to the picture's size.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ MAX_PADDED_SHARE = 0.02
 """Share of the input that may be grey when a size is chosen freely."""
 
 
-@cache
+@lru_cache(maxsize=64)  # takes longer than a frame may; a folder of pictures has many sizes
 def network_size(shown_hw: tuple[int, int], budget_hw: tuple[int, int]) -> tuple[int, int]:
     """Choose a network input for a frame: the largest within the budget that is filled well.
 

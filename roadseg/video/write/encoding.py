@@ -1,5 +1,6 @@
 """How films are written: which codecs and presets there are, and what each kind of file takes."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -85,8 +86,9 @@ CODECS = {
     ),
 }
 """Codecs by the name that users give."""
-SILENCE = {"SVT_LOG": "1"}
-"""Environment in which the encoder of AV1 writes nothing but errors to the terminal."""
+# The encoder of AV1 writes its settings to the terminal unless the environment says "errors only".
+# That belongs to the whole process, so it is set here, once, before any thread of a run encodes.
+os.environ.setdefault("SVT_LOG", "1")
 FORMATS = {
     ".mp4": ("h264", "hevc", "vp9", "av1"),
     ".mov": ("h264", "hevc"),

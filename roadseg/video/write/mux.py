@@ -1,6 +1,5 @@
 """Put pictures into an open file at their own times, and beside them what their source has."""
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from math import floor
@@ -13,7 +12,7 @@ from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.write.companions import Companions, Origin, read_tags, shifted_chapters
 from roadseg.video.write.copies import AS_FFMPEG_WOULD
 from roadseg.video.write.encoder import PeriodEncoder
-from roadseg.video.write.encoding import SILENCE, Codec, Encoding
+from roadseg.video.write.encoding import Codec, Encoding
 
 FAR_START_S = 1.0
 """A film whose clock starts later than this, or below zero, is moved to zero: recorders start
@@ -136,7 +135,6 @@ class Muxer:
 
     def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
         picture, source = frame.picture.encodable(), self._origin.source
-        os.environ |= SILENCE
         stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT

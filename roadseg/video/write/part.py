@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.bitstream import BitStreamFilterContext
@@ -113,10 +113,25 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
     """Yield the video packets before the last keyframe, as an encoder gives them.
 
     What follows may be cut off.
+
+    Raises:
+        VideoError: The file cannot be read, which says nothing of what is in it.
     """
+    # Python reads the file: its errors are the disk's, and FFmpeg's are those of the contents.
+    try:
+        with part.open("rb") as file:
+            yield from _legible_gops(file)
+    except OSError as error:
+        raise VideoError(
+            f"{part} cannot be read ({error.strerror}); check its permissions and its disk, or "
+            "leave out --resume to begin anew"
+        ) from error
+
+
+def _legible_gops(file: BinaryIO) -> "Iterator[av.Packet[Any]]":
+    """Yield what `whole_gops` does. A torn end, or a beginning without pictures, only ends it."""
     pending: list[av.Packet[Any]] = []
-    # A torn end, or a beginning that holds nothing yet, only ends what there is.
-    with contextlib.suppress(av.FFmpegError), av.open(part) as container:
+    with contextlib.suppress(av.FFmpegError), av.open(file, "r") as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
         for packet in with_dts(container.demux(stream)):
