@@ -47,7 +47,7 @@ from roadseg.measure.metrics import Scores, confusion_matrix
 from roadseg.measure.plain_loop import plain_loop
 from roadseg.pages.layout import Plot, facts_html, page_html, plots_html, scaled
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual
+from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual_of
 from roadseg.segmentation.placement import network_size
 
 FOLDER = Path(__file__).parent / "steady"
@@ -272,7 +272,7 @@ def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict
         moved = move_class_map(targets[number - 1], np.asarray(flow, np.float32))
         both = np.where(moved < 11, targets[number], 255)
         counts += confusion_matrix(both, np.minimum(moved, 10), 11)
-        levels.append(np.median(residual(lumas[number], lumas[number - 1], whole)))
+        levels.append(np.median(residual_of(lumas[number], lumas[number - 1], whole)))
     names = tuple(map(str, range(11)))
     return {
         "miou": Scores(class_names=names, confusion=counts).miou,

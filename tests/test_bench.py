@@ -18,8 +18,8 @@ from conftest import ROOT, SAMPLE, WEIGHTS, patience
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.errors import BenchError
-from roadseg.measure import jobs
-from roadseg.measure.bench import LEAST_EQUAL, Case, Testbed
+from roadseg.measure import bench, jobs
+from roadseg.measure.bench import LEAST_EQUAL, Case
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.meters import ModelMeter, model_result
@@ -147,12 +147,12 @@ def test_record_of_another_version_is_refused(desk, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def testbed(tmp_path_factory: pytest.TempPathFactory) -> Testbed:
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> bench.Testbed:
     config = BenchConfig(film=SAMPLE, weights=(WEIGHTS,), sizes_hw=(SIZE_HW,), film_s=0.4)
-    return Testbed(config, tmp_path_factory.mktemp("testbed"), lambda _: None)
+    return bench.Testbed(config, tmp_path_factory.mktemp("testbed"), lambda _: None)
 
 
-def settings(testbed: Testbed) -> dict[str, Any]:
+def settings(testbed: bench.Testbed) -> dict[str, Any]:
     files = {"inputs": testbed.inputs(SIZE_HW), "answers": testbed.answers(SIZE_HW)}
     return {"weights": str(WEIGHTS), "backend": "onnxruntime", **files}
 
