@@ -1,6 +1,6 @@
 """Measure a model: on a labelled split, picture by picture, or on a film, with its labels in time.
 
-Both give figures of what a user would get, at the pictures' own size.
+Both give metrics of what a user would get, at the pictures' own size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +140,7 @@ def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
 
 
 def _scores(space: LabelSpace, confusion: NDArray[np.int64]) -> Scores:
-    """Return the figures of counts (C + S, C) by label."""
+    """Return the scores of counts (C + S, C) by label."""
     num_classes = len(space.classes)
     sets = SetScores(
         names=tuple(label.name for label in space.sets),
@@ -245,7 +245,7 @@ class _FilmMeter:
         self._on_frame(len(self._moments))
 
     def result(self) -> FilmScores:
-        """Return the figures of all frames."""
+        """Return the scores of all frames."""
         return FilmScores(
             temporal=self._total,
             scores=Scores(class_names=self._names, confusion=self._confusion),

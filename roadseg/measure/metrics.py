@@ -1,7 +1,7 @@
-"""The confusion matrix, boundaries and calibration, and the figures derived from them.
+"""The confusion matrix, boundaries and calibration, and the metrics derived from them.
 
 Pixels whose target is no class id (`IGNORE_INDEX`) count nowhere. A class that neither the target
-nor the prediction contains has no figure (NaN) and does not enter a mean.
+nor the prediction contains has no score (NaN) and does not enter a mean.
 """
 
 import math
@@ -188,7 +188,7 @@ class SetScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The figures of a model on some pictures."""
+    """The metrics of a model on some pictures."""
 
     class_names: tuple[str, ...]
     """Names by id, C of them."""
@@ -205,7 +205,7 @@ class Scores:
     def iou(self) -> NDArray[np.float64]:
         """(C,) intersection over union of each class, 0..1, NaN where a class does not occur.
 
-        Where sets of classes occur, a class has a figure only if some pixels are labelled as it
+        Where sets of classes occur, a class has an IoU only if some pixels are labelled as it
         alone; it is wrong on those of a set that it is not of.
         """
         iou = _ratio(self._hits, self._found + self._true - self._hits)
@@ -254,8 +254,8 @@ class Scores:
         return found if self.sets is None else found + self.sets.outside
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures as JSON values; what is not a number is null."""
-        figures = {
+        """Return the metrics as JSON values; what is not a number is null."""
+        metrics = {
             "miou": finite(self.miou),
             "pixel_accuracy": finite(self.pixel_accuracy),
             "cross_entropy": finite(self.confidence.cross_entropy),
@@ -264,12 +264,12 @@ class Scores:
             "recall": self._by_class(self.recall),
         }
         if self.sets is not None:
-            figures["within"] = self.sets.summary()
+            metrics["within"] = self.sets.summary()
         if self.boundary_f1.size:
-            figures["mean_boundary_f1"] = finite(self.mean_boundary_f1)
-            figures["boundary_f1"] = self._by_class(self.boundary_f1)
-            figures["calibration_error"] = finite(self.confidence.calibration_error)
-        return figures
+            metrics["mean_boundary_f1"] = finite(self.mean_boundary_f1)
+            metrics["boundary_f1"] = self._by_class(self.boundary_f1)
+            metrics["calibration_error"] = finite(self.confidence.calibration_error)
+        return metrics
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:
         return {name: finite(v) for name, v in zip(self.class_names, values, strict=True)}

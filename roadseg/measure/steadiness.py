@@ -1,6 +1,6 @@
 """How steady the labels of a film are: consistency along the motion, flips, and flicker in place.
 
-None of these figures says whether a label is right: a film of one class is perfectly steady. So
+None of these metrics says whether a label is right: a film of one class is perfectly steady. So
 they stand beside mIoU, or mean nothing.
 
 The motion is Farneback's flow at the frames' own size, another method than
@@ -75,7 +75,7 @@ class TemporalScores:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures as JSON values; what is not a number is null."""
+        """Return the metrics as JSON values; what is not a number is null."""
         by_class = zip(self.class_names, self.by_class, strict=True)
         return {
             "consistency": finite(self.consistency),
@@ -108,7 +108,7 @@ class FilmScores:
     temporal: TemporalScores
     """How steady the labels are."""
     scores: Scores
-    """How right they are; without figures where the film has no labels."""
+    """How right they are; without any where the film has no labels."""
     moments: tuple[FilmMoment, ...]
     """Frame by frame."""
 
@@ -118,7 +118,7 @@ class FilmScores:
         return sum(moment.by_network for moment in self.moments)
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures as JSON values; what is not a number is null."""
+        """Return the metrics as JSON values; what is not a number is null."""
         return {
             "frames": len(self.moments),
             "network_frames": self.network_frames,

@@ -1,4 +1,4 @@
-"""What a training run can be told: frozen and validated."""
+"""Settings of a training run: frozen and validated."""
 
 import json
 import math
@@ -138,7 +138,7 @@ class TrainConfig:
     pictures: int = 4
     """Validation pictures whose labels the report shows."""
     trackers: tuple[str, ...] = ()
-    """Experiment trackers that get the figures too, keys of `roadseg.train.trackers.TRACKERS`."""
+    """Experiment trackers that get the metrics too, keys of `roadseg.train.trackers.TRACKERS`."""
     checkpoint_every_s: float = 180.0
     """Seconds between checkpoints within an epoch."""
     workers: int | None = None

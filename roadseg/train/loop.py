@@ -76,7 +76,7 @@ class TrainData:
 
         Raises:
             DatasetError: Data are missing or inconsistent.
-            ConfigError: The data sets cannot share a batch as they are told to.
+            ConfigError: The data sets cannot share a batch as asked for.
         """
         sources = [DataSource.parse(text) for text in config.data]
         train, measured = _splits(sources, config.holdout_sequence)

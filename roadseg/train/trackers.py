@@ -1,4 +1,4 @@
-"""Experiment trackers: the figures of each epoch, written where other tools look for them.
+"""Experiment trackers: the metrics of each epoch, written where other tools look for them.
 
 All of them write into the run's folder and touch no network, unless the user names a server. A run
 that is resumed goes on in the same place. Each tracker is an optional package, imported when asked
@@ -25,10 +25,10 @@ Record = Mapping[str, Any]
 
 
 class Tracker(Protocol):
-    """Where figures go."""
+    """Where metrics go."""
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Store the figures of a step, named as in "val/iou/car"."""
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Store the metrics of a step, named as in "val/iou/car"."""
 
     def close(self, error: BaseException | None) -> None:
         """Write what is pending; the error is what the run ended with, if it did not end well."""
@@ -80,14 +80,14 @@ def _closing(tracker: Tracker) -> Callable[..., None]:
 
 def flatten(record: Record, prefix: str = "") -> dict[str, float]:
     """Return the numbers of a record by path, such as "val/iou/car"; what is null is left out."""
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, value in record.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            figures.update(flatten(value, f"{path}/"))
+            metrics.update(flatten(value, f"{path}/"))
         elif value is not None:
-            figures[path] = float(value)
-    return figures
+            metrics[path] = float(value)
+    return metrics
 
 
 class _TensorBoard:
@@ -102,8 +102,8 @@ class _TensorBoard:
         self._writer = SummaryWriter(config.out / "tensorboard", purge_step=step + 1)
         self._writer.add_text("settings", f"```\n{json.dumps(config.to_dict(), indent=2)}\n```")
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        for name, value in figures.items():
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self, error: BaseException | None) -> None:
@@ -142,12 +142,12 @@ class _MLflow:
             self._client.log_param(run_id, name, value)
         return str(run_id)
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now_ms = round(time.time() * 1000)
-        metrics = [Metric(name, value, now_ms, step) for name, value in figures.items()]
-        self._client.log_batch(self._run_id, metrics=metrics)
+        logged = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        self._client.log_batch(self._run_id, metrics=logged)
 
     def close(self, error: BaseException | None) -> None:
         failed = "FAILED" if isinstance(error, Exception) else "KILLED"  # by a signal
@@ -181,8 +181,8 @@ class _Neptune:
             )
         self._run["settings"] = neptune.utils.stringify_unsupported(config.to_dict())
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        for name, value in figures.items():
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
             self._run[name].append(value=value, step=step)
 
     def close(self, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""The one place where FFmpeg's errors become ours."""
+"""Translate FFmpeg's errors, where videos are opened, read and written, into ours."""
 
 import contextlib
 from collections.abc import Iterator
