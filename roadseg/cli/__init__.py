@@ -80,7 +80,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         with ending_on_signals():
-            sys.exit(app(standalone_mode=False))
+            sys.exit(app(standalone_mode=False, prog_name="roadseg"))
     except NoArgsIsHelpError as error:  # the help is its message
         error.show()
         sys.exit(error.exit_code)
@@ -102,5 +102,6 @@ def _in_one_line(error: ClickException) -> str:
     """Return what Click says of a wrong command line, in our words' style."""
     said = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
-    help_ = f"{context.command_path if context else 'roadseg'} --help"
-    return f"{said[:1].lower()}{said[1:]}; see {help_}"
+    command = context.command_path if context else "roadseg"
+    pause = " " if said.endswith("?") else "; "
+    return f"{said[:1].lower()}{said[1:]}{pause}see {command} --help"
