@@ -154,7 +154,7 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
         (["infer", SAMPLE, "--alpha", "much"], "invalid value for '--alpha'"),
         (["infer", SAMPLE, "--out"], "option '--out' requires an argument"),
         (["data", "check", ".", "more"], "see roadseg data check --help"),
-        (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'? see roadseg --help"),
+        (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, args, message) -> None:

@@ -81,8 +81,9 @@ def main() -> NoReturn:
     try:
         with ending_on_signals():
             sys.exit(app(standalone_mode=False, prog_name="roadseg"))
-    except NoArgsIsHelpError as error:  # the help is its message
-        error.show()
+    except NoArgsIsHelpError as error:
+        if help_ := error.format_message():  # else Rich has printed it
+            echo(help_, err=True)
         sys.exit(error.exit_code)
     except ClickException as error:
         complain(_in_one_line(error))
