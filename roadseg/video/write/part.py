@@ -1,12 +1,11 @@
 """The part of a film that an unfinished run leaves: it plays, and another run goes on from it."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
@@ -18,6 +17,8 @@ from roadseg.video.write.encoding import FRAGMENTED
 
 BOX_HEAD_BYTES = 8
 """Length and name, four bytes each, with which every box of an MP4 begins."""
+READ_BYTES = 1 << 20
+"""Bytes read at once where a file is only read to see whether it can be."""
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Filters that undo what files do to the packets of an encoder, by codec."""
 
@@ -117,21 +118,18 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
     Raises:
         VideoError: The file cannot be read, which says nothing of what is in it.
     """
-    # Python reads the file: its errors are the disk's, and FFmpeg's are those of the contents.
     try:
-        with part.open("rb") as file:
-            yield from _legible_gops(file)
-    except OSError as error:
-        raise VideoError(
-            f"{part} cannot be read ({error.strerror}); check its permissions and its disk, or "
-            "leave out --resume to begin anew"
-        ) from error
+        yield from _legible_gops(part)
+    except av.FFmpegError as error:
+        # A torn end, or a beginning that holds nothing yet, only ends what there is. FFmpeg gives
+        # errors of the system for those too; whether the system has any, reading the file tells.
+        if isinstance(error, OSError):
+            _refuse_unreadable(part)
 
 
-def _legible_gops(file: BinaryIO) -> "Iterator[av.Packet[Any]]":
-    """Yield what `whole_gops` does. A torn end, or a beginning without pictures, only ends it."""
+def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
     pending: list[av.Packet[Any]] = []
-    with contextlib.suppress(av.FFmpegError), av.open(file, "r") as container:
+    with av.open(part) as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
         for packet in with_dts(container.demux(stream)):
@@ -141,6 +139,19 @@ def _legible_gops(file: BinaryIO) -> "Iterator[av.Packet[Any]]":
                 yield from pending
                 pending = []
             pending += unpack.filter(packet)
+
+
+def _refuse_unreadable(part: Path) -> None:
+    """Raise `VideoError` if a file cannot be read to its end."""
+    try:
+        with part.open("rb") as file:
+            while file.read(READ_BYTES):
+                pass
+    except OSError as error:
+        raise VideoError(
+            f"{part} cannot be read ({error.strerror}); check its permissions and its disk, or "
+            "leave out --resume to begin anew"
+        ) from error
 
 
 def cut_torn_head(part: Path) -> None:
