@@ -24,8 +24,8 @@ from roadseg.backends.runtimes import (
     LOGITS,
     Backend,
     Runtime,
-    crew_for,
     open_backend,
+    replicas_for,
     suited,
 )
 from roadseg.backends.weights import shipped_model
@@ -93,7 +93,7 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
 
 
 @pytest.mark.parametrize(
-    ("cores", "name", "crew"),
+    ("cores", "name", "replicas"),
     [
         (1, "onnxruntime", (1, None)),
         (2, "onnxruntime", (2, 1)),
@@ -103,9 +103,9 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
         (8, "torch", (1, None)),
     ],
 )
-def test_crew_shares_the_cores_where_the_runtime_can(monkeypatch, cores, name, crew) -> None:
+def test_replicas_share_the_cores_where_the_runtime_can(monkeypatch, cores, name, replicas) -> None:
     monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: cores)
-    assert crew_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == crew
+    assert replicas_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == replicas
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 160), (384, 512)])

@@ -74,16 +74,16 @@ class Runtime(NamedTuple):
     module: str
     """Module with `open_model`, `version` and `DIVISIBLE`.
 
-    The latter tells whether copies with a thread each label more than one with all the cores, as on
-    a CPU: threads that share one frame wait for each other at every layer, most of all where other
-    stages of a pipeline want the cores too. `open_model` then takes the threads as well.
+    The latter tells whether replicas with a thread each label more than one with all the cores, as
+    on a CPU: threads that share one frame wait for each other at every layer, most of all where
+    other stages of a pipeline want the cores too. `open_model` then takes the threads as well.
     """
     install: str
     """Command that installs it."""
 
 
-MOST_WORKERS = 4
-"""Copies of a model in a pipeline; each takes memory, and more cores make each of them faster."""
+MOST_REPLICAS = 4
+"""Replicas of a model in a pipeline; each takes memory, and more cores make each of them faster."""
 _EXTRA = "pip install '.[{}]' in a checkout of roadseg"
 BACKENDS = {
     "onnxruntime": Runtime(
@@ -107,26 +107,26 @@ BACKENDS = {
 """The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""
 
 
-class Crew(NamedTuple):
-    """How many copies of a model share the cores to label a film, frame by frame."""
+class Replicas(NamedTuple):
+    """How many replicas of a model share the cores to label a video, frame by frame."""
 
-    workers: int
-    """Copies, each on a thread of the pipeline."""
+    number: int
+    """Replicas, each on a thread of the pipeline."""
     threads: int | None
     """Threads of each for itself; None leaves it to the runtime."""
 
 
-def crew_for(path: Path, name: str = "auto") -> Crew:
+def replicas_for(path: Path, name: str = "auto") -> Replicas:
     """Return how a model file is best run where throughput counts and not the time of one frame.
 
     Raises:
         ModelFileError, BackendUnavailable: As `open_backend`.
     """
     cores = core_count()
-    workers = min(cores, MOST_WORKERS)
-    if workers == 1 or not _import(runtime_of(path, name)).DIVISIBLE:
-        return Crew(1, None)
-    return Crew(workers, -(-cores // workers))
+    count = min(cores, MOST_REPLICAS)
+    if count == 1 or not _import(runtime_of(path, name)).DIVISIBLE:
+        return Replicas(1, None)
+    return Replicas(count, -(-cores // count))
 
 
 def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> Backend:
@@ -292,8 +292,8 @@ def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
 def reason_of(error: Exception) -> str:
     """Return the line of a runtime's error that tells most, without its places in the source."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith("Exception from")]
-    return told[-1] if told else type(error).__name__
+    said = [line for line in lines if line and not line.startswith("Exception from")]
+    return said[-1] if said else type(error).__name__
 
 
 def refuse_misfit(path: Path, spec: ModelSpec, runtime: str, version: str, device: str) -> None:

@@ -41,7 +41,7 @@ ENCODERS = {
     "h264_nvenc": {"preset": "p4", "rc": "vbr", "cq": "23"},
     "libx264": {"preset": "veryfast", "crf": "20"},
 }
-"""Encoders and what they are told, the one to try first in front."""
+"""Encoders and what they are given, the one to try first in front."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import cv2
 
 from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import (
-    MOST_WORKERS,
+    MOST_REPLICAS,
     Backend,
     Opener,
-    crew_for,
     open_backend,
+    replicas_for,
     runtime_of,
     stated_spec,
 )
@@ -141,10 +141,10 @@ def labelling(
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
         return {"segment": partial(network, step=label_on_grid), **enlarge}
-    crew = crew_for(config.weights, config.backend)
+    replicas = replicas_for(config.weights, config.backend)
     step = predict if config.goes_by_motion else predict_alone
-    replica = partial(network, step=step, threads=crew.threads)
-    stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, crew.workers)}
+    replica = partial(network, step=step, threads=replicas.threads)
+    stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, replicas.number)}
     if not config.goes_by_motion:
         return stages
     before, after = partial(track, config=config), partial(fuse, config=config)
@@ -153,7 +153,7 @@ def labelling(
 
 def on_all_cores(stage: Stage) -> Parallel:
     """Have a stage done on as many threads as there are cores; it knows one frame at a time."""
-    return Parallel(stage, min(core_count(), MOST_WORKERS))
+    return Parallel(stage, min(core_count(), MOST_REPLICAS))
 
 
 def segment(

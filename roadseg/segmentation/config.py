@@ -9,7 +9,7 @@ from roadseg.errors import ConfigError
 from roadseg.spec import PALETTES
 
 MOST_BETWEEN = 12
-"""Most frames of a film from one that the network looks at to the next."""
+"""Most frames of a video from one that the network looks at to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +21,17 @@ class ModelConfig:
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
     size_hw: tuple[int, int] | None = None
-    """Network input; None chooses by the model and the film's aspect ratio."""
+    """Network input; None chooses by the model and the video's aspect ratio."""
     palette: str = "camvid"
     """Colours of the classes, a key of `PALETTES`."""
     steady: float = 0.6
-    """Weight of the past in a film's labels after a fifteenth of a second; 0 has no past."""
+    """Weight of the past in a video's labels after a fifteenth of a second; 0 has no past."""
     every: int = 1
-    """Frames of a film from one that the network looks at to the next."""
+    """Frames of a video from one that the network looks at to the next."""
     fps_target: float | None = None
     """Frames a second to reach by letting the network look at fewer of them."""
     realtime: bool = False
-    """Reach the film's own rate that way."""
+    """Reach the video's own rate that way."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -58,7 +58,7 @@ class ModelConfig:
 
     @property
     def goes_by_motion(self) -> bool:
-        """Whether labels follow the motion in a film, rather than each frame being a stranger."""
+        """Whether labels follow the motion in a video, rather than each frame being a stranger."""
         return bool(self.steady or self.every > 1 or self.goes_by_time)
 
     @property

@@ -28,7 +28,7 @@ MEMORY_SHARE = 0.25
 """Of the machine's memory that decoded pictures may fill, in all processes together."""
 SHARE_TOLERANCE = 1e-6
 """By which shares that are given as decimals may miss 1 together."""
-MOST_WORKERS = 14
+MOST_REPLICAS = 14
 """Most processes that are started unasked."""
 
 
@@ -184,7 +184,7 @@ def suited_workers(device: torch.device) -> int:
     A GPU leaves the cores to them. Where the step is computed on the cores too, it takes many times
     as long as its samples, and processes of their own would gain nothing.
     """
-    return min(max(core_count() - 1, 1), MOST_WORKERS) if device.type == "cuda" else 0
+    return min(max(core_count() - 1, 1), MOST_REPLICAS) if device.type == "cuda" else 0
 
 
 def batches(

@@ -37,7 +37,7 @@ class PeriodEncoder:
 
     Args:
         stream: Stream of the file, with an encoder that is set up and encodes the first period.
-        options: What that was told.
+        options: What that was given.
         start_s: Time of the film's first frame, from which periods are counted.
     """
 

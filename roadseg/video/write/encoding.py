@@ -45,7 +45,7 @@ class Codec:
     preset_option: str = "preset"
     """What the encoder calls them."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What else it is told; among that, to put keyframes at even distances."""
+    """What else it is given; among that, to put keyframes at even distances."""
     mp4_tag: str | None = None
     """Name of the codec in MP4 where FFmpeg's choice does not play everywhere."""
 
@@ -146,7 +146,7 @@ class Encoding:
     def options(
         self, codec: Codec, fps: Fraction, pixels: int, source_bit_rate: float | None
     ) -> dict[str, str]:
-        """Return what the encoder is to be told.
+        """Return what the encoder is to be given.
 
         Args:
             codec: The codec that `codec_for` gave.
