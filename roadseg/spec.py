@@ -1,18 +1,21 @@
 """The classes, their colours, and what a model file says about itself.
 
 A class id is a position in `CLASSES`. Ids follow the SegNet copy of CamVid (Badrinarayanan et al.,
-arXiv 1511.00561); colours follow the CamVid and SegNet palettes. The palette for the colour-blind
-was searched for: the colours of any two classes stay apart to whoever lacks one kind of cone.
+arXiv 1511.00561). Model files hold the colours of the CamVid and SegNet palettes, or those of the
+data that a model was trained on; what they are shown in is a matter of the palette. The default
+one is made for overlays: near Cityscapes' colours, with people warm and light. It was searched for,
+as was that for the colour-blind: any two classes stay apart, to whoever lacks one kind of cone too.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from roadseg.errors import ConfigError, ModelFileError
+from roadseg.class_file import Color, read_rows
+from roadseg.errors import ConfigError, DatasetError, ModelFileError
 from roadseg.settings import build_settings
 
 T = TypeVar("T")
@@ -41,34 +44,38 @@ class SegClass:
 
     name: str
     """Lower-case English name, as users type it."""
-    color: tuple[int, int, int]
+    color: Color
     """RGB, 0..255."""
-    colorblind: tuple[int, int, int]
-    """The same for people who tell fewer colours apart."""
 
 
-CLASSES: tuple[SegClass, ...] = (
-    SegClass(name="sky", color=(128, 128, 128), colorblind=(150, 205, 255)),
-    SegClass(name="building", color=(128, 0, 0), colorblind=(122, 30, 0)),
-    SegClass(name="pole", color=(192, 192, 128), colorblind=(255, 211, 131)),
-    SegClass(name="road", color=(128, 64, 128), colorblind=(23, 11, 57)),
-    SegClass(name="pavement", color=(60, 40, 222), colorblind=(0, 108, 232)),
-    SegClass(name="tree", color=(128, 128, 0), colorblind=(0, 74, 68)),
-    SegClass(name="sign", color=(192, 128, 128), colorblind=(255, 162, 0)),
-    SegClass(name="fence", color=(64, 64, 128), colorblind=(172, 119, 156)),
-    SegClass(name="car", color=(64, 0, 128), colorblind=(206, 77, 0)),
-    SegClass(name="pedestrian", color=(64, 64, 0), colorblind=(248, 255, 255)),
-    SegClass(name="bicyclist", color=(0, 128, 192), colorblind=(91, 0, 139)),
-    SegClass(name="unlabelled", color=(0, 0, 0), colorblind=(0, 0, 0)),
-)
-
-CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
-PALETTE: tuple[tuple[int, int, int], ...] = tuple(c.color for c in CLASSES)
-PALETTES: dict[str, dict[str, tuple[int, int, int]]] = {
-    "camvid": {c.name: c.color for c in CLASSES},
-    "colorblind": {c.name: c.colorblind for c in CLASSES},
+DEFAULT_PALETTE = "roadseg"
+_PALETTE_NAMES = (DEFAULT_PALETTE, "camvid", "cityscapes", "colorblind")
+_CLASS_COLORS: tuple[tuple[str, Color, Color, Color, Color], ...] = (
+    ("sky", (71, 144, 179), (128, 128, 128), (70, 130, 180), (150, 205, 255)),
+    ("building", (77, 74, 75), (128, 0, 0), (70, 70, 70), (122, 30, 0)),
+    ("pole", (182, 193, 163), (192, 192, 128), (153, 153, 153), (255, 211, 131)),
+    ("road", (128, 66, 127), (128, 64, 128), (128, 64, 128), (23, 11, 57)),
+    ("pavement", (237, 99, 231), (60, 40, 222), (244, 35, 232), (0, 108, 232)),
+    ("tree", (98, 133, 39), (128, 128, 0), (107, 142, 35), (0, 74, 68)),
+    ("sign", (237, 232, 31), (192, 128, 128), (220, 220, 0), (255, 162, 0)),
+    ("fence", (186, 161, 170), (64, 64, 128), (190, 153, 153), (172, 119, 156)),
+    ("car", (22, 71, 237), (64, 0, 128), (0, 0, 142), (206, 77, 0)),
+    ("pedestrian", (255, 90, 103), (64, 64, 0), (220, 20, 60), (248, 255, 255)),
+    ("bicyclist", (248, 163, 69), (0, 128, 192), (255, 0, 0), (91, 0, 139)),
+    ("unlabelled", (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)),
+)  # a name, and its colour in each of the palettes
+PALETTES: dict[str, dict[str, Color]] = {
+    palette: {name: colors[number] for name, *colors in _CLASS_COLORS}
+    for number, palette in enumerate(_PALETTE_NAMES)
 }
 """Colour of each class by the name of the palette."""
+
+CLASSES: tuple[SegClass, ...] = tuple(
+    SegClass(name=name, color=color) for name, color in PALETTES["camvid"].items()
+)
+CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
+PALETTE: tuple[Color, ...] = tuple(c.color for c in CLASSES)
+"""CamVid's colours by id, as model files hold them."""
 
 UNLABELLED = "unlabelled"
 """Name of what is not counted."""
@@ -80,7 +87,60 @@ IGNORE_INDEX = 255
 """Id in a target of pixels that neither the loss nor a metric counts, whatever its files say."""
 
 
-def css_color(color: tuple[int, int, int]) -> str:
+def as_shown(classes: Iterable[SegClass]) -> tuple[SegClass, ...]:
+    """Return classes in the colours that pages and tables show them in, as `in_palette` does."""
+    colors = in_palette({c.name: c.color for c in classes})
+    return tuple(SegClass(name=name, color=color) for name, color in colors.items())
+
+
+def in_palette(own: Mapping[str, Color], palette: str = DEFAULT_PALETTE) -> dict[str, Color]:
+    """Return the colours of classes, given their own by name, in a palette.
+
+    "camvid" stands for their own, which other data may have chosen otherwise. The default palette
+    leaves such a choice alone: it stands in for CamVid's colours only. Classes that a palette does
+    not know keep theirs.
+
+    Raises:
+        ConfigError: It is neither the name of a palette nor a file that has one of the classes.
+    """
+    if palette == "camvid" or (palette == DEFAULT_PALETTE and not _are_of_camvid(own)):
+        return dict(own)
+    colors = palette_colors(palette)
+    if palette not in PALETTES and not colors.keys() & own.keys():
+        raise ConfigError(
+            f"--palette {palette} has no colour for any of {', '.join(own)}; give lines such as "
+            "road,128,64,128 or road,#804080"
+        )
+    return {name: colors.get(name, color) for name, color in own.items()}
+
+
+def _are_of_camvid(colors: Mapping[str, Color]) -> bool:
+    """Return whether every class that CamVid has is in CamVid's colour."""
+    camvid = PALETTES["camvid"]
+    return all(camvid.get(name, color) == color for name, color in colors.items())
+
+
+def palette_colors(palette: str) -> dict[str, Color]:
+    """Return the colours by class of a palette, given its name or a file of names and colours.
+
+    Raises:
+        ConfigError: It is neither, or the file has a fault.
+    """
+    if palette in PALETTES:
+        return PALETTES[palette]
+    if not Path(palette).is_file():
+        raise ConfigError(
+            f"--palette is {palette!r}; use one of: {', '.join(PALETTES)}, or a file with lines "
+            "such as road,128,64,128 or road,#804080"
+        )
+    try:
+        colors = {name: color for name, _, color in reversed(read_rows(Path(palette))) if color}
+    except DatasetError as error:
+        raise ConfigError(f"--palette: {error}") from error
+    return colors
+
+
+def css_color(color: Color) -> str:
     """Return a colour as CSS writes it."""
     return "rgb({}, {}, {})".format(*color)
 
@@ -183,7 +243,7 @@ class ModelSpec:
     """Network input, height and width, that the model was trained and measured for."""
     class_names: tuple[str, ...] = CLASS_NAMES[:NUM_CLASSES]
     """Names of the classes by id."""
-    palette: tuple[tuple[int, int, int], ...] = PALETTE[:NUM_CLASSES]
+    palette: tuple[Color, ...] = PALETTE[:NUM_CLASSES]
     """RGB colours of the classes by id."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: settings and step."""
@@ -218,16 +278,13 @@ class ModelSpec:
             del values["build"]  # as records were before there were builds
         return json.dumps(values, allow_nan=False)
 
-    def recolored(self, palette: str) -> Self:
-        """Return the record with the colours of a palette; classes unknown to it keep theirs.
+    def colors(self, palette: str = DEFAULT_PALETTE) -> dict[str, Color]:
+        """Return the colour of each class by name in a palette, as `in_palette` does."""
+        return in_palette(dict(zip(self.class_names, self.palette, strict=True)), palette)
 
-        "camvid" stands for the model's own colours, which other data may have chosen otherwise.
-        """
-        if palette == "camvid":
-            return self
-        colors = zip(self.class_names, self.palette, strict=True)
-        by_name = PALETTES[palette]
-        return replace(self, palette=tuple(by_name.get(name, own) for name, own in colors))
+    def recolored(self, palette: str) -> Self:
+        """Return the record with the colours of a palette, as `in_palette` does."""
+        return replace(self, palette=tuple(self.colors(palette).values()))
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Self:

@@ -30,7 +30,7 @@ from roadseg.video.frame import Frame
 from roadseg.video.read.source import picture_of
 
 OWN = tuple(
-    SegClass(name=name, color=color, colorblind=color)
+    SegClass(name=name, color=color)
     for name, color in (("road", (128, 64, 128)), ("tram <old>", (1, 2, 250)))
 )
 

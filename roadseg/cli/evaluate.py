@@ -204,7 +204,7 @@ def _evaluate_film(
         measured = _measure_each(models, total, measure)
         specs = [model.spec for model in models.values()]
     title = f"{' against '.join(measured)} on {name}"
-    colors = {n: c for spec in specs for n, c in zip(spec.class_names, spec.palette, strict=True)}
+    colors = {n: c for spec in specs for n, c in spec.colors().items()}
 
     def show(console: "Console") -> None:
         console.print(title)

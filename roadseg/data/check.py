@@ -22,7 +22,7 @@ from roadseg.data.meaning import LabelMeaning
 from roadseg.data.page import data_page
 from roadseg.errors import DatasetError
 from roadseg.paint.panels import compare_pictures
-from roadseg.spec import SegClass
+from roadseg.spec import SegClass, as_shown
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = 4
@@ -147,6 +147,7 @@ def _check_split(
             f"pictures missing for labels in {labels.name}/ ({len(idle)}): {first_names(idle)}; a "
             "label has its picture's name; add the pictures or remove these"
         )
+    classes = as_shown(dataset.meaning.classes)
     shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
     examples: dict[str, bytes] = {}
     counts = []
@@ -163,12 +164,12 @@ def _check_split(
         if not counts[-1].any():
             faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
         if index in shown:
-            colors = [c.color for c in dataset.meaning.classes]
+            colors = [c.color for c in classes]
             panels = compare_pictures(picture, [target], colors, share=LABEL_SHARE)
             examples[f"{name}/{path.name}"] = panels
     return SplitReport(
         name=name,
-        classes=dataset.meaning.classes,
+        classes=classes,
         total=len(pictures_in(root / name)),
         counts=ClassCounts(np.stack(counts)) if counts else None,
         sizes=sizes,

@@ -13,12 +13,12 @@ Rows of one name are one class. Classes count in the order in which their names 
 first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
 not counted. Labels are PNGs of ids, or RGB in exactly these colours. In place of color there may be
 columns r, g and b with numbers from 0 to 255; a file of a name and these alone, in this order or
-with the name last, needs no first line that says so. A column that a data set does not need may be
-left empty; a class without a colour is shown in CamVid's, or in one of its own. A name may be a set
-of classes, such as building|tree, where the labels do not tell these apart.
+with the name last, or of a name and a color, needs no first line that says so. A column that a data
+set does not need may be left empty; a class without a colour is shown as CamVid's is, or in one of
+its own. A name may be a set of classes, such as building|tree, where the labels do not tell these
+apart.
 """
 
-import csv
 from collections.abc import Iterable, Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.class_file import read_rows
 from roadseg.errors import DatasetError
 from roadseg.spec import (
     CLASSES,
@@ -40,15 +41,9 @@ from roadseg.spec import (
 )
 
 CLASS_FILE = "classes.csv"
-SYNONYMS = {"colour": "color", "red": "r", "green": "g", "blue": "b"}
-"""Columns of a class file by other names of theirs."""
-COLUMNS_UNSAID: dict[tuple[bool, ...], tuple[str, ...]] = {
-    (False, True, True, True): ("name", "r", "g", "b"),
-    (True, True, True, False): ("r", "g", "b", "name"),
-}
-"""Columns of a class file that does not name them, by which cells of its first line are numbers."""
 SET_SEPARATOR = "|"
 """Stands between the classes of a label that is a set of them."""
+UNLABELLED_SPELLINGS = (UNLABELLED, "unlabeled")
 GOLDEN_RATIO = 0.618034
 UNKNOWN = 254
 """Stands for values that have no meaning; they are an error."""
@@ -132,18 +127,9 @@ class LabelMeaning:
         Raises:
             DatasetError: It is no class file; the line at fault is named.
         """
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines, first_line = _named_cells(csv.reader(file, strict=True))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
-        if lines and "name" not in map(_column, lines[0]):
-            raise DatasetError(
-                f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
-                "name,id,color, with commas between; correct its first line"
-            )
         rows = [
-            _row(line, f"{path}, line {number}") for number, line in enumerate(lines, first_line)
+            (UNLABELLED if name.casefold() in UNLABELLED_SPELLINGS else name, label_id, color)
+            for name, label_id, color in read_rows(path)
         ]
         _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
@@ -169,7 +155,7 @@ class LabelMeaning:
             if name not in targets:
                 targets[name] = len(classes)
                 shown = color or PALETTES["camvid"].get(name) or _spare_color(len(classes))
-                classes.append(SegClass(name=name, color=shown, colorblind=shown))
+                classes.append(SegClass(name=name, color=shown))
             if label_id is not None:
                 ids[label_id] = targets[name]
             if color is not None:
@@ -218,62 +204,7 @@ def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str
             )
 
 
-def _row(
-    line: Mapping[str, str | None], where: str
-) -> tuple[str, int | None, tuple[int, int, int] | None]:
-    """Return name, id and colour of a line of a class file."""
-    cells = {_column(key): (value or "").strip() for key, value in line.items()}
-    name, label_id, color = (cells.get(key, "") for key in ("name", "id", "color"))
-    color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
-    name = UNLABELLED if name.casefold() in (UNLABELLED, "unlabeled") else name
-    if not name:
-        raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
-    if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
-        raise DatasetError(f"{where} has the id {label_id!r}; give a number from 0 to 255")
-    if color and not _is_color(color):
-        raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
-    return name, int(label_id) if label_id else None, _rgb(color) if color else None
-
-
-def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
-    """Return the lines of a class file by column, and the number of the first of them."""
-    filled = [row for row in rows if row]
-    numbers = [cell.strip().isdecimal() for cell in filled[0]] if filled else []
-    headings = COLUMNS_UNSAID.get(tuple(numbers))
-    if headings:
-        return [dict(zip(headings, row, strict=False)) for row in filled], 1
-    return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
-
-
-def _color_of_levels(levels: list[str], where: str) -> str:
-    """Return a colour given as three numbers as #rrggbb, or nothing where there is none."""
-    if not any(levels):
-        return ""
-    if not all(level.isdecimal() and int(level) <= 255 for level in levels):
-        raise DatasetError(
-            f"{where} has the colour {', '.join(levels)}; give r, g and b, each from 0 to 255"
-        )
-    return "#{:02x}{:02x}{:02x}".format(*map(int, levels))
-
-
-def _column(heading: str | None) -> str:
-    """Return what a column of a class file is called, however it is written."""
-    plain = (heading or "").strip().casefold()
-    return SYNONYMS.get(plain, plain)
-
-
 def _spare_color(number: int) -> tuple[int, int, int]:
     """Return a colour for a class that has none; those of numbers near each other are far apart."""
     red, green, blue = hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _is_color(text: str) -> bool:
-    return (
-        len(text) == 7 and text[0] == "#" and all(c in "0123456789abcdefABCDEF" for c in text[1:])
-    )
-
-
-def _rgb(text: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(text[1:])
-    return red, green, blue

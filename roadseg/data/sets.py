@@ -110,8 +110,4 @@ def classes_named(meaning: LabelMeaning) -> tuple[SegClass, ...]:
 def _in_a_set_only(name: str, meaning: LabelMeaning) -> SegClass:
     """Return a class that no label names alone, in CamVid's colours or else its set's."""
     first = next(label for label in meaning.classes if name in members(label.name))
-    color, colorblind = (
-        PALETTES[palette].get(name, own)
-        for palette, own in (("camvid", first.color), ("colorblind", first.colorblind))
-    )
-    return SegClass(name=name, color=color, colorblind=colorblind)
+    return SegClass(name=name, color=PALETTES["camvid"].get(name, first.color))

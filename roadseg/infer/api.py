@@ -138,7 +138,7 @@ def stream(
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
-        palette: Colours of the classes: camvid or colorblind.
+        palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
         steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
         every: Frames from one that the network looks at to the next; labels move along in between.
         start_s: Leave out frames before this time, counted from the first frame.
@@ -178,7 +178,7 @@ def segment(
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
-        palette: Colours of the classes: camvid or colorblind.
+        palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
 
     Raises:
         PictureError: The array is no picture, or the file cannot be read as one.

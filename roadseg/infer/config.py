@@ -122,7 +122,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what two runs must have in common for one to go on from the other."""
     record = config.to_record()
-    for name, file in (("source", config.source), ("weights", config.weights)):
+    files = {"source": config.source, "weights": config.weights, "palette": Path(config.palette)}
+    for name, file in files.items():
         if isinstance(file, Path) and file.exists():
             state = file.stat()
             record[f"{name}'s size and date"] = f"{state.st_size} {state.st_mtime_ns}"

@@ -19,7 +19,7 @@ from roadseg.pages.layout import (
     plots_html,
     scaled,
 )
-from roadseg.spec import PALETTES, SegClass, css_color
+from roadseg.spec import DEFAULT_PALETTE, PALETTES, SegClass, css_color
 
 CLASSES_PX = 430
 """Height of a plot with a row for each class."""
@@ -127,12 +127,12 @@ def _class_bars(
 ) -> Plot:
     """Draw a metric of each class, a bar for each model; one model alone in its classes' colours.
 
-    Without `colors` these are CamVid's.
+    Without `colors` these are those of the default palette.
     """
     figure = go.Figure()
     for name, of_class in values.items():
         names = measured[name].class_names
-        of_classes = colors or list(map(_camvid_color, names))
+        of_classes = colors or list(map(_usual_color, names))
         fill = of_classes if len(values) == 1 else None
         figure.add_bar(
             x=[scaled(value, 1) for value in of_class],
@@ -217,7 +217,7 @@ def _reliability(measured: Mapping[str, Scores]) -> Plot:
     return Plot(title="Calibration", figure=figure)
 
 
-def _camvid_color(name: str) -> str:
-    """Return the colour of one of CamVid's classes, or that of all others."""
-    color = PALETTES["camvid"].get(name)
+def _usual_color(name: str) -> str:
+    """Return the colour that one of CamVid's classes is shown in, or that of all others."""
+    color = PALETTES[DEFAULT_PALETTE].get(name)
     return css_color(color) if color else GREY

@@ -20,7 +20,7 @@ from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, Te
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import placed
-from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass
+from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass, as_shown
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.source import picture_of
 
@@ -135,8 +135,8 @@ def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
     """
     labels = {label.name: label for label in dataset.meaning.classes}
     colors = zip(spec.class_names, spec.palette, strict=True)
-    classes = [labels.get(name) or SegClass(name=name, color=c, colorblind=c) for name, c in colors]
-    return LabelSpace.of(classes, [dataset.meaning])
+    classes = [labels.get(name) or SegClass(name=name, color=color) for name, color in colors]
+    return LabelSpace.of(as_shown(classes), [dataset.meaning])
 
 
 def _scores(space: LabelSpace, confusion: NDArray[np.int64]) -> Scores:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
-from roadseg.spec import PALETTES
+from roadseg.spec import DEFAULT_PALETTE, palette_colors
 
 MOST_BETWEEN = 12
 """Most frames of a video from one that the network looks at to the next."""
@@ -22,8 +22,8 @@ class ModelConfig:
     """Runtime, or "auto" to go by the model file."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the video's aspect ratio."""
-    palette: str = "camvid"
-    """Colours of the classes, a key of `PALETTES`."""
+    palette: str = DEFAULT_PALETTE
+    """Colours of the classes, a key of `PALETTES` or a file of them."""
     steady: float = 0.6
     """Weight of the past in a video's labels after a fifteenth of a second; 0 has no past."""
     every: int = 1
@@ -35,10 +35,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        if self.palette not in PALETTES:
-            raise ConfigError(
-                f"--palette is {self.palette!r}; it must be one of: {', '.join(PALETTES)}"
-            )
+        palette_colors(self.palette)
         if not 0 <= self.steady < 1:
             raise ConfigError(
                 f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"

@@ -23,7 +23,7 @@ from roadseg.measure.metrics import Scores
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model, save_model
 from roadseg.paint.panels import compare_pictures
-from roadseg.spec import ModelSpec, SegClass, choose
+from roadseg.spec import ModelSpec, SegClass, as_shown, choose
 from roadseg.train.config import TrainConfig
 from roadseg.train.curves_page import curves_page
 from roadseg.train.loader import Mixture, batches, suited_workers
@@ -364,6 +364,7 @@ def _keep_best(
     )
     save_model(config.out / MODEL_FILE, state.average, spec)
     folder, dataset = config.out / PICTURE_FOLDER, data.measured[decisive]
+    colors = tuple(spec.colors().values())
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
@@ -371,7 +372,7 @@ def _keep_best(
         class_map, _ = answer(backend, picture, config.size_hw)
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
-            temporary.write_bytes(compare_pictures(picture, [target, class_map], spec.palette))
+            temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))
 
 
 def _page(config: TrainConfig, classes: Sequence[SegClass]) -> str:
@@ -379,4 +380,4 @@ def _page(config: TrainConfig, classes: Sequence[SegClass]) -> str:
     records = [json.loads(line) for line in (config.out / LOG_FILE).read_text().splitlines()]
     files = sorted((config.out / PICTURE_FOLDER).glob("*.jpg"))
     pictures = {path.stem: path.read_bytes() for path in files}
-    return curves_page(records, f"{config.arch}, seed {config.seed}", pictures, classes)
+    return curves_page(records, f"{config.arch}, seed {config.seed}", pictures, as_shown(classes))
