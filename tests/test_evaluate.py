@@ -1,5 +1,6 @@
 """Measuring on pictures: which are the worst, where they are wrong, and the page about it."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -112,8 +113,8 @@ def test_page_shows_classes_that_camvid_lacks() -> None:
     class_map = np.array([[0, 1, 1, 1], [0, 0, 1, 1]], np.uint8)
     found = scores(target, class_map)
     alone = evaluation_page({"mine": found}, "mine on val", {"worst": b"jpeg"}, OWN)
-    bars = f'["{css_color(OWN[0].color)}","{css_color(OWN[1].color)}"]'
-    assert alone.count(f'"color":{bars}') == 2
+    bars = json.dumps([css_color(label.color) for label in OWN])
+    assert alone.count(f'"color": {bars}') == 2
     assert "below prediction and wrong pixels" in alone and "tram &lt;old&gt;</span>" in alone
     both = evaluation_page({"mine": found, "other": found}, "both", {"worst": b"jpeg"}, OWN)
     assert "below mine and other" in both
