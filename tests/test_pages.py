@@ -20,9 +20,7 @@ from roadseg.train.curves_page import curves_page
 from roadseg.video.encoded import JpegQuality, encoded
 
 experiments, speed, steady = script("experiments"), script("speed"), script("steady")
-CLASSES = [
-    SegClass(name=n, color=c, colorblind=c) for n, c in {"a": (9, 9, 9), "b": (99, 0, 0)}.items()
-]
+CLASSES = [SegClass(name=n, color=c) for n, c in {"a": (9, 9, 9), "b": (99, 0, 0)}.items()]
 NAMES = tuple(c.name for c in CLASSES)
 PICTURES = {"a picture": encoded(np.zeros((90, 900, 3), np.uint8), JpegQuality.PANEL)}
 COUNTS = np.array([[900, 100], [50, 950]])
