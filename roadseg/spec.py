@@ -216,6 +216,32 @@ ARCHITECTURES = {
 """The architectures by name; `roadseg.models.architectures` builds them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdoptionRecord:
+    """What `roadseg adopt` found in a network that others trained, and put around it."""
+
+    source: str
+    """Name of the file that it was."""
+    source_sha256: str
+    """Digest of that file."""
+    layout: str
+    """Order of the network's input: nchw or nhwc."""
+    channels: str
+    """Order of its colours: rgb or bgr."""
+    mean: tuple[float, float, float]
+    """Taken from the levels, 0..255, of each of its channels before it sees them."""
+    std: tuple[float, float, float]
+    """What the levels are then divided by."""
+    output: str
+    """Name of the output that the labels come from."""
+    output_kind: str
+    """What that gives: logits, probabilities or ids; the logits of ids are those of one-hot."""
+    side_multiple: int
+    """Sides of its input are multiples of this."""
+    fixed_size: bool
+    """Whether it takes no other size than the record's."""
+
+
 def choose(table: Mapping[str, T], name: str, flag: str) -> T:
     """Return what a table holds under the name that a user gave behind a flag.
 
@@ -234,11 +260,11 @@ class ModelSpec:
     arch: str
     """Name of the architecture."""
     width: int
-    """Channels of the decoder's finest level, of stride 4 in `unet-lite`."""
+    """Channels of the decoder's finest level, of stride 4 in `unet-lite`; 0 if adopted."""
     encoder: str = "lite0"
     """Variant of EfficientNet-Lite, where the architecture has such an encoder."""
     output_stride: int = 4
-    """Pixels of the input along a side for one of the logits."""
+    """Pixels of the input along a side for one of the logits, rounded if adopted."""
     size_hw: tuple[int, int] = (384, 512)
     """Network input, height and width, that the model was trained and measured for."""
     class_names: tuple[str, ...] = CLASS_NAMES[:NUM_CLASSES]
@@ -251,6 +277,8 @@ class ModelSpec:
     """What it reached, each figure named by split and metric."""
     build: BuildRecord | None = None
     """What it was compiled from and for, if it was."""
+    adopted: AdoptionRecord | None = None
+    """What it was before, if others trained it."""
     format: int = MODEL_FORMAT
     """Version of this record."""
 
@@ -258,7 +286,8 @@ class ModelSpec:
     def architecture(self) -> str:
         """What the shapes of its weights depend on, the classes apart, in words."""
         known = ARCHITECTURES.get(self.arch)
-        encoder = "" if known and not known.has_encoder else f", encoder {self.encoder}"
+        has_encoder = self.encoder and (known is None or known.has_encoder)
+        encoder = f", encoder {self.encoder}" if has_encoder else ""
         return f"{self.arch}{encoder}, width {self.width}, output stride {self.output_stride}"
 
     @property
@@ -268,14 +297,22 @@ class ModelSpec:
 
     @property
     def fixed_hw(self) -> tuple[int, int] | None:
-        """The only height and width that it takes, if it was compiled for one."""
-        return self.build.shape[1:] if self.build and self.build.fixed_shape else None
+        """The only height and width that it takes, if it was made or compiled for one."""
+        if self.build and self.build.fixed_shape:
+            return self.build.shape[1:]
+        return self.size_hw if self.adopted and self.adopted.fixed_size else None
+
+    @property
+    def side_multiple(self) -> int:
+        """What the sides of its input are multiples of."""
+        return self.adopted.side_multiple if self.adopted else SIDE_MULTIPLE
 
     def to_json(self) -> str:
         """Return the record as one JSON object."""
         values = asdict(self)
-        if self.build is None:
-            del values["build"]  # as records were before there were builds
+        for name in ("build", "adopted"):
+            if values[name] is None:
+                del values[name]  # as records were before there were such models
         return json.dumps(values, allow_nan=False)
 
     def colors(self, palette: str = DEFAULT_PALETTE) -> dict[str, Color]:
@@ -321,12 +358,18 @@ class ModelSpec:
             yield f"{self.num_classes} classes have {len(self.palette)} colours"
         if not all(0 <= level <= 255 for color in self.palette for level in color):
             yield "a colour is not from 0 to 255"
-        if not all(0 < side <= MOST_SIDE and side % SIDE_MULTIPLE == 0 for side in self.size_hw):
+        multiple = self.side_multiple
+        if not 0 < multiple <= MOST_SIDE:
+            yield f"sides are multiples of {multiple}"
+        elif not all(0 < side <= MOST_SIDE and side % multiple == 0 for side in self.size_hw):
             yield (
                 f"the input is {self.size_hw[1]}x{self.size_hw[0]}; sides are multiples of "
-                f"{SIDE_MULTIPLE}, at most {MOST_SIDE}"
+                f"{multiple}, at most {MOST_SIDE}"
             )
-        if not (0 < self.width <= MOST_WIDTH and 0 < self.output_stride <= SIDE_MULTIPLE):
+        least_width = 0 if self.adopted else 1
+        if not (
+            least_width <= self.width <= MOST_WIDTH and 0 < self.output_stride <= SIDE_MULTIPLE
+        ):
             yield f"width {self.width} or output stride {self.output_stride} is out of its range"
         if self.build and not all(0 < side <= MOST_SIDE for side in self.build.shape):
             yield f"it was compiled for the shape {self.build.shape}"

@@ -146,20 +146,20 @@ def class_names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
-def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+def parse_size(text: str, flag: str = "--size", multiple: int = SIDE_MULTIPLE) -> tuple[int, int]:
     """Return (height, width) of a size as users write it behind a flag, "WIDTHxHEIGHT".
 
     Raises:
-        ConfigError: The text is no size, a side is not a multiple of `SIDE_MULTIPLE`, or too long.
+        ConfigError: The text is no size, a side is not a multiple of `multiple`, or too long.
     """
     width_text, _, height_text = text.lower().partition("x")
     if not all(side.isdecimal() and len(side) <= 9 for side in (width_text, height_text)):
         raise ConfigError(f"{flag} is {text!r}; give WIDTHxHEIGHT, such as {flag} 512x384")
     width, height = int(width_text), int(height_text)
-    if width % SIDE_MULTIPLE or height % SIDE_MULTIPLE or not width or not height:
-        near_w, near_h = (max(round(s / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE for s in (width, height))
+    if width % multiple or height % multiple or not width or not height:
+        near_w, near_h = (max(round(s / multiple), 1) * multiple for s in (width, height))
         raise ConfigError(
-            f"{flag} is {width}x{height}; both sides must be multiples of {SIDE_MULTIPLE}; "
+            f"{flag} is {width}x{height}; both sides must be multiples of {multiple}; "
             f"use {flag} {near_w}x{near_h}"
         )
     if max(width, height) > MOST_SIDE:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from roadseg.errors import ConfigError
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.legend import legend_layers, letter_px
-from roadseg.spec import ModelSpec
+from roadseg.spec import UNLABELLED, ModelSpec
 from roadseg.video.picture import ColorSpace, Picture, Plane
 
 OUTLINE_LEVEL = 235
@@ -26,7 +26,9 @@ PLANE_STEPS = (1, 2, 2)
 
 
 def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
-    """Return the ids of classes by name as users write them behind a flag; no names mean all.
+    """Return the ids of classes by name as users write them behind a flag.
+
+    No names mean all but unlabelled, which some models of others have a class for.
 
     Raises:
         ConfigError: The model does not know a name.
@@ -36,7 +38,8 @@ def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") ->
         raise ConfigError(
             f"{flag} names {', '.join(unknown)}; the model knows {', '.join(spec.class_names)}"
         )
-    return frozenset(map(spec.class_names.index, names or spec.class_names))
+    named = names or [name for name in spec.class_names if name != UNLABELLED]
+    return frozenset(map(spec.class_names.index, named))
 
 
 class Overlay:

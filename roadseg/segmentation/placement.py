@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.errors import ConfigError
 from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame
@@ -22,20 +23,20 @@ MAX_PADDED_SHARE = 0.02
 
 
 @lru_cache(maxsize=64)  # takes longer than a frame may; a folder of pictures has many sizes
-def network_size(shown_hw: tuple[int, int], budget_hw: tuple[int, int]) -> tuple[int, int]:
+def network_size(
+    shown_hw: tuple[int, int], budget_hw: tuple[int, int], multiple: int = SIDE_MULTIPLE
+) -> tuple[int, int]:
     """Choose a network input for a frame: the largest within the budget that is filled well.
 
     Args:
         shown_hw: Height and width of the frame as it is shown, with square pixels.
         budget_hw: Height and width whose area is not to be exceeded.
-
-    Returns:
-        Height and width, multiples of `SIDE_MULTIPLE`.
+        multiple: What both sides are to be multiples of.
     """
     pixels = budget_hw[0] * budget_hw[1]
-    best, best_key = (SIDE_MULTIPLE, SIDE_MULTIPLE), (False, 0.0)
-    for height in range(SIDE_MULTIPLE, pixels // SIDE_MULTIPLE + 1, SIDE_MULTIPLE):
-        for width in range(SIDE_MULTIPLE, pixels // height + 1, SIDE_MULTIPLE):
+    best, best_key = (multiple, multiple), (False, 0.0)
+    for height in range(multiple, pixels // multiple + 1, multiple):
+        for width in range(multiple, pixels // height + 1, multiple):
             placement = Placement.fit(shown_hw, (height, width))
             filled = placement.content_hw[0] * placement.content_hw[1]
             well_filled = 1 - filled / (height * width) <= MAX_PADDED_SHARE
@@ -212,6 +213,9 @@ def placed(
         frame: The frame.
         spec: The model's record.
         size_hw: Height and width asked for; None chooses by the model and the frame's shape.
+
+    Raises:
+        ConfigError: The model does not take the size asked for.
     """
     return laid(frame, input_size(frame.picture.size_hw, frame.pixel_aspect, spec, size_hw))
 
@@ -228,6 +232,25 @@ def input_size(
     spec: ModelSpec,
     size_hw: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
-    """Return the network's input for a frame: the one asked for, or one of a fitting shape."""
+    """Return the network's input for a frame: the one asked for, or one of a fitting shape.
+
+    Raises:
+        ConfigError: The model does not take the one asked for.
+    """
+    if size_hw and spec.adopted:
+        _refuse_other_size(size_hw, spec)
     shown_hw = (frame_hw[0], round(frame_hw[1] * pixel_aspect))
-    return size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw)
+    return size_hw or spec.fixed_hw or network_size(shown_hw, spec.size_hw, spec.side_multiple)
+
+
+def _refuse_other_size(size_hw: tuple[int, int], spec: ModelSpec) -> None:
+    """Raise `ConfigError` if the adopted network in a model does not take a size."""
+    takes = f"sides that are multiples of {spec.side_multiple}"
+    fits = not any(side % spec.side_multiple for side in size_hw)
+    if spec.fixed_hw:
+        takes = f"{spec.fixed_hw[1]}x{spec.fixed_hw[0]} alone"
+        fits = size_hw == spec.fixed_hw
+    if not fits:
+        raise ConfigError(
+            f"--size is {size_hw[1]}x{size_hw[0]}, and the model takes {takes}; leave --size out"
+        )
