@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from roadseg.cli.tables import Colors
     from roadseg.data.folder import FolderDataset
     from roadseg.data.sets import LabelSpace
+    from roadseg.data.source import DataSource
     from roadseg.measure.evaluate import Evaluation
     from roadseg.measure.steadiness import FilmScores
 
@@ -55,6 +56,15 @@ def evaluate(
         typer.Option(metavar="FILE", help="Second model to measure and to set beside the first."),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to measure on.")] = "val",
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.csv",
+            help="What an adopted model's classes are called in the data: columns model, data.",
+            show_default="by name, and as the usual lists' names are in CamVid",
+        ),
+    ] = None,
     backend: Backend = "auto",
     size: Annotated[
         str | None,
@@ -101,11 +111,39 @@ def evaluate(
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
     paths = [path for path in (config.weights, against) if path is not None]
+    labels = _Labels(data=data, split=split, mapping=mapping)
     if video:
-        found = _evaluate_film(data, split, fps, paths, config)
+        found = _evaluate_film(labels, fps, paths, config)
     else:
-        found = _evaluate_pictures(data, split, paths, config, worst, draws=bool(report))
+        found = _evaluate_pictures(labels, paths, config, worst, draws=bool(report))
     found.deliver(report, as_json=as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Labels:
+    """What models are measured on."""
+
+    data: str
+    """Labelled data, as the user names them, or a film without labels."""
+    split: str
+    """Split of the data."""
+    mapping: Path | None
+    """What models' classes are called in them; None goes by names."""
+
+    @property
+    def source(self) -> "DataSource":
+        """The data set that is named."""
+        from roadseg.data.source import DataSource
+
+        return DataSource.single(self.data)
+
+    def shared_with(
+        self, models: "Mapping[str, Model]"
+    ) -> "tuple[dict[str, Model], FolderDataset]":
+        """Return models and data in the classes that they have in common."""
+        from roadseg.measure.matching import in_common_classes
+
+        return in_common_classes(models, self.source.open(self.split), self.mapping)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +177,7 @@ class _Findings:
 
 
 def _evaluate_pictures(
-    data: str,
-    split: str,
+    labels: _Labels,
     paths: Sequence[Path],
     config: ModelConfig,
     worst: int,
@@ -148,18 +185,18 @@ def _evaluate_pictures(
     draws: bool,
 ) -> _Findings:
     """Measure models on the pictures of a split, and for a page draw the worst of them."""
-    from roadseg.data.source import DataSource
     from roadseg.measure.accuracy_page import evaluation_page
     from roadseg.measure.evaluate import evaluate as measure
 
-    with _opened(paths, config.backend) as models:
-        dataset, space = _in_common_terms(DataSource.single(data).open(split), models)
+    with _opened(paths, config.backend) as opened:
+        models, dataset = labels.shared_with(opened)
+        dataset, space = _in_common_terms(dataset, models)
         measured = _measure_each(
             models, len(dataset), lambda model, done: measure(model, dataset, config.size_hw, done)
         )
         count = worst if draws else 0
         pictures = _worst_pictures(models, measured, dataset, space.allowed, config.size_hw, count)
-    title = f"{' against '.join(measured)} on {split}, {len(dataset)} pictures"
+    title = f"{' against '.join(measured)} on {labels.split}, {len(dataset)} pictures"
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
     colors = {label.name: label.color for label in space.labels}
     return _Findings(
@@ -193,17 +230,17 @@ def _in_common_terms(
 
 
 def _evaluate_film(
-    data: str, split: str, fps: float, paths: Sequence[Path], config: ModelConfig
+    labels: _Labels, fps: float, paths: Sequence[Path], config: ModelConfig
 ) -> _Findings:
     """Measure models on a film."""
     from roadseg.cli.tables import film_table
     from roadseg.measure.accuracy_page import film_page
 
-    name, measure, total = _film(data, split, fps, config)
-    with _opened(paths, config.backend) as models:
-        measured = _measure_each(models, total, measure)
-        specs = [model.spec for model in models.values()]
-    title = f"{' against '.join(measured)} on {name}"
+    with _opened(paths, config.backend) as opened:
+        film = _film(labels, opened, fps, config)
+        measured = _measure_each(film.models, film.frames, film.measure)
+        specs = [model.spec for model in film.models.values()]
+    title = f"{' against '.join(measured)} on {film.name}"
     colors = {n: c for spec in specs for n, c in spec.colors().items()}
 
     def show(console: "Console") -> None:
@@ -311,26 +348,39 @@ def _show(
         console.print(f"lowest mIoU of {name}: {', '.join(found)}")
 
 
-def _film(
-    data: str, split: str, fps: float, config: ModelConfig
-) -> tuple[str, "Callable[[Model, Callable[[int], None]], FilmScores]", int | None]:
-    """Return a film's name, the function that measures a model on it, and its frames if known."""
-    from roadseg.data.source import DataSource
+@dataclass(frozen=True, kw_only=True)
+class _Film:
+    """A film to measure models on."""
+
+    name: str
+    """What it is called."""
+    frames: int | None
+    """How many it has, if that is known."""
+    models: "Mapping[str, Model]"
+    """The models, in the classes of its labels if there are any."""
+    measure: "Callable[[Model, Callable[[int], None]], FilmScores]"
+    """Measures one of them."""
+
+
+def _film(labels: _Labels, models: "Mapping[str, Model]", fps: float, config: ModelConfig) -> _Film:
+    """Return a split of labelled data as a film, or the film that was named in place of them."""
     from roadseg.measure.evaluate import evaluate_film, evaluate_split_as_film
     from roadseg.video.read.read_log import ReadLog
     from roadseg.video.read.source import decode, probe
 
-    rate, source = image_rate(fps), DataSource.single(data)
-    if (source.root / split).is_dir():
-        dataset = source.open(split)
-        return (
-            f"{split}, {len(dataset)} pictures as a film of {fps:g} a second",
-            lambda model, done: evaluate_split_as_film(model, dataset, rate, config, done),
-            len(dataset),
+    rate, split = image_rate(fps), labels.split
+    if (labels.source.root / split).is_dir():
+        models, dataset = labels.shared_with(models)
+        return _Film(
+            name=f"{split}, {len(dataset)} pictures as a film of {fps:g} a second",
+            frames=len(dataset),
+            models=models,
+            measure=lambda model, done: evaluate_split_as_film(model, dataset, rate, config, done),
         )
-    info = probe(Path(data))
-    return (
-        Path(data).name,
-        lambda model, done: evaluate_film(model, decode(info, ReadLog()), config, done),
-        info.frame_count,
+    info = probe(Path(labels.data))
+    return _Film(
+        name=Path(labels.data).name,
+        frames=info.frame_count,
+        models=models,
+        measure=lambda model, done: evaluate_film(model, decode(info, ReadLog()), config, done),
     )

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import Backend
 from roadseg.data.folder import FolderDataset
 from roadseg.data.sets import LabelSpace
-from roadseg.measure.metrics import Confidence, Scores, SetScores, boundary_f1, confusion_matrix
+from roadseg.measure.metrics import (
+    Confidence,
+    Scores,
+    SetScores,
+    boundary_f1,
+    confusion_matrix,
+    counted,
+)
 from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, TemporalScores
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import label
@@ -122,7 +129,7 @@ def evaluate(
     scores = replace(
         _scores(space, confusion),
         confidence=confidence,
-        boundary_f1=_mean_of_present(np.stack(boundaries)),
+        boundary_f1=counted(names, _mean_of_present(np.stack(boundaries))),
     )
     return Evaluation(scores=scores, pictures=tuple(pictures))
 

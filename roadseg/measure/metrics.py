@@ -5,12 +5,15 @@ nor the prediction contains has no score (NaN) and does not enter a mean.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from roadseg.spec import UNLABELLED
 
 BOUNDARY_TOLERANCE = 0.0075
 """Distance at which boundaries still match, as a share of the picture's diagonal."""
@@ -206,9 +209,11 @@ class Scores:
         """(C,) intersection over union of each class, 0..1, NaN where a class does not occur.
 
         Where sets of classes occur, a class has an IoU only if some pixels are labelled as it
-        alone; it is wrong on those of a set that it is not of.
+        alone; it is wrong on those of a set that it is not of. A model that can call a pixel
+        unlabelled misses it by that, and unlabelled itself has no IoU.
         """
         iou = _ratio(self._hits, self._found + self._true - self._hits)
+        iou = counted(self.class_names, iou)
         return iou if self.sets is None else np.where(self._true > 0, iou, np.nan)
 
     @property
@@ -273,6 +278,11 @@ class Scores:
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:
         return {name: finite(v) for name, v in zip(self.class_names, values, strict=True)}
+
+
+def counted(class_names: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values (C,) of classes without that of unlabelled, which is not counted."""
+    return np.where([name == UNLABELLED for name in class_names], np.nan, values)
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
