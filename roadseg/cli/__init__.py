@@ -16,6 +16,7 @@ from typer._click.exceptions import (  # Typer itself exports but one of their k
 )
 
 from roadseg import __version__
+from roadseg.cli.adopt import adopt
 from roadseg.cli.bench import bench
 from roadseg.cli.command import SETTINGS, Command, Group
 from roadseg.cli.compile import compile_
@@ -47,6 +48,8 @@ EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "evaluate --data CamVid --split val --report val.html",
     bench: "bench drive.mp4 --record run.json --report run.html",
     export: "export runs/first/best.safetensors --out mine.onnx",
+    adopt: "adopt pidnet.onnx --classes cityscapes --mean 0.485,0.456,0.406 "
+    "--std 0.229,0.224,0.225 --out mine.onnx",
     compile_: "compile --data CamVid --backend openvino",
     doctor: "doctor",
 }

@@ -1,1 +1,1 @@
-"""A trained model made fast on one machine, and proved to be still the same."""
+"""A trained model, ours or another's, made ready to run, and proved to be still the same."""

@@ -1,0 +1,56 @@
+"""What to adopt, and what its graph does not tell."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from roadseg.errors import ConfigError
+
+LAYOUTS = ("nchw", "nhwc")
+INPUT_RANGES = ("0..1", "0..255")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptConfig:
+    """Settings of `adopt`."""
+
+    model: Path
+    """ONNX file or OpenVINO IR of the network."""
+    classes: str
+    """List of its classes that comes along, or a file."""
+    out: Path
+    """File to write, of the same kind."""
+    mean: tuple[float, float, float] | None = None
+    """Taken from each of the network's channels, in their order; None is nothing."""
+    std: tuple[float, float, float] | None = None
+    """What they are then divided by; None is 1."""
+    input_range: str | None = None
+    """Range of what that is taken from; None goes by the size of the two."""
+    bgr: bool = False
+    """Whether blue is the network's first channel."""
+    layout: str | None = None
+    """Order of its input; None goes by its shape."""
+    output: str | None = None
+    """Output that labels come from; None takes the one that can be."""
+    size_hw: tuple[int, int] = (512, 1024)
+    """Input, height and width, whose area is not exceeded where the graph takes any."""
+    frame: Path | None = None
+    """Picture or film to check it on; None takes one that is made up."""
+
+    def __post_init__(self) -> None:
+        """Check each value, naming the flag at fault."""
+        for flag, value, known in (
+            ("--layout", self.layout, LAYOUTS),
+            ("--input-range", self.input_range, INPUT_RANGES),
+        ):
+            if value is not None and value not in known:
+                raise ConfigError(f"{flag} is {value!r}; use one of: {', '.join(known)}")
+        for flag, numbers in (("--mean", self.mean), ("--std", self.std)):
+            if numbers is not None and not all(map(math.isfinite, numbers)):
+                raise ConfigError(f"{flag} is {numbers}; give three numbers")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigError(f"--std is {self.std}; each number must be above 0")
+        if self.out.suffix != self.model.suffix:
+            raise ConfigError(
+                f"--out {self.out} must end in {self.model.suffix}, as the network does"
+            )
