@@ -218,5 +218,5 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferConfig:
         steady=0,
         alpha=0,
         outline=False,
-        legend=False,
+        legend="none",
     )

@@ -14,7 +14,7 @@ from conftest import SAMPLE, WEIGHTS
 
 import roadseg
 from roadseg.errors import ConfigError, PictureError, VideoError
-from roadseg.spec import CLASS_NAMES, NUM_CLASSES, PALETTE
+from roadseg.spec import CLASS_NAMES, NUM_CLASSES, PALETTES
 
 SMALL = (96, 160)
 
@@ -75,12 +75,24 @@ def test_overlay_shows_the_classes_asked_for_in_their_colours() -> None:
     road = result.class_map == CLASS_NAMES.index("road")
     assert 0.1 < road.mean() < 0.9
     inside, outside = (cv2.erode(m.astype(np.uint8), np.ones((5, 5))) > 0 for m in (road, ~road))
-    color = np.array(PALETTE[CLASS_NAMES.index("road")])
+    color = np.array(PALETTES["roadseg"]["road"])
     assert np.abs(painted[inside].astype(int) - color).max() <= 2  # YUV has fewer colours
     change = np.abs(painted[outside].astype(int) - result.picture[outside])
     assert np.percentile(change, 99) <= 1  # both come from YUV, whose colour four pixels share
     with pytest.raises(ConfigError, match="cat"):
         result.overlay(classes=("cat",))
+
+
+def test_legend_of_a_picture_is_where_it_is_asked_for() -> None:
+    result = next(roadseg.stream(SAMPLE, size_hw=SMALL))
+    bare, first, last = (
+        result.overlay(legend=corner) for corner in ("none", "top-left", "bottom-right")
+    )
+    np.testing.assert_array_equal(bare, result.overlay(legend=False))
+    np.testing.assert_array_equal(first, result.overlay(legend=True))
+    for painted, corner in ((first, np.s_[:270, :480]), (last, np.s_[270:, 480:])):
+        changed = (painted != bare).any(axis=2)
+        assert changed.any() and changed.sum() == changed[corner].sum()
 
 
 def test_picture_from_memory_and_from_a_file_are_labelled_alike(tmp_path) -> None:

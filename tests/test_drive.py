@@ -31,7 +31,7 @@ FPS = 10
 
 def log(places: dict[int, tuple[int, int]], frames: int, first: int = 50) -> DriveLog:
     """A drive along a road over the lower half; at some frames a class stands at a column."""
-    drive = DriveLog(OverlayConfig(legend=False))
+    drive = DriveLog(OverlayConfig(legend="none"))
     for number in range(frames):
         class_map = np.zeros((60, 100), np.uint8)
         class_map[30:] = ROAD

@@ -26,7 +26,7 @@ from roadseg.infer.offline_cuda import (
 )
 from roadseg.models.checkpoint import load_model
 from roadseg.paint.config import OverlayConfig
-from roadseg.paint.overlay import overlay_for
+from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.placement import Placement
 from roadseg.spec import ModelSpec
 from roadseg.video.picture import ColorSpace, Picture
@@ -99,8 +99,8 @@ CONFIGS = {
     "all": OverlayConfig(),
     "two classes": OverlayConfig(classes=("road", "car"), alpha=0.7),
     "only": OverlayConfig(only=("pedestrian", "tree")),
-    "plain": OverlayConfig(alpha=0.3, outline=False, legend=False),
-    "nothing": OverlayConfig(alpha=0, outline=False, legend=False),
+    "plain": OverlayConfig(alpha=0.3, outline=False, legend="none"),
+    "nothing": OverlayConfig(alpha=0, outline=False, legend="none"),
 }
 
 
@@ -109,7 +109,7 @@ CONFIGS = {
 def test_painted_as_without_a_gpu(space, config) -> None:
     picture = in_space(space)
     class_map = blobs(picture.size_hw)
-    expected = overlay_for(SPEC, config).draw(picture, class_map)
+    expected = Overlay(SPEC, config).draw(picture, class_map)
     source = Nv12.of_frame(picture.frame, space, CPU)
     before = [plane.copy() for plane in planes_of(source)]
     found = Painter(SPEC, config).draw(source, torch.from_numpy(class_map).long())
@@ -162,7 +162,7 @@ def test_film_is_labelled_as_without_a_gpu(short_film, tmp_path) -> None:
     expected_times, sources = read(short_film)
     assert times == expected_times
     assert found[0].space == sources[0].space == ColorSpace(1, False)
-    overlay = overlay_for(spec, config)
+    overlay = Overlay(spec, config)
     for mine, source in zip(found, sources, strict=True):
         placement = Placement.fit((180, 320), (96, 160))
         engine.frames[0] = torch.from_numpy(source.network_input(placement)[0])

@@ -15,7 +15,7 @@ from conftest import SAMPLE, WEIGHTS
 from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import InferResult, infer
-from roadseg.spec import PALETTE
+from roadseg.spec import PALETTES
 
 ROAD, SKY = 3, 0
 
@@ -75,7 +75,7 @@ def test_pixels_of_known_frames_are_the_blend_of_picture_and_palette(whole) -> N
     config, _, _ = whole
     numbers = {0, 110, 220}
     originals, painted = pictures(SAMPLE, numbers), pictures(config.out, numbers)
-    palette = np.array(PALETTE, np.float64)
+    palette = np.array(list(PALETTES["roadseg"].values()), np.float64)
     for number in numbers:
         class_map = cv2.imread(str(config.masks / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
         assert class_map.shape == (540, 960)
@@ -112,7 +112,7 @@ def test_alpha_zero_gives_the_source_back(tmp_path) -> None:
         weights=WEIGHTS,
         alpha=0,
         outline=False,
-        legend=False,
+        legend="none",
         end_s=0.2,
         size_hw=(96, 160),
     )
@@ -205,7 +205,7 @@ def test_variable_frame_rate_is_kept(tmp_path, quick) -> None:
 
 def test_odd_sizes_are_padded_by_a_pixel(tmp_path, quick) -> None:
     made = make_film(tmp_path / "odd.mkv", codec="ffv1", size_hw=(65, 97))
-    infer(replace(quick, source=made, alpha=0, outline=False, legend=False))
+    infer(replace(quick, source=made, alpha=0, outline=False, legend="none"))
     original, copy = pictures(made, {4})[4], pictures(quick.out, {4})[4]
     assert copy.shape == (66, 98, 3) and original.shape == (65, 97, 3)
     assert cv2.PSNR(original, np.ascontiguousarray(copy[:65, :97])) > 30
@@ -216,7 +216,7 @@ def test_rotated_film_comes_out_upright(tmp_path, quick, degrees) -> None:
     plain, turned = make_film(tmp_path / "plain.mp4"), tmp_path / "turned.mp4"
     with av.open(turned, "w") as target:
         copy_packets(plain, "video", target, degrees)
-    infer(replace(quick, source=turned, alpha=0, outline=False, legend=False))
+    infer(replace(quick, source=turned, alpha=0, outline=False, legend="none"))
     expected = np.rot90(pictures(plain, {0})[0], degrees // 90)  # both count anticlockwise
     copy = pictures(quick.out, {0})[0]
     assert copy.shape == expected.shape

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from roadseg.cli import app
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import ModelOptions, MotionOptions, OverlayOptions
-from roadseg.cli.renamed import RENAMED, with_new_names
+from roadseg.cli.renamed import RENAMED, Renamed, with_new_names
 
 COMMANDS = leaf_commands()
 
@@ -92,7 +92,13 @@ def test_one_thing_has_one_name_in_every_command(names) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "change"), [(name, change) for name, found in RENAMED.items() for change in found]
+    ("command", "change"),
+    [
+        (name, change)
+        for name, found in RENAMED.items()
+        for change in found
+        if isinstance(change, Renamed)
+    ],
 )
 def test_old_name_of_an_option_still_works_with_a_hint(command, change, capsys) -> None:
     (names,) = (names for names in COMMANDS if names[-1] == command)
@@ -103,6 +109,27 @@ def test_old_name_of_an_option_still_works_with_a_hint(command, change, capsys) 
     hint = f"hint: {change.old} is {change.new} now; the next version drops the old name"
     assert capsys.readouterr().err == f"roadseg: {hint}\n"
     assert with_new_names(command, [f"{change.old}={value}"]) == [f"{change.new}={value}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant", "hints"),
+    [
+        ("a.mp4 --legend none", "a.mp4 --legend none", 0),
+        ("a.mp4 --legend=bottom-left", "a.mp4 --legend=bottom-left", 0),
+        ("a.mp4 --legend=nowhere", "a.mp4 --legend=nowhere", 0),
+        ("a.mp4 --no-legend", "a.mp4 --legend=none", 1),
+        ("--legend a.mp4", "--legend=top-left a.mp4", 1),
+        ("a.mp4 --legend --no-film", "a.mp4 --legend=top-left --no-film", 1),
+        ("a.mp4 --legend", "a.mp4 --legend=top-left", 1),
+        ("-- --no-legend --legend", "-- --no-legend --legend", 0),
+    ],
+)
+def test_old_switches_for_the_legend_work_with_a_hint(arguments, meant, hints, capsys) -> None:
+    for command in ("infer", "live"):
+        assert with_new_names(command, arguments.split()) == meant.split()
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == hints
+        assert all("the next version drops the old name" in line for line in said)
 
 
 def test_new_names_and_what_follows_a_double_dash_stay_as_they_are(capsys) -> None:

@@ -18,8 +18,11 @@ from films import Film, frame_times, packets, pictures
 
 from roadseg.cli.films import Beside, plan
 from roadseg.cli.options import parse_time
+from roadseg.data.label_files import read_label
+from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import ConfigError, OutputError, RoadsegError, VideoError
 from roadseg.infer.offline import infer
+from roadseg.spec import PALETTES
 
 QUICK = ("--end", "0.4", "--size", "96x64")
 
@@ -163,6 +166,30 @@ def test_images_so_far_outlive_a_failure(plain, tmp_path) -> None:
     assert len(whole) >= 5 and all(image.shape == (48, 64, 3) for image in whole)
 
 
+@pytest.mark.parametrize("palette", PALETTES)
+def test_masks_in_colour_are_the_same_ids_to_a_reader_of_labels(plain, tmp_path, palette) -> None:
+    config = replace(plain, out=None, palette=palette)
+    infer(replace(config, masks=tmp_path / "grey"))
+    infer(replace(config, masks=tmp_path / "colour", mask_format="palette"))
+    names = sorted(path.name for path in (tmp_path / "grey").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "colour").iterdir())
+    meaning = LabelMeaning.camvid()
+    for name in names:
+        ids = cv2.imread(str(tmp_path / "grey" / name), cv2.IMREAD_UNCHANGED)
+        shown = cv2.imread(str(tmp_path / "colour" / name), cv2.IMREAD_COLOR_RGB)
+        colors = np.array(list(PALETTES[palette].values()), np.uint8)
+        np.testing.assert_array_equal(shown, colors[ids])
+        label = read_label(tmp_path / "colour" / name, meaning)
+        np.testing.assert_array_equal(meaning.target(label, Path(name)), ids)
+
+
+def test_masks_that_cannot_be_in_colour_are_refused(plain, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="--mask-format is 'rgb'; use one of: grey, palette"):
+        replace(plain, masks=tmp_path / "masks", mask_format="rgb")
+    with pytest.raises(ConfigError, match="--mask-format palette is for PNG files"):
+        infer(replace(plain, masks=tmp_path / "masks.mkv", mask_format="palette"))
+
+
 def test_no_film_gives_the_same_stats_and_masks_without_painting(plain, tmp_path) -> None:
     Film(times=(0, 1, 5)).write(plain.source)
     stats, masks = (tmp_path / "a.jsonl", tmp_path / "b.jsonl"), (tmp_path / "a", tmp_path / "b")
@@ -170,7 +197,13 @@ def test_no_film_gives_the_same_stats_and_masks_without_painting(plain, tmp_path
     plain.out.unlink()
     result = infer(replace(plain, out=None, stats=stats[1], masks=masks[1]))
     assert (result.out, result.frames) == (None, 3)
-    assert [stage.name for stage in result.stages] == ["decode", "segment", "stats", "masks"]
+    assert [stage.name for stage in result.stages] == [
+        "decode",
+        "segment",
+        "view",
+        "stats",
+        "masks",
+    ]
     assert stats[0].read_bytes() == stats[1].read_bytes()
     for name in ("000000.png", "000002.png"):
         assert (masks[0] / name).read_bytes() == (masks[1] / name).read_bytes()

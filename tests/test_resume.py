@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +18,12 @@ from films import Film, frame_times, packets, pictures
 from roadseg.errors import ConfigError, VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
+from roadseg.infer.steps import note_view
+from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import warm_up_s
-from roadseg.video.frame import Frame
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 from roadseg.video.write.part import (
     Kept,
@@ -127,7 +130,7 @@ sys.path.insert(0, sys.argv[1])
 BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")
 source, out, weights, masks, stats = map(Path, sys.argv[2:])
 infer(InferConfig(source=source, out=out, weights=weights, masks=masks, stats=stats, crf=10,
-    outline=False, legend=False, resume=True, steady=0))
+    outline=False, legend="none", resume=True, steady=0))
 """
 
 
@@ -279,3 +282,22 @@ def test_kept_frames_lead_in_for_as_long_as_the_past_matters() -> None:
     given = list(behind(iter(frames), Kept(40, 3.9), 1.0))
     assert [frame.pts for frame in given if frame.leads_in] == list(range(30, 40))
     assert [frame.pts for frame in given if not frame.leads_in] == list(range(40, 60))
+
+
+def test_legend_after_a_join_names_what_it_would_without() -> None:
+    spec = ModelSpec(arch="unet", width=4)
+    picture, road = (
+        Picture.from_rgb(np.zeros((16, 16, 3), np.uint8)),
+        np.full((16, 16), 3, np.uint8),
+    )
+    frames = [Frame(picture, pts, Fraction(1, 10)) for pts in range(60)]
+
+    def in_view(frames: Iterable[Frame]) -> list[tuple[int, frozenset[int] | None]]:
+        """What is in view by time; there is a car for a moment, at 3.5 s."""
+        maps = {frame.pts: np.where(frame.pts == 35, 8, road).astype(np.uint8) for frame in frames}
+        items = (SegmentedFrame(frame, maps[frame.pts], spec) for frame in frames)
+        return [(item.frame.pts, item.in_view) for item in note_view(items)]
+
+    whole = in_view(frames)
+    assert [pts for pts, ids in whole if 8 in ids] == list(range(35, 56))
+    assert in_view(list(behind(iter(frames), Kept(40, 3.9), HOLD_S))) == whole[40:]

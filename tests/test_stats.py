@@ -54,6 +54,14 @@ def test_boxes_enclose_the_objects_and_noise_is_left_out() -> None:
     assert boxes == [("car", 30, 40, 20, 20, 400), ("car", 150, 44, 20, 8, 160)]
 
 
+def test_least_object_is_as_large_as_asked_for() -> None:
+    class_map = street()
+    class_map[40:60, 30:50] = CAR
+    class_map[44:52, 150:170] = CAR
+    least = 161 / class_map.size
+    assert [o.pixels for o in measure(item(class_map), least).objects] == [400]
+
+
 @pytest.mark.parametrize(
     ("left", "bottom", "across"), [(95, 80, 0.5), (20, 80, 0.03), (0, 80, -0.13), (95, 40, None)]
 )

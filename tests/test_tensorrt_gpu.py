@@ -169,7 +169,7 @@ def test_film_is_decoded_on_the_gpu() -> None:
 
 def test_film_is_labelled_on_the_gpu(engine_file, tmp_path, record_property) -> None:
     engine, spec = open_engine(engine_file)
-    config = OverlayConfig(legend=False)
+    config = OverlayConfig(legend="none")
     label(SAMPLE, tmp_path / "warm.mp4", engine, spec, config)
     started = time.perf_counter()
     count, encoder = label(SAMPLE, tmp_path / "gpu.mp4", engine, spec, config)
@@ -182,7 +182,7 @@ def test_film_is_labelled_on_the_gpu(engine_file, tmp_path, record_property) -> 
             out=tmp_path / "cpu.mp4",
             weights=CHECKPOINT,
             size_hw=SHAPE[1:],
-            legend=False,
+            legend="none",
         )
     )
     with av.open(tmp_path / "gpu.mp4") as mine, av.open(tmp_path / "cpu.mp4") as other:

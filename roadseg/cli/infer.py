@@ -60,6 +60,13 @@ class OutputOptions(OptionGroup):
             "lossless grey film of them.",
         ),
     ] = None
+    mask_format: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="PNGs of --masks: grey has ids as levels of grey, palette shows them in colour.",
+        ),
+    ] = InferConfig.mask_format
     stats: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +101,8 @@ class OutputOptions(OptionGroup):
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that they set whatever the film."""
-        return {name: vars(self)[name] for name in ("side_by_side", "overwrite", "resume")}
+        names = ("mask_format", "side_by_side", "overwrite", "resume")
+        return {name: vars(self)[name] for name in names}
 
     def check(self, *, as_json: bool) -> None:
         """Refuse what contradicts itself. Raises `ConfigError`."""

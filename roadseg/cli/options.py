@@ -126,13 +126,30 @@ class OverlayOptions(OptionGroup):
         ),
     ] = None
     palette: Annotated[
-        str, typer.Option(metavar="NAME", help="Colours of the classes: camvid, colorblind.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file with "
+            "lines such as road,128,64,128 or road,#804080.",
+        ),
     ] = ModelConfig.palette
     outline: Annotated[
         bool, typer.Option("--outline/--no-outline", help="Draw a light line where a class ends.")
     ] = OverlayConfig.outline
+    min_region: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the picture; a smaller region has no outline and is no object.",
+        ),
+    ] = OverlayConfig.min_region
     legend: Annotated[
-        bool, typer.Option("--legend/--no-legend", help="Name the classes in a corner.")
+        str,
+        typer.Option(
+            metavar="CORNER",
+            help="Where to name the classes in view: top-left, top-right, bottom-left, "
+            "bottom-right, none.",
+        ),
     ] = OverlayConfig.legend
 
     def settings(self) -> dict[str, Any]:

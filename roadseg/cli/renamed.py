@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from roadseg.cli.console import complain
+from roadseg.paint.config import LEGENDS, NO_LEGEND, OverlayConfig
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,39 @@ class Renamed:
     value_suffix: str = ""
     """What a value must end in to be the old option's, where another option has its name now."""
 
-    def matches(self, name: str, value: str) -> bool:
-        """Return whether this is what a name on the command line, and what follows it, mean."""
-        return name == self.old and value.endswith(self.value_suffix)
+    def matches(self, argument: str, following: str) -> bool:
+        """Return whether this is what an argument, and the one that follows it, mean."""
+        name, sign, value = argument.partition("=")
+        return name == self.old and (value if sign else following).endswith(self.value_suffix)
+
+
+@dataclass(frozen=True)
+class OldSwitch:
+    """A switch in place of which an option takes a value now."""
+
+    old: str
+    new: str
+    """The option and its value, as one argument."""
+    new_values: tuple[str, ...] = ()
+    """What follows the option, where that has the switch's name."""
+
+    def matches(self, argument: str, following: str) -> bool:
+        """Return whether this is what an argument, and the one that follows it, mean."""
+        return argument == self.old and following not in self.new_values
 
 
 REPORT = Renamed("--page", "--report")
-RENAMED = {
+LEGEND = (
+    OldSwitch("--no-legend", f"--legend={NO_LEGEND}"),
+    OldSwitch("--legend", f"--legend={OverlayConfig.legend}", new_values=LEGENDS),
+)
+RENAMED: dict[str, tuple[Renamed | OldSwitch, ...]] = {
     "bench": (REPORT, Renamed("--json", "--record", value_suffix=".json")),
     "check": (REPORT,),
     "compile": (Renamed("--runtime", "--backend"),),
     "evaluate": (REPORT,),
+    "infer": LEGEND,
+    "live": LEGEND,
 }
 """By command."""
 
@@ -39,9 +62,8 @@ def with_new_names(command: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _renamed(command: str, argument: str, following: str) -> str:
-    name, sign, value = argument.partition("=")
     for change in RENAMED.get(command, ()):
-        if change.matches(name, value if sign else following):
+        if change.matches(argument, following):
             complain(f"hint: {change.old} is {change.new} now; the next version drops the old name")
-            return change.new + sign + value
+            return change.new + argument.removeprefix(change.old)
     return argument

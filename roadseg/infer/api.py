@@ -21,8 +21,9 @@ from roadseg.errors import PictureError, VideoError
 from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import count_pixels, shares_of
 from roadseg.infer.steps import QUEUE_DEPTH, labelling
-from roadseg.paint.config import OverlayConfig
-from roadseg.paint.overlay import overlay_for
+from roadseg.paint.config import NO_LEGEND, OverlayConfig
+from roadseg.paint.in_view import InView
+from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import image_rate
@@ -93,7 +94,8 @@ class Result:
         classes: tuple[str, ...] = OverlayConfig.classes,
         only: tuple[str, ...] = OverlayConfig.only,
         outline: bool = OverlayConfig.outline,
-        legend: bool = OverlayConfig.legend,
+        min_region: float = OverlayConfig.min_region,
+        legend: str | bool = OverlayConfig.legend,
     ) -> NDArray[np.uint8]:
         """Return a painted copy of the picture, (H, W, 3) RGB.
 
@@ -102,16 +104,26 @@ class Result:
             classes: Names of the classes to paint; none means all.
             only: Names of the classes to paint while the rest turns to dark grey.
             outline: Draw a light line where one class ends.
-            legend: Write the painted classes in a corner.
+            min_region: Share of the picture; a smaller region has no outline.
+            legend: Corner with the painted classes that are in view: top-left, top-right,
+                bottom-left, bottom-right or none. True and False are the first and the last.
 
         Raises:
-            ConfigError: The model does not know a class, or `alpha` is out of its range.
+            ConfigError: The model does not know a class, or a setting is out of its range.
         """
+        if isinstance(legend, bool):
+            legend = OverlayConfig.legend if legend else NO_LEGEND
         config = OverlayConfig(
-            alpha=alpha, classes=classes, only=only, outline=outline, legend=legend
+            alpha=alpha,
+            classes=classes,
+            only=only,
+            outline=outline,
+            min_region=min_region,
+            legend=legend,
         )
-        overlay = overlay_for(self.item.spec, config)
-        return self.item.frame.picture.paint(overlay, self.class_map).rgb()
+        in_view = InView().update(self.class_map, self.time_s)
+        overlay = Overlay(self.item.spec, config)
+        return self.item.frame.picture.paint(overlay, self.class_map, in_view).rgb()
 
 
 def stream(

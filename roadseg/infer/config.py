@@ -12,6 +12,9 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S, SOUNDS, image_rate
 from roadseg.video.url import Url
 
+MASK_FORMATS = ("grey", "palette")
+"""Levels of grey, or indices into a palette that shows them in colour."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig(ModelConfig, OverlayConfig):
@@ -26,6 +29,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
+    mask_format: str = "grey"
+    """How these hold the ids, one of `MASK_FORMATS`."""
     image_fps: Fraction = Fraction(25)
     """Images a second, where the source is a series of images."""
     stream: int | None = None
@@ -68,6 +73,10 @@ class InferConfig(ModelConfig, OverlayConfig):
             )
         if self.sound not in SOUNDS:
             raise ConfigError(f"--sound is {self.sound!r}; use one of: {', '.join(SOUNDS)}")
+        if self.mask_format not in MASK_FORMATS:
+            raise ConfigError(
+                f"--mask-format is {self.mask_format!r}; use one of: {', '.join(MASK_FORMATS)}"
+            )
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(

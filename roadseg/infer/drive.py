@@ -20,7 +20,7 @@ from roadseg.files import create, output_errors
 from roadseg.infer.stats import FrameStats, measure
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
-from roadseg.paint.overlay import overlay_for
+from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
@@ -146,7 +146,7 @@ class DriveLog:
             colors = map(css_color, spec.palette)
             self.classes = list(zip(spec.class_names, colors, strict=True))
         time_s = item.frame.time_s - self._first_s
-        stats = measure(item)
+        stats = measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
         self._keep_thumbnail(time_s, item)
@@ -191,7 +191,7 @@ class DriveLog:
         size_wh = THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1)
         picture = item.frame.picture.resized(size_wh[::-1])
         class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
-        overlay = overlay_for(item.spec, self.config)
+        overlay = Overlay(item.spec, self.config)
         painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from roadseg.infer.config import LiveConfig
 from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
-from roadseg.infer.steps import check_model, segment
-from roadseg.paint.overlay import Overlay, overlay_for
+from roadseg.infer.steps import check_model, note_view, segment
+from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.label import label
-from roadseg.video.frame import Arrival, SegmentedFrame
+from roadseg.video.frame import Arrival, Frame, SegmentedFrame
 from roadseg.video.read.capture import capture, parse_source
 from roadseg.video.write.record import Recorder
 
@@ -133,9 +133,7 @@ class LiveSession:
         )
         source, stop = parse_source(config.source), Stop()
         arriving = capture(source, stop=stop, notify=notify, at_its_own_rate=config.as_camera)
-        stages: dict[str, Stage] = {
-            "segment": partial(segment, config=config, step=partial(label, can_wait=False))
-        }
+        stages: dict[str, Stage] = {"segment": partial(label_live, config=config)}
         if self._recorder:
             stages["record"] = partial(record, config=config, recorder=self._recorder)
         self._pipeline = Pipeline(
@@ -181,6 +179,11 @@ class LiveSession:
         )
 
 
+def label_live(frames: Iterator[Frame], *, config: LiveConfig) -> Iterator[SegmentedFrame]:
+    """Stage: label every frame without waiting for another, and note which classes are in view."""
+    return note_view(segment(frames, config=config, step=partial(label, can_wait=False)))
+
+
 def record(
     items: Iterator[SegmentedFrame], *, config: LiveConfig, recorder: Recorder
 ) -> Iterator[SegmentedFrame]:
@@ -188,6 +191,7 @@ def record(
     overlay: Overlay | None = None
     with recorder:
         for item in items:
-            overlay = overlay or overlay_for(item.spec, config)
-            recorder.write(item.frame, item.frame.picture.paint(overlay, item.class_map))
+            overlay = overlay or Overlay(item.spec, config)
+            painted = item.frame.picture.paint(overlay, item.class_map, item.in_view)
+            recorder.write(item.frame, painted)
             yield item

@@ -26,11 +26,14 @@ from roadseg.infer.steps import (
     check_model,
     encode,
     labelling,
+    note_view,
     on_all_cores,
     opencv_on_one_thread,
     refuse_damage,
     some,
 )
+from roadseg.paint.config import NO_LEGEND
+from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.label import warm_up_s
 from roadseg.segmentation.placement import input_size
 from roadseg.video.frame import SegmentedFrame
@@ -98,7 +101,7 @@ def infer(
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
     outputs = Outputs(config, info)
-    drive = DriveLog(replace(config, legend=False, outline=False)) if config.report else None
+    drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
@@ -162,15 +165,22 @@ def build_pipeline(
 ) -> Pipeline:
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
     stages, kept = labelling(config, open_model), outputs.kept
+    stages["view"] = note_view
     if outputs.stats is not None:
-        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
+        stages["stats"] = partial(
+            save_stats, place=outputs.stats.part, kept=kept.frames, min_region=config.min_region
+        )
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
         stages["overlay"] = on_all_cores(partial(blend, config=config))
     if outputs.masks is not None:
         stages["masks"] = partial(
-            save_masks, place=outputs.masks.part, first=kept.frames, fps=info.fps
+            save_masks,
+            place=outputs.masks.part,
+            first=kept.frames,
+            fps=info.fps,
+            in_colors=config.mask_format == "palette",
         )
     if config.out is not None:
         origin = Origin(
@@ -182,7 +192,8 @@ def build_pipeline(
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     frames = decode(info, log, config.start_s, config.end_s)
-    source = some(behind(frames, kept, warm_up_s(config)), config.source)
+    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    source = some(behind(frames, kept, lead_s), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])

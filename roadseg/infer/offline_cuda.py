@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import av
 import numpy as np
@@ -24,9 +24,9 @@ from torch.utils.dlpack import from_dlpack
 from roadseg.backends.tensorrt_engine import Computes
 from roadseg.errors import VideoError
 from roadseg.files import replacing
-from roadseg.paint.config import OverlayConfig
-from roadseg.paint.legend import legend_layers, letter_px
-from roadseg.paint.overlay import DIMMED, OUTLINE_LEVEL, class_ids, color_tables
+from roadseg.paint.config import NO_LEGEND, OverlayConfig
+from roadseg.paint.legend import LEGENDS_KEPT, Entry, legend_at
+from roadseg.paint.overlay import DIMMED, OUTLINE_LEVEL, color_tables, legend_entries, shown_ids
 from roadseg.segmentation.placement import Placement
 from roadseg.spec import PADDING_VALUE, ModelSpec
 from roadseg.video.errors import read_errors, write_errors
@@ -156,6 +156,8 @@ def full_size(class_map: Tensor, placement: Placement, num_classes: int) -> Tens
 class Painter:
     """Paints as `roadseg.paint.overlay.Overlay` does, where the pictures are.
 
+    Two things differ: specks have outlines too, and the legend names all painted classes.
+
     Args:
         spec: Names and colours of the classes.
         config: What to paint, and how.
@@ -167,8 +169,7 @@ class Painter:
     def __init__(self, spec: ModelSpec, config: OverlayConfig) -> None:
         self._spec = spec
         self._config = config
-        shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
-        self._shown = tuple(sorted(shown))
+        self._shown = shown_ids(spec, config)
 
     def draw(self, picture: Nv12, class_map: Tensor) -> Nv12:
         """Return a painted copy of a picture, given its class map (H, W) int64."""
@@ -186,7 +187,7 @@ class Painter:
             target.copy_(torch.where(shown, painted, ground))
         if self._config.outline:
             self._add_outline(canvas.y, class_map, paints)
-        if self._config.legend:
+        if self._config.legend != NO_LEGEND:
             self._add_legend(canvas)
         return canvas
 
@@ -206,17 +207,14 @@ class Painter:
         y.masked_fill_(edges, paints.light)
 
     def _add_legend(self, canvas: Nv12) -> None:
-        """Lay the legend over the top left corner, in place."""
-        entries = tuple((self._spec.class_names[i], self._spec.palette[i]) for i in self._shown)
-        margin = letter_px(canvas.size_hw[0]) // 4 * 2
-        layers = _legend(entries, canvas.size_hw, canvas.space, canvas.y.device)
-        for plane, (kept, added), start in zip(
-            (canvas.y, canvas.uv), layers, (margin, margin // 2), strict=True
-        ):
-            rows, columns = kept.shape[:2]
-            corner = plane[start : start + rows, start : start + columns]
-            inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts it
-            corner.copy_((corner * kept[inside] + added[inside]).round())
+        """Lay the legend over a corner, in place."""
+        entries = legend_entries(self._spec, self._shown)
+        place = self._config.legend, canvas.size_hw
+        for layer in _legend(entries, *place, canvas.space, canvas.y.device):
+            plane = canvas.y if layer.kept.dim() == 2 else canvas.uv
+            rows, columns = layer.kept.shape[:2]
+            corner = plane[layer.top : layer.top + rows, layer.left : layer.left + columns]
+            corner.copy_((corner * layer.kept + layer.added).round())
 
 
 @dataclass(frozen=True)
@@ -258,21 +256,38 @@ def _paints(
     )
 
 
-@lru_cache(maxsize=4)  # a run has one, of megabytes
+class LegendLayer(NamedTuple):
+    """What is laid over Y, or over U and V: what is there times `kept`, plus `added`."""
+
+    kept: Tensor
+    added: Tensor
+    top: int
+    left: int
+
+
+@lru_cache(maxsize=LEGENDS_KEPT)
 def _legend(
-    entries: tuple[tuple[str, tuple[int, int, int]], ...],
+    entries: tuple[Entry, ...],
+    corner: str,
     size_hw: tuple[int, int],
     space: ColorSpace,
     device: torch.device,
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return what of Y is kept and added, and what of U and V."""
-    y, u, v = legend_layers(entries, size_hw, space)
+) -> tuple[LegendLayer, ...]:
+    """Return the layers for Y and for U and V; none where there is no room for a legend."""
+    legend = legend_at(corner, entries, tuple(name for name, _ in entries), size_hw, space)
+    if legend is None:
+        return ()
+    y, u, v = legend.layers
     kept, added = (np.stack(pair, axis=-1) for pair in zip(u, v, strict=True))
-    of_y, of_uv = (
-        (torch.from_numpy(a).to(device), torch.from_numpy(b).to(device))
-        for a, b in ((y.kept, y.added), (kept, added))
+    return tuple(
+        LegendLayer(
+            kept=torch.from_numpy(kept).to(device),
+            added=torch.from_numpy(added).to(device),
+            top=legend.top // step,
+            left=legend.left // step,
+        )
+        for kept, added, step in ((y.kept, y.added, 1), (kept, added, 2))
     )
-    return of_y, of_uv
 
 
 def decode_nv12(info: VideoInfo, device: torch.device) -> Iterator[tuple[Nv12, int]]:

@@ -252,7 +252,11 @@ def check_beside(config: InferConfig) -> None:
         OutputError: It cannot.
     """
     if config.masks is not None:
-        check_masks(config.masks, overwrite=config.overwrite)
+        check_masks(
+            config.masks,
+            in_colors=config.mask_format == "palette",
+            overwrite=config.overwrite,
+        )
     if config.stats is not None:
         check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
     if config.report is not None:

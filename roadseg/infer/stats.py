@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
+from roadseg.paint.config import OverlayConfig
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
 """Classes whose regions are things that can be counted."""
-LEAST_OBJECT_SHARE = 0.0002
-"""Regions with less of the picture than this are taken for noise."""
 ROAD_EDGE_PERCENTILES = (2, 98)
 """Where the road begins and ends in a row, single stray pixels left out."""
 LEAST_ROAD_WIDTH = 0.2
@@ -70,12 +69,17 @@ class FrameStats:
     """Objects, class by class."""
 
 
-def measure(item: SegmentedFrame) -> FrameStats:
-    """Count a frame's pixels and find its objects."""
+def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) -> FrameStats:
+    """Count a frame's pixels and find its objects.
+
+    Args:
+        item: The frame.
+        min_region: Share of the picture; a smaller region is taken for noise.
+    """
     pixels = count_pixels(item)
     names = item.spec.class_names
     present = [i for i, name in enumerate(names) if name in OBJECT_CLASSES and pixels[i]]
-    regions = (region for i in present for region in _regions(item, i))
+    regions = (region for i in present for region in _regions(item, i, min_region))
     return FrameStats(
         pts=item.frame.pts,
         time_s=round(item.frame.time_s, DIGITS),
@@ -96,9 +100,9 @@ def shares_of(pixels: np.ndarray, spec: ModelSpec) -> dict[str, float]:
     return {name: float(pixels[i] / total) for i, name in enumerate(spec.class_names)}
 
 
-def _regions(item: SegmentedFrame, class_id: int) -> Iterator[Region]:
+def _regions(item: SegmentedFrame, class_id: int, min_region: float) -> Iterator[Region]:
     """Yield the objects of a class."""
-    least = LEAST_OBJECT_SHARE * item.class_map.size
+    least = min_region * item.class_map.size
     for left, top, width, height, pixels in _boxes(item.class_map, class_id):
         if pixels >= least:
             yield Region(
@@ -152,7 +156,7 @@ def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
 
 
 def save_stats(
-    items: Iterator[SegmentedFrame], *, place: Path, kept: int
+    items: Iterator[SegmentedFrame], *, place: Path, kept: int, min_region: float
 ) -> Iterator[SegmentedFrame]:
     """Stage: write what is in every frame, as JSON lines or CSV by the suffix.
 
@@ -160,12 +164,13 @@ def save_stats(
         items: Frames with their class maps.
         place: File of ours to write; each line is in it before its frame goes on.
         kept: Frames that the file has already.
+        min_region: Share of the picture; a smaller region is no object.
     """
     with contextlib.ExitStack() as stack:
         write = None
         for item in items:
             write = write or stack.enter_context(_writing(place, kept))
-            write(measure(item))
+            write(measure(item, min_region))
             yield item
 
 

@@ -25,7 +25,8 @@ from roadseg.errors import VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
-from roadseg.paint.overlay import Overlay, overlay_for
+from roadseg.paint.in_view import InView
+from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.label import label_on_grid
@@ -85,7 +86,7 @@ def check_model(config: InferConfig | LiveConfig) -> None:
     """
     runtime_of(config.weights, config.backend)
     if spec := stated_spec(config.weights):
-        overlay_for(spec, config)
+        Overlay(spec, config)
 
 
 def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
@@ -177,12 +178,21 @@ def segment(
         yield from step(items, backend, config)
 
 
+def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
+    """Stage: note which classes are in view; frames that only lead in end here."""
+    view = InView()
+    for item in items:
+        in_view = view.update(item.class_map, item.frame.time_s)
+        if not item.frame.leads_in:
+            yield replace(item, in_view=in_view)
+
+
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
     """Stage: paint the class map over every picture."""
     overlay: Overlay | None = None
     for item in items:
-        overlay = overlay or overlay_for(item.spec, config, side_by_side=config.side_by_side)
-        painted = item.frame.picture.paint(overlay, item.class_map)
+        overlay = overlay or Overlay(item.spec, config, side_by_side=config.side_by_side)
+        painted = item.frame.picture.paint(overlay, item.class_map, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 

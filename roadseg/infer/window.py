@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roadseg.infer.live import Reading
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.legend import letter_px
-from roadseg.paint.overlay import Overlay, overlay_for
+from roadseg.paint.overlay import Overlay
 from roadseg.video.frame import SegmentedFrame
 
 TITLE = "roadseg"
@@ -55,8 +55,8 @@ class Window:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> bool:
         """Show a frame; return whether the user wants to see more."""
-        self._overlay = self._overlay or overlay_for(item.spec, self._config)
-        picture = item.frame.picture.paint(self._overlay, item.class_map).rgb()
+        self._overlay = self._overlay or Overlay(item.spec, self._config)
+        picture = item.frame.picture.paint(self._overlay, item.class_map, item.in_view).rgb()
         draw_hud(picture, reading.lines)
         cv2.imshow(TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1)

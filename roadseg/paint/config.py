@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 from roadseg.errors import ConfigError
 
+CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
+NO_LEGEND = "none"
+LEGENDS = (*CORNERS, NO_LEGEND)
+"""Where a legend can be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayConfig:
@@ -17,8 +22,10 @@ class OverlayConfig:
     """Names of the classes to paint while the rest of the picture turns to dark grey."""
     outline: bool = True
     """Draw a light line where one class ends."""
-    legend: bool = True
-    """Write the painted classes in a corner."""
+    min_region: float = 0.0002
+    """Share of the picture; a smaller region has no outline and is no object."""
+    legend: str = "top-left"
+    """Corner with the names of the painted classes that are in view, one of `LEGENDS`."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -29,3 +36,10 @@ class OverlayConfig:
                 "--classes and --only are both given; --only darkens what it does not name, "
                 "--classes leaves it as it is; choose one"
             )
+        if not 0 <= self.min_region < 1:
+            raise ConfigError(
+                f"--min-region is {self.min_region}; it must be a share of the picture from 0 to "
+                "below 1, such as 0.0002"
+            )
+        if self.legend not in LEGENDS:
+            raise ConfigError(f"--legend is {self.legend!r}; use one of: {', '.join(LEGENDS)}")

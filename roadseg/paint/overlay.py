@@ -5,6 +5,7 @@ colour, which four pixels share, goes by the class of the top left one.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
 
 import cv2
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.errors import ConfigError
-from roadseg.paint.config import OverlayConfig
-from roadseg.paint.legend import legend_layers, letter_px
+from roadseg.paint.config import NO_LEGEND, OverlayConfig
+from roadseg.paint.legend import Entry, legend_at
+from roadseg.paint.specks import HIDDEN, find_specks
 from roadseg.spec import UNLABELLED, ModelSpec
 from roadseg.video.picture import ColorSpace, Picture, Plane
 
@@ -47,48 +49,43 @@ class Overlay:
 
     Args:
         spec: Names and colours of the classes.
-        shown: Ids to paint; the rest of the picture stays as it is.
-        alpha: Share of the colour in a painted pixel, 0..1.
-        outline: Draw a light line where one class ends; dark neighbours, such as car on road, are
-            hard to tell apart without.
-        legend: Write the shown classes in a corner.
+        config: What to paint, and how.
         side_by_side: Put the untouched picture to the left of the painted one.
-        dim: Turn what is not painted to dark grey.
+
+    Raises:
+        ConfigError: The model does not know a class.
     """
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        *,
-        shown: frozenset[int],
-        alpha: float,
-        outline: bool = True,
-        legend: bool = True,
-        side_by_side: bool = False,
-        dim: bool = False,
+        self, spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False
     ) -> None:
         self._spec = spec
-        self._dim = dim
-        self._shown = sorted(shown)
-        self._alpha = alpha
-        self._outline = outline
-        self._legend = legend
+        self._config = config
+        self._shown = shown_ids(spec, config)
         self._side_by_side = side_by_side
 
-    def draw(self, picture: Picture, class_map: NDArray[np.uint8]) -> Picture:
-        """Return a painted copy of a picture, given its class map (H, W).
+    def draw(
+        self,
+        picture: Picture,
+        class_map: NDArray[np.uint8],
+        in_view: AbstractSet[int] | None = None,
+    ) -> Picture:
+        """Return a painted copy of a picture; side by side, twice as wide.
 
-        Side by side, the result is twice as wide.
+        Args:
+            picture: What to paint on.
+            class_map: (H, W) ids.
+            in_view: Ids of the classes that the legend may name; None allows all.
         """
         height, width = picture.size_hw
         left = width + width % 2 if self._side_by_side else 0  # even, as two pixels share a colour
         canvas = Picture.empty((height, left + width), picture.space)
         parts = [p[:, left // s :] for p, s in zip(canvas.planes, PLANE_STEPS, strict=True)]
         self._blend(picture, class_map, parts)
-        if self._outline:
+        if self._config.outline:
             self._add_outline(parts[0], class_map, picture.space)
-        if self._legend:
-            self._add_legend(parts, picture.space)
+        if self._config.legend != NO_LEGEND:
+            self._add_legend(parts, picture.space, in_view)
         if self._side_by_side:
             original = picture.padded((height, left))
             for target, plane in zip(canvas.planes, original.planes, strict=True):
@@ -102,12 +99,13 @@ class Overlay:
         half_map = np.ascontiguousarray(class_map[::2, ::2])
         tables = color_tables(self._spec.palette, picture.space)
         maps = (class_map, half_map, half_map)
-        grounds = dimmed(picture) if self._dim else picture.planes
+        grounds = dimmed(picture) if self._config.only else picture.planes
+        alpha = self._config.alpha
         for plane, ground, ids, table, target in zip(
             picture.planes, grounds, maps, tables, targets, strict=True
         ):
             colors = cv2.LUT(ids, table)
-            cv2.addWeighted(plane, 1 - self._alpha, colors, self._alpha, 0, dst=target)
+            cv2.addWeighted(plane, 1 - alpha, colors, alpha, 0, dst=target)
             if len(self._shown) < len(self._spec.class_names):
                 cv2.copyTo(ground, cv2.LUT(ids, self._hidden_table), target)
 
@@ -115,39 +113,66 @@ class Overlay:
     def _hidden_table(self) -> NDArray[np.uint8]:
         """Map each class that is not shown to 255 and the rest to 0."""
         table = np.full(256, 255, np.uint8)
-        table[self._shown] = 0
+        table[list(self._shown)] = 0
         return table
 
     @cached_property
     def _region_table(self) -> NDArray[np.uint8]:
         """Map each shown class to itself and the rest to one id."""
-        table = np.full(256, 255, np.uint8)
-        table[self._shown] = self._shown
+        table = np.full(256, HIDDEN, np.uint8)
+        table[list(self._shown)] = self._shown
         return table
 
     def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
-        """Lighten the pixels that differ from their left or upper neighbour, in place."""
-        regions = cv2.LUT(class_map, self._region_table)
+        """Lighten the pixels that differ from their left or upper neighbour, in place.
+
+        Where either is of a speck, they stay as they are.
+        """
+        regions = np.asarray(cv2.LUT(class_map, self._region_table), np.uint8)
         edges = np.zeros_like(class_map)
         edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
         below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
         cv2.bitwise_or(edges[1:], below, edges[1:])
+        specks = find_specks(regions, self._config.min_region)
+        if specks is not None:
+            beside = cv2.dilate(specks, np.ones((2, 2), np.uint8), anchor=(1, 1))
+            cv2.subtract(edges, beside, edges)
         level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
         cv2.copyTo(np.full_like(luma, level), edges, luma)
 
-    def _add_legend(self, planes: Sequence[Plane], space: ColorSpace) -> None:
-        """Lay the legend over the top left corner, in place."""
+    def _add_legend(
+        self, planes: Sequence[Plane], space: ColorSpace, in_view: AbstractSet[int] | None
+    ) -> None:
+        """Lay the legend over a corner, in place."""
+        entries = legend_entries(self._spec, self._shown, in_view)
+        names = tuple(self._spec.class_names[i] for i in self._shown)
         height, width = planes[0].shape
-        entries = tuple((self._spec.class_names[i], self._spec.palette[i]) for i in self._shown)
-        margin = letter_px(height) // 4 * 2
-        for plane, layer, step in zip(
-            planes, legend_layers(entries, (height, width), space), PLANE_STEPS, strict=True
-        ):
-            start = margin // step
+        legend = legend_at(self._config.legend, entries, names, (height, width), space)
+        if legend is None:
+            return
+        for plane, layer, step in zip(planes, legend.layers, PLANE_STEPS, strict=True):
             rows, columns = layer.kept.shape
-            corner = plane[start : start + rows, start : start + columns]
-            inside = slice(corner.shape[0]), slice(corner.shape[1])  # a tiny picture cuts it
-            corner[:] = np.rint(corner * layer.kept[inside] + layer.added[inside])
+            top, left = legend.top // step, legend.left // step
+            corner = plane[top : top + rows, left : left + columns]
+            corner[:] = np.rint(corner * layer.kept + layer.added)
+
+
+def shown_ids(spec: ModelSpec, config: OverlayConfig) -> tuple[int, ...]:
+    """Return the ids to paint, in order.
+
+    Raises:
+        ConfigError: The model does not know a class.
+    """
+    shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
+    return tuple(sorted(shown))
+
+
+def legend_entries(
+    spec: ModelSpec, shown: Sequence[int], in_view: AbstractSet[int] | None = None
+) -> tuple[Entry, ...]:
+    """Return what a legend says of the classes that are painted and, if it is known, in view."""
+    named = (i for i in shown if in_view is None or i in in_view)
+    return tuple((spec.class_names[i], spec.palette[i]) for i in named)
 
 
 @lru_cache(maxsize=16)  # a run has one, wanted for every frame
@@ -159,24 +184,6 @@ def color_tables(
     tables[:, : len(palette)] = space.yuv(np.array(palette, np.uint8)).T
     y, u, v = tables
     return y, u, v
-
-
-def overlay_for(spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False) -> Overlay:
-    """Return the overlay that a user asked for.
-
-    Raises:
-        ConfigError: The model does not know a class.
-    """
-    shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
-    return Overlay(
-        spec,
-        shown=shown,
-        alpha=config.alpha,
-        outline=config.outline,
-        legend=config.legend,
-        side_by_side=side_by_side,
-        dim=bool(config.only),
-    )
 
 
 def dimmed(picture: Picture) -> tuple[Plane, Plane, Plane]:

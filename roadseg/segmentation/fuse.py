@@ -42,7 +42,7 @@ class Fused:
 def fuse(
     items: Iterator[Predicted], config: ModelConfig, *, can_wait: bool = True
 ) -> Iterator[Fused]:
-    """Yield every frame but those that lead in with its labels, in order.
+    """Yield every frame with its labels, in order.
 
     Args:
         items: Frames of one video, the first of them a key frame.
@@ -96,9 +96,9 @@ class Fuser:
         return self._key.small if self._key else None
 
     def fuse(self, items: Iterator[Predicted]) -> Iterator[Fused]:
-        """Yield every frame but those that lead in with its labels, in order."""
+        """Yield every frame with its labels, in order."""
         for item in items:
-            yield from (fused for fused in self._take(item) if not fused.frame.leads_in)
+            yield from self._take(item)
 
     def _take(self, item: Predicted) -> Iterator[Fused]:
         """Take a frame and yield those that have their labels now, in order."""

@@ -16,8 +16,8 @@ That takes four steps, one after the other in `label`, or each a stage of a pipe
 Where each frame is labelled by itself, `predict_alone` does it all.
 
 To begin in the middle of a video, give the frames of the last `warm_up_s` before it too, marked
-`leads_in`: they are labelled and left out, and those after them get the labels that they would have
-had with the whole video before them.
+`leads_in`: they are labelled for those after them, which so get the labels that they would have had
+with the whole video before them.
 """
 
 import math

@@ -76,3 +76,5 @@ class SegmentedFrame:
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network looked at this frame, or its labels were moved here from others."""
+    in_view: frozenset[int] | None = None
+    """Ids of the classes that a legend names; None if nobody followed that."""

@@ -6,6 +6,7 @@ to the other, so what nothing is painted over keeps its values to the bit. Its n
 only together with its `ColorSpace`.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, Self
@@ -101,8 +102,13 @@ class InputPlacement(Protocol):
 class Painter(Protocol):
     """What paints pictures, as `roadseg.paint.overlay` does."""
 
-    def draw(self, picture: "Picture", class_map: NDArray[np.uint8]) -> "Picture":
-        """Return a painted copy of a picture, given its class map (H, W)."""
+    def draw(
+        self,
+        picture: "Picture",
+        class_map: NDArray[np.uint8],
+        in_view: AbstractSet[int] | None = None,
+    ) -> "Picture":
+        """Return a painted copy of a picture, given its class map (H, W) and the ids in view."""
         ...
 
 
@@ -131,8 +137,13 @@ class AnyPicture(Protocol):
         """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
         ...
 
-    def paint(self, overlay: Painter, class_map: NDArray[np.uint8]) -> "AnyPicture":
-        """Return a painted copy, given the class map (H, W)."""
+    def paint(
+        self,
+        overlay: Painter,
+        class_map: NDArray[np.uint8],
+        in_view: AbstractSet[int] | None = None,
+    ) -> "AnyPicture":
+        """Return a painted copy, given the class map (H, W) and the ids that a legend may name."""
         ...
 
     def encodable(self) -> av.VideoFrame:
@@ -233,9 +244,14 @@ class Picture:
         canvas[0, top : top + height, left : left + width] = content
         return canvas
 
-    def paint(self, overlay: Painter, class_map: NDArray[np.uint8]) -> "Picture":
-        """Return a painted copy, given the class map (H, W)."""
-        return overlay.draw(self, class_map)
+    def paint(
+        self,
+        overlay: Painter,
+        class_map: NDArray[np.uint8],
+        in_view: AbstractSet[int] | None = None,
+    ) -> "Picture":
+        """Return a painted copy, given the class map (H, W) and the ids that a legend may name."""
+        return overlay.draw(self, class_map, in_view)
 
     def encodable(self) -> av.VideoFrame:
         """Return a frame with even sides, as encoders take it; an edge is repeated."""

@@ -1,15 +1,20 @@
-"""Class maps as files: a folder of PNGs, or a lossless film whose grey levels are class ids."""
+"""Class maps as files: a folder of PNGs, or a lossless film whose grey levels are class ids.
+
+A PNG holds the ids as levels of grey, or as indices into a palette, which shows them in colour.
+"""
 
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from zlib import crc32
 
 import av
 import cv2
 from av.video.reformatter import ColorRange
 
-from roadseg.errors import VideoError
+from roadseg.errors import ConfigError, VideoError
 from roadseg.files import check_writable, is_ours
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import SegmentedFrame
@@ -20,6 +25,10 @@ MASK_NAME = "%06d.png"
 """File name of a class map, by the number of its frame in the output."""
 FILM_SUFFIX = ".mkv"
 """What tells a film of class maps from a folder."""
+PNG_HEAD = slice(8, 33)
+"""Where a PNG has its head: 13 bytes, after their length and name and before their checksum."""
+PALETTE_TYPE = 3
+"""Colour type of a PNG with a palette."""
 
 
 def is_mask_film(target: Path) -> bool:
@@ -27,14 +36,25 @@ def is_mask_film(target: Path) -> bool:
     return target.suffix.lower() == FILM_SUFFIX
 
 
-def check_masks(target: Path, *, overwrite: bool) -> None:
+def check_masks(target: Path, *, in_colors: bool, overwrite: bool) -> None:
     """Find out early whether class maps can be written.
 
+    Args:
+        target: Folder or film.
+        in_colors: Whether they shall have a palette.
+        overwrite: Whether what is there may be replaced.
+
     Raises:
+        ConfigError: A film cannot have a palette.
         VideoError: There is something, and `overwrite` is off.
         OutputError: Their folder takes no files.
     """
     if is_mask_film(target):
+        if in_colors:
+            raise ConfigError(
+                f"--mask-format palette is for PNG files, and --masks {target} is a film of grey "
+                "levels; give a folder, or leave out --mask-format"
+            )
         if os.path.lexists(target) and not overwrite:
             raise VideoError(f"--masks {target} exists; choose another name or add --overwrite")
         check_writable(target)
@@ -67,7 +87,7 @@ def check_kept_masks(part: Path, target: Path, kept: int) -> None:
 
 
 def save_masks(
-    items: Iterator[SegmentedFrame], *, place: Path, first: int, fps: Fraction
+    items: Iterator[SegmentedFrame], *, place: Path, first: int, fps: Fraction, in_colors: bool
 ) -> Iterator[SegmentedFrame]:
     """Stage: write every class map.
 
@@ -76,19 +96,42 @@ def save_masks(
         place: File of ours, or pattern in a folder of ours.
         first: Number of the first of them in the film.
         fps: Frames a second, for a film of class maps.
+        in_colors: Give images a palette: the colours of the classes.
     """
     if is_mask_film(place):
         return _save_as_film(items, place, fps)
-    return _save_as_images(items, place, first)
+    return _save_as_images(items, place, first, in_colors=in_colors)
 
 
 def _save_as_images(
-    items: Iterator[SegmentedFrame], pattern: Path, first: int
+    items: Iterator[SegmentedFrame], pattern: Path, first: int, *, in_colors: bool
 ) -> Iterator[SegmentedFrame]:
     for number, item in enumerate(items, first):
         _, data = cv2.imencode(".png", item.class_map)
-        write_still(pattern, number, data.tobytes())
+        data = cv2.imencode(".png", item.class_map)[1].tobytes()
+        if in_colors:
+            data = _with_palette(data, item.spec.palette)
+        write_still(pattern, number, data)
         yield item
+
+
+def _with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
+    """Return an 8-bit grey PNG as one whose levels are indices into a palette.
+
+    OpenCV writes none; the two differ in a byte of the head and in the palette behind it.
+    """
+    _, name, size, depth, _, rest = struct.unpack(">I4s8scB3s", png[PNG_HEAD][:21])
+    head = size + depth + bytes([PALETTE_TYPE]) + rest
+    colors = bytes(level for color in palette for level in color).ljust(3 * 256, b"\0")
+    chunks = _chunk(name, head) + _chunk(b"PLTE", colors)
+    return png[: PNG_HEAD.start] + chunks + png[PNG_HEAD.stop :]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    return (
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc32(name + content))
+    )
 
 
 def _save_as_film(

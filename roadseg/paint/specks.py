@@ -1,0 +1,65 @@
+"""Find the specks in a class map: connected regions too small to mean anything."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GRID_COLUMNS = 320
+"""Regions are measured on about so many columns: the network hardly sees finer, and all pixels of
+1920x1080 would take far longer than all the rest of the painting."""
+NO_SPECK = 254
+"""Stands for pixels of no speck."""
+HIDDEN = 255
+"""Id of what is in no region."""
+
+
+def find_specks(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8] | None:
+    """Return a mask (H, W) of 255 on each pixel of a speck and 0 elsewhere; None if there is none.
+
+    Args:
+        regions: (H, W) class ids, `HIDDEN` where nothing is looked for.
+        least_share: Share of the picture from which a region is no speck.
+    """
+    step = max(regions.shape[1] // GRID_COLUMNS, 1)
+    small = np.ascontiguousarray(regions[::step, ::step])
+    found = _speck_ids(small, least_share * small.size)
+    if found is None:
+        return None
+    # A speck reaches up to a step further than the samples of it.
+    grown = cv2.erode(found, np.ones((3, 3), np.uint8))
+    rows, columns = small.shape
+    ids = cv2.resize(grown, (columns * step, rows * step), interpolation=cv2.INTER_NEAREST)
+    ids = ids[: regions.shape[0], : regions.shape[1]]
+    return np.asarray(cv2.compare(regions, ids, cv2.CMP_EQ), np.uint8)
+
+
+def _speck_ids(regions: NDArray[np.uint8], least: float) -> NDArray[np.uint8] | None:
+    """Return the class id of each pixel of a speck, and `NO_SPECK` elsewhere; None if all is.
+
+    Args:
+        regions: (H, W) class ids.
+        least: Pixels of the smallest region that is no speck.
+    """
+    if least <= 1:
+        return None
+    ids = np.full_like(regions, NO_SPECK)
+    for class_id in np.flatnonzero(np.bincount(regions.ravel(), minlength=HIDDEN)[:HIDDEN]):
+        member = np.asarray(cv2.inRange(regions, int(class_id), int(class_id)), np.uint8)
+        _paint_specks(ids, member, int(class_id), least)
+    return None if (ids == NO_SPECK).all() else ids
+
+
+def _paint_specks(
+    ids: NDArray[np.uint8], member: NDArray[np.uint8], class_id: int, least: float
+) -> None:
+    """Write a class's id where its specks are, in place.
+
+    Each is looked up in its own box, as it is small and the picture is not.
+    """
+    left, top, width, height = cv2.boundingRect(member)
+    part = slice(top, top + height), slice(left, left + width)
+    _, numbers, boxes, _ = cv2.connectedComponentsWithStats(member[part], connectivity=8)
+    specks = np.flatnonzero(boxes[1:, cv2.CC_STAT_AREA] < least) + 1  # 0 is what is no member
+    for number, (x, y, columns, rows) in zip(specks, boxes[specks, :4].tolist(), strict=True):
+        box = slice(y, y + rows), slice(x, x + columns)
+        ids[part][box][numbers[box] == number] = class_id
