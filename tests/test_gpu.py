@@ -96,9 +96,9 @@ def test_class_map_comes_back_at_full_size_as_without_a_gpu(network_hw) -> None:
 
 
 CONFIGS = {
-    "all": OverlayConfig(),
-    "two classes": OverlayConfig(classes=("road", "car"), alpha=0.7),
-    "only": OverlayConfig(only=("pedestrian", "tree")),
+    "all": OverlayConfig(min_region=0),
+    "two classes": OverlayConfig(classes=("road", "car"), alpha=0.7, min_region=0),
+    "only": OverlayConfig(only=("pedestrian", "tree"), min_region=0),
     "plain": OverlayConfig(alpha=0.3, outline=False, legend="none"),
     "nothing": OverlayConfig(alpha=0, outline=False, legend="none"),
 }
@@ -155,7 +155,7 @@ def read(path: Path) -> tuple[list[Fraction], list[Picture]]:
 def test_film_is_labelled_as_without_a_gpu(short_film, tmp_path) -> None:
     network, spec = load_model(CHECKPOINT)
     engine = Stub(network, (1, 96, 160))
-    config = OverlayConfig(alpha=0.5)
+    config = OverlayConfig(alpha=0.5, min_region=0)
     out = tmp_path / "out.mp4"
     assert label(short_film, out, engine, spec, config) == (8, "libx264")
     times, found = read(out)
