@@ -168,8 +168,9 @@ def test_images_so_far_outlive_a_failure(plain, tmp_path) -> None:
 
 @pytest.mark.parametrize("palette", PALETTES)
 def test_masks_in_colour_are_the_same_ids_to_a_reader_of_labels(plain, tmp_path, palette) -> None:
-    config = replace(plain, out=None, palette=palette)
-    infer(replace(config, masks=tmp_path / "grey"))
+    Film(times=(0, 1, 2)).write(plain.source)
+    config = replace(plain, out=None, palette=palette, masks=tmp_path / "grey")
+    infer(config)
     infer(replace(config, masks=tmp_path / "colour", mask_format="palette"))
     names = sorted(path.name for path in (tmp_path / "grey").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "colour").iterdir())
@@ -186,6 +187,7 @@ def test_masks_in_colour_are_the_same_ids_to_a_reader_of_labels(plain, tmp_path,
 def test_masks_that_cannot_be_in_colour_are_refused(plain, tmp_path) -> None:
     with pytest.raises(ConfigError, match="--mask-format is 'rgb'; use one of: grey, palette"):
         replace(plain, masks=tmp_path / "masks", mask_format="rgb")
+    Film(times=(0, 1, 2)).write(plain.source)
     with pytest.raises(ConfigError, match="--mask-format palette is for PNG files"):
         infer(replace(plain, masks=tmp_path / "masks.mkv", mask_format="palette"))
 
