@@ -107,7 +107,6 @@ def _save_as_images(
     items: Iterator[SegmentedFrame], pattern: Path, first: int, *, in_colors: bool
 ) -> Iterator[SegmentedFrame]:
     for number, item in enumerate(items, first):
-        _, data = cv2.imencode(".png", item.class_map)
         data = cv2.imencode(".png", item.class_map)[1].tobytes()
         if in_colors:
             data = _with_palette(data, item.spec.palette)
