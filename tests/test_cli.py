@@ -284,6 +284,7 @@ def test_film_comes_from_standard_input(tmp_path) -> None:
 
 
 def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     table = roadseg("evaluate", "--data", streets, cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     for word in ("mIoU", "pixel accuracy", "cross entropy", "Confusion", "road", "bicyclist"):
@@ -319,6 +320,7 @@ def test_page_takes_no_other_files_place(streets, tmp_path) -> None:
 
 
 def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     both = ["evaluate", "--data", streets, "--weights", WEIGHTS]
     both += ["--against", CHECKPOINT, "--worst", "1"]
     table = roadseg(*both, "--report", "both.html", cwd=tmp_path)
@@ -358,6 +360,7 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
 
 
 def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     (tmp_path / "recipe.toml").write_text(
         f'data = "{streets}"\nwidth = 12\npretrained = false\nepochs = 9\nbatch_size = 2\n'
         'crop_hw = [64, 64]\nsize_hw = [96, 128]\nloss = "dice"\n[augment]\nmix = 0.25\n'
@@ -381,6 +384,7 @@ def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) ->
 
 
 def test_dry_run_tells_what_would_be_done(streets, tmp_path) -> None:
+    pytest.importorskip("torch")
     small = ["--width", "12", "--no-pretrained", "--batch-size", "2", "--crop", "64x64"]
     done = roadseg("train", "--data", streets, "--dry-run", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
