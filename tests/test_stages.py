@@ -8,7 +8,8 @@ from conftest import patience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.infer.stages import LoopThread, Parallel, Pipeline, Stop
+from roadseg.infer.loop_thread import LoopThread
+from roadseg.infer.stages import Parallel, Pipeline, Stop
 
 
 class Broken(Exception):

@@ -48,8 +48,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     evaluate: "evaluate --data CamVid --split val --report val.html",
     bench: "bench drive.mp4 --record run.json --report run.html",
     export: "export runs/first/best.safetensors --out mine.onnx",
-    adopt: "adopt pidnet.onnx --classes cityscapes --mean 0.485,0.456,0.406 "
-    "--std 0.229,0.224,0.225 --out mine.onnx",
+    adopt: "adopt pidnet.onnx --classes cityscapes --bgr --out mine.onnx",
     compile_: "compile --data CamVid --backend openvino",
     doctor: "doctor",
 }

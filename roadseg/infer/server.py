@@ -32,7 +32,7 @@ from urllib.parse import parse_qs, urlsplit
 from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
-from roadseg.infer.stages import LoopThread
+from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
