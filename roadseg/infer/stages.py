@@ -16,8 +16,8 @@ before them, `depth` at most, and then for their turn.
 
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
 items that no stage has taken yet only the newest is kept. A source that must wait for a time waits
-on a `Stop`, which wakes it when the pipeline ends. There are two other threads: `LoopThread` is for
-what waits on many things at once, as a server does, `WatchThread` for what waits beside the rest.
+on a `Stop`, which wakes it when the pipeline ends. `WatchThread` is for what waits beside the rest,
+`roadseg.infer.loop_thread` for what waits on many things at once, as a server does.
 """
 
 import threading
