@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roadseg.infer.api import Result, segment, stream
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Result", "__version__", "segment", "stream"]
 
 
