@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadseg.errors import ConfigError, ModelFileError
-from roadseg.infer.config import InferConfig
+from roadseg.infer.config import InferConfig, settings_record
 from roadseg.spec import CLASS_NAMES, CLASSES, IGNORE_INDEX, NUM_CLASSES, PALETTE, ModelSpec
 from roadseg.train.config import AugmentConfig, TrainConfig
 
@@ -123,3 +123,10 @@ def test_classes_are_those_of_camvid_in_order() -> None:
     )
     assert NUM_CLASSES == 11 and IGNORE_INDEX == 255
     assert len(set(PALETTE)) == len(CLASSES)
+
+
+def test_folder_called_as_a_palette_is_none(plain, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = settings_record(plain)
+    (tmp_path / plain.palette).mkdir()
+    assert settings_record(plain) == expected

@@ -9,7 +9,7 @@ from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
-from roadseg.spec import LONGEST_S, SOUNDS, image_rate
+from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
 MASK_FORMATS = ("grey", "palette")
@@ -131,7 +131,9 @@ class LiveConfig(ModelConfig, OverlayConfig):
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what two runs must have in common for one to go on from the other."""
     record = config.to_record()
-    files = {"source": config.source, "weights": config.weights, "palette": Path(config.palette)}
+    files = {"source": config.source, "weights": config.weights}
+    if config.palette not in PALETTES:  # a folder may well be called as a palette is
+        files["palette"] = Path(config.palette)
     for name, file in files.items():
         if isinstance(file, Path) and file.exists():
             state = file.stat()
