@@ -97,7 +97,14 @@ def test_road_lies_below_and_sky_above(whole) -> None:
 def test_summary_says_where_the_time_went(whole) -> None:
     _, result, _ = whole
     labelling = ["motion", "segment", "labels", "enlarge"]
-    assert [s.name for s in result.stages] == ["decode", *labelling, "overlay", "masks", "encode"]
+    assert [s.name for s in result.stages] == [
+        "decode",
+        *labelling,
+        "view",
+        "overlay",
+        "masks",
+        "encode",
+    ]
     assert all(s.items == 221 for s in result.stages)
     for stats in result.stages:
         assert stats.busy_s + stats.starved_s + stats.blocked_s <= result.wall_s
