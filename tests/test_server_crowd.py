@@ -32,7 +32,7 @@ main()
 @contextlib.contextmanager
 def live_run(out: Path, open_files: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A recording of a camera by the command line, and the port of its page."""
-    source = (str(SAMPLE), "--as-camera", "--size", "64x32", "--no-legend")
+    source = (str(SAMPLE), "--as-camera", "--size", "64x32", "--legend", "none")
     page = ("--serve", "--listen", "127.0.0.1:0", "--out", str(out))
     command = [sys.executable, "-c", LIVE, str(open_files), "live", *source, *page]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
