@@ -34,6 +34,6 @@ def test_weights_reach_on_val_what_they_claim() -> None:
         claimed = backend.spec.metrics["val"]
     assert scores.miou >= 0.75
     assert scores.miou == pytest.approx(claimed["miou"], abs=0.001)
-    # The claim is from when evaluate resized pictures in RGB; they go the way of a film's frames now,
-    # through YUV with half the colour samples, which cost 0.0028.
+    # The claim is from when evaluate resized pictures in RGB. They go the way of a film's frames
+    # now, through YUV with a quarter of the colour samples, which cost 0.0028.
     assert scores.confidence.cross_entropy == pytest.approx(claimed["cross_entropy"], abs=0.004)
