@@ -1,4 +1,4 @@
-"""Label a video: decode, find the motion, segment, settle the labels, overlay, encode.
+"""Label a video: decode, find the motion, segment, fuse the labels, overlay, encode.
 
 Each is a stage on a thread of its own, and the network on several. The stages themselves are in
 `roadseg.infer.steps`.
