@@ -69,10 +69,11 @@ def skip_or_fail(reason: str, variable: str) -> None:
 def patience(seconds: float) -> float:
     """Seconds to wait for what takes that long at most on a machine with nothing else to do.
 
-    A timeout is there to end a hang: on a busy machine it is longer by as much as the work is.
+    A timeout is there to end a hang: on a busy machine it is longer by as much as the work is. The
+    load may be that of many more cores than ours, so it counts up to a limit.
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return seconds * max(1.0, 2 * load / core_count())
+    return seconds * min(max(1.0, 2 * load / core_count()), 8.0)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that pytest-timeout finds the marker
@@ -86,11 +87,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture
 def heeds_signals() -> Iterator[None]:
-    """Start processes that heed Ctrl-C, even where this one was started to ignore it.
+    """Start processes that heed signals, even where this one was started to ignore them.
 
-    Shells start what runs in the background so, and processes pass it on.
+    Shells, `nohup` and supervisors start programs so, and processes pass it on.
     """
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual = dict.fromkeys([signal.SIGTERM, signal.SIGHUP], signal.SIG_DFL)
+    usual[signal.SIGINT] = signal.default_int_handler
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():

@@ -20,9 +20,8 @@ import roadseg.infer.server
 from roadseg.infer.server import PageServer
 
 LIVE = """
-import resource, signal, sys
+import resource, sys
 from roadseg.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
 limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 main()
@@ -62,7 +61,7 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.usefixtures("many_files")
+@pytest.mark.usefixtures("many_files", "heeds_signals")
 @pytest.mark.parametrize(("open_files", "crowd"), [(128, 200), (1024, 1100)])
 def test_idle_crowd_neither_locks_viewers_out_nor_ends_the_recording(
     tmp_path, open_files, crowd

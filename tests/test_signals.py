@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from roadseg.spec import ModelSpec
 
+pytestmark = pytest.mark.usefixtures("heeds_signals")
 PATIENCE_S = 60.0
 """A deadline that only a hang exceeds."""
 
@@ -66,8 +67,6 @@ def hanging(tmp_path):
     weights = write_endless_model(tmp_path / "endless.onnx")
     command = ["infer", str(SAMPLE), "--out", "o.mp4", "--weights", str(weights), "--steady", "0"]
     code = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import roadseg.backends.onnxruntime as ours\n"
         "run = ours.OnnxRuntimeBackend.run\n"
         "def tell(self, *args):\n"
@@ -104,10 +103,7 @@ def test_second_signal_ends_a_process_that_hangs(hanging, first, second, code) -
 def run_main(body: str) -> subprocess.Popen[str]:
     """A process whose block, which signals end, is this code."""
     code = (
-        "import os, signal, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from roadseg.cli.signals import ending_on_signals\n"
-        f"{body}\n"
+        f"import os, signal, sys, time\nfrom roadseg.cli.signals import ending_on_signals\n{body}\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
