@@ -14,9 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from roadseg.class_file import Color, read_rows
 from roadseg.errors import ConfigError, DatasetError, ModelFileError
-from roadseg.settings import build_settings
+from roadseg.settings import Color, build_settings, read_class_file
 
 T = TypeVar("T")
 
@@ -134,7 +133,9 @@ def palette_colors(palette: str) -> dict[str, Color]:
             "such as road,128,64,128 or road,#804080"
         )
     try:
-        colors = {name: color for name, _, color in reversed(read_rows(Path(palette))) if color}
+        colors = {
+            name: color for name, _, color in reversed(read_class_file(Path(palette))) if color
+        }
     except DatasetError as error:
         raise ConfigError(f"--palette: {error}") from error
     return colors

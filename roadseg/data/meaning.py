@@ -28,8 +28,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.class_file import read_rows
 from roadseg.errors import DatasetError
+from roadseg.settings import read_class_file
 from roadseg.spec import (
     CLASSES,
     IGNORE_INDEX,
@@ -129,7 +129,7 @@ class LabelMeaning:
         """
         rows = [
             (UNLABELLED if name.casefold() in UNLABELLED_SPELLINGS else name, label_id, color)
-            for name, label_id, color in read_rows(path)
+            for name, label_id, color in read_class_file(path)
         ]
         _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])

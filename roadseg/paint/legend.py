@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.class_file import Color
+from roadseg.settings import Color
 from roadseg.video.picture import ColorSpace, Picture
 
 GROUND_LEVEL = 32
