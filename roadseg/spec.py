@@ -25,7 +25,7 @@ SIDE_MULTIPLE = 32
 MOST_SIDE, MOST_WIDTH = 16_384, 4_096
 """Sides of an input and channels that no model's record is believed beyond."""
 LONGEST_S = 1e9
-"""Seconds that no film has."""
+"""Longest time in a video that is accepted, in seconds."""
 LEAST_FPS, MOST_FPS = Fraction(1, 3600), 1000
 """Rates of images."""
 FINEST_FPS = 1_000_000
@@ -165,7 +165,7 @@ class BuildRecord:
     fixed_shape: bool = False
     """Whether it takes no other shape."""
     frames_sha256: str | None = None
-    """Digest of the film or data that it was calibrated and compared on; older records lack it."""
+    """Digest of the video or data that it was calibrated and compared on; older records lack it."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -275,7 +275,7 @@ class ModelSpec:
     training: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: settings and step."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What it reached, each figure named by split and metric."""
+    """Its metrics, by split and name."""
     build: BuildRecord | None = None
     """What it was compiled from and for, if it was."""
     adopted: AdoptionRecord | None = None

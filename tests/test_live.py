@@ -347,7 +347,7 @@ def test_signal_ends_the_run_and_keeps_the_recording(tmp_path, sent, code) -> No
             output, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert "recorded street.mp4" in output and " dropped; the network looked at " in output
+    assert "recorded street.mp4" in output and " dropped; the network predicted " in output
     assert times_s(tmp_path / "street.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["street.mp4"]
 

@@ -1,4 +1,4 @@
-"""Which model file is taken where none is named."""
+"""The default model file."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from roadseg.backends.machine import has_int8_units
 
 
 def shipped_model(precision: str = "fp32") -> Path:
-    """Return a model that comes along: installed as package data, or in a checkout's weights/."""
+    """Return a shipped model: installed as package data, or in a checkout's weights/."""
     package = Path(__file__).parent.parent
     name = "unet-lite.onnx" if precision == "fp32" else f"unet-lite.{precision}.onnx"
     installed = package / "weights" / name
@@ -14,5 +14,5 @@ def shipped_model(precision: str = "fp32") -> Path:
 
 
 def default_weights() -> Path:
-    """Return the model that comes along, in the precision that suits this machine."""
+    """Return the shipped model in the precision that suits this machine."""
     return shipped_model("int8" if has_int8_units() else "fp32")

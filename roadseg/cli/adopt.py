@@ -88,7 +88,7 @@ def adopt(
     frame: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Picture or film to check it on.", show_default="made up"
+            metavar="FILE", help="Picture or video to check it on.", show_default="made up"
         ),
     ] = None,
     overwrite: Overwrite = False,

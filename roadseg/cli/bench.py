@@ -24,7 +24,7 @@ def bench(
     clip: Annotated[
         Path | None,
         typer.Argument(
-            metavar="CLIP", help="Film to measure on.", show_default="the sample, in a checkout"
+            metavar="CLIP", help="Video to measure on.", show_default="the sample, in a checkout"
         ),
     ] = None,
     weights: Annotated[
@@ -48,7 +48,7 @@ def bench(
         typer.Option(
             metavar="WxH",
             help="Network input; may be repeated.",
-            show_default="by the film's aspect ratio",
+            show_default="by the video's aspect ratio",
         ),
     ] = None,
     batch: Annotated[
@@ -67,23 +67,23 @@ def bench(
     rate: Annotated[
         float | None,
         typer.Option(
-            metavar="FPS", help="The camera's rate in live mode.", show_default="the film's"
+            metavar="FPS", help="The camera's rate in live mode.", show_default="the video's"
         ),
     ] = None,
     rounds: Annotated[
         int, typer.Option(metavar="N", help="Times that everything is measured, in turns.")
     ] = BenchConfig.rounds,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How much of the film to label.")
+        float, typer.Option(metavar="SECONDS", help="How much of the video to label.")
     ] = BenchConfig.film_s or 0.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look in some 20 seconds; too short for claims.")
+        bool, typer.Option("--quick", help="A short run of some 20 seconds; too short for claims.")
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             metavar="OLD.json NEW.json",
-            help="Measure nothing; tell which figures of two records differ.",
+            help="Measure nothing; compare the metrics of two records.",
         ),
     ] = None,
     record: Annotated[
@@ -127,7 +127,7 @@ def bench(
 def _sample() -> Path:
     if not SAMPLE.is_file():
         raise ConfigError(
-            "there is no CLIP, and no sample beside an installed roadseg; name a film"
+            "there is no CLIP, and no sample beside an installed roadseg; name a video"
         )
     return SAMPLE
 
@@ -140,7 +140,7 @@ def _measure(config: BenchConfig) -> dict[str, Any]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, **quiet_elsewhere()) as progress:
-        task = progress.add_task("looking at the film", total=None)
+        task = progress.add_task("opening the video", total=None)
         return measure(config, lambda step: progress.update(task, description=step))
 
 

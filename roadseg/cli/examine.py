@@ -23,7 +23,7 @@ from roadseg.infer.window import has_window
 from roadseg.video.write.encoding import CODECS
 
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
-"""FFmpeg's decoders of the films that people have; the last is AV1's."""
+"""FFmpeg's decoders of the videos that people have; the last is AV1's."""
 HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 DRIVER = "needs an NVIDIA card that can, and its driver"
 REINSTALL = "pip install --force-reinstall av"
@@ -62,7 +62,7 @@ def examine() -> Iterator[Finding]:
         yield _tried("encode", codec.encoder, partial(_open_codec, codec.encoder, "w"), REINSTALL)
     for encoder in HARDWARE_ENCODERS:
         yield _tried("encode", encoder, partial(_encode_with, encoder), DRIVER)
-    yield _tried("live", "camera", _find_cameras, "connect one; addresses and films need none")
+    yield _tried("live", "camera", _find_cameras, "connect one; addresses and videos need none")
     yield _tried("live", "window", _find_window, "use the page in the browser, as live does itself")
 
 
@@ -107,7 +107,7 @@ def _decode_on(device: str) -> str:
 
 
 def _tiny_film(encoder: str = "libx264") -> BytesIO:
-    """Return a film of a few black frames."""
+    """Return a video of a few black frames."""
     film = BytesIO()
     with av.open(film, "w", format="mp4") as container:
         stream = container.add_stream(encoder, 25, width=256, height=256)
@@ -120,7 +120,7 @@ def _tiny_film(encoder: str = "libx264") -> BytesIO:
 
 
 def _encode_with(name: str) -> str:
-    return f"encodes, {_tiny_film(name).getbuffer().nbytes} bytes for a test film"
+    return f"encodes, {_tiny_film(name).getbuffer().nbytes} bytes for a test video"
 
 
 def _find_cameras() -> str:

@@ -1,4 +1,4 @@
-"""From what `roadseg infer` is given to the films that it means, and a run's settings for each."""
+"""From what `roadseg infer` is given to the videos that it means, and a run's settings for each."""
 
 import contextlib
 import re
@@ -22,7 +22,7 @@ FILM_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
     *(".vob", ".wmv"),
 )
-"""Files of a folder that count as films."""
+"""Files of a folder that count as videos."""
 OVERLAY = ".overlay"
 """End of the name that an overlay gets, before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
@@ -30,7 +30,7 @@ CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give films as `InferConfig` takes them; what comes on standard input is put into a file.
+    """Give videos as `InferConfig` takes them; what comes on standard input is put into a file.
 
     Most formats can only be read by jumping about, and their sound is read beside the pictures.
 
@@ -58,15 +58,15 @@ def _standard_input() -> BinaryIO:
     """
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise ConfigError(
-            "VIDEO is -, and standard input is a terminal, or closed; send a film to it"
+            "VIDEO is -, and standard input is a terminal, or closed; send a video to it"
         )
     return sys.stdin.buffer
 
 
 def _films_of(source: str) -> Sequence[Path | str]:
-    """Return the films that a source means: itself, or those in a folder or found by a pattern.
+    """Return the videos that a source means: itself, or those in a folder or found by a pattern.
 
-    A folder or pattern with images is one film of them.
+    A folder or pattern with images is one video of them.
 
     Raises:
         ConfigError: The source is a camera.
@@ -79,7 +79,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
         return [film]
     if CAMERA.fullmatch(source) and not (film.is_file() or film.is_dir()):
         raise ConfigError(
-            f"{source} is a camera, and infer labels films; run: roadseg live {source}"
+            f"{source} is a camera, and infer labels videos; run: roadseg live {source}"
         )
     if not is_series(film):
         return [film]
@@ -87,7 +87,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
     films = [path for path in found if path.suffix.lower() in FILM_SUFFIXES]
     if films and any(path.suffix.lower() in SUFFIXES for path in found):
         complain(
-            f"warning: the images of {film} are labelled, and not {len(films)} films beside them; "
+            f"warning: the images of {film} are labelled, and not {len(films)} videos beside them; "
             f"for those give a pattern, such as '{films[0].with_stem('*')}'"
         )
         return [film]
@@ -99,7 +99,7 @@ def _files_of(series: Path) -> Sequence[Path]:
     from roadseg.video.read.images import find_images, natural_key
 
     if not series.is_dir():
-        with contextlib.suppress(VideoError):  # told when it is this film's turn
+        with contextlib.suppress(VideoError):  # reported when it is this video's turn
             return find_images(series)
         return ()
     ours = (path for path in series.iterdir() if path.stem.endswith(OVERLAY) or is_ours(path))
@@ -109,17 +109,17 @@ def _files_of(series: Path) -> Sequence[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """What is written beside a film, or beside each of several."""
+    """What is written beside a video, or beside each of several."""
 
     masks: Path | None
-    """Folder, or film, of class maps; of several films, the folder of those."""
+    """Folder, or video, of class maps; of several videos, the folder of those."""
     stats: Path | None
-    """File of what is in the frames; of several films, the end of its name."""
+    """File of what is in the frames; of several videos, the end of its name."""
     report: Path | None
-    """Page about the drive; of several films, the end of its name."""
+    """Page about the drive; of several videos, the end of its name."""
 
     def of(self, film: str, folder: Path) -> Self:
-        """Return the same for one of several films.
+        """Return the same for one of several videos.
 
         Args:
             film: Its name without a suffix.
@@ -146,24 +146,24 @@ def plan(
     *,
     no_film: bool,
 ) -> list[InferConfig]:
-    """Return the settings for each film.
+    """Return the settings for each video.
 
     Args:
-        films: The films.
-        out: Film to write, or the folder for those of several; None chooses a name.
+        films: The videos.
+        out: Video to write, or the folder for those of several; None chooses a name.
         beside: What to write beside it.
         settings: All other settings.
         no_film: Write only what is beside it.
 
     Raises:
-        ConfigError: A setting cannot be used, or two films would get the same name.
-        OutputError: The folder for several films cannot be made.
+        ConfigError: A setting cannot be used, or two videos would get the same name.
+        OutputError: The folder for several videos cannot be made.
     """
     if len(films) == 1:
         path = None if no_film else out or overlay_name(films[0])
         return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
-        raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
+        raise ConfigError(f"--out is {out}, and there are {len(films)} videos; give a folder")
     folder = out or Path()
     jobs: dict[str, InferConfig] = {}
     for film in films:
@@ -171,7 +171,7 @@ def plan(
         name = overlay.stem.removesuffix(OVERLAY)
         if name in jobs:
             raise ConfigError(
-                f"two films are called {name}, as what is written would be; label them one by one"
+                f"two videos are called {name}, as what is written would be; label them one by one"
             )
         path = None if no_film else folder / overlay
         own = beside.of(name, folder)
@@ -182,7 +182,7 @@ def plan(
 
 
 def overlay_name(film: Path | str) -> Path:
-    """Return the name of a film's overlay.
+    """Return the name of a video's overlay.
 
     An .mkv stays one, as it can hold what it held; a photo becomes a photo.
     """

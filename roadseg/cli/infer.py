@@ -44,20 +44,20 @@ class OutputOptions(OptionGroup):
             "--out",
             "-o",
             metavar="FILE",
-            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "films; frames/%06d.png (or .jpg) for images; - for standard output.",
+            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
             show_default="VIDEO.overlay.mp4 here; .mkv if VIDEO is one, an image if it is one",
         ),
     ] = None
     no_film: Annotated[
-        bool, typer.Option("--no-film", help="Write no film, only --stats or --masks.")
+        bool, typer.Option("--no-film", help="Write no video, only --stats or --masks.")
     ] = False
     masks: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Also write each class map as a PNG of class ids; or give a name in .mkv for a "
-            "lossless grey film of them.",
+            "lossless grey video of them.",
         ),
     ] = None
     mask_format: Annotated[
@@ -72,15 +72,15 @@ class OutputOptions(OptionGroup):
         typer.Option(
             metavar="FILE",
             help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
-            "boxes of poles, signs, cars and people. Of several films: drive.FILE, ...",
+            "boxes of poles, signs, cars and people. Of several videos: drive.FILE, ...",
         ),
     ] = None
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="Also write a page about the drive: the film, class shares over time, moments "
-            "with people on the road. Of several films: drive.FILE.html, ...",
+            help="Also write a page about the drive: the video, class shares over time, moments "
+            "with people on the road. Of several videos: drive.FILE.html, ...",
         ),
     ] = None
     side_by_side: Annotated[
@@ -96,11 +96,11 @@ class OutputOptions(OptionGroup):
 
     @property
     def beside(self) -> Beside:
-        """What is written beside the film."""
+        """What is written beside the video."""
         return Beside(masks=self.masks, stats=self.stats, report=self.report)
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the film."""
+        """Return the fields of an `InferConfig` that they set whatever the video."""
         names = ("mask_format", "side_by_side", "overwrite", "resume")
         return {name: vars(self)[name] for name in names}
 
@@ -115,7 +115,7 @@ class OutputOptions(OptionGroup):
 
 
 class InputOptions(OptionGroup):
-    """Which part of a film is labelled, and how it is read."""
+    """Which part of a video is labelled, and how it is read."""
 
     panel = "Input"
     start: Annotated[
@@ -137,7 +137,7 @@ class InputOptions(OptionGroup):
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
     ] = str(InferConfig.image_fps)
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first damage in the film.")
+        bool, typer.Option("--strict", help="Stop at the first damage in the video.")
     ] = InferConfig.strict
 
     def settings(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class InputOptions(OptionGroup):
 
 
 class EncodingOptions(OptionGroup):
-    """How films are written; the fields are those of an `InferConfig`."""
+    """How videos are written; the fields are those of an `InferConfig`."""
 
     panel = "Encoding"
     codec: Annotated[
@@ -172,7 +172,7 @@ class EncodingOptions(OptionGroup):
         typer.Option(
             metavar="N",
             help="Quality, less is better.",
-            show_default="by the codec, at most about 1.5 times the film's bit rate",
+            show_default="by the codec, at most about 1.5 times the video's bit rate",
         ),
     ] = InferConfig.crf
     preset: Annotated[
@@ -216,7 +216,7 @@ def infer(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Films to label: files, addresses (https, rtsp), folders of films or of images, "
+            help="Videos to label: files, addresses (https, rtsp), folders of videos or of images, "
             "patterns such as 'drive/*.png' in quotes, or - for standard input.",
         ),
     ],
@@ -228,7 +228,7 @@ def infer(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
+    """Write a video's overlay: every frame with its classes in colour, sound and timing kept."""
     output.check(as_json=terminal.as_json)
     settings = {
         **output.settings(),
@@ -245,14 +245,14 @@ def infer(
         summaries = [_as_json(result) for result in results]
         echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
     if failed:
-        complain(f"{failed} of {len(jobs)} films were not labelled")
+        complain(f"{failed} of {len(jobs)} videos were not labelled")
         raise typer.Exit(1)
 
 
 def _run_all(
     jobs: Sequence[InferConfig], terminal: TerminalOptions
 ) -> tuple[list["InferResult"], int]:
-    """Label one film after the other; of several, a bad one does not stop the rest."""
+    """Label one video after the other; of several, a bad one does not stop the rest."""
     results, failed = [], 0
     spared = [job.source for job in jobs]
     for number, job in enumerate(jobs, 1):
@@ -313,13 +313,13 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
 
 def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
-    """Return what there is of a film that was stopped; None if the error says enough."""
+    """Return what there is of a video that was stopped; None if the error says enough."""
     from roadseg.infer.outputs import is_file
     from roadseg.infer.places import SeriesPlace
     from roadseg.video.write.part import part_path
 
     if isinstance(error, BrokenPipeError):
-        return "whoever read the film is gone"
+        return "whoever read the video is gone"
     if isinstance(error, OutputBusy):
         return None  # what there is comes from the other run
     if is_file(out):
@@ -332,7 +332,7 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
             return f"the images so far are in {folder}"
     if isinstance(error, Exception):
         return None
-    return "the film ends there" if out == STDOUT else "nothing was written"
+    return "the video ends there" if out == STDOUT else "nothing was written"
 
 
 def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
@@ -349,21 +349,21 @@ def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
 
 
 def _how_it_went(result: "InferResult") -> str:
-    """Say how fast it was, and how many of the frames labelled now the network looked at."""
+    """Return the speed of a run, and how many of its frames the network predicted."""
     labelled = result.frames - result.kept_frames
-    looks = (
+    predicted = (
         "every frame" if result.network_frames == labelled else f"{result.network_frames} frames"
     )
     height, width = result.network_hw
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     return (
         f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
-        f"{width}x{height} on {looks}"
+        f"{width}x{height} on {predicted}"
     )
 
 
 def _what_is_in_view(result: "InferResult") -> str:
-    """Say what share of the film each class has, the largest first."""
+    """Return the share of each class in the video, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
     shown = (f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE)
     return ", ".join(shown)

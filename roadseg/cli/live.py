@@ -42,7 +42,7 @@ class ViewOptions(OptionGroup):
     as_camera: Annotated[
         bool,
         typer.Option(
-            "--as-camera", help="Play a film at its own rate and drop what comes too late."
+            "--as-camera", help="Play a video file at its own rate and drop what comes too late."
         ),
     ] = LiveConfig.as_camera
 
@@ -53,14 +53,14 @@ class RecordingOptions(OptionGroup):
     panel = "Recording"
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Film to record the overlay to."),
+        typer.Option("--out", "-o", metavar="FILE", help="Video to record the overlay to."),
     ] = LiveConfig.out
     segment: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Record films of this length, numbered on: OUT-0001.mp4.",
-            show_default="one film",
+            help="Record videos of this length, numbered on: OUT-0001.mp4.",
+            show_default="one video",
         ),
     ] = LiveConfig.segment_s
     overwrite: Annotated[
@@ -92,7 +92,7 @@ def live(
         typer.Argument(
             metavar="SOURCE",
             help="Camera (0, /dev/video0 or a part of its name), address of a stream (rtsp://..., "
-            "http://...) or film.",
+            "http://...) or video file.",
         ),
     ],
     view: ViewOptions,
@@ -188,7 +188,7 @@ def _show(summary: "LiveSummary", terminal: TerminalOptions) -> None:
     elif not terminal.quiet:
         echo(
             f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; the "
-            f"network looked at {summary.network_frames}\n"
+            f"network predicted {summary.network_frames}\n"
             f"age of the picture: {summary.age_p50_s * 1000:.0f} ms (median), "
             f"{summary.age_p95_s * 1000:.0f} ms (95 %)"
         )

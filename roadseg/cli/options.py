@@ -35,20 +35,20 @@ Steady = Annotated[
     float,
     typer.Option(
         metavar="0..1",
-        help="Weight of the past in a film's labels, moved along: less flicker. 0 takes each frame "
-        "alone.",
+        help="Weight of the past in a video's labels, moved along: less flicker. 0 takes each "
+        "frame alone.",
     ),
 ]
 Every = Annotated[
     int,
     typer.Option(
         metavar="N",
-        help="Let the network look at every Nth frame only, and move labels along in between.",
+        help="Run the network on every Nth frame only, and move labels along in between.",
     ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
+    typer.Option(metavar="FILE.html", help="Also write a page with metrics and pictures."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
@@ -66,7 +66,7 @@ class ModelOptions(OptionGroup):
         typer.Option(
             metavar="WxH",
             help="Network input; sides are multiples of 32.",
-            show_default="by the film's aspect ratio",
+            show_default="by the video's aspect ratio",
         ),
     ] = None
 
@@ -84,7 +84,7 @@ class ModelOptions(OptionGroup):
 
 
 class MotionOptions(OptionGroup):
-    """How labels follow the motion in a film; the fields are those of a `ModelConfig`."""
+    """How labels follow the motion in a video; the fields are those of a `ModelConfig`."""
 
     panel = "Steadiness and speed"
     steady: Steady = ModelConfig.steady
@@ -92,14 +92,14 @@ class MotionOptions(OptionGroup):
     fps_target: Annotated[
         float | None,
         typer.Option(
-            metavar="FPS", help="Let the network look as often as leaves this many frames a second."
+            metavar="FPS", help="Run the network as often as this many frames a second allow."
         ),
     ] = ModelConfig.fps_target
     realtime: Annotated[
         bool,
         typer.Option(
             "--realtime",
-            help="Let the network look as often as keeps up with the film's own rate.",
+            help="Run the network as often as the video's own frame rate allows.",
         ),
     ] = ModelConfig.realtime
 

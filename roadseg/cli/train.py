@@ -185,7 +185,7 @@ def _train(config: TrainConfig, console: "Console") -> None:
 
 
 def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
-    """Return what to tell someone who interrupts a run."""
+    """Return the message for a user who interrupts a run."""
     minutes = config.checkpoint_every_s / 60
     often = f"there is one an epoch, and one every {minutes:.0f} minutes"
     if not has_checkpoint:
@@ -229,10 +229,10 @@ def _keep_freed_memory() -> None:
 
 def _epoch_line(record: dict[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
-    for split, figures in record.items():
-        if split != "train" and isinstance(figures, Mapping):
+    for split, metrics in record.items():
+        if split != "train" and isinstance(metrics, Mapping):
             miou, right, cross_entropy = (
-                float("nan") if figures[key] is None else figures[key]
+                float("nan") if metrics[key] is None else metrics[key]
                 for key in ("miou", "pixel_accuracy", "cross_entropy")
             )
             parts.append(

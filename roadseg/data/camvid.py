@@ -60,7 +60,7 @@ def download_camvid(
         target: Folder to make.
         url: Place of the zip archive.
         folders: What it must hold.
-        on_bytes: Called with the bytes fetched and those expected, where the server tells.
+        on_bytes: Called with the bytes fetched and those expected, where the server states it.
 
     Raises:
         DatasetError: The archive cannot be fetched, is damaged, or holds something else.

@@ -1,4 +1,4 @@
-"""Look through labelled data before training."""
+"""Check labelled data before training."""
 
 import hashlib
 from collections import defaultdict
@@ -90,7 +90,7 @@ def check_data(
     on_picture: Callable[[str], None] = lambda _name: None,
     class_file: Path | None = None,
 ) -> DataReport:
-    """Read every pair of every split and tell what is there and what is wrong.
+    """Read every pair of every split, count classes and collect faults.
 
     Args:
         root: Folder in the SegNet layout.
@@ -107,7 +107,7 @@ def check_data(
             f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
             "train/ and trainannot/"
         )
-    LabelMeaning.of(root, class_file)  # a fault in it is told once, and not of every split
+    LabelMeaning.of(root, class_file)  # its faults are raised once, not for every split
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:

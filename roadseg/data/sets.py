@@ -33,7 +33,7 @@ class LabelSpace:
 
     @classmethod
     def of(cls, classes: Sequence[SegClass], data: Iterable[LabelMeaning]) -> Self:
-        """Gather the sets of all data whose labels are to be told in some classes.
+        """Gather the sets of classes in all data whose labels are mapped to some classes.
 
         Raises:
             DatasetError: A label is of a class that is not among these.

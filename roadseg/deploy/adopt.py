@@ -112,7 +112,7 @@ def adopt(config: AdoptConfig) -> AdoptResult:
 
 
 def _frame(config: AdoptConfig) -> Frame:
-    """Return the frame to check on: the first of a film, or one made up."""
+    """Return the frame to check on: the first of a video, or one made up."""
     if config.frame is not None:
         return next(decode(probe(config.frame), ReadLog()))
     height, width = config.size_hw
@@ -122,7 +122,7 @@ def _frame(config: AdoptConfig) -> Frame:
 
 
 def _size(network: Network, taken: Taken, frame: Frame, config: AdoptConfig) -> _Size:
-    """Return which inputs a network takes: its graph tells, or else it is tried."""
+    """Return which input sizes a network takes, by its graph or else by trial."""
     height, width = size_of(network.inputs[0], taken)
     only_hw = height or config.size_hw[0], width or config.size_hw[1]
     if height or width:

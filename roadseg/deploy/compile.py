@@ -55,7 +55,7 @@ class CompileConfig:
     data: Path | None = None
     """Labelled data: train/ to calibrate on, val/ to check on."""
     film: Path | None = None
-    """Film to do both on where there are no labelled data."""
+    """Video to do both on where there are no labelled data."""
     out: Path | None = None
     """File to write; None names it after model, runtime and precision, in the current folder."""
     portable: bool = False
@@ -75,7 +75,7 @@ class CompileConfig:
 
     @property
     def frames(self) -> Path:
-        """The data or film that frames are taken from."""
+        """The data or video that frames are taken from."""
         frames = self.data or self.film
         assert frames is not None  # __post_init__ sees to it
         return frames
@@ -107,7 +107,7 @@ def compile_model(config: CompileConfig) -> CompileResult:
         ModelFileError: The model file is missing or not ours.
         BackendUnavailable: A package that the build needs is not installed.
         DatasetError: The labelled data cannot be used.
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ExportError: The build decides otherwise than its source, or is worth less; nothing is left.
         OutputError: The file cannot be written.
     """

@@ -97,10 +97,10 @@ def labelled_samples(root: Path, size_hw: tuple[int, int]) -> tuple[list[Sample]
 
 
 def digest_of(frames: Path) -> str:
-    """Return a digest of the film, the pictures or the labelled data that samples come from.
+    """Return a digest of the video, the pictures or the labelled data that samples come from.
 
     Raises:
-        VideoError: There is no such film.
+        VideoError: There is no such video.
     """
     if frames.is_dir():
         files = sorted(path for path in frames.rglob("*") if path.is_file())
@@ -114,10 +114,10 @@ def digest_of(frames: Path) -> str:
 
 
 def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], list[Sample]]:
-    """Return frames spread over a film: every other one to calibrate on, the rest to compare on.
+    """Return frames spread over a video: every other one to calibrate on, the rest to compare on.
 
     Raises:
-        VideoError: The film cannot be read, or has one frame alone.
+        VideoError: The video cannot be read, or has one frame alone.
     """
     info = probe(film)
     wanted = CALIBRATION_FRAMES + CHECK_FRAMES
@@ -125,7 +125,7 @@ def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], li
     frames = (frame for i, frame in enumerate(decode(info, ReadLog())) if i % step == 0)
     samples = [Sample.of(frame, size_hw) for frame in islice(frames, wanted)]
     if len(samples) < 2:
-        raise VideoError(f"{film} has one frame; give a film with frames to compare on as well")
+        raise VideoError(f"{film} has one frame; give a video with frames to compare on as well")
     return samples[::2], samples[1::2]
 
 

@@ -1,4 +1,4 @@
-"""What Python code asks for: the labels of a film, frame by frame, or of one picture.
+"""The Python API: the labels of a video, frame by frame, or of one picture.
 
 The same decoding, model and colours as `roadseg infer`, without the file that it writes.
 """
@@ -47,14 +47,14 @@ _model_in_use = Lock()
 
 @dataclass(frozen=True)
 class Result:
-    """A frame of a film, or a picture, and what the model sees in it."""
+    """A frame of a video, or a picture, and what the model sees in it."""
 
     item: SegmentedFrame
     """The frame, its class map and the model's record, as the pipeline carries them."""
 
     @cached_property
     def picture(self) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB; colour has half the resolution, as films have it."""
+        """(H, W, 3) RGB; colour has half the resolution, as videos have it."""
         return self.item.frame.rgb()
 
     @property
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def pts(self) -> int:
-        """Presentation time as the film has it, in units of `time_base`; 0 for a picture."""
+        """Presentation time as the video has it, in units of `time_base`; 0 for a picture."""
         return self.item.frame.pts
 
     @property
@@ -139,26 +139,26 @@ def stream(
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
 ) -> Iterator[Result]:
-    """Yield every frame of a film with its labels; decoding and labelling run on their own threads.
+    """Yield every frame of a video with its labels; decoding and labelling have their own threads.
 
     The threads end with the iterator: when it runs out, when it is closed, or when the loop that
-    holds it is left. What is wrong with the film, such as damage in the middle, comes as a
+    holds it is left. What is wrong with the video, such as damage in the middle, comes as a
     `UserWarning` at the end.
 
     Args:
-        source: Film to label: a file, a folder or pattern of images, or an address.
+        source: Video to label: a file, a folder or pattern of images, or an address.
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
-        size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
+        size_hw: Network input, height and width, multiples of 32; None goes by the video's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
         steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
-        every: Frames from one that the network looks at to the next; labels move along in between.
+        every: Distance between the frames that the network predicts; labels move in between.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        image_fps: Images a second, where the film is a folder or pattern of them.
+        image_fps: Images a second, where the video is a folder or pattern of them.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
@@ -219,7 +219,7 @@ def _kept_model(weights: Path, backend: str, _state: tuple[int, ...]) -> Backend
 
 
 def _state(weights: Path) -> tuple[int, ...]:
-    """Return what tells a model's files from those that took their place; nothing of none."""
+    """Return a state of a model's files that changes when they are replaced."""
     files = (path.stat() for path in (weights, weights.with_suffix(".bin")) if path.exists())
     return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
 

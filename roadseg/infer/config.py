@@ -13,7 +13,7 @@ from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
 MASK_FORMATS = ("grey", "palette")
-"""Levels of grey, or indices into a palette that shows them in colour."""
+"""Class ids as grey levels, or as indices into a palette with the classes' colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,44 +21,44 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Settings of one inference run."""
 
     source: Path | str
-    """Film to label: a file, a folder or pattern of images, or as text an address."""
+    """Video to label: a file, a folder or pattern of images, or as text an address."""
     out: Path | None
-    """Film to write, images by a name with their number in it, or - for standard output; None
-    writes none."""
+    """Video to write, pattern of images with a place for their number, or - for standard output;
+    None writes none."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
     mask_format: str = "grey"
-    """How these hold the ids, one of `MASK_FORMATS`."""
+    """How the PNG files store class ids, one of `MASK_FORMATS`."""
     image_fps: Fraction = Fraction(25)
-    """Images a second, where the source is a series of images."""
+    """Frame rate of a source that is a series of images."""
     stream: int | None = None
     """Number of the stream to label; None takes the default one, or else the largest."""
     sound: str = "auto"
-    """What becomes of the sound, one of `SOUNDS`."""
+    """How sound is written, one of `SOUNDS`."""
     codec: str | None = None
-    """Codec of the film; None goes by its suffix."""
+    """Codec of the video; None goes by its suffix."""
     crf: int | None = None
-    """Quality of the film; None takes the codec's default, limited to about the source's size."""
+    """Quality of the video; None takes the codec's default, limited to about the source's size."""
     preset: str | None = None
-    """Trade of encoding time for size; None takes the codec's default."""
+    """Preset of the encoder; None takes the codec's default."""
     stats: Path | None = None
-    """File for what is in every frame, JSON lines or CSV by its suffix."""
+    """File for the statistics of every frame, JSON lines or CSV by its suffix."""
     report: Path | None = None
-    """Page about the drive."""
+    """HTML report of the drive."""
     start_s: float = 0.0
-    """Seconds to leave out at the beginning."""
+    """Seconds to skip at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
     strict: bool = False
-    """Stop at the first damage in the film."""
+    """Stop at the first damage in the video."""
     resume: bool = False
-    """Go on from where an unfinished run with the same settings stopped."""
+    """Continue an unfinished run that had the same settings."""
     overwrite: bool = False
     """Replace output that exists."""
     spared: tuple[Path | str, ...] = ()
-    """Films that are labelled beside this one, and what came of them: never replaced."""
+    """Sources and outputs of other videos in the same command, which are never replaced."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -68,7 +68,7 @@ class InferConfig(ModelConfig, OverlayConfig):
             object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
         if self.resume and self.report:
             raise ConfigError(
-                "--resume is given with --report, which needs the whole film; leave it out, or "
+                "--resume is given with --report, which needs the whole video; leave it out, or "
                 "leave out --resume to begin anew"
             )
         if self.sound not in SOUNDS:
@@ -80,7 +80,7 @@ class InferConfig(ModelConfig, OverlayConfig):
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
-                f"--start is {self.start_s}; it must be 0 or more seconds of the film"
+                f"--start is {self.start_s}; it must be 0 or more seconds of the video"
             )
         if self.end_s is not None and not math.isfinite(self.end_s):
             raise ConfigError(f"--end is {self.end_s}; give seconds, or leave it out")
@@ -94,23 +94,23 @@ class InferConfig(ModelConfig, OverlayConfig):
             check_not_input(self.out, "--out", self.source)
 
     def to_record(self) -> dict[str, str]:
-        """Return all that the frames of the output depend on, by name, as text."""
+        """Return the settings that the output's frames depend on, by name, as text."""
         apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveConfig(ModelConfig, OverlayConfig):
-    """Settings of one live run."""
+    """Settings of a live run."""
 
     source: str
-    """Camera, address of a stream, or film."""
+    """Camera, address of a stream, or video file."""
     as_camera: bool = False
-    """Play a film at its own rate and drop what comes too late."""
+    """Play a video file at its own rate and drop what comes too late."""
     out: Path | None = None
-    """Film to record to; None records nothing."""
+    """Video to record to; None records nothing."""
     segment_s: float | None = None
-    """Length of the films recorded; None records one."""
+    """Length in seconds of each recorded video; None records a single one."""
     overwrite: bool = False
     """Replace a recording that exists."""
 
@@ -123,16 +123,16 @@ class LiveConfig(ModelConfig, OverlayConfig):
         if self.segment_s is not None and not self.segment_s > 0:
             raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
         if self.segment_s is not None and self.out is None:
-            raise ConfigError("--segment is given without --out; name the film to record to")
+            raise ConfigError("--segment is given without --out; name the video to record to")
         if self.out is not None:
             check_not_input(self.out, "--out", Path(self.source))
 
 
 def settings_record(config: InferConfig) -> dict[str, str]:
-    """Return what two runs must have in common for one to go on from the other."""
+    """Return what must be equal in two runs for one to resume the other."""
     record = config.to_record()
     files = {"source": config.source, "weights": config.weights}
-    if config.palette not in PALETTES:  # a folder may well be called as a palette is
+    if config.palette not in PALETTES:  # a folder may have the name of a built-in palette
         files["palette"] = Path(config.palette)
     for name, file in files.items():
         if isinstance(file, Path) and file.exists():

@@ -40,7 +40,7 @@ THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
 """Points of a curve, at most; of a longer drive, each is a mean."""
 EMBED_LIMIT_BYTES = 8_000_000
-"""A film of this size or less is put into the page, a larger one is linked."""
+"""A video of this size or less is put into the page, a larger one is linked."""
 
 
 @dataclass(kw_only=True)
@@ -101,7 +101,7 @@ class SharesCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFilm:
-    """A film that a page shows."""
+    """A video that a page shows."""
 
     file: Path
     """Where it lies now, whole."""
@@ -111,7 +111,7 @@ class ShownFilm:
     """Where the page will be."""
 
     def url(self) -> str:
-        """Return the film itself if it is small, or its address as seen from the page."""
+        """Return the video itself if it is small, or its address as seen from the page."""
         if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
             return data_url("video/mp4", self.file.read_bytes())
         relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
@@ -234,7 +234,7 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     Args:
         place: File of ours to write.
         log: What happened.
-        film: The film with the overlay.
+        film: The video with the overlay.
         facts: What else to say about the run.
 
     Raises:

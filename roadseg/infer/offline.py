@@ -50,13 +50,13 @@ class InferResult:
     """What a run did."""
 
     out: Path | None
-    """The film written, as it was asked for; None if none was."""
+    """The video written, as it was asked for; None if none was."""
     frames: int
     """Frames labelled, those of an unfinished run included."""
     kept_frames: int
-    """Frames of them that an unfinished run had written; the figures below are without them."""
+    """Frames of them that an unfinished run had written; the numbers below exclude them."""
     network_frames: int
-    """Frames that the network looked at; the labels of the others were moved along."""
+    """Frames that the network predicted; the labels of the others were moved along."""
     wall_s: float
     """Seconds the whole run took."""
     network_hw: tuple[int, int]
@@ -83,15 +83,15 @@ def infer(
     on_frame: Callable[[int, int | None], None] = lambda _done, _total: None,
     open_model: Opener = open_backend,
 ) -> InferResult:
-    """Write the overlay of a film.
+    """Write the overlay of a video.
 
     Args:
         config: Settings.
-        on_frame: Called with the frames written and those expected, where the file tells.
+        on_frame: Called with the frames written and those expected, where the file states them.
         open_model: Opens each copy of the model; measurements give one that is metered.
 
     Raises:
-        VideoError: The film cannot be read, or the output exists or cannot hold it.
+        VideoError: The video cannot be read, or the output exists or cannot hold it.
         OutputError: The output cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
@@ -200,7 +200,7 @@ def build_pipeline(
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
-    """Return about how many frames a run will write, as far as the file tells."""
+    """Return about how many frames a run will write, if the file states it."""
     whole = info.frame_count
     if whole is None and info.end_s is not None:
         whole = round((info.end_s - info.start_s) * info.fps)

@@ -35,22 +35,22 @@ class Outputs:
 
     Args:
         config: Settings.
-        info: The film.
+        info: The video.
 
     Raises:
         VideoError: A name has no suffix of ours, or is taken.
-        ConfigError: A name is that of an input, or the film cannot be encoded so, resumed there
+        ConfigError: A name is that of an input, or the video cannot be encoded so, resumed there
             or shown in a report.
         OutputError: A folder takes no files, or a name is taken.
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        for wanted in (replace(config, overwrite=True), config):  # what exists is told last
+        for wanted in (replace(config, overwrite=True), config):  # existing files are reported last
             check_out(wanted)
             check_beside(wanted)
         self._config = config
         self.film = _film_place(config.out)
-        """Place of the film or its images; None for standard output, or if none is wanted."""
+        """Place of the video or its images; None for standard output, or if none is wanted."""
         self.masks = _mask_place(config.masks) if config.masks else None
         """Place of class maps, if they are wanted."""
         self.stats = FilePlace("--stats", config.stats) if config.stats else None
@@ -73,7 +73,7 @@ class Outputs:
         """Hold all places while the block lasts; publish what is in them if it ends well.
 
         What an unfinished run left is kept if the settings say so. If the block ends with an error,
-        nothing is published, and the part of a film stays for another run.
+        nothing is published, and the part of a video stays for another run.
 
         Raises:
             ConfigError: Two outputs are one, or the unfinished run was given other settings.
@@ -99,7 +99,7 @@ class Outputs:
                 place.remove([place.aside])
 
     def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
-        """Return what the frames are written with, where a film is wanted.
+        """Return what the frames are written with, where a video is wanted.
 
         Args:
             origin: What they come from.
@@ -175,7 +175,7 @@ class Outputs:
             for path, _ in place.taken():
                 raise OutputError(
                     f"{place.flag} {path} came to be during the run and is not replaced; move it "
-                    "away and run again, with --resume if a film was labelled"
+                    "away and run again, with --resume if a video was labelled"
                 )
 
     def _to_keep(self) -> Kept:
@@ -199,7 +199,7 @@ class Outputs:
         return kept
 
     def _clear_after_failure(self) -> None:
-        """Remove what no other run needs: all but images, or a film's part and its company."""
+        """Remove what no other run needs: all but images, or a video's part and its company."""
         resumes = isinstance(self.film, FilePlace) and self.film.part.exists()
         for place in self._places:
             is_images = place is self.film and isinstance(place, SeriesPlace)
@@ -207,12 +207,12 @@ class Outputs:
 
 
 def is_file(out: Path | None) -> TypeGuard[Path]:
-    """Return whether a film is written to a file, which can be resumed and shown in a report."""
+    """Return whether a video is written to a file, which can be resumed and shown in a report."""
     return out is not None and out != STDOUT and out.suffix.lower() not in STILL_SUFFIXES
 
 
 def check_out(config: InferConfig) -> None:
-    """Find out early whether a film can be written where it is wanted.
+    """Find out early whether a video can be written where it is wanted.
 
     Raises:
         VideoError: Its suffix is none of ours, or it exists.
@@ -230,13 +230,13 @@ def check_out(config: InferConfig) -> None:
     for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
         if wanted:
             raise ConfigError(
-                f"{flag} needs a film in a file, and there is {_flag(config.out)}; give an --out "
+                f"{flag} needs a video in a file, and there is {_flag(config.out)}; give an --out "
                 f"that ends in .mp4, or leave out {flag}"
             )
     if config.out == STDOUT:
         if sys.stdout is None or sys.stdout.isatty():
             raise ConfigError(
-                "--out - is a terminal, or closed; send the film to a program or a file"
+                "--out - is a terminal, or closed; send the video to a program or a file"
             )
         encoding(config).codec_for(MP4.name)
     elif config.out is not None:
@@ -245,7 +245,7 @@ def check_out(config: InferConfig) -> None:
 
 
 def check_beside(config: InferConfig) -> None:
-    """Find out early whether what is written beside the film can be.
+    """Find out early whether what is written beside the video can be.
 
     Raises:
         VideoError: There are class maps, or what cannot be replaced by them.
@@ -264,7 +264,7 @@ def check_beside(config: InferConfig) -> None:
 
 
 def encoding(config: InferConfig) -> Encoding:
-    """Return how the film is to be encoded."""
+    """Return how the video is to be encoded."""
     return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
 
 
@@ -284,7 +284,7 @@ def _files_of(source: Path | str) -> tuple[Path, ...]:
     """Return the files that a source is read from."""
     if isinstance(source, str):
         return ()
-    with contextlib.suppress(VideoError):  # which is said when its turn comes
+    with contextlib.suppress(VideoError):  # reported when its turn comes
         return find_images(source) if is_series(source) else (source,)
     return ()
 

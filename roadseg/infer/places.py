@@ -1,7 +1,7 @@
 """Places that a run writes to, each with every name that it needs: its own and those of the work.
 
-All names of a place lie in one folder. So what is whole takes its name by being renamed, and the
-file system itself tells whether two places are one, however they are spelled.
+All names of a place lie in one folder. So a complete file gets its name by being renamed, and the
+file system itself decides whether two places are one, however they are spelled.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class FilePlace:
     target: Path
     """Its name."""
     is_film: bool = False
-    """Whether it is the film, whose part is copied before it is whole."""
+    """Whether it is the video, whose part is copied before it is whole."""
     lasts: bool = True
     """Whether another run can go on from its part."""
 

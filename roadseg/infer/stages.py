@@ -11,7 +11,7 @@ body, so each resource lives and dies on one thread. What is guaranteed:
 - Nothing polls and nothing sleeps.
 
 A stage that gives one item for each that it takes, and needs only that one, can run on several
-threads at once (`Parallel`): each takes the next item when it is free. Their answers wait for those
+threads at once (`Parallel`): each takes the next item when it is free. Their results wait for those
 before them, `depth` at most, and then for their turn.
 
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
@@ -302,7 +302,7 @@ class Pipeline:
             stats.cpu_s = time.thread_time() - started_cpu_s
 
     def _is_last_at_work(self, index: int) -> bool:
-        """Note that a worker of a stage is done, and tell whether all of them are."""
+        """Note that a worker of a stage is done; return whether all of them are."""
         with self._lock:
             self._at_work[index] -= 1
             return not self._at_work[index]
@@ -317,7 +317,7 @@ class Pipeline:
             for item in items:
                 since = time.perf_counter()
                 try:
-                    # One answer too few, and the reader would wait for it for ever.
+                    # With a result too few, the reader would wait for ever.
                     assert turns is None or turns.taken == stats.items + 1
                     outlet.put(item, turns.number if turns else None)
                 finally:

@@ -1,4 +1,4 @@
-"""The stages that films, live views, the API and measurements share."""
+"""The stages that offline runs, live views, the API and measurements share."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -115,7 +115,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         yield frame
     if log.damaged:
         raise VideoError(
-            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact film; "
+            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact video; "
             "repair it with ffmpeg, or leave out --strict"
         )
 

@@ -38,7 +38,7 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 
 INPUT_FRAMES = 8
-"""Frames of the film on which models are verified and timed."""
+"""Frames of the video on which models are verified and timed."""
 FEW_ROUNDS = 2
 """With no more rounds than these, live mode is measured in the first alone."""
 STAGE_FRAMES = 48
@@ -101,7 +101,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         on_step: Called with a few words on what is being done.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
         BenchError: A case broke down, or decides otherwise than the reference.
     """
@@ -154,7 +154,7 @@ class Testbed:
         on_step: Called with a few words on what is being done.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
     """
 
@@ -175,7 +175,7 @@ class Testbed:
 
     @property
     def frames(self) -> int | None:
-        """Frames of the film to label; None is all of them."""
+        """Frames of the video to label; None is all of them."""
         film_s = self.config.film_s
         return None if film_s is None else max(round(film_s * self._info.fps), 1)
 
@@ -188,7 +188,7 @@ class Testbed:
         return str(self._folder / f"answers-{size_hw[1]}x{size_hw[0]}.npy")
 
     def out(self, suffix: str = ".mp4") -> str:
-        """Return a name to write a film under."""
+        """Return a name to write a video under."""
         return str(self._folder / f"out{suffix}")
 
     def work(self) -> dict[str, Any]:
@@ -243,12 +243,12 @@ class Testbed:
         return check
 
     def _default_hw(self) -> tuple[int, int]:
-        """Return the network input that `roadseg infer` would choose for the film."""
+        """Return the network input that `roadseg infer` would choose for the video."""
         with contextlib.closing(open_backend(self.weights[0])) as backend:
             return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec)
 
     def _write_inputs(self, size_hw: tuple[int, int], *, padded: bool) -> None:
-        """Store frames from all over the part of the film that is labelled."""
+        """Store frames from all over the part of the video that is labelled."""
         known = [count for count in (self.frames, self._info.frame_count) if count]
         count = min(known, default=INPUT_FRAMES)
         step = max(count // INPUT_FRAMES, 1)
@@ -341,7 +341,7 @@ def verified(
 def films_of(
     testbed: Testbed, checks: dict[str, dict[str, Any]]
 ) -> tuple[list[Case], dict[str, str]]:
-    """Return what labels films, and which case stands for what in the targets.
+    """Return what labels videos, and which case stands for what in the targets.
 
     Raises:
         BenchError: The model that roadseg would take decides otherwise than the reference.
@@ -367,7 +367,7 @@ def films_of(
 
 
 def _others(testbed: Testbed, chosen: Mapping[str, Any]) -> list[Case]:
-    """Return what is measured of the default pipeline beside whole films, and the machine."""
+    """Return what is measured of the default pipeline beside whole videos, and the machine."""
     live = {
         "rate": testbed.config.rate,
         "seconds": testbed.config.live_s,

@@ -327,7 +327,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "revision": machine["revision"] or "unknown",
         "film": f"{film['name']}, {width}x{height}, {film['fps']:g} frames a second, "
         f"sha256 {film['sha256']}",
-        "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of film",
+        "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of video",
         "reference": record["reference"],
         "equal pixels": "; ".join(map(_check_fact, record["checks"].items())),
         "energy": "see the samples" if has_energy(record) else "not available on this machine",

@@ -16,7 +16,7 @@ class BenchConfig:
     """Settings of one run of measurements."""
 
     film: Path
-    """Film to measure on."""
+    """Video to measure on."""
     weights: tuple[Path, ...] = ()
     """Model files, the reference in FP32 first; none means those that come along."""
     backends: tuple[str, ...] = ()
@@ -28,11 +28,11 @@ class BenchConfig:
     peer: Path | None = None
     """Road segmentation of the Open Model Zoo to measure beside."""
     rate: float | None = None
-    """Frames a second of the camera in live mode; None takes the film's."""
+    """Frames a second of the camera in live mode; None takes the video's."""
     rounds: int = 5
     """Times that everything is measured, in turns."""
     film_s: float | None = 4.0
-    """Seconds of the film to label; None labels it whole."""
+    """Seconds of the video to label; None labels it whole."""
     call_s: float = 1.5
     """Seconds for which a model is called, once it is warm."""
     live_s: float = 3.0
@@ -57,7 +57,7 @@ class BenchConfig:
             raise ConfigError(f"--seconds is {self.film_s}; it must be above 0, such as 4")
 
     def shortened(self) -> Self:
-        """Return settings for a look at everything in some 20 seconds; too short for claims."""
+        """Return settings that measure everything in some 20 seconds; too short for claims."""
         return replace(
             self,
             weights=self.weights or (default_weights(),),

@@ -1,4 +1,4 @@
-"""Measure a model: on a labelled split, picture by picture, or on a film, with its labels in time.
+"""Measure a model: on a labelled split, picture by picture, or on a video, with its labels in time.
 
 Both give metrics of what a user would get, at the pictures' own size.
 """
@@ -31,7 +31,7 @@ from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass, as_shown
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.source import picture_of
 
-Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
+PicturePrediction = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A class map (H, W) and logits (C, H, W) at a picture's size."""
 
 
@@ -116,8 +116,8 @@ def evaluate(
     confidence = Confidence()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
-    answered = _answered(backend, dataset, size_hw, batch_size)
-    for index, (target, (class_map, logits)) in enumerate(answered):
+    predicted = _predicted(backend, dataset, size_hw, batch_size)
+    for index, (target, (class_map, logits)) in enumerate(predicted):
         counts = confusion_matrix(target, class_map, len(names), len(space.labels))
         confusion += counts
         confidence += Confidence.of(target, logits)
@@ -170,15 +170,15 @@ def evaluate_split_as_film(
     *,
     can_wait: bool = True,
 ) -> FilmScores:
-    """Label a split's pictures as the films that they are frames of, and count.
+    """Label a split's pictures as the videos that they are frames of, and count.
 
-    Each sequence is a film of its own, its pictures in the order of their names.
+    Each sequence is a video of its own, its pictures in the order of their names.
 
     Args:
         backend: Model to measure.
         dataset: Labelled split.
         fps: Pictures a second.
-        config: How films are labelled; which model, does not count.
+        config: How videos are labelled; which model, does not count.
         on_frame: Called with the number of frames done.
         can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
 
@@ -202,11 +202,11 @@ def evaluate_film(
     config: ModelConfig,
     on_frame: Callable[[int], None] = lambda _done: None,
 ) -> FilmScores:
-    """Label a film that has no labels and measure how steady that is.
+    """Label a video that has no labels and measure how steady that is.
 
     Args:
         backend: Model to measure.
-        frames: The film.
+        frames: The video.
         config: How it is labelled; which model, does not count.
         on_frame: Called with the number of frames done.
     """
@@ -217,7 +217,7 @@ def evaluate_film(
 
 
 class _FilmMeter:
-    """Counts what there is to measure in a film, frame by frame."""
+    """Counts what there is to measure in a video, frame by frame."""
 
     def __init__(self, names: tuple[str, ...], on_frame: Callable[[int], None]) -> None:
         self._names = names
@@ -229,7 +229,7 @@ class _FilmMeter:
         self.begin()
 
     def begin(self) -> None:
-        """Begin another film."""
+        """Begin another video."""
         self._meter = TemporalMeter(self._names)
 
     def add(self, item: SegmentedFrame, target: NDArray[np.uint8] | None) -> None:
@@ -260,20 +260,20 @@ class _FilmMeter:
         )
 
 
-def answer(
+def predict_picture(
     backend: Backend, picture: NDArray[np.uint8], size_hw: tuple[int, int] | None = None
-) -> Answer:
-    """Segment one picture, (H, W, 3) RGB, at its own size."""
-    (found,) = answers(backend, [picture], size_hw)
-    return found
+) -> PicturePrediction:
+    """Predict one picture, (H, W, 3) RGB, at its own size."""
+    (prediction,) = predict_pictures(backend, [picture], size_hw)
+    return prediction
 
 
-def answers(
+def predict_pictures(
     backend: Backend,
     pictures: Sequence[NDArray[np.uint8]],
     size_hw: tuple[int, int] | None = None,
-) -> Iterator[Answer]:
-    """Segment pictures, (H, W, 3) RGB each, at their own sizes, neighbours of one size together."""
+) -> Iterator[PicturePrediction]:
+    """Predict pictures, (H, W, 3) RGB, at their own sizes; neighbours of one size as a batch."""
     inputs = (placed(Frame.still(picture_of(p)), backend.spec, size_hw) for p in pictures)
     for placement, alike in groupby(inputs, key=itemgetter(0)):
         found = backend.run(
@@ -283,14 +283,14 @@ def answers(
             yield placement.restore(class_map), placement.restore_logits(logits)
 
 
-def _answered(
+def _predicted(
     backend: Backend, dataset: FolderDataset, size_hw: tuple[int, int] | None, batch_size: int
-) -> Iterator[tuple[NDArray[np.uint8], Answer]]:
-    """Give the target and the answer of each picture of a split, in order."""
+) -> Iterator[tuple[NDArray[np.uint8], PicturePrediction]]:
+    """Yield the target and the prediction of each picture of a split, in order."""
     for first in range(0, len(dataset), batch_size):
         samples = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
-        found = answers(backend, [picture for picture, _ in samples], size_hw)
-        yield from zip((target for _, target in samples), found, strict=True)
+        predictions = predict_pictures(backend, [picture for picture, _ in samples], size_hw)
+        yield from zip((target for _, target in samples), predictions, strict=True)
 
 
 def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:

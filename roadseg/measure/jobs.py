@@ -196,7 +196,7 @@ def watch_live(
     size_hw: Sequence[int],
     **_: object,
 ) -> dict[str, Any]:
-    """Job: `roadseg live` without its view, on a film that plays as a camera at a given rate."""
+    """Job: `roadseg live` without its view, on a video that plays as a camera at a given rate."""
     info = probe(Path(film))
     if rate is not None:
         retime(Path(film), Path(out), rate / float(info.fps))
@@ -228,7 +228,7 @@ def watch_live(
 
 
 def retime(film: Path, out: Path, factor: float) -> None:
-    """Copy a film's pictures so that they play faster by a factor."""
+    """Copy a video's pictures so that they play faster by a factor."""
     info = probe(film)
     with open_for_reading(film) as source, av.open(out, "w", format="matroska") as target:
         stream = source.streams[info.stream_index]
@@ -243,7 +243,7 @@ def retime(film: Path, out: Path, factor: float) -> None:
 
 
 def run_command(*, film: str, out: str, weights: str, backend: str, **_: object) -> dict[str, Any]:
-    """Job: the command as users run it, for a film of one frame: from its start to its end."""
+    """Job: the command as users run it, for a video of one frame: from its start to its end."""
     frame_s = 1 / float(probe(Path(film)).fps)
     arguments = ["infer", film, "--out", out, "--weights", weights, "--backend", backend]
     options = ["--end", str(frame_s), "--overwrite", "--quiet"]

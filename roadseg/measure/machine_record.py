@@ -1,6 +1,6 @@
 """The machine that a measurement was taken on, and the versions of what ran.
 
-What a system does not tell is None here, never a guess.
+A value that the system does not report is None, never a guess.
 """
 
 import os
@@ -53,7 +53,7 @@ def machine_record() -> dict[str, Any]:
 
 
 def memory_bytes() -> int | None:
-    """Return the machine's memory; None where the system does not tell, as Windows."""
+    """Return the machine's memory; None where it is not reported, as on Windows."""
     if not hasattr(os, "sysconf"):
         return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

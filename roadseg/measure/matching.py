@@ -1,4 +1,4 @@
-"""A model's classes told as those of some data, where the two have other names for them.
+"""Map a model's classes to those of some data, where the two have different names.
 
 A class of a model and one of the data belong together by their name, or by a mapping. Several of a
 model may be one of the data's: truck, bus and car are its car. Where one of a model is several of
@@ -43,7 +43,7 @@ def in_common_classes(
     Args:
         models: Models by name.
         dataset: Labelled data.
-        mapping: File that tells what the models' classes are called in the data.
+        mapping: File with the names of the models' classes in the data.
 
     Raises:
         DatasetError: There are none, or the file is no mapping.
@@ -53,17 +53,17 @@ def in_common_classes(
     adopted = [set(spec.class_names) for spec in specs if spec.adopted]
     if mapping is None and all({c.name for c in data} <= names for names in adopted):
         return dict(models), dataset
-    told = None
+    mapped = None
     if mapping is not None:
-        told = read_mapping(mapping)
-        _refuse_unknown(mapping, told, specs, data)
-    links = [_links(spec, data, told) for spec in specs]
+        mapped = read_mapping(mapping)
+        _refuse_unknown(mapping, mapped, specs, data)
+    links = [_links(spec, data, mapped) for spec in specs]
     matching = Matching.of(specs, data, links)
     matched = {
         name: MatchedBackend(model, matching, link)
         for (name, model), link in zip(models.items(), links, strict=True)
     }
-    return dict(matched), replace(dataset, meaning=matching.told(dataset.meaning))
+    return dict(matched), replace(dataset, meaning=matching.relabel(dataset.meaning))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Matching:
         found = (self.positions[name] for name in link if name in self.positions)
         return next(found, len(self.classes) - 1)  # unlabelled
 
-    def told(self, meaning: LabelMeaning) -> LabelMeaning:
+    def relabel(self, meaning: LabelMeaning) -> LabelMeaning:
         """Return the meaning of labels in these classes; a label without them is unlabelled."""
         names = [self._label(label.name) for label in meaning.classes]
         kept = {
@@ -141,7 +141,7 @@ class Matching:
 
 
 class MatchedBackend:
-    """A model that answers in the classes that it has in common with some data.
+    """A model that predicts the classes that it has in common with some data.
 
     Args:
         backend: The model.
@@ -180,14 +180,14 @@ class MatchedBackend:
         return together
 
 
-def _links(spec: ModelSpec, data: Sequence[SegClass], told: Mapped | None) -> list[Group]:
+def _links(spec: ModelSpec, data: Sequence[SegClass], mapped: Mapped | None) -> list[Group]:
     """Return which of the data's classes each of a model's is.
 
-    By what a mapping tells, or else by name; then by what the two are among CamVid's classes.
+    By a mapping, or else by name; then by what the two are among CamVid's classes.
     """
     names = [c.name for c in data]
-    if told is not None:
-        return [told.get(own, (own,) if own in names else ()) for own in spec.class_names]
+    if mapped is not None:
+        return [mapped.get(own, (own,) if own in names else ()) for own in spec.class_names]
     camvid = read_mapping()
 
     def alike(own: str) -> Group:
@@ -197,12 +197,12 @@ def _links(spec: ModelSpec, data: Sequence[SegClass], told: Mapped | None) -> li
 
 
 def _refuse_unknown(
-    mapping: Path, told: Mapped, specs: Sequence[ModelSpec], data: Sequence[SegClass]
+    mapping: Path, mapped: Mapped, specs: Sequence[ModelSpec], data: Sequence[SegClass]
 ) -> None:
     """Raise `DatasetError` if a mapping names what neither models nor data have."""
     ours = [name for spec in specs for name in spec.class_names]
     theirs = [c.name for c in data]
-    for names, known in ((told, ours), ((n for group in told.values() for n in group), theirs)):
+    for names, known in ((mapped, ours), ((n for group in mapped.values() for n in group), theirs)):
         if unknown := next((name for name in names if name not in known), None):
             raise DatasetError(
                 f"--map {mapping} names {unknown!r}, which is not among {', '.join(known)}; "

@@ -1,7 +1,7 @@
-"""Count what a run takes while it goes on: frames, memory, CPU seconds and energy.
+"""Measure a run while it goes on: frames, memory, CPU seconds and energy.
 
-Seconds of CPU are steadier than those of the clock. What a system does not tell is None here, never
-a guess.
+CPU seconds vary less than those of the clock. A value that the system does not report is None,
+never a guess.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ T = TypeVar("T")
 WARMUP_CALLS = 3
 """Calls of a model, after the first, before it is taken to be at its usual speed."""
 WARMUP_FRAMES = 16
-"""Frames of a film before the pipeline's queues and the encoder are taken to be full."""
+"""Frames of a video before the pipeline's queues and the encoder are taken to be full."""
 MODEL_THREADS = "model"
 """Begins the name of a thread that opens a model, and so of those that its runtime starts."""
 
@@ -62,7 +62,7 @@ class Marks:
 
 
 def warmup_frames(frames: int) -> int:
-    """Return how many of a film's frames are not counted as steady."""
+    """Return how many of a video's frames are not counted as steady."""
     return min(WARMUP_FRAMES, frames // 3)
 
 
@@ -109,13 +109,13 @@ class ModelMeter:
     def call(self, model: Callable[[NDArray[Any]], T], frames: NDArray[Any]) -> T:
         """Call a model and note what it took."""
         since_s, cpu_s = time.perf_counter(), time.thread_time()
-        answer = model(frames)
+        result = model(frames)
         self._caller_cpu_s.append(time.thread_time() - cpu_s)
         self.calls_s.append(round(time.perf_counter() - since_s, 6))
         self._frames.append(len(frames))
         if len(self.calls_s) == WARMUP_CALLS:
             self.note_pool()
-        return answer
+        return result
 
     def note_pool(self) -> None:
         """Note the CPU seconds of the runtime's threads; to be done before they end."""
@@ -128,7 +128,7 @@ class ModelMeter:
 
     @property
     def warm_cpu_s(self) -> float | None:
-        """CPU seconds of these calls, as far as the system tells."""
+        """CPU seconds of these calls; None if the system does not report them."""
         if not self.warm_frames:
             return 0.0
         if len(self._pool_cpu_s) != 2 or None in self._pool_cpu_s:
@@ -153,7 +153,7 @@ def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
 def peak_rss_bytes() -> int | None:
     """Return the most memory that this process has held.
 
-    Not `getrusage`: its figure starts at what the process held that started this one.
+    Not by `getrusage`, whose value starts at that of the parent process.
     """
     return _status_bytes("VmHWM:")
 
@@ -206,14 +206,14 @@ def busy_s() -> float | None:
 
 
 class EnergyMeter:
-    """Reads the counters of processor packages (RAPL), where the machine has them and tells."""
+    """Reads the energy counters of processor packages (RAPL), where they are readable."""
 
     def __init__(self) -> None:
         self._counters = [f for f in POWER.glob("*-rapl:?/energy_uj") if os.access(f, os.R_OK)]
         self._before = [int(counter.read_text()) for counter in self._counters]
 
     def joules(self) -> float | None:
-        """Return the energy since the meter was made; None where nobody tells."""
+        """Return the energy since the meter was made; None where no counter is readable."""
         if not self._counters:
             return None
         used = 0

@@ -56,7 +56,7 @@ def boundary_f1(
     The F1 of precision and recall of boundary pixels within `BOUNDARY_TOLERANCE` of the diagonal
     (Csurka, Larlus and Perronnin, BMVC 2013, section 2.2). An edge against unlabelled pixels is no
     boundary, and what is predicted there does not count. Unlabelled, for a class, are also those of
-    a set that it is of; and where there are sets, only classes that the target has get a figure.
+    a set that it is of; and where there are sets, only classes that the target has get a score.
 
     Args:
         target: (H, W) ids; ids that are of no class and no set are ignored.
@@ -64,17 +64,17 @@ def boundary_f1(
         num_classes: Number of classes.
         members: (S, C), classes of the sets with the ids from `num_classes` up; None has none.
     """
-    tells = np.zeros((256, num_classes), bool)  # of which classes a label tells where they are
-    tells[:num_classes] = True
+    known = np.zeros((256, num_classes), bool)  # whether a label determines where a class is
+    known[:num_classes] = True
     if members is not None:
-        tells[num_classes : num_classes + len(members)] = ~members
+        known[num_classes : num_classes + len(members)] = ~members
     reach = round(BOUNDARY_TOLERANCE * math.hypot(*target.shape))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     scores = np.full(num_classes, np.nan)
     for class_id in range(num_classes):
         if members is not None and not (target == class_id).any():
             continue
-        void = ~tells[:, class_id][target]
+        void = ~known[:, class_id][target]
         true = _boundary(target == class_id, void)
         found = _boundary((class_map == class_id) & ~void, void)
         if true.any() or found.any():
@@ -254,7 +254,7 @@ class Scores:
 
     @property
     def _found(self) -> NDArray[np.int64]:
-        """(C,) pixels found to be a class where the label tells whether they are."""
+        """(C,) pixels predicted as a class where the label determines whether they are of it."""
         found = np.asarray(self.confusion.sum(axis=0))
         return found if self.sets is None else found + self.sets.outside
 

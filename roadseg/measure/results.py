@@ -1,6 +1,6 @@
-"""What a recorded run of measurements says, as metrics by name.
+"""The metrics of a recorded run of measurements, by name.
 
-A metric that was not measured is None. One that nobody has heard of is a bug and raises.
+A metric that was not measured is None. An unknown one is a bug and raises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ RECORD_FORMAT = 1
 Metrics = Mapping[str, float | None]
 """All metrics of a case by name; None where it was not measured."""
 Round = Mapping[str, Metrics]
-"""Metrics by the name of the case, which a record calls a contender."""
+"""Metrics by the name of the case, under the record's key "contenders"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ KINDS = {
     "bound_fps": Kind(title="bound by CPU time and cores", unit="fps", more_is_better=True),
     "efficiency": Kind(title="share of that bound", unit="", more_is_better=True),
     "peak_mb": Kind(title="peak memory", unit="MB"),
-    "out_mb": Kind(title="size of the film", unit="MB"),
+    "out_mb": Kind(title="size of the video", unit="MB"),
     "joules": Kind(title="energy a frame", unit="J"),
     "dropped": Kind(title="share of frames dropped", unit=""),
     "slowest_fps": Kind(title="slowest stage alone", unit="fps", more_is_better=True),
@@ -107,7 +107,7 @@ def _metrics(job: str, result: Mapping[str, Any], cores: int) -> Metrics:
 
 
 def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
-    """Return the metrics of a film, and of the loop's steps, by step and metric."""
+    """Return the metrics of a video, and of the loop's steps, by step and metric."""
     warm = steady(result)
     bound_fps = 1000 * cores / warm["cpu"]
     model_ms = _scaled(result["model_cpu_s_a_frame"], 1000)
@@ -136,7 +136,7 @@ def _of_steps(result: Mapping[str, Any]) -> Metrics:
 
 
 def steady(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the speed of a film, or of a stage alone, once it is warm."""
+    """Return the speed of a video, or of a stage alone, once it is warm."""
     first = result["warmup_frames"]
     at_s, cpu_at_s = result["frames_at_s"][first:], result["cpu_at_s"][first:]
     frames = len(at_s) - 1
@@ -202,7 +202,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
         "gbytes": result["bytes_a_s"] / 1e9,
     },
 }
-"""What a result means, by the job that it is of; a film's depends on the cores too."""
+"""What a result means, by the job that it is of; a video's depends on the cores too."""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -213,7 +213,7 @@ def value_of(measured: Round, case: str, metric: str) -> float | None:
     """Return a metric of a case in a round, or None if it was not measured.
 
     That is so where the case failed or was left out, where the system does not say, and where the
-    film was labelled without that stage.
+    video was labelled without that stage.
 
     Raises:
         KeyError: The case has no such metric, which is a bug.

@@ -2,7 +2,7 @@
 
 The roofline of Williams, Waterman and Patterson (2009): a machine computes at most so many
 operations and moves at most so many bytes a second, and a network needs so many of either. ONNX
-Runtime's own profile tells both, so nothing else has to read the graph.
+Runtime's own profile has both, so nothing else has to read the graph.
 """
 
 import json

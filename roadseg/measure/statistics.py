@@ -1,4 +1,4 @@
-"""Tell a difference from noise: medians with their intervals, and permutation tests."""
+"""Distinguish differences from noise: medians with intervals, and permutation tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A median and where it lies for sure, as far as the samples tell."""
+    """A median and its confidence interval."""
 
     median: float
     low: float

@@ -1,6 +1,6 @@
-"""How steady the labels of a film are: consistency along the motion, flips, and flicker in place.
+"""How steady the labels of a video are: consistency along the motion, flips, and flicker in place.
 
-None of these metrics says whether a label is right: a film of one class is perfectly steady. So
+None of these metrics says whether a label is right: a video of one class is perfectly steady. So
 they stand beside mIoU, or mean nothing.
 
 The motion is Farneback's flow at the frames' own size, another method than
@@ -87,12 +87,12 @@ class TemporalScores:
 
 @dataclass(frozen=True, kw_only=True)
 class FilmMoment:
-    """One frame's part in the measurement of a film."""
+    """One frame's part in the measurement of a video."""
 
     time_s: float
     """The frame's time."""
     by_network: bool
-    """Whether the network looked at it."""
+    """Whether the network predicted it."""
     consistency: float
     """With the frame before, 0..1; NaN for the first of a scene."""
     flip_rate: float
@@ -103,18 +103,18 @@ class FilmMoment:
 
 @dataclass(frozen=True, kw_only=True)
 class FilmScores:
-    """A measurement of one model on one film."""
+    """A measurement of one model on one video."""
 
     temporal: TemporalScores
     """How steady the labels are."""
     scores: Scores
-    """How right they are; without any where the film has no labels."""
+    """How right they are; without any where the video has no labels."""
     moments: tuple[FilmMoment, ...]
     """Frame by frame."""
 
     @property
     def network_frames(self) -> int:
-        """Frames that the network looked at."""
+        """Frames that the network predicted."""
         return sum(moment.by_network for moment in self.moments)
 
     def summary(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class FilmScores:
 
 
 class TemporalMeter:
-    """Measures the labels of one film, frame by frame.
+    """Measures the labels of one video, frame by frame.
 
     Args:
         class_names: Names by id.

@@ -1,4 +1,4 @@
-"""Hold a recorded run against its targets, its ceilings and another run."""
+"""Compare a recorded run with its targets, its ceilings and another run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +139,7 @@ class Score:
 
 
 def scores_of(record: Mapping[str, Any]) -> list[Score]:
-    """Return what a run says of every goal."""
+    """Return the score of a run on every goal."""
     rounds, cast = rounds_of(record), Cast.of(record)
     scores = []
     for goal in GOALS:

@@ -63,7 +63,7 @@ def legend_at(
         corner: One of `roadseg.paint.config.CORNERS`.
         entries: What it says. In a small picture the first are left out: sky and buildings are
             the easiest to guess.
-        names: All that it may say in this film; letters are as large as leaves room for them.
+        names: All that it may say in this video; letters are as large as leaves room for them.
         size_hw: Height and width of the picture.
         space: Colour space of the picture.
     """

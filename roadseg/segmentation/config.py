@@ -1,4 +1,4 @@
-"""Which model labels, and how: frozen and validated."""
+"""Settings of the labels: which model makes them, and how. Frozen and validated."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from roadseg.errors import ConfigError
 from roadseg.spec import DEFAULT_PALETTE, palette_colors
 
 MOST_BETWEEN = 12
-"""Most frames of a video from one that the network looks at to the next."""
+"""Largest distance between key frames, in frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which model labels, on what, at which size, and in which colours."""
+    """Model, runtime, input size, colours, and how labels use the motion."""
 
     weights: Path = field(default_factory=default_weights)
     """Model file."""
@@ -25,13 +25,13 @@ class ModelConfig:
     palette: str = DEFAULT_PALETTE
     """Colours of the classes, a key of `PALETTES` or a file of them."""
     steady: float = 0.6
-    """Weight of the past in a video's labels after a fifteenth of a second; 0 has no past."""
+    """Weight of the past in a video's labels after a fifteenth of a second; 0 ignores it."""
     every: int = 1
-    """Frames of a video from one that the network looks at to the next."""
+    """Distance between key frames, on which the network runs, in frames."""
     fps_target: float | None = None
-    """Frames a second to reach by letting the network look at fewer of them."""
+    """Frames a second to reach by running the network on fewer of them."""
     realtime: bool = False
-    """Reach the video's own rate that way."""
+    """Reach the video's own rate in the same way."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -49,16 +49,16 @@ class ModelConfig:
         ways = (self.every > 1, self.fps_target is not None, self.realtime)
         if sum(ways) > 1:
             raise ConfigError(
-                "--every, --fps-target and --realtime each say how often the network looks; "
+                "--every, --fps-target and --realtime each say how often the network runs; "
                 "choose one"
             )
 
     @property
     def goes_by_motion(self) -> bool:
-        """Whether labels follow the motion in a video, rather than each frame being a stranger."""
+        """Whether labels follow the motion; if not, each frame is labelled alone."""
         return bool(self.steady or self.every > 1 or self.goes_by_time)
 
     @property
     def goes_by_time(self) -> bool:
-        """Whether the frames that the network looks at are chosen by the time that is left."""
+        """Whether key frames are chosen by the time that is left."""
         return bool(self.fps_target or self.realtime)

@@ -19,14 +19,14 @@ from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
 
 NEARER_LEVELS = 2.0
-"""Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
+"""Handicap of the farther key frame, in grey levels a frame of difference in distance."""
 BLUR_PX = 5
-"""Side of the square over which two key frames' residuals are compared."""
+"""Side of the square over which residuals are averaged before they are compared."""
 
 
 @dataclass(frozen=True)
 class Fused:
-    """A frame and its labels on the network's grid, at which all that is sequential is done."""
+    """A frame and its labels on the network's grid."""
 
     frame: Frame
     spec: ModelSpec
@@ -36,7 +36,7 @@ class Fused:
     levels: Levels
     """(C, h, w), not to be changed."""
     by_network: bool = True
-    """Whether the network predicted these labels, or they were moved here from other frames."""
+    """Whether the network predicted these labels; if not, they were warped from other frames."""
 
 
 def fuse(
@@ -47,7 +47,7 @@ def fuse(
     Args:
         items: Frames of one video, the first of them a key frame.
         config: Settings.
-        can_wait: Whether frames between key frames are labelled when both of them are.
+        can_wait: Whether frames between key frames may wait for the second of them.
     """
     return Fuser(config, can_wait=can_wait).fuse(items)
 
@@ -76,7 +76,7 @@ class _Key:
         return KeyLabels(class_map, self.class_names)
 
     def moved(self, flow: Flow) -> Levels:
-        """Return the labels where things are in another frame, given its flow back to this one."""
+        """Return the labels warped to another frame, given its flow back to this one."""
         grid_hw = self.levels.shape[1], self.levels.shape[2]
         return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
 
@@ -101,7 +101,7 @@ class Fuser:
             yield from self._take(item)
 
     def _take(self, item: Predicted) -> Iterator[Fused]:
-        """Take a frame and yield those that have their labels now, in order."""
+        """Take a frame and yield all frames that can be labelled now, in order."""
         if item.prediction is not None:
             yield from self._take_key(item.tracked, item.prediction, item.spec)
         elif self._can_wait:
@@ -137,7 +137,7 @@ class Fuser:
         for number, (item, forth) in enumerate(zip(waiting, onward, strict=True), 1):
             assert item.warp is not None
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
-            # Where both ways are torn, brightness alone still tells which one fits better.
+            # Torn flow counts here too: the smaller residual is still the better fit.
             past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
             from_after = _blurred(residual_of(item.luma, after.luma, forth)) < past + nearer
             levels = before.moved(item.warp.flow)

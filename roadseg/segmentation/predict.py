@@ -1,4 +1,4 @@
-"""Run the network on the frames that it is to label."""
+"""Run the network on key frames, or on every frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

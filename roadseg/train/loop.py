@@ -18,7 +18,7 @@ from roadseg.data.sets import LabelSpace, classes_named
 from roadseg.data.source import DataSource
 from roadseg.errors import ConfigError
 from roadseg.files import identity, output_errors, replacing
-from roadseg.measure.evaluate import answer, evaluate
+from roadseg.measure.evaluate import evaluate, predict_picture
 from roadseg.measure.metrics import Scores
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model, save_model
@@ -369,7 +369,7 @@ def _keep_best(
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
         picture, target = dataset[int(index)]
-        class_map, _ = answer(backend, picture, config.size_hw)
+        class_map, _ = predict_picture(backend, picture, config.size_hw)
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
             temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))

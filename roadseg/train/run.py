@@ -34,7 +34,7 @@ NOT_OF_THE_RESULT = ("data", "out", "workers", "checkpoint_every_s", "pictures",
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state to `path`, all or nothing. Raises `OutputError`."""
-    buffer = io.BytesIO()  # torch.save into a file tells a full disk from a bug by its prose alone
+    buffer = io.BytesIO()  # into a file, torch.save raises a RuntimeError for a full disk
     torch.save({"format": STATE_FORMAT, **state}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())

@@ -122,7 +122,9 @@ class _MLflow:
         except ImportError as error:
             raise _missing("mlflow") from error
         self._folder = config.out.resolve()
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table it makes
+        logging.getLogger("alembic").setLevel(
+            logging.WARNING
+        )  # it logs every table that it creates
         uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self._folder / 'mlflow.db'}")
         self._client = MlflowClient(tracking_uri=uri)
         run_file = self._folder / "mlflow.run"

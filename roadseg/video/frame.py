@@ -1,4 +1,4 @@
-"""What travels between the stages of the pipeline."""
+"""Frames, as they pass between the stages of the pipeline."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,30 +13,30 @@ from roadseg.video.picture import AnyPicture
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a frame of a live source came in."""
+    """When a frame of a live source arrived."""
 
     number: int
-    """Frames that came before it."""
+    """Frames that arrived before it."""
     time_s: float
-    """Reading of `time.monotonic`."""
+    """Its arrival on the clock of `time.monotonic`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame lies in its film, whichever part of that is read."""
+    """Position of a frame in its whole video, whichever part of it is read."""
 
     since_s: float
-    """Seconds since the film's first frame."""
+    """Seconds since the video's first frame."""
     usual_s: float
-    """Seconds that a frame of the film usually lasts."""
+    """Usual duration of its frames, in seconds."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a film."""
+    """A picture and its time in a video."""
 
     picture: AnyPicture
-    """What it shows, upright."""
+    """The picture, upright."""
     pts: int
     """Presentation time, in units of `time_base`."""
     time_base: Fraction
@@ -44,15 +44,15 @@ class Frame:
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height."""
     arrival: Arrival | None = None
-    """When it came in, if its source is live."""
+    """Its arrival, if its source is live."""
     place: Place | None = None
-    """Where it lies in its film, if it is of one."""
+    """Its position in its video file; None if its source is live."""
     leads_in: bool = False
-    """Whether it is there for the labels of those after it alone, and not to be written."""
+    """Whether it only leads in: it is labelled for the frames after it, and not written."""
 
     @classmethod
     def still(cls, picture: AnyPicture) -> Self:
-        """Return a frame of a picture that belongs to no video."""
+        """Return a frame of a picture that is in no video."""
         return cls(picture, 0, Fraction(1))
 
     @property
@@ -67,7 +67,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame and what the model sees in it."""
+    """A frame and its labels."""
 
     frame: Frame
     class_map: NDArray[np.uint8]
@@ -75,6 +75,6 @@ class SegmentedFrame:
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
-    """Whether the network looked at this frame, or its labels were moved here from others."""
+    """Whether the network predicted it; if not, its labels were moved from other frames."""
     in_view: frozenset[int] | None = None
-    """Ids of the classes that a legend names; None if nobody followed that."""
+    """Ids of the classes that a legend names; None if they are not known."""

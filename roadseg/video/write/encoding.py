@@ -1,4 +1,4 @@
-"""How films are written: which codecs and presets there are, and what each kind of file takes."""
+"""Codecs, presets and qualities, and the codecs that each file format takes."""
 
 import os
 from collections.abc import Mapping
@@ -20,34 +20,34 @@ X26X_PRESETS = (
     "veryslow",
 )
 FIRST_SECOND = 1.9
-"""Seconds' worth of its limit that an encoder may spend in its first second, as its buffer, which
-holds a second's, begins nine tenths full. Each second has an encoder of its own."""
+"""Seconds' worth of its bit rate that an encoder may spend in its first second: its buffer holds
+one second's and starts nine tenths full. Each second has an encoder of its own."""
 SIZE_LIMIT = 1.5
-"""Bit rate, relative to the source's, that is not exceeded unless the user asks for a quality."""
+"""Highest bit rate, relative to the source's, unless the user asks for a quality."""
 LEAST_BITS_A_PIXEL = 0.05
-"""Bits a pixel that the limit always leaves: below, outlines turn into blocks."""
+"""Least bits a pixel of that limit: with fewer, outlines turn into blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """A way to compress film."""
+    """A codec and its settings."""
 
     encoder: str
     """Name of FFmpeg's encoder."""
     crf: int
-    """Default quality: less is better and larger; where the eye sees hardly any loss."""
+    """Default quality, with hardly any visible loss; less is better and larger."""
     worst_crf: int
     """Largest value that the encoder takes."""
     preset: str
     """Default of `presets`."""
     presets: tuple[str, ...]
-    """Trades of time for size."""
+    """Presets that trade time for size."""
     preset_option: str = "preset"
-    """What the encoder calls them."""
+    """The encoder's option for them."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What else it is given; among that, to put keyframes at even distances."""
+    """Further options, among them those for keyframes at even distances."""
     mp4_tag: str | None = None
-    """Name of the codec in MP4 where FFmpeg's choice does not play everywhere."""
+    """Codec tag in MP4 where FFmpeg's choice does not play everywhere."""
 
 
 CODECS = {
@@ -97,11 +97,11 @@ FORMATS = {
 }
 """Codecs by the suffix of the file that holds them, the default first."""
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Suffixes that tell images from a film."""
+"""Suffixes of images, in contrast to videos."""
 STDOUT = Path("-")
-"""How users call standard output."""
+"""Name that stands for standard output."""
 FRAGMENTED = (".mp4", ".mov")
-"""Formats that can only be cut off without harm when they are written in fragments."""
+"""Formats that are written in fragments, so that an unfinished file plays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Encoding:
     crf: int | None = None
     """Quality; the default is also limited to about the source's bit rate."""
     preset: str | None = None
-    """Trade of time for size."""
+    """Preset of the encoder."""
 
     def codec_for(self, path: Path) -> Codec:
         """Return the codec to write a file with.
@@ -146,13 +146,13 @@ class Encoding:
     def options(
         self, codec: Codec, fps: Fraction, pixels: int, source_bit_rate: float | None
     ) -> dict[str, str]:
-        """Return what the encoder is to be given.
+        """Return the encoder's options.
 
         Args:
             codec: The codec that `codec_for` gave.
             fps: Frames a second.
             pixels: Pixels a frame.
-            source_bit_rate: Bits a second that as many pixels take in the source, where known.
+            source_bit_rate: Bits a second of as many pixels in the source, if known.
         """
         options = {
             **codec.options,

@@ -1,4 +1,4 @@
-"""Put pictures into an open file at their own times, and beside them what their source has."""
+"""Encode and mux pictures at their own times, with the other streams of their source."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -15,39 +15,38 @@ from roadseg.video.write.encoder import PeriodEncoder
 from roadseg.video.write.encoding import Codec, Encoding
 
 FAR_START_S = 1.0
-"""A film whose clock starts later than this, or below zero, is moved to zero: recorders start
-anywhere."""
+"""Start time above which a video is moved to zero, as is one that starts before zero."""
 IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", **AS_FFMPEG_WOULD}
-"""What makes MP4 play wherever it is cut off."""
+"""Options with which an MP4 file plays wherever it is cut off."""
 TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled", **AS_FFMPEG_WOULD}
-"""What keeps Matroska from moving a film whose sound begins a little before it."""
+"""Options with which Matroska keeps times when sound begins a little before the pictures."""
 PIECE_MS = 200
-"""Milliseconds of film in one piece of a file, which is written when it is whole."""
+"""Milliseconds of video in one fragment of a file, which is written as a whole."""
 AT_ONCE = {
     "flush_packets": "1",
-    # FFmpeg waits ten seconds for the next packet of a stream that has ended or is rare.
+    # FFmpeg would wait ten seconds for the next packet of a stream that has ended or is sparse.
     "max_interleave_delta": str(1000 * PIECE_MS),
 }
-"""What has every format write what it has."""
+"""Options with which every format writes its packets at once."""
 SMALL_PIECES = {"frag_duration": str(1000 * PIECE_MS)}, {"cluster_time_limit": str(PIECE_MS)}
-"""The same for the pieces of MP4, and of Matroska."""
+"""The same for the fragments of MP4, and the clusters of Matroska."""
 
 
 def unbroken(*, is_mp4: bool) -> dict[str, str]:
-    """Return options for a file that plays wherever it is cut off, with all but the last moment."""
+    """Return options for a file that plays wherever it is cut off, but for its last fragment."""
     pieces, clusters = SMALL_PIECES
     return AT_ONCE | (IN_PIECES | pieces if is_mp4 else TIMES_AS_THEY_ARE | clusters)
 
 
 class Muxer:
-    """The streams of a film being written.
+    """The streams of a video being written.
 
     Args:
         container: File to write to, open and empty.
-        origin: What the pictures come from.
-        companions: Sound and subtitles of it.
+        origin: Source of the pictures.
+        companions: Its sound and subtitles.
         encoding: Quality and preset.
-        codec: What to compress the pictures with.
+        codec: Codec of the pictures.
     """
 
     def __init__(
@@ -71,11 +70,11 @@ class Muxer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the streams are there."""
+        """Whether the streams were added."""
         return self._stream is not None
 
     def begin(self, frame: Frame) -> None:
-        """Add all streams to the file, given the first frame that will be written."""
+        """Add all streams to the file, given the first frame to be written."""
         first_pts = self._origin.log.first_pts
         first = (frame.pts if first_pts is None else first_pts) * frame.time_base
         if self._origin.start_s > 0 or not 0 <= first <= FAR_START_S:
@@ -96,7 +95,7 @@ class Muxer:
         self._mux(self._encoder.encode(encoded, frame.time_s))
 
     def copy(self, packets: "Iterable[av.Packet[Any]]") -> None:
-        """Add pictures that another run encoded, before any is written."""
+        """Copy pictures that an unfinished run encoded, before any frame is written."""
         for packet in packets:
             assert packet.pts is not None and packet.time_base
             packet.stream = self._stream
@@ -113,12 +112,12 @@ class Muxer:
             self._held = None
 
     def finish(self) -> None:
-        """Write what is left of pictures, sound and subtitles."""
+        """Write the remaining pictures, sound and subtitles."""
         self.flush()
         self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
-        """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        """Add tags and chapters to a file, this one or a copy, before its first packet."""
         tags = read_tags(self._origin.source)
         film.metadata.update(tags.film)
         pictures.metadata.update(tags.pictures)
@@ -148,10 +147,10 @@ class Muxer:
         return stream
 
     def _mux(self, packets: "list[av.Packet[Any]]") -> None:
-        """Write packets of the video stream, those of two encoders' joint in order.
+        """Write packets of the video stream, with increasing times where encoders change.
 
-        Each waits for the one behind it: a piece of MP4 goes on where the last packet of the piece
-        before says that it ends.
+        Each is held until the next one, which gives its duration: a fragment of MP4 begins where
+        the last packet of the fragment before it ends.
         """
         for packet in packets:
             assert packet.dts is not None and packet.time_base
