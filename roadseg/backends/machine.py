@@ -2,7 +2,7 @@
 
 import os
 import platform
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 CPU_FILE = Path("/proc/cpuinfo")
@@ -15,8 +15,6 @@ INSTRUCTION_SETS = (
 """The kernel's flag and the usual name of each set, the best for networks first."""
 INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 """Sets that add up products of 8-bit numbers without overflow."""
-UNKNOWN_MEMORY_BYTES = 4 << 30
-"""Memory assumed where the system does not report it."""
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """The kernel's flags of instructions that multiply in bfloat16."""
 
@@ -69,15 +67,15 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
-def memory_bytes() -> int:
-    """Return the machine's memory, or `UNKNOWN_MEMORY_BYTES` where it is not reported."""
+def memory_bytes() -> int | None:
+    """Return the machine's memory; None where it is not reported, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):  # as on Windows
-        return UNKNOWN_MEMORY_BYTES
+    except (AttributeError, ValueError):
+        return None
 
 
-@cache
+@lru_cache(maxsize=4)
 def _fields(cpu_file: Path) -> dict[str, str]:
     """Return Linux's record of the first CPU; other systems have none."""
     try:

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Collection, Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,9 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 An int8 build has none: OpenVINO computes the rest of its graph in bfloat16 where the CPU has it,
 which took two thirds of the CPU time of FP32.
 """
+
+REQUESTS_KEPT = 8
+"""Compiled shapes that are kept: the pictures of a folder may have many."""
 
 # OpenVINO's binding builds its tables of types on first use, and deadlocks where two threads do so
 # at once. An import runs on one thread.
@@ -87,7 +90,7 @@ class OpenVinoBackend:
         self._settings = compile_settings(spec)
         if threads is not None:  # replicas would all be pinned to the same cores
             self._settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        self._request = cache(self._compile)
+        self._request = lru_cache(REQUESTS_KEPT)(self._compile)
 
     @signal_stack_kept()
     def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:

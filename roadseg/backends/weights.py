@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from roadseg.backends.machine import has_int8_units
+from roadseg.files import shipped
 
 
 def shipped_model(precision: str = "fp32") -> Path:
-    """Return a shipped model: installed as package data, or in a checkout's weights/."""
-    package = Path(__file__).parent.parent
+    """Return the shipped model in a precision."""
     name = "unet-lite.onnx" if precision == "fp32" else f"unet-lite.{precision}.onnx"
-    installed = package / "weights" / name
-    return installed if installed.is_file() else package.parent / "weights" / name
+    return shipped("weights", name)
 
 
 def default_weights() -> Path:

@@ -27,6 +27,8 @@ from roadseg.train.config import AugmentConfig, TrainConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from roadseg.train.loop import TrainResult
+
 TRAINING_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**35),
@@ -170,6 +172,10 @@ def _train(config: TrainConfig, console: "Console") -> None:
             raise
         if progress.tasks[task].total is None:  # no step was taken
             console.print("nothing was left to do; a longer run needs another --out")
+    _show(result, config, console)
+
+
+def _show(result: "TrainResult", config: TrainConfig, console: "Console") -> None:
     if result.epochs < config.epochs:
         console.print(
             f"stopped after epoch {result.epochs}: {config.patience} validations without a better "

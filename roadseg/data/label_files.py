@@ -6,12 +6,9 @@ colour where it is known, and else for an id. Transparency has no meaning. Ids a
 16 bits. A label that was drawn on a photo as it is stored is turned with it.
 """
 
-import struct
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import cv2
 import numpy as np
@@ -19,10 +16,7 @@ from numpy.typing import NDArray
 
 from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import DatasetError
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PALETTE_TYPE = 3
-"""Colour type of a PNG with a palette."""
+from roadseg.video.png import PALETTE_TYPE, SIGNATURE, chunk, chunks
 
 
 def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
@@ -117,30 +111,20 @@ def _is_grey(label: NDArray[np.uint8]) -> bool:
 
 def palette_of(data: bytes) -> NDArray[np.uint8] | None:
     """Return the palette (N, 3) RGB of a PNG, black at its end left out; None if it has none."""
-    chunks = dict(_chunks(data))
-    if chunks.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in chunks:
+    by_name = dict(chunks(data))
+    if by_name.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in by_name:
         return None
-    colors = np.frombuffer(chunks[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
+    colors = np.frombuffer(by_name[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
     return np.resize(np.append(colors, [0] * (-len(colors) % 3)), (-(-len(colors) // 3), 3))
 
 
 def with_indices_shown(data: bytes) -> bytes:
     """Return a PNG with a palette in which every index is shown as that level of grey."""
-    parts = [PNG_SIGNATURE]
-    for name, content in _chunks(data):
+    parts = [SIGNATURE]
+    for name, content in chunks(data):
         if name == b"tRNS":
             continue
         if name == b"PLTE":
             content = bytes(level for level in range(len(content) // 3) for _ in range(3))
-        checksum = crc32(name + content)
-        parts.append(struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum))
+        parts.append(chunk(name, content))
     return b"".join(parts)
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names and contents of a PNG's chunks; of what is none, nothing."""
-    place = len(PNG_SIGNATURE) if data.startswith(PNG_SIGNATURE) else len(data)
-    while place + 8 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        yield data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        place += length + 12

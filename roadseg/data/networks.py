@@ -15,7 +15,7 @@ counterpart.
 
 import csv
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from roadseg.data.meaning import CLASS_FILE, LabelMeaning
@@ -70,7 +70,7 @@ def _list_path(name: str) -> Path:
     )
 
 
-@cache
+@lru_cache(maxsize=4)
 def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:
     """Return what a network's classes are called in some data, by their own names.
 

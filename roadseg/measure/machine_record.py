@@ -3,14 +3,13 @@
 A value that the system does not report is None, never a guess.
 """
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from roadseg.backends.machine import core_count, cpu_flags, cpu_name
+from roadseg.backends.machine import core_count, cpu_flags, cpu_name, memory_bytes
 
 PACKAGES = (
     "roadseg",
@@ -50,13 +49,6 @@ def machine_record() -> dict[str, Any]:
         "versions": package_versions(),
         "revision": own_revision(),
     }
-
-
-def memory_bytes() -> int | None:
-    """Return the machine's memory; None where it is not reported, as on Windows."""
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def gpu_names() -> list[str]:

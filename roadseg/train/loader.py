@@ -25,7 +25,9 @@ of the first data set are those that it has when alone.
 
 
 MEMORY_SHARE = 0.25
-"""Of the machine's memory that decoded pictures may fill, in all processes together."""
+"""Share of the machine's memory that decoded pictures may fill, in all processes together."""
+UNKNOWN_MEMORY_BYTES = 4 << 30
+"""Memory assumed where the system does not report it."""
 SHARE_TOLERANCE = 1e-6
 """By which shares that are given as decimals may miss 1 together."""
 MOST_REPLICAS = 14
@@ -206,7 +208,8 @@ def batches(
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
     """
     sampler = _Batches(mixture, epochs, first_step, seed)
-    room_bytes = memory_bytes() * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
+    known_bytes = memory_bytes() or UNKNOWN_MEMORY_BYTES
+    room_bytes = known_bytes * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
     datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
     picture_hw = datasets[0][0][1].shape
     samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)

@@ -4,7 +4,6 @@ The video is first written as a part (`part_path`), in a form that plays whereve
 the end it is copied into its final form (`whole_path`), which `Outputs` renames to its target.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 from math import inf
@@ -12,16 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
-
 from roadseg.errors import VideoError
 from roadseg.files import check_writable, temporary_path
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
-from roadseg.video.write.companions import Companions, Origin
+from roadseg.video.write.companions import Origin
 from roadseg.video.write.encoder import PERIOD_S
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
-from roadseg.video.write.mux import Muxer, unbroken
+from roadseg.video.write.mux import Muxing, unbroken
 from roadseg.video.write.part import (
     cut_torn_head,
     measure_part,
@@ -83,12 +80,9 @@ class VideoWriter:
         self._compare_at_s = -inf
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack, write_errors(self._path):
-            options = unbroken(is_mp4=self._is_mp4)
-            container = stack.enter_context(open_film(self._place, options))
-            companions = stack.enter_context(Companions(self._origin, container))
-            self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
-            self._exits = stack.pop_all()
+        opened = open_film(self._place, unbroken(is_mp4=self._is_mp4))
+        self._muxing = Muxing(self._path, opened, self._origin, self._encoding, self._codec)
+        self._muxer = self._muxing.__enter__()
         return self
 
     def __exit__(
@@ -97,16 +91,12 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._muxing.__exit__(kind, error, traceback)
         if kind is None:
             with write_errors(self._path):
-                with self._exits:
-                    self._muxer.finish()
                 self._take_over()
                 self._remux(whole_path(self._path))
             return
-        # The error that ended the run is reported, not those that follow from it.
-        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
-            self._muxer.flush()
         cut_torn_head(self._place)
         self._take_over()
         if self._place != self._part:

@@ -4,11 +4,9 @@ A PNG file holds the ids as grey levels, or as indices into a palette, which sho
 """
 
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from zlib import crc32
 
 import av
 import cv2
@@ -18,6 +16,7 @@ from roadseg.errors import ConfigError, VideoError
 from roadseg.files import check_writable, is_ours
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import SegmentedFrame
+from roadseg.video.png import PALETTE_TYPE, SIGNATURE, chunk, chunks
 from roadseg.video.write.sink import open_film
 from roadseg.video.write.stills import stills_of, write_still
 
@@ -25,10 +24,6 @@ MASK_NAME = "%06d.png"
 """File name of a class map, by the number of its frame in the output."""
 FILM_SUFFIX = ".mkv"
 """Suffix of a video of class maps; any other name is a folder."""
-PNG_HEAD = slice(8, 33)
-"""Where a PNG has its head: 13 bytes, after their length and name and before their checksum."""
-PALETTE_TYPE = 3
-"""Colour type of a PNG with a palette."""
 
 
 def is_mask_film(target: Path) -> bool:
@@ -117,20 +112,13 @@ def _save_as_images(
 def _with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
     """Return an 8-bit grey PNG as one whose levels are indices into a palette.
 
-    OpenCV writes none; the two differ in a byte of the head and in the palette behind it.
+    The two differ in the header's colour type, and in the palette after the header.
     """
-    _, name, size, depth, _, rest = struct.unpack(">I4s8scB3s", png[PNG_HEAD][:21])
-    head = size + depth + bytes([PALETTE_TYPE]) + rest
+    (name, header), *rest = chunks(png)
+    header = header[:9] + bytes([PALETTE_TYPE]) + header[10:]
     colors = bytes(level for color in palette for level in color).ljust(3 * 256, b"\0")
-    chunks = _chunk(name, head) + _chunk(b"PLTE", colors)
-    return png[: PNG_HEAD.start] + chunks + png[PNG_HEAD.stop :]
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return (
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc32(name + content))
-    )
+    parts = [(name, header), (b"PLTE", colors), *rest]
+    return SIGNATURE + b"".join(chunk(*part) for part in parts)
 
 
 def _save_as_film(

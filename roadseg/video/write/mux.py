@@ -1,12 +1,16 @@
 """Encode and mux pictures at their own times, with the other streams of their source."""
 
+import contextlib
 from collections.abc import Iterable
 from fractions import Fraction
 from math import floor
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import av
 
+from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
 from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.write.companions import Companions, Origin, read_tags, shifted_chapters
@@ -38,6 +42,56 @@ def unbroken(*, is_mp4: bool) -> dict[str, str]:
     return AT_ONCE | (IN_PIECES | pieces if is_mp4 else TIMES_AS_THEY_ARE | clusters)
 
 
+class Muxing:
+    """A video being written, for as long as the block lasts; it is finished if that ends well.
+
+    After an error only the pictures in the encoder are still written. Errors of that are dropped:
+    the first one counts.
+
+    Args:
+        name: Name of the video in errors.
+        opened: Opens the file to write to.
+        origin: Source of the pictures and of all other streams.
+        encoding: Codec, quality and preset.
+        codec: The codec that `encoding` chooses.
+    """
+
+    def __init__(
+        self,
+        name: Path,
+        opened: contextlib.AbstractContextManager[av.container.OutputContainer],
+        origin: Origin,
+        encoding: Encoding,
+        codec: Codec,
+    ) -> None:
+        self._name = name
+        self._opened = opened
+        self._origin = origin
+        self._encoding = encoding
+        self._codec = codec
+
+    def __enter__(self) -> "Muxer":
+        with contextlib.ExitStack() as stack, write_errors(self._name):
+            container = stack.enter_context(self._opened)
+            companions = stack.enter_context(Companions(self._origin, container))
+            self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
+            self._exits = stack.pop_all()
+        return self._muxer
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with write_errors(self._name), self._exits:
+                self._muxer.finish()
+            return
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            self._muxer.flush()
+
+
 class Muxer:
     """The streams of a video being written.
 
@@ -57,7 +111,7 @@ class Muxer:
         encoding: Encoding,
         codec: Codec,
     ) -> None:
-        self._container = container
+        self.container = container
         self._origin = origin
         self._companions = companions
         self._encoding = encoding
@@ -108,7 +162,7 @@ class Muxer:
             return
         self._mux(self._encoder.flush())
         if self._held is not None:
-            self._container.mux(self._held)
+            self.container.mux(self._held)
             self._held = None
 
     def finish(self) -> None:
@@ -133,16 +187,13 @@ class Muxer:
         return self._encoding.options(self._codec, source.fps, pixels, bit_rate)
 
     def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
-        picture, source = frame.picture.encodable(), self._origin.source
-        stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
+        source = self._origin.source
+        stream = self.container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
-        stream.time_base = stream.codec_context.time_base = frame.time_base
+        set_up_pictures(stream, frame, frame.picture.encodable())
         context = stream.codec_context
-        context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.colorspace, picture.color_range
         context.color_primaries, context.color_trc = source.primaries, source.transfer
-        if self._codec.mp4_tag and self._container.format.name in ("mp4", "mov"):
+        if self._codec.mp4_tag and self.container.format.name in ("mp4", "mov"):
             context.codec_tag = self._codec.mp4_tag
         return stream
 
@@ -161,5 +212,20 @@ class Muxer:
             if self._held is not None:
                 assert self._last_dts is not None and self._held.time_base is not None
                 self._held.duration = round((dts - self._last_dts) / self._held.time_base)
-                self._container.mux(self._held)
+                self.container.mux(self._held)
             self._last_dts, self._held = dts, packet
+
+
+def set_up_pictures(stream: av.VideoStream, frame: Frame, picture: av.VideoFrame) -> None:
+    """Give a new video stream the size, time base and colours of its first frame.
+
+    Args:
+        stream: The stream, before its encoder is opened.
+        frame: The first frame.
+        picture: What is encoded of it.
+    """
+    context = stream.codec_context
+    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
+    stream.time_base = context.time_base = frame.time_base
+    context.sample_aspect_ratio = frame.pixel_aspect
+    context.colorspace, context.color_range = picture.colorspace, picture.color_range

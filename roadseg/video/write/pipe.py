@@ -3,7 +3,6 @@
 That is fragmented MP4, or Matroska where MP4 cannot hold the video's sound or subtitles.
 """
 
-import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from roadseg.video.frame import Frame
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.write.companions import Companions, Origin
 from roadseg.video.write.encoding import Encoding
-from roadseg.video.write.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
+from roadseg.video.write.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxing
 from roadseg.video.write.sink import open_pipe
 
 NAME = Path("standard output")
@@ -55,14 +54,10 @@ class PipeWriter:
 
     def __enter__(self) -> Self:
         form = form_for(self._origin)
+        opened = open_pipe(form.ffmpeg, {"flush_packets": "1", **form.options})
         codec = self._encoding.codec_for(form.name)
-        options = {"flush_packets": "1", **form.options}
-        with contextlib.ExitStack() as stack, write_errors(NAME):
-            container = stack.enter_context(open_pipe(form.ffmpeg, options))
-            companions = stack.enter_context(Companions(self._origin, container))
-            self._muxer = Muxer(container, self._origin, companions, self._encoding, codec)
-            self._container = container
-            self._exits = stack.pop_all()
+        self._muxing = Muxing(NAME, opened, self._origin, self._encoding, codec)
+        self._muxer = self._muxing.__enter__()
         return self
 
     def __exit__(
@@ -71,13 +66,7 @@ class PipeWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
-            with write_errors(NAME), self._exits:
-                self._muxer.finish()
-            return
-        # What ended the run is what counts; perhaps nobody reads any more.
-        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
-            self._muxer.flush()
+        self._muxing.__exit__(kind, error, traceback)
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time.
@@ -90,7 +79,8 @@ class PipeWriter:
         with write_errors(NAME):
             if not self._muxer.has_begun:
                 self._muxer.begin(frame)
-                self._muxer.describe(self._container, self._container.streams.video[0])
+                container = self._muxer.container
+                self._muxer.describe(container, container.streams.video[0])
             self._muxer.write(frame)
 
 

@@ -21,10 +21,10 @@ from roadseg.errors import VideoError
 from roadseg.files import replacing, written_alone
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
-from roadseg.video.picture import PIXEL_FORMAT, AnyPicture, Picture
+from roadseg.video.picture import AnyPicture, Picture
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.film import check_output
-from roadseg.video.write.mux import unbroken
+from roadseg.video.write.mux import set_up_pictures, unbroken
 from roadseg.video.write.part import part_path
 from roadseg.video.write.remux import remux
 from roadseg.video.write.sink import open_film
@@ -106,17 +106,13 @@ class Recorder:
         self._first = frame
 
     def _add_stream(self, frame: Frame, picture: av.VideoFrame) -> av.VideoStream:
-        height, width = picture.height, picture.width
         codec = self._encoding.codec_for(self._path)
-        options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
+        pixels = picture.height * picture.width
+        options = self._encoding.options(codec, Fraction(USUAL_FPS), pixels, None)
         options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
         stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
-        stream.time_base = stream.codec_context.time_base = frame.time_base
-        context = stream.codec_context
-        context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.colorspace, picture.color_range
+        set_up_pictures(stream, frame, picture)
         return stream
 
     def _finish(self) -> None:
