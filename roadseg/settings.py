@@ -1,7 +1,7 @@
-"""What users write in small files, read and checked: settings, and classes with their colours.
+"""Read small files that users write: settings, and classes with their colours.
 
-TOML or JSON values are made into the dataclasses that declare them; a class file is CSV, with the
-name, id and colour of a class in each row (see `roadseg.data.meaning`).
+Settings are TOML or JSON, converted to the dataclasses that declare them. A class file is CSV with
+the name, id and colour of a class in each row; see `roadseg.data.meaning`.
 """
 
 import csv
@@ -20,20 +20,20 @@ T = TypeVar("T")
 Color = tuple[int, int, int]
 """RGB, 0..255."""
 SYNONYMS = {"colour": "color", "red": "r", "green": "g", "blue": "b"}
-"""Columns of a class file by other names of theirs."""
-COLUMNS_UNSAID = {
+"""Columns of a class file by their other names."""
+HEADLESS_COLUMNS = {
     ("text", "number", "number", "number"): ("name", "r", "g", "b"),
     ("number", "number", "number", "text"): ("r", "g", "b", "name"),
     ("text", "color"): ("name", "color"),
 }
-"""Columns of a class file that does not name them, by what the cells of its first line are."""
+"""Columns of a class file without a heading, by the kinds of cells in its first line."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read settings from a `.toml` file, or from a `.json` file such as a run's config.json.
 
     Raises:
-        ConfigError: The file is missing, or is neither.
+        ConfigError: The file is missing, or not valid.
     """
     readers: dict[str, Callable[[str], dict[str, Any]]] = {
         ".toml": tomllib.loads,
@@ -52,7 +52,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a dataclass of settings from JSON or TOML values; what is left out keeps its default.
+    """Build a dataclass of settings from JSON or TOML values; missing ones keep their defaults.
 
     Raises:
         ConfigError: A name is unknown, or a value is of another type than declared; it is named.
@@ -64,13 +64,13 @@ def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _near(name: str, known: list[str]) -> str:
-    """Return what else could have been meant, in words."""
+    """Return a hint at the setting that was meant."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"the settings are: {', '.join(known)}"
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
-    """Return a JSON value as the type that a setting is declared with."""
+    """Return a JSON value converted to the declared type of a setting."""
     arguments = get_args(hint)
     if type(None) in arguments:
         (inner,) = (argument for argument in arguments if argument is not type(None))
@@ -93,7 +93,7 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
 
 
 def _in_words(hint: Any) -> str:
-    """Return what a value of a type looks like in a file."""
+    """Describe how a value of a type is written in a file."""
     arguments = get_args(hint)
     if get_origin(hint) is tuple and arguments[-1] is Ellipsis:
         return f"a list, each item {_in_words(arguments[0])}"
@@ -105,10 +105,10 @@ def _in_words(hint: Any) -> str:
 
 
 def read_class_file(path: Path) -> list[tuple[str, int | None, Color | None]]:
-    """Return name, id and colour of each row of a class file, None for what it leaves out.
+    """Return name, id and colour of each row of a class file, None for missing ones.
 
     Raises:
-        DatasetError: It is no class file; the line at fault is named.
+        DatasetError: It is not a class file; the line at fault is named.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -140,7 +140,7 @@ def _row(line: Mapping[str, str | None], where: str) -> tuple[str, int | None, C
 def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
     """Return the lines of a class file by column, and the number of the first of them."""
     filled = [row for row in rows if row]
-    headings = COLUMNS_UNSAID.get(tuple(map(_kind, filled[0]))) if filled else None
+    headings = HEADLESS_COLUMNS.get(tuple(map(_kind, filled[0]))) if filled else None
     if headings:
         return [dict(zip(headings, row, strict=False)) for row in filled], 1
     return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
@@ -153,7 +153,7 @@ def _kind(cell: str) -> str:
 
 
 def _color_of_levels(levels: list[str], where: str) -> str:
-    """Return a colour given as three numbers as #rrggbb, or nothing where there is none."""
+    """Return three numbers as #rrggbb, or an empty text if all are missing."""
     if not any(levels):
         return ""
     if not all(level.isdecimal() and int(level) <= 255 for level in levels):
@@ -164,7 +164,7 @@ def _color_of_levels(levels: list[str], where: str) -> str:
 
 
 def _column(heading: str | None) -> str:
-    """Return what a column of a class file is called, however it is written."""
+    """Return the canonical name of a column of a class file."""
     plain = (heading or "").strip().casefold()
     return SYNONYMS.get(plain, plain)
 

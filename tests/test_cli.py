@@ -97,7 +97,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
         (["infer", SAMPLE, "a/drive.mp4"], "two videos are called drive"),
-        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 films; give a folder"),
+        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 videos; give a folder"),
         (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere is no folder"),

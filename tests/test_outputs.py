@@ -245,8 +245,8 @@ def test_outputs_that_make_no_sense_are_refused(plain, tmp_path, monkeypatch, ch
     [
         (("--out", "-", "--json"), b"--json and --out - both want standard output"),
         (("--out", "o.mp4", "--no-film"), b"--no-film and --out o.mp4 contradict"),
-        (("a.mp4", "--out", "-"), b"there are 2 films; give a folder"),
-        (("a.mp4", "--out", "%d.png"), b"there are 2 films; give a folder"),
+        (("a.mp4", "--out", "-"), b"there are 2 videos; give a folder"),
+        (("a.mp4", "--out", "%d.png"), b"there are 2 videos; give a folder"),
         (("--start", "1:70"), b"--start is '1:70'; give seconds, or a time such as 1:30"),
     ],
 )

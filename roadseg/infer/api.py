@@ -1,6 +1,6 @@
 """The Python API: the labels of a video, frame by frame, or of one picture.
 
-The same decoding, model and colours as `roadseg infer`, without the file that it writes.
+Decoding, model and colours are those of `roadseg infer`.
 """
 
 import warnings
@@ -42,12 +42,12 @@ from roadseg.video.read.source import (
 )
 
 _model_in_use = Lock()
-"""Held while `segment` uses the model that it keeps: a backend serves one thread at a time."""
+"""Held while `segment` uses its cached model, as a backend serves one thread at a time."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A frame of a video, or a picture, and what the model sees in it."""
+    """A frame of a video, or a picture, with its labels."""
 
     item: SegmentedFrame
     """The frame, its class map and the model's record, as the pipeline carries them."""
@@ -142,8 +142,7 @@ def stream(
     """Yield every frame of a video with its labels; decoding and labelling have their own threads.
 
     The threads end with the iterator: when it runs out, when it is closed, or when the loop that
-    holds it is left. What is wrong with the video, such as damage in the middle, comes as a
-    `UserWarning` at the end.
+    holds it is left. Faults of the video, such as damage, are issued as `UserWarning` at the end.
 
     Args:
         source: Video to label: a file, a folder or pattern of images, or an address.
@@ -183,7 +182,7 @@ def segment(
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
 ) -> Result:
-    """Label one picture. The model stays in memory for the next call.
+    """Label one picture. The model is kept in memory for the next call.
 
     Args:
         image: (H, W, 3) uint8 RGB, or the path of a picture file.
@@ -214,7 +213,7 @@ def _model_config(
 
 @lru_cache(maxsize=1)
 def _kept_model(weights: Path, backend: str, _state: tuple[int, ...]) -> Backend:
-    """Return a model, which is opened again when its file is another than it was."""
+    """Return an open model, which is opened again when its file changes."""
     return open_backend(weights, backend)
 
 
@@ -225,7 +224,7 @@ def _state(weights: Path) -> tuple[int, ...]:
 
 
 def _read(path: Path) -> Picture:
-    """Return a picture file as `stream` reads it, upright as its Exif record says."""
+    """Read a picture file as `stream` does, upright by its Exif record."""
     try:
         path.open("rb").close()
     except OSError as error:
@@ -240,7 +239,7 @@ def _read(path: Path) -> Picture:
 
 
 def _checked(picture: NDArray[np.uint8]) -> Picture:
-    """Return an array as the picture that `stream` reads from a PNG file of it."""
+    """Return an array as a picture, equal to that of a PNG file of it."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise PictureError(
             f"the image is an array {picture.shape} of {picture.dtype}; it must be "

@@ -1,8 +1,8 @@
-"""Note what happens on a drive and make a report of it: one page that needs nothing else.
+"""Collect what happens on a drive and write the report: one page without other files.
 
-A moment is a stretch of time during which a pedestrian or a bicyclist stands on the road itself,
-away from its edges. Memory is bounded by what a page shows: curves have a fixed number of points,
-the drive a fixed number of thumbnails, and each moment that is more than noise has one.
+A moment is a stretch of time during which a pedestrian or a bicyclist is on the road, away from its
+edges. Memory grows with the moments, which have a thumbnail each, and with nothing else: curves
+have a limited number of points, and the drive a limited number of thumbnails.
 """
 
 import os
@@ -28,19 +28,19 @@ from roadseg.video.frame import SegmentedFrame
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
 MIDDLE = (0.2, 0.8)
-"""Where the middle of the road begins and ends, its edges being 0 and 1."""
+"""Bounds of the middle of the road, whose edges are 0 and 1."""
 GAP_S = 1.0
-"""Sightings with less time between them are one moment."""
+"""Longest time between two sightings of one moment."""
 LEAST_SIGHTINGS = 3
-"""A moment of fewer frames is taken for noise."""
+"""Frames below which a moment is noise."""
 MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
 THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
-"""Points of a curve, at most; of a longer drive, each is a mean."""
+"""Most points of a curve; in a longer drive, each is a mean."""
 EMBED_LIMIT_BYTES = 8_000_000
-"""A video of this size or less is put into the page, a larger one is linked."""
+"""Size up to which a video is embedded in the page; a larger one is linked."""
 
 
 @dataclass(kw_only=True)
@@ -54,7 +54,7 @@ class Moment:
     peak_s: float
     """The sighting with most pixels."""
     pixels: int
-    """How many these are."""
+    """Number of these."""
     thumbnail: bytes
     """The picture then, as JPEG."""
     names: set[str]
@@ -64,7 +64,7 @@ class Moment:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is too short to count, as far as it goes."""
+        """Whether it is too short to count."""
         return self.sightings < LEAST_SIGHTINGS
 
 
@@ -101,17 +101,17 @@ class SharesCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFilm:
-    """A video that a page shows."""
+    """The video on a page."""
 
     file: Path
-    """Where it lies now, whole."""
+    """Its complete file, before it is published."""
     path: Path
-    """Where it will be."""
+    """Its path once it is published."""
     page: Path
-    """Where the page will be."""
+    """The page's path once it is published."""
 
     def url(self) -> str:
-        """Return the video itself if it is small, or its address as seen from the page."""
+        """Return a data URL if the video is small, or else its path relative to the page."""
         if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
             return data_url("video/mp4", self.file.read_bytes())
         relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
@@ -120,7 +120,7 @@ class ShownFilm:
 
 @dataclass
 class DriveLog:
-    """What a report is about; times are seconds since the first frame.
+    """What a report shows; times are seconds since the first frame.
 
     Args:
         config: How thumbnails are painted.
@@ -130,11 +130,11 @@ class DriveLog:
     classes: list[tuple[str, str]] = field(default_factory=list)
     """Name and CSS colour of each class."""
     curve: SharesCurve = field(default_factory=SharesCurve)
-    """Share of each class all along the drive."""
+    """Share of each class over the drive."""
     moments: list[Moment] = field(default_factory=list)
-    """Stretches with somebody on the road; the last may turn out to be noise."""
+    """Times with somebody on the road; the last may still be noise."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
-    """Time and JPEG of pictures all along the drive."""
+    """Time and JPEG of pictures over the drive."""
     _first_s: float | None = None
     _interval_s: float = FIRST_INTERVAL_S
 
@@ -196,7 +196,7 @@ class DriveLog:
         return encoded(painted, JpegQuality.THUMBNAIL)
 
     def record(self) -> dict[str, Any]:
-        """Return what was noted as JSON values."""
+        """Return the log as JSON values."""
         times_s, shares = self.curve.points()
         return {
             "classes": self.classes,
@@ -222,7 +222,7 @@ class DriveLog:
 
 
 def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[SegmentedFrame]:
-    """Stage: note every frame for the report."""
+    """Stage: add every frame to the report."""
     for item in items:
         log.add(item)
         yield item
@@ -232,10 +232,10 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     """Write the report of a drive.
 
     Args:
-        place: File of ours to write.
-        log: What happened.
+        place: Part to write.
+        log: The drive.
         film: The video with the overlay.
-        facts: What else to say about the run.
+        facts: Facts about the run.
 
     Raises:
         OutputError: The page cannot be written.

@@ -47,10 +47,10 @@ from roadseg.video.write.part import behind
 
 @dataclass(frozen=True, kw_only=True)
 class InferResult:
-    """What a run did."""
+    """Results of a run."""
 
     out: Path | None
-    """The video written, as it was asked for; None if none was."""
+    """The video written; None if there is none."""
     frames: int
     """Frames labelled, those of an unfinished run included."""
     kept_frames: int
@@ -68,9 +68,9 @@ class InferResult:
     stages: tuple[StageStats, ...]
     """Where the time went."""
     bottleneck: str
-    """The stage that was at work longest."""
+    """The stage that was busy longest."""
     warnings: tuple[str, ...]
-    """What was wrong with the input."""
+    """Faults of the input."""
 
     @property
     def fps(self) -> float:
@@ -88,7 +88,7 @@ def infer(
     Args:
         config: Settings.
         on_frame: Called with the frames written and those expected, where the file states them.
-        open_model: Opens each copy of the model; measurements give one that is metered.
+        open_model: Opens each replica of the model; measurements pass one that is metered.
 
     Raises:
         VideoError: The video cannot be read, or the output exists or cannot hold it.
@@ -140,11 +140,11 @@ def infer(
 
 
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
-    """Return what a report says about a run."""
+    """Return the facts about a run for its report."""
     height, width = result.network_hw
     backend = runtime_of(config.weights, config.backend)
     return {
-        "film": str(config.source),
+        "video": str(config.source),
         "overlay": str(config.out),
         "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
         "network input": f"{width}x{height}",
@@ -163,7 +163,7 @@ def build_pipeline(
     drive: DriveLog | None,
     open_model: Opener = open_backend,
 ) -> Pipeline:
-    """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
+    """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
     stages, kept = labelling(config, open_model), outputs.kept
     stages["view"] = note_view
     if outputs.stats is not None:

@@ -1,7 +1,7 @@
-"""What is in a frame, in numbers: the share of each class, and where the small objects are.
+"""Statistics of frames: the share of each class, and the objects.
 
 An object is a connected region of one of `OBJECT_CLASSES`. Two cars that overlap in the picture are
-one region, and a car behind a pole may be two.
+one object, and a car behind a pole may be two.
 """
 
 import contextlib
@@ -22,12 +22,11 @@ from roadseg.spec import ModelSpec
 from roadseg.video.frame import SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
-"""Classes whose regions are things that can be counted."""
+"""Classes whose regions are objects."""
 ROAD_EDGE_PERCENTILES = (2, 98)
-"""Where the road begins and ends in a row, single stray pixels left out."""
+"""Percentiles of the road's columns in a row that count as its edges, without stray pixels."""
 LEAST_ROAD_WIDTH = 0.2
-"""Share of the picture's width that the road has where its edges mean something; further away,
-where it runs out to a point, whoever is beside it would seem to be on it."""
+"""Least width of the road, as a share of the picture's, at which positions across it are given."""
 CSV_SUFFIX = ".csv"
 STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
 DIGITS = 6
@@ -49,15 +48,15 @@ class Region:
     height: int
     """Rows."""
     pixels: int
-    """Pixels of its own in that box."""
+    """Its pixels in that box."""
     across_road: float | None
-    """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
-    one, less or more is beside it. None where there is no road, or it is far away."""
+    """Position of its foot across the road: 0 is the left edge, 1 the right one; less or more is
+    beside it. None where there is no road, or it is too narrow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStats:
-    """What is in one frame."""
+    """Statistics of one frame."""
 
     pts: int
     """The frame's time in the source, in the source's units."""
@@ -74,7 +73,7 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
 
     Args:
         item: The frame.
-        min_region: Share of the picture; a smaller region is taken for noise.
+        min_region: Share of the picture; a smaller region is noise.
     """
     pixels = count_pixels(item)
     names = item.spec.class_names
@@ -129,10 +128,10 @@ def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
 
 
 def _components(member: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return OpenCV's statistics (n, 5) of what is not a region, and of each region.
+    """Return OpenCV's statistics (n, 5) of the background and of each region.
 
-    Numbers of 16 bits take half the memory, which is most of the time. OpenCV refuses where there
-    are too many regions for them.
+    Labels of 16 bits save memory traffic, which is most of the time. OpenCV raises an error where
+    there are too many regions for them.
     """
     try:
         found = cv2.connectedComponentsWithStats(member, connectivity=8, ltype=cv2.CV_16U)
@@ -142,7 +141,7 @@ def _components(member: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
-    """Place a column between the edges of the road in a row, or in the last one there is."""
+    """Return the position of a column across the road in a row, or in the last row."""
     if "road" not in item.spec.class_names:
         return None
     ids = item.class_map[min(row, item.class_map.shape[0] - 1)]
@@ -158,12 +157,12 @@ def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
 def save_stats(
     items: Iterator[SegmentedFrame], *, place: Path, kept: int, min_region: float
 ) -> Iterator[SegmentedFrame]:
-    """Stage: write what is in every frame, as JSON lines or CSV by the suffix.
+    """Stage: write the statistics of every frame, as JSON lines or CSV by the suffix.
 
     Args:
         items: Frames with their class maps.
-        place: File of ours to write; each line is in it before its frame goes on.
-        kept: Frames that the file has already.
+        place: Part to write; each line is written before its frame is passed on.
+        kept: Frames that the part has already.
         min_region: Share of the picture; a smaller region is no object.
     """
     with contextlib.ExitStack() as stack:
@@ -176,7 +175,7 @@ def save_stats(
 
 @contextlib.contextmanager
 def _writing(place: Path, kept: int) -> Iterator[Callable[[FrameStats], object]]:
-    """Give a function that writes a frame's line, behind those of `kept` frames or anew."""
+    """Give a function that writes a frame's line, after those of `kept` frames."""
     with output_errors(place):
         if not kept:
             create(place).close()

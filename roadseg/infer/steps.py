@@ -42,7 +42,7 @@ QUEUE_DEPTH = 4
 
 
 class _OpenCv:
-    """OpenCV's number of threads, which is one for the whole process."""
+    """OpenCV's number of threads, a setting of the whole process."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -55,10 +55,10 @@ _opencv = _OpenCv()
 
 @contextmanager
 def opencv_on_one_thread() -> Iterator[None]:
-    """Keep OpenCV from sharing out its work, in all threads, while the block runs.
+    """Limit OpenCV to one thread, in the whole process, while the block runs.
 
-    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait. Blocks may
-    overlap: the last to end gives OpenCV its threads back.
+    A pipeline keeps the cores busy, and OpenCV's threads would spin while they wait. Blocks may
+    overlap; the last to end restores the number of threads.
     """
     with _opencv.lock:
         if not _opencv.users:
@@ -75,9 +75,9 @@ def opencv_on_one_thread() -> Iterator[None]:
 
 
 def check_model(config: InferConfig | LiveConfig) -> None:
-    """Find out early whether a model can label and knows the classes that are to be painted.
+    """Check early that a model can be run and has the classes that are to be painted.
 
-    The classes of an ONNX file are known without a runtime; those of others, once they are opened.
+    The classes of an ONNX file are known without a runtime; those of others once they are opened.
 
     Raises:
         ModelFileError: The weights are missing, or of a kind that the runtime does not read.
@@ -93,13 +93,13 @@ def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
     """Yield frames.
 
     Raises:
-        VideoError: There is none.
+        VideoError: There are none.
     """
     first = next(frames, None)
     if first is None:
         raise VideoError(f"{path} has no frame between --start and --end; choose other times")
     yield first
-    del first  # a picture is let go as soon as it is done with
+    del first  # frees the picture as soon as it is done with
     yield from frames
 
 
@@ -107,7 +107,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
     """Yield frames until the log has damage in it.
 
     Raises:
-        VideoError: It has.
+        VideoError: There is damage.
     """
     for frame in frames:
         if log.damaged:
@@ -127,8 +127,8 @@ def labelling(
 
     Replicas of the network run on several frames at once, with the motion tracked before and the
     labels fused after them. Where key frames are chosen by the time that is left, each frame must
-    be fused before the next is chosen, and one stage does it all. Class maps at the frame's size
-    are made of what was fused, of several frames at once.
+    be fused before the next is chosen, so one stage does everything. Class maps are enlarged to
+    the frame's size for several frames at once.
 
     Args:
         config: Settings.
@@ -153,7 +153,7 @@ def labelling(
 
 
 def on_all_cores(stage: Stage) -> Parallel:
-    """Have a stage done on as many threads as there are cores; it knows one frame at a time."""
+    """Run a stage on as many threads as there are cores, each on one frame at a time."""
     return Parallel(stage, min(core_count(), MOST_REPLICAS))
 
 
@@ -165,10 +165,10 @@ def segment(
     threads: int | None = None,
     open_model: Opener = open_backend,
 ) -> Iterator[Any]:
-    """Stage: open the model and do with it a step of labelling.
+    """Stage: open the model and run a step of labelling with it.
 
     Args:
-        items: What the step takes.
+        items: Input of the step.
         config: Settings.
         step: One of `predict`, `predict_alone`, `label` and `label_on_grid`.
         threads: Threads for the model; None leaves it to the runtime.
@@ -179,7 +179,7 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: note which classes are in view; frames that only lead in end here."""
+    """Stage: note which classes are in view; drop frames that only lead in."""
     view = InView()
     for item in items:
         in_view = view.update(item.class_map, item.frame.time_s)
@@ -199,7 +199,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
 def encode(
     items: Iterator[SegmentedFrame], *, outputs: Outputs, origin: Origin
 ) -> Iterator[SegmentedFrame]:
-    """Stage: write every picture to where it is wanted."""
+    """Stage: write every picture to the output."""
     with outputs.film_writer(origin) as writer:
         for item in items:
             writer.write(item.frame)

@@ -86,7 +86,7 @@ class Case:
     """Measure it in the first round only."""
 
     def record(self) -> dict[str, Any]:
-        """Return what a reader of the metrics wants to know, without this machine's folders."""
+        """Return the case for the record, without paths of this machine."""
         kept = {key: self.settings[key] for key in RECORDED if key in self.settings}
         if "weights" in kept:
             kept["weights"] = Path(kept["weights"]).name
@@ -103,7 +103,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
     Raises:
         VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
-        BenchError: A case broke down, or decides otherwise than the reference.
+        BenchError: A case failed, or disagrees with the reference.
     """
     with TemporaryDirectory() as folder:
         testbed = Testbed(config, Path(folder), on_step)
@@ -133,7 +133,7 @@ def _name(value: object) -> str:
 
 
 def film_record(film: Path) -> dict[str, Any]:
-    """Return what is to be known of the input."""
+    """Return the record of the video."""
     info = probe(film)
     return {
         "name": film.name,
@@ -146,7 +146,7 @@ def film_record(film: Path) -> dict[str, Any]:
 
 
 class Testbed:
-    """What all measurements of a run share: inputs, the reference's answers, and how to run one.
+    """What all measurements of a run share: inputs, the reference's class maps, and `run`.
 
     Args:
         config: Settings.
@@ -216,7 +216,7 @@ class Testbed:
         """Do a job of `roadseg.measure.jobs` in a process of its own.
 
         Raises:
-            BenchError: It broke down, which is a bug; the message ends with what it printed.
+            BenchError: It failed, which is a bug; the message ends with its output.
         """
         paths = [self._folder / f"{name}.json" for name in ("job", "result")]
         given = {"job": job, "settings": dict(settings), "spawned_s": time.monotonic()}
@@ -248,7 +248,7 @@ class Testbed:
             return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec)
 
     def _write_inputs(self, size_hw: tuple[int, int], *, padded: bool) -> None:
-        """Store frames from all over the part of the video that is labelled."""
+        """Store frames spread over the part of the video that is labelled."""
         known = [count for count in (self.frames, self._info.frame_count) if count]
         count = min(known, default=INPUT_FRAMES)
         step = max(count // INPUT_FRAMES, 1)
@@ -341,10 +341,10 @@ def verified(
 def films_of(
     testbed: Testbed, checks: dict[str, dict[str, Any]]
 ) -> tuple[list[Case], dict[str, str]]:
-    """Return what labels videos, and which case stands for what in the targets.
+    """Return the cases that label videos, and the roles of cases in the targets.
 
     Raises:
-        BenchError: The model that roadseg would take decides otherwise than the reference.
+        BenchError: The default model disagrees with the reference.
     """
     size_hw, usual = testbed.sizes_hw[0], next(iter(MODES))
     check = testbed.verify(_model(testbed, testbed.usual, testbed.backend, size_hw, 1))

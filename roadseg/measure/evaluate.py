@@ -1,6 +1,6 @@
-"""Measure a model: on a labelled split, picture by picture, or on a video, with its labels in time.
+"""Evaluate a model on the pictures of a labelled split, or on a video.
 
-Both give metrics of what a user would get, at the pictures' own size.
+Metrics are computed at the pictures' own size, on the class maps that a user would get.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ PicturePrediction = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore:
-    """One picture's part in a measurement."""
+    """Score of one picture."""
 
     index: int
     """Position in the split."""
@@ -49,7 +49,7 @@ class PictureScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A measurement of one model on one split."""
+    """Scores of one model on one split."""
 
     scores: Scores
     """Over all pictures."""
@@ -62,9 +62,9 @@ class Evaluation:
 
 
 def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
-    """Return the positions of the pictures with the lowest mIoU, the mean of some models.
+    """Return the positions of the pictures with the lowest mean mIoU of some models.
 
-    Pictures without a labelled pixel have none.
+    Pictures without labelled pixels are left out.
     """
     means = np.mean([[p.miou for p in found.pictures] for found in evaluations], axis=0)
     order = np.argsort(means, kind="stable")
@@ -74,12 +74,12 @@ def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
 def wrong_pixels(
     target: NDArray[np.uint8], class_map: NDArray[np.uint8], allowed: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`.
+    """Return a class map (H, W) with `IGNORE_INDEX` where it is right.
 
     Args:
         target: (H, W) labels.
         class_map: (H, W) class ids.
-        allowed: (labels, C), which classes are right where each label stands.
+        allowed: (labels, C), which classes are right for each label.
     """
     table = np.ones((IGNORE_INDEX + 1, allowed.shape[1]), bool)
     table[: len(allowed)] = allowed
@@ -93,17 +93,17 @@ def evaluate(
     on_picture: Callable[[int], None] = lambda _done: None,
     batch_size: int = 1,
 ) -> Evaluation:
-    """Segment every picture of a split and count.
+    """Predict every picture of a split and compute scores.
 
-    Pictures are fed as `roadseg infer` feeds frames, one scale, no flipping; class maps are brought
-    back to the labels' size before they are compared.
+    Pictures reach the network as frames of `roadseg infer` do, at one scale and without flipping;
+    class maps are resized to the labels' size before they are compared.
 
     Args:
         backend: Model to measure.
         dataset: Labelled split.
         size_hw: Network input; None chooses for each picture as `roadseg infer` does.
         on_picture: Called with the number of pictures done.
-        batch_size: Most pictures that the network sees at once; more than one suit a GPU.
+        batch_size: Most pictures in a batch; more than one suit a GPU.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -135,7 +135,7 @@ def evaluate(
 
 
 def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
-    """Return a model's classes, in the data set's colours, and the sets of them that it labels.
+    """Return a model's classes, in the data set's colours, and the sets of them among its labels.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -170,17 +170,17 @@ def evaluate_split_as_film(
     *,
     can_wait: bool = True,
 ) -> FilmScores:
-    """Label a split's pictures as the videos that they are frames of, and count.
+    """Label a split's sequences as videos and compute scores.
 
-    Each sequence is a video of its own, its pictures in the order of their names.
+    A sequence's pictures are its frames, in the order of their names.
 
     Args:
         backend: Model to measure.
         dataset: Labelled split.
         fps: Pictures a second.
-        config: How videos are labelled; which model, does not count.
+        config: Settings of the labels; its model is not used.
         on_frame: Called with the number of frames done.
-        can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
+        can_wait: Label as a video file; otherwise as a live view, which waits for no frame.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -202,12 +202,12 @@ def evaluate_film(
     config: ModelConfig,
     on_frame: Callable[[int], None] = lambda _done: None,
 ) -> FilmScores:
-    """Label a video that has no labels and measure how steady that is.
+    """Label a video and measure the steadiness of its labels.
 
     Args:
         backend: Model to measure.
         frames: The video.
-        config: How it is labelled; which model, does not count.
+        config: Settings of the labels; its model is not used.
         on_frame: Called with the number of frames done.
     """
     film = _FilmMeter(backend.spec.class_names, on_frame)
@@ -217,7 +217,7 @@ def evaluate_film(
 
 
 class _FilmMeter:
-    """Counts what there is to measure in a video, frame by frame."""
+    """Accumulates the scores of a video, frame by frame."""
 
     def __init__(self, names: tuple[str, ...], on_frame: Callable[[int], None]) -> None:
         self._names = names

@@ -20,10 +20,10 @@ Round = Mapping[str, Metrics]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a metric is."""
+    """Title and unit of a metric."""
 
     title: str
-    """What tables call it."""
+    """Its name in tables."""
     unit: str
     """Its unit."""
     more_is_better: bool = False
@@ -70,7 +70,7 @@ A metric of one of them is named by both, "decode cpu".
 
 
 def kind_of(metric: str) -> Kind:
-    """Return what a metric is, given its name with or without a part before it.
+    """Return the kind of a metric, given its name with or without a part before it.
 
     Raises:
         KeyError: There is none of this name, which is a bug.
@@ -202,7 +202,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
         "gbytes": result["bytes_a_s"] / 1e9,
     },
 }
-"""What a result means, by the job that it is of; a video's depends on the cores too."""
+"""Functions that compute the metrics of a result, by its job; see `_of_film` for videos."""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -212,8 +212,8 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def value_of(measured: Round, case: str, metric: str) -> float | None:
     """Return a metric of a case in a round, or None if it was not measured.
 
-    That is so where the case failed or was left out, where the system does not say, and where the
-    video was labelled without that stage.
+    That is so if the case failed or was left out, if the system does not report the value, or if
+    the video was labelled without that stage.
 
     Raises:
         KeyError: The case has no such metric, which is a bug.
@@ -248,7 +248,7 @@ def spread(rounds: Sequence[Round], case: str, metric: str) -> Interval | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """A model's speed beside what its file says that it reached."""
+    """A model's speed, and the accuracy in its record."""
 
     name: str
     fps: float

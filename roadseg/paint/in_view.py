@@ -1,20 +1,20 @@
-"""Which classes are in view: what a legend names, steadily."""
+"""Track which classes are in view, for the legend."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SHARE = 0.001
-"""Share of the picture with which a class is in view."""
+"""Least share of the picture of a class in view."""
 HOLD_S = 2.0
-"""Seconds that it stays in view without; so a legend does not flicker."""
+"""Seconds that a class stays in view after that, so that the legend does not flicker."""
 STEP = 4
-"""Every so many rows and columns are counted, which is plenty."""
+"""Step between the rows and columns that are counted."""
 
 
 class InView:
     """Follows the classes in view from frame to frame.
 
-    A class comes into view at once. What lies further back than `HOLD_S` makes no difference.
+    A class comes into view at once, and what is older than `HOLD_S` has no effect.
     """
 
     def __init__(self) -> None:
