@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
 """The sample clip, where this is a checkout."""
 LEAST_IDLE = 0.1
-"""Share of the cores that other processes may take without a warning."""
+"""Share of the cores that other processes may use without a warning."""
 
 
 def bench(

@@ -121,14 +121,14 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Labels:
-    """What models are measured on."""
+    """The labelled data to measure on."""
 
     data: str
     """Labelled data, as the user names them, or a video without labels."""
     split: str
     """Split of the data."""
     mapping: Path | None
-    """What models' classes are called in them; None goes by names."""
+    """Names of the models' classes in the data; None matches by name."""
 
     @property
     def source(self) -> "DataSource":
@@ -209,7 +209,7 @@ def _evaluate_pictures(
 def _in_common_terms(
     dataset: "FolderDataset", models: Mapping[str, "Model"]
 ) -> "tuple[FolderDataset, LabelSpace]":
-    """Return a data set as its models number the labels, and how they do.
+    """Return a data set with the models' label space, and that space.
 
     Raises:
         DatasetError: The labels are of classes that the models do not know.
@@ -272,7 +272,7 @@ def _measure_each(
     total: int | None,
     measure: "Callable[[Model, Callable[[int], None]], T]",
 ) -> dict[str, T]:
-    """Measure one model after the other, and show how far each is."""
+    """Measure the models one after the other, with a progress bar."""
     from rich.markup import escape
     from rich.progress import Progress
 
@@ -353,9 +353,9 @@ class _Film:
     """A video to measure models on."""
 
     name: str
-    """What it is called."""
+    """Its name."""
     frames: int | None
-    """How many it has, if that is known."""
+    """Number of its frames, if it is known."""
     models: "Mapping[str, Model]"
     """The models, in the classes of its labels if there are any."""
     measure: "Callable[[Model, Callable[[int], None]], FilmScores]"

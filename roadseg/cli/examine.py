@@ -1,6 +1,6 @@
-"""Tell what of roadseg works on this machine, what does not, why, and what would add it.
+"""Test which parts of roadseg work on this machine, and how to add the others.
 
-Everything is tried, not looked up: a runtime is imported, an encoder opened, a device asked for.
+Everything is tried out: runtimes are imported, encoders opened, devices queried.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from roadseg.infer.window import has_window
 from roadseg.video.write.encoding import CODECS
 
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
-"""FFmpeg's decoders of the videos that people have; the last is AV1's."""
+"""FFmpeg's decoders of common videos; the last is AV1's."""
 HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 DRIVER = "needs an NVIDIA card that can, and its driver"
 REINSTALL = "pip install --force-reinstall av"
@@ -34,11 +34,11 @@ class Finding:
     """One thing that works or does not."""
 
     area: str
-    """What it belongs to."""
+    """Its area."""
     name: str
-    """What it is."""
+    """Its name."""
     works: bool
-    """Whether it does."""
+    """Whether it works."""
     detail: str
     """More about it, or why it does not work."""
     remedy: str = ""
@@ -46,7 +46,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what was found, area by area."""
+    """Yield the findings, area by area."""
     yield Finding(
         area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
     )
@@ -69,7 +69,7 @@ def examine() -> Iterator[Finding]:
 def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Finding:
     try:
         detail = attempt()
-    except Exception as error:  # broken packages and drivers raise what they like: the finding
+    except Exception as error:  # broken packages and drivers raise anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.strip().splitlines()[0]
         if isinstance(error, RoadsegError):  # its message ends with what to do

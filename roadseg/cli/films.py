@@ -1,4 +1,4 @@
-"""From what `roadseg infer` is given to the videos that it means, and a run's settings for each."""
+"""Resolve the sources of `roadseg infer` to videos, and the settings for each of them."""
 
 import contextlib
 import re
@@ -22,17 +22,17 @@ FILM_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
     *(".vob", ".wmv"),
 )
-"""Files of a folder that count as videos."""
+"""Suffixes of the files of a folder that count as videos."""
 OVERLAY = ".overlay"
-"""End of the name that an overlay gets, before its suffix."""
+"""End of an overlay's name, before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give videos as `InferConfig` takes them; what comes on standard input is put into a file.
+    """Give the videos of some sources; standard input is stored in a temporary file.
 
-    Most formats can only be read by jumping about, and their sound is read beside the pictures.
+    Most formats need seeking, and sound is read separately from the pictures.
 
     Raises:
         ConfigError: A source is a camera, or standard input sends nothing.
@@ -51,10 +51,10 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
 
 def _standard_input() -> BinaryIO:
-    """Return what is sent to the program.
+    """Return standard input.
 
     Raises:
-        ConfigError: Nothing can be.
+        ConfigError: It is a terminal, or closed.
     """
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise ConfigError(
@@ -64,9 +64,9 @@ def _standard_input() -> BinaryIO:
 
 
 def _films_of(source: str) -> Sequence[Path | str]:
-    """Return the videos that a source means: itself, or those in a folder or found by a pattern.
+    """Return the videos of a source: itself, or those of a folder or pattern.
 
-    A folder or pattern with images is one video of them.
+    The images of a folder or pattern are one video.
 
     Raises:
         ConfigError: The source is a camera.
@@ -95,7 +95,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
 
 
 def _files_of(series: Path) -> Sequence[Path]:
-    """Return the files of a folder, without what roadseg wrote, or those that a pattern finds."""
+    """Return the files of a folder, without roadseg's own, or the matches of a pattern."""
     from roadseg.video.read.images import find_images, natural_key
 
     if not series.is_dir():
@@ -109,21 +109,21 @@ def _files_of(series: Path) -> Sequence[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """What is written beside a video, or beside each of several."""
+    """Outputs beside the overlay of a video, or of several."""
 
     masks: Path | None
-    """Folder, or video, of class maps; of several videos, the folder of those."""
+    """Folder or video of class maps; for several videos, the folder of all of these."""
     stats: Path | None
-    """File of what is in the frames; of several videos, the end of its name."""
+    """File of statistics; for several videos, the end of its name."""
     report: Path | None
-    """Page about the drive; of several videos, the end of its name."""
+    """HTML report; for several videos, the end of its name."""
 
     def of(self, film: str, folder: Path) -> Self:
         """Return the same for one of several videos.
 
         Args:
             film: Its name without a suffix.
-            folder: Where the overlays go, and so what has no folder in its name.
+            folder: Folder of the overlays, and of outputs whose names have none.
         """
         return replace(
             self,
@@ -150,14 +150,14 @@ def plan(
 
     Args:
         films: The videos.
-        out: Video to write, or the folder for those of several; None chooses a name.
-        beside: What to write beside it.
+        out: Video to write, or the folder for several; None chooses a name.
+        beside: Outputs beside it.
         settings: All other settings.
-        no_film: Write only what is beside it.
+        no_film: Write only the outputs beside it.
 
     Raises:
         ConfigError: A setting cannot be used, or two videos would get the same name.
-        OutputError: The folder for several videos cannot be made.
+        OutputError: The folder for several videos cannot be created.
     """
     if len(films) == 1:
         path = None if no_film else out or overlay_name(films[0])
@@ -184,7 +184,7 @@ def plan(
 def overlay_name(film: Path | str) -> Path:
     """Return the name of a video's overlay.
 
-    An .mkv stays one, as it can hold what it held; a photo becomes a photo.
+    An .mkv stays one, as it may hold streams that MP4 cannot; a photo becomes a photo.
     """
     path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
     if any(w in path.name for w in "*?[") and not path.exists():

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
 
 LEAST_SHOWN_SHARE = 0.005
-"""Classes with less of the picture than this are left out of the summary."""
+"""Least share of a class in the summary."""
 LEAST_LISTED_SHARE = 0.0005
-"""And with less than this, of its table."""
+"""Least share of a class in its table."""
 
 
 class OutputOptions(OptionGroup):
-    """What is written, and where."""
+    """Outputs."""
 
     panel = "Output"
     out: Annotated[
@@ -96,16 +96,16 @@ class OutputOptions(OptionGroup):
 
     @property
     def beside(self) -> Beside:
-        """What is written beside the video."""
+        """The outputs beside the overlay."""
         return Beside(masks=self.masks, stats=self.stats, report=self.report)
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the video."""
+        """Return the fields of an `InferConfig` that are the same for every video."""
         names = ("mask_format", "side_by_side", "overwrite", "resume")
         return {name: vars(self)[name] for name in names}
 
     def check(self, *, as_json: bool) -> None:
-        """Refuse what contradicts itself. Raises `ConfigError`."""
+        """Raise `ConfigError` for options that contradict each other."""
         if as_json and self.out == STDOUT:
             raise ConfigError("--json and --out - both want standard output; choose one")
         if self.no_film and self.out is not None:
@@ -115,7 +115,7 @@ class OutputOptions(OptionGroup):
 
 
 class InputOptions(OptionGroup):
-    """Which part of a video is labelled, and how it is read."""
+    """The part of a video to label, and how it is read."""
 
     panel = "Input"
     start: Annotated[
@@ -144,7 +144,7 @@ class InputOptions(OptionGroup):
         """Return the fields of an `InferConfig` that they set.
 
         Raises:
-            ConfigError: A time or the rate is none.
+            ConfigError: A time or the rate is not valid.
         """
         return {
             "start_s": parse_time(self.start, "--start"),
@@ -194,7 +194,7 @@ class EncodingOptions(OptionGroup):
 
 
 class TerminalOptions(OptionGroup):
-    """What is said about the run."""
+    """Messages about the run."""
 
     panel = "Terminal"
     quiet: Quiet = False
@@ -206,7 +206,7 @@ class TerminalOptions(OptionGroup):
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is said for people to read."""
+        """Whether no messages are printed."""
         return self.quiet or self.as_json
 
 
@@ -306,14 +306,14 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except BaseException as error:  # Ctrl-C and a full disk alike
+        except BaseException as error:  # Ctrl-C too
             if ending := _how_it_ended(error, config.out):
                 console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
 
 def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
-    """Return what there is of a video that was stopped; None if the error says enough."""
+    """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.outputs import is_file
     from roadseg.infer.places import SeriesPlace
     from roadseg.video.write.part import part_path
@@ -321,7 +321,7 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
     if isinstance(error, BrokenPipeError):
         return "whoever read the video is gone"
     if isinstance(error, OutputBusy):
-        return None  # what there is comes from the other run
+        return None  # the files are the other run's
     if is_file(out):
         part = part_path(out)
         if part.exists():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ViewOptions(OptionGroup):
-    """What is seen, and where."""
+    """The view."""
 
     panel = "View"
     serve: Annotated[
@@ -48,7 +48,7 @@ class ViewOptions(OptionGroup):
 
 
 class RecordingOptions(OptionGroup):
-    """What is recorded."""
+    """The recording."""
 
     panel = "Recording"
     out: Annotated[
@@ -73,7 +73,7 @@ class RecordingOptions(OptionGroup):
 
 
 class TerminalOptions(OptionGroup):
-    """What is said about the run."""
+    """Messages about the run."""
 
     panel = "Terminal"
     quiet: Annotated[
@@ -134,7 +134,7 @@ def live(
 
 
 def _wants_page(serve: bool | None, out: Path | None) -> bool:
-    """Decide between the page and the window, or refuse to show nothing at all."""
+    """Return whether to serve the page; raise `ConfigError` if there is no output at all."""
     from roadseg.infer.window import has_window
 
     if serve is False and not has_window() and out is None:
@@ -160,7 +160,7 @@ def _watch(
     *,
     quiet: bool,
 ) -> None:
-    """Show every frame on the page, or in the window, and how it goes on the terminal."""
+    """Show every frame on the page or in the window, and the rate on the terminal."""
     from rich.progress import Progress, TextColumn
 
     from roadseg.infer.window import Window, has_window

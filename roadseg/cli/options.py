@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and the parsing of their values."""
 
 import contextlib
 import re
@@ -56,7 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 
 
 class ModelOptions(OptionGroup):
-    """Which model labels, and what runs it."""
+    """The model and its runtime."""
 
     panel = "Model"
     weights: Weights = None
@@ -74,7 +74,7 @@ class ModelOptions(OptionGroup):
         """Return the fields of a `ModelConfig` that they set.
 
         Raises:
-            ConfigError: The size is none.
+            ConfigError: The size is not valid.
         """
         return {
             "weights": self.weights or default_weights(),
@@ -105,7 +105,7 @@ class MotionOptions(OptionGroup):
 
 
 class OverlayOptions(OptionGroup):
-    """How class maps are painted."""
+    """Settings of the overlay."""
 
     panel = "Overlay"
     alpha: Annotated[

@@ -1,4 +1,4 @@
-"""Tables that commands print."""
+"""Tables of the commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def _totals(scores: "Scores") -> str:
 
 
 def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
-    """Return how steady and how right the labels of a video are, two columns for each model."""
+    """Return steadiness and accuracy of a video's labels, two columns for each model."""
     table = Table(title="In %, but for the frames", title_justify="left", show_footer=True)
     footer = "together\npixels that flip\npixels that flicker\nframes\nseen by the network"
     table.add_column("class", footer=footer)
@@ -155,7 +155,7 @@ def confusion_table(scores: "Scores") -> Table:
 
 
 class _VisibleConsole(Console):
-    """A console whose own codes alone reach the terminal, and none that are in a text."""
+    """A console that removes control codes from texts."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -165,12 +165,12 @@ class _VisibleConsole(Console):
 
 
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console that prints text as it is: brackets in file names are no markup."""
+    """Return a console without markup, as file names may have brackets."""
     return _VisibleConsole(stderr=stderr, quiet=quiet, markup=False, highlight=False)
 
 
 def quiet_elsewhere() -> dict[str, Any]:
-    """Return settings of a progress display that shows on a terminal alone and leaves no trace."""
+    """Return settings of a progress bar that is shown on terminals only, and removed at the end."""
     console = plain_console(stderr=True)
     return {"console": console, "transient": True, "disable": not console.is_terminal}
 

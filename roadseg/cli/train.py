@@ -41,7 +41,7 @@ OVERRULED = {
     "pretrained": ("start_from",),
     "arch": ("pretrained", "encoder", "width", "output_stride"),
 }
-"""Settings of a file that have no say where a flag is given."""
+"""Settings of a file that a flag overrides besides its own."""
 
 
 @grouped
@@ -100,7 +100,7 @@ def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
 
 
 def _strength(name: str, value: str, text: str) -> Any:
-    """Return what an --augment says, as a setting's value."""
+    """Parse the value of an --augment."""
     try:
         if name == "flip":
             return SWITCH[value]
@@ -200,7 +200,7 @@ def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
 
 
 def _rehearse(config: TrainConfig, console: "Console") -> None:
-    """Say what a dry run finds."""
+    """Print the result of a dry run."""
     from roadseg.cli.tables import class_count_table
     from roadseg.train.loop import rehearse
 
@@ -220,10 +220,10 @@ def _rehearse(config: TrainConfig, console: "Console") -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Start this process again with an allocator that keeps what is freed, where glibc has it.
+    """Start this process again with settings of glibc that keep freed memory, if there is glibc.
 
-    Otherwise each step gives gigabytes back to the system and faults them in again, page by page.
-    glibc reads these variables only when a process starts. A user who has set one is left alone.
+    Otherwise each step returns gigabytes to the system and faults them in again, page by page.
+    glibc reads these variables only when a process starts. Variables that are set are kept.
     """
     already_set = any(name in os.environ for name in TRAINING_ALLOCATOR)
     if already_set or platform.libc_ver()[0] != "glibc":

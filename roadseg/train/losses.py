@@ -23,7 +23,7 @@ from torch import Tensor
 from roadseg.spec import IGNORE_INDEX, choose
 
 HARD_SHARE = 0.25
-"""Share of pixels, the worst ones, that online hard example mining learns from."""
+"""Share of pixels, those with the largest loss, of online hard example mining."""
 LOVASZ_PIXELS = 2**17
 """Pixels of a batch, drawn at random, on which the Lovász loss is computed: it sorts them."""
 BOUNDARY_PX = 2
@@ -31,7 +31,7 @@ BOUNDARY_PX = 2
 
 
 class Loss(Protocol):
-    """What a loss is called with."""
+    """A loss function."""
 
     def __call__(
         self, logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
@@ -250,7 +250,7 @@ CLASS_WEIGHTS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArra
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """What a network is held against: a loss with what it knows of the classes."""
+    """A loss with its class weights and sets of classes."""
 
     loss: str
     """Its name in `LOSSES`."""
