@@ -253,6 +253,17 @@ assert signal_stack() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
+def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
+    openvino = pytest.importorskip("roadseg.backends.openvino")
+    kept = openvino.REQUESTS_KEPT
+    with closing(open_backend(WEIGHTS, "openvino", 1)) as backend:
+        shapes = [(1, 32, 32 * count, 3) for count in range(1, kept + 3)]
+        runs = [backend.run(np.full(shape, 90, np.uint8)).class_map for shape in shapes]
+        assert backend._request.cache_info().currsize == kept
+        again = backend.run(np.full(shapes[0], 90, np.uint8)).class_map
+    assert np.array_equal(again, runs[0])
+
+
 def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60))

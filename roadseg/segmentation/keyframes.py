@@ -58,7 +58,7 @@ class Situation:
     need: Callable[[], float]
     """Computes the frame's need; only called where the choice depends on it."""
     places: tuple[Place, Place] | None = None
-    """Places of the previous frame and of this one in their video; None if the source is live."""
+    """Places of the last frame and of this one in their video file; None without one."""
 
 
 class Chooser(Protocol):
@@ -79,7 +79,7 @@ class EveryNth:
         self._n = n
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the place in the video, or by the count if the source is live."""
+        """Decide by the places in the video file, or else by the count."""
         if self._n == 1:
             return True
         if situation.places is None:

@@ -46,7 +46,7 @@ class Frame:
     arrival: Arrival | None = None
     """Its arrival, if its source is live."""
     place: Place | None = None
-    """Its position in its video file; None if its source is live."""
+    """Its position in its video file; None if it is not from one."""
     leads_in: bool = False
     """Whether it only leads in: it is labelled for the frames after it, and not written."""
 
