@@ -52,7 +52,7 @@ from roadseg.segmentation.placement import network_size
 
 FOLDER = Path(__file__).parent / "steady"
 NOTES = Path(__file__).parent / "steady.md"
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
 BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
 RATE = Fraction(15)
@@ -337,11 +337,11 @@ def _read(name: str) -> dict[str, Any]:
 
 @app.command()
 def table() -> None:
-    """Write the table of all ways into the README."""
-    before, rest = README.read_text().split(BEGIN)
+    """Write the table of all ways into the documents."""
+    before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
     text = markdown(_read("accuracy"), _read("speed"))
-    README.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
 
 @app.command()
