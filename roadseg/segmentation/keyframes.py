@@ -1,11 +1,10 @@
 """On which frames the network looks, where it does not look at all of them.
 
 In between, labels move along the flow. A `Chooser` is asked at every frame; the first frame of a
-scene is always looked at and is not asked about. In a film, every `n`th frame lies on a grid of its
-time, which cuts add looks to and never shift: a part of the film is looked at where the whole is.
-What the choice can go by is `need`: how much of
-the picture the labels' motion leaves unexplained, where small things that move count most, since
-they are what moved labels lose first.
+scene is always looked at and is not asked about. In a film, looks lie on a grid of its time, which
+cuts add looks to and never shift: a part of the film is looked at where the whole is. What the
+choice can go by is `need`: how much of the picture the labels' motion leaves unexplained, where
+small things that move count most, since they are what moved labels lose first.
 """
 
 import time
@@ -24,6 +23,12 @@ from roadseg.video.frame import Place
 
 LONGEST_S = 0.35
 """Time of the film after which a near thing has moved too far to be followed."""
+LOOKS_A_SECOND = 13.5
+"""What a look by the second comes near to, at whole numbers of frames: 12 to 15 at usual rates."""
+SHORTEST_FRAME_S = 1 / (LOOKS_A_SECOND * MOST_BETWEEN)
+"""Time of a frame below which looks come more often, for no more frames wait for a look."""
+LONGEST_LOOK_S = 0.1
+"""Most time of the film from such a look to the next, which leaves all frames to slow films."""
 SMALL_CLASSES = ("car", "pedestrian", "bicyclist")
 """Classes of things that move and can be small."""
 SMALL_WEIGHT = 8.0
@@ -83,14 +88,33 @@ class EveryNth:
             return True
         if situation.places is None:
             return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
-        before, here = map(self._turn, situation.places)
-        return here > before
+        return _reached(situation.places, min(self._n * situation.places[1].usual_s, LONGEST_S))
 
-    def _turn(self, place: Place) -> int:
-        """Return how many looks the grid has had before a place."""
-        step_s = min(self._n * place.usual_s, LONGEST_S)
-        # Files round times, and a grid through the middle of frames does not notice.
-        return floor((place.since_s + place.usual_s / 2) / step_s)
+
+class BySecond:
+    """Looks about `LOOKS_A_SECOND` times a second of a video, whatever its frame rate.
+
+    That is at every `n`th frame at an even rate, and at as many a second at an uneven one.
+    """
+
+    def due(self, situation: Situation) -> bool:
+        """Decide by the time of the film, or since the last look where there is none."""
+        if situation.places is None:
+            step_s = self._step_s(situation.interval_s)
+            return situation.elapsed_s + situation.interval_s / 2 >= step_s
+        return _reached(situation.places, self._step_s(situation.places[1].usual_s))
+
+    def _step_s(self, frame_s: float) -> float:
+        """Return the time from a look to the next, given that of a frame."""
+        frames = round(1 / (LOOKS_A_SECOND * max(frame_s, SHORTEST_FRAME_S)))
+        return min(max(frames, 1) * frame_s, LONGEST_LOOK_S)
+
+
+def _reached(places: tuple[Place, Place], step_s: float) -> bool:
+    """Return whether a look of a film's grid lies behind one place and not behind the next."""
+    # Files round times, and a grid through the middle of frames does not notice.
+    before, here = (floor((place.since_s + place.usual_s / 2) / step_s) for place in places)
+    return here > before
 
 
 class InTime:
@@ -139,12 +163,20 @@ class InTime:
         self._last_s = now_s
 
 
-def chooser_for(config: ModelConfig) -> Chooser:
-    """Return the chooser that the settings ask for."""
+def chooser_for(config: ModelConfig, *, can_wait: bool = True) -> Chooser:
+    """Return the chooser that the settings ask for.
+
+    Args:
+        config: Settings.
+        can_wait: Whether labels in between are moved from two looks. From one alone, so much is
+            lost that only who asks for it gets it.
+    """
     if config.realtime:
         return InTime(None)
     if config.fps_target is not None:
         return InTime(1 / config.fps_target)
+    if config.every == "auto":
+        return BySecond() if can_wait else EveryNth(1)
     return EveryNth(config.every)
 
 

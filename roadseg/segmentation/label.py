@@ -9,7 +9,8 @@ That takes four steps, one after the other in `label`, or each a stage of a pipe
 - `fuse` gives every frame its labels, on the network's grid. The logits of key frames are filtered
   along the flow since the last one (`roadseg.segmentation.temporal_filter`). In between, labels are
   moved: from the last key frame, and where the reader can wait, from the next one too, each cell
-  from the one with the lower residual there. A cut, and a jump within a scene, drop the past.
+  mixed of both, and the more of one the lower its residual there is than the other's. A cut, and a
+  jump within a scene, drop the past.
 - `enlarged` brings them to the frame's size. That is most of the work, and no frame depends on
   another, so several threads can share it.
 
