@@ -235,7 +235,7 @@ def infer(
         **input_.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
+        **motion.settings(),
         **vars(encoding),
     }
     with received(sources) as films:
