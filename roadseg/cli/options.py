@@ -43,8 +43,8 @@ Every = Annotated[
     str,
     typer.Option(
         metavar="N|auto",
-        help="Run the network on every Nth frame only, and move labels along in between. auto runs it "
-        "12 to 15 times a second of video, and on every frame live or with --steady 0.",
+        help="Run the network on every Nth frame only, and move labels along in between. auto runs "
+        "it 12 to 15 times a second of video, and on every frame live or with --steady 0.",
     ),
 ]
 Report = Annotated[

@@ -21,7 +21,7 @@ from roadseg.video.frame import Frame, SegmentedFrame
 NEARER_LEVELS = 2.0
 """Handicap of the farther key frame, in grey levels a frame of difference in distance."""
 ALIKE_LEVELS = 5.0
-"""Difference of residuals, in grey levels, from which the better key frame has most of the weight."""
+"""Difference of residuals, in grey levels, at which the better key frame has most of the weight."""
 BLUR_PX = 5
 """Side of the square over which residuals are averaged before they are compared."""
 
@@ -150,8 +150,8 @@ class Fuser:
             past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
             coming = _blurred(residual_of(item.luma, after.luma, forth))
             better = (past + nearer - coming) / ALIKE_LEVELS
-            share = (1 + np.tanh(better / 2)) / 2  # the logistic function, which cannot overflow
-            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), after.spread(share))
+            share = after.spread(_logistic(better))
+            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), share)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
@@ -167,6 +167,11 @@ class Fuser:
 
 def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(residual, (BLUR_PX, BLUR_PX)), np.float32)
+
+
+def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)), in a form that cannot overflow."""
+    return np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)
 
 
 def _mixed(past: Levels, coming: Levels, share: NDArray[np.float32]) -> Levels:

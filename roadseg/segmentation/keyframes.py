@@ -1,9 +1,8 @@
 """Choose the key frames: those that the network predicts, where it does not predict all of them.
 
 Between key frames, labels move along the flow. A `Chooser` decides on every frame but the first of
-a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut adds
-a key frame and does not shift the grid, so a part of a video has the key frames that the whole has
-there.
+a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut
+adds one and does not shift the grid, so a part of a video has the key frames that the whole has.
 
 A choice by time also weighs the frame's `need`: the residual of the motion along which its labels
 would be moved. Small moving objects weigh most, as moved labels lose them first.
@@ -100,7 +99,7 @@ class BySecond:
     """
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the place in the video, or by the time since the last key frame if it is live."""
+        """Decide by the place in the video, or the time since the last key frame if live."""
         if situation.places is None:
             step_s = self._step_s(situation.interval_s)
             return situation.elapsed_s + situation.interval_s / 2 >= step_s
@@ -170,7 +169,7 @@ def chooser_for(config: ModelConfig, *, can_wait: bool = True) -> Chooser:
 
     Args:
         config: Settings.
-        can_wait: Whether frames can wait for the next key frame. Where they cannot, labels are moved
+        can_wait: Whether frames can wait for the next key frame. Where they cannot, labels move
             from the one before alone, which loses too much to be done unasked.
     """
     if config.realtime:
