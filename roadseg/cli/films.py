@@ -30,7 +30,7 @@ CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give films as `InferConfig` takes them; what comes on standard input is put into a file.
+    """Give films as `InferConfig` takes them, each once; standard input is put into a file.
 
     Most formats can only be read by jumping about, and their sound is read beside the pictures.
 
@@ -46,7 +46,7 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
                     shutil.copyfileobj(_standard_input(), file)
                 films.append(folder / "stdin")
             else:
-                films += _films_of(source)
+                films += (film for film in _films_of(source) if film not in films)
         yield films
 
 
@@ -95,16 +95,23 @@ def _films_of(source: str) -> Sequence[Path | str]:
 
 
 def _files_of(series: Path) -> Sequence[Path]:
-    """Return the files of a folder, without what roadseg wrote, or those that a pattern finds."""
+    """Return the files of a folder, or those that a pattern finds, without what roadseg wrote.
+
+    A pattern that finds nothing else means just that.
+    """
     from roadseg.video.read.images import find_images, natural_key
 
-    if not series.is_dir():
-        with contextlib.suppress(VideoError):  # told when it is this film's turn
-            return find_images(series)
-        return ()
-    ours = (path for path in series.iterdir() if path.stem.endswith(OVERLAY) or is_ours(path))
-    files = {path for path in series.iterdir() if path.is_file()}
-    return sorted(files.difference(ours), key=natural_key)
+    if series.is_dir():
+        files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
+        return [path for path in files if not _is_written(path)]
+    with contextlib.suppress(VideoError):  # told when it is this film's turn
+        found = find_images(series)
+        return [path for path in found if not _is_written(path)] or found
+    return ()
+
+
+def _is_written(path: Path) -> bool:
+    return path.stem.endswith(OVERLAY) or is_ours(path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,6 +240,7 @@ def infer(
     }
     with received(sources) as films:
         jobs = plan(films, output.out, output.beside, settings, no_film=output.no_film)
+        _check(jobs)
         results, failed = _run_all(jobs, terminal)
     if terminal.as_json:
         summaries = [_as_json(result) for result in results]
@@ -247,6 +248,16 @@ def infer(
     if failed:
         complain(f"{failed} of {len(jobs)} films were not labelled")
         raise typer.Exit(1)
+
+
+def _check(jobs: Sequence[InferConfig]) -> None:
+    """Refuse a mistake in the options of several films once, and before any is read."""
+    if len(jobs) > 1:
+        from roadseg.infer.outputs import check_options
+        from roadseg.infer.steps import check_model
+
+        check_model(jobs[0])
+        check_options(jobs[0])
 
 
 def _run_all(

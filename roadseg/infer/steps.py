@@ -16,6 +16,7 @@ from roadseg.backends.runtimes import (
     MOST_REPLICAS,
     Backend,
     Opener,
+    import_runtime,
     open_backend,
     replicas_for,
     runtime_of,
@@ -81,10 +82,10 @@ def check_model(config: InferConfig | LiveConfig) -> None:
 
     Raises:
         ModelFileError: The weights are missing, or of a kind that the runtime does not read.
-        BackendUnavailable: The runtime is unknown.
+        BackendUnavailable: The runtime is unknown, or not installed.
         ConfigError: A class name is unknown.
     """
-    runtime_of(config.weights, config.backend)
+    import_runtime(runtime_of(config.weights, config.backend))
     if spec := stated_spec(config.weights):
         Overlay(spec, config)
 
