@@ -136,6 +136,15 @@ class InputOptions(OptionGroup):
     fps: Annotated[
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
     ] = str(InferConfig.image_fps)
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Leave out a part of the picture: bonnet (all that never moves: bonnet, bars, "
+            "clock), LEFT,TOP,WIDTH,HEIGHT in pixels, or a PNG that is white there; may be "
+            "repeated.",
+        ),
+    ] = None
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first damage in the film.")
     ] = InferConfig.strict
@@ -151,6 +160,7 @@ class InputOptions(OptionGroup):
             "end_s": None if self.end is None else parse_time(self.end, "--end"),
             "stream": self.stream,
             "image_fps": parse_rate(self.fps),
+            "ignore": tuple(self.ignore or ()),
             "strict": self.strict,
         }
 
@@ -376,8 +386,9 @@ def _how_it_went(result: "InferResult") -> str:
 def _what_is_in_view(result: "InferResult") -> str:
     """Say what share of the film each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
-    shown = (f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE)
-    return ", ".join(shown)
+    shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
+    ignored = 1 - sum(result.class_shares.values())
+    return ", ".join([*shown, f"ignored {ignored:.0%}"] if ignored >= LEAST_SHOWN_SHARE else shown)
 
 
 def _as_json(result: "InferResult") -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Settings of a run over a video and of a live view: frozen and validated."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,10 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
+BONNET = "bonnet"
+"""Asks for what never moves to be left out."""
+BOX = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})")
+"""A box in pixels: left, top, width and height."""
 MASK_FORMATS = ("grey", "palette")
 """Levels of grey, or indices into a palette that shows them in colour."""
 
@@ -51,6 +56,11 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Seconds to leave out at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
+    ignore: tuple[str, ...] = ()
+    """What is left out: files of masks, `BONNET`, or boxes as "x,y,width,height"."""
+    unmoving: str = ""
+    """What never moves in the film, where `ignore` asks for it, as `roadseg.infer.ignored` packs
+    it; found before labelling if it is not given."""
     strict: bool = False
     """Stop at the first damage in the film."""
     resume: bool = False
@@ -78,6 +88,8 @@ class InferConfig(ModelConfig, OverlayConfig):
                 f"--mask-format is {self.mask_format!r}; use one of: {', '.join(MASK_FORMATS)}"
             )
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
+        for text in self.ignore:
+            _check_ignored(text)
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
                 f"--start is {self.start_s}; it must be 0 or more seconds of the film"
@@ -128,12 +140,22 @@ class LiveConfig(ModelConfig, OverlayConfig):
             check_not_input(self.out, "--out", Path(self.source))
 
 
+def _check_ignored(text: str) -> None:
+    """Raise `ConfigError` if a text tells nothing that can be left out."""
+    if text != BONNET and not BOX.fullmatch(text) and not Path(text).is_file():
+        raise ConfigError(
+            f"--ignore is {text!r}; give {BONNET}, a box such as 0,900,1920,180 (left, top, width, "
+            "height in pixels), or a PNG that is white where nothing is to be labelled"
+        )
+
+
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what two runs must have in common for one to go on from the other."""
     record = config.to_record()
     files = {"source": config.source, "weights": config.weights}
     if config.palette not in PALETTES:  # a folder may well be called as a palette is
         files["palette"] = Path(config.palette)
+    files |= {f"mask {text}": Path(text) for text in config.ignore if text != BONNET}
     for name, file in files.items():
         if isinstance(file, Path) and file.exists():
             state = file.stat()

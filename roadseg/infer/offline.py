@@ -16,6 +16,7 @@ from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
@@ -100,6 +101,7 @@ def infer(
     started_s = time.perf_counter()
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
+    config = with_unmoving(config, info)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
     total = expected_frames(info, config)
@@ -165,6 +167,8 @@ def build_pipeline(
 ) -> Pipeline:
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
     stages, kept = labelling(config, open_model), outputs.kept
+    if (ignored := ignored_pixels(config, info)) is not None:
+        stages["ignore"] = partial(leave_out, ignored=ignored)
     stages["view"] = note_view
     if outputs.stats is not None:
         stages["stats"] = partial(
