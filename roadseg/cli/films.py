@@ -23,8 +23,8 @@ FILM_SUFFIXES = (
     *(".vob", ".wmv"),
 )
 """Files of a folder that count as films."""
-OVERLAY = ".overlay"
-"""End of the name that an overlay gets, before its suffix."""
+OVERLAY, REDACTED = ".overlay", ".redacted"
+"""End of the name that an overlay, or a redacted film, gets before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 
@@ -111,7 +111,7 @@ def _files_of(series: Path) -> Sequence[Path]:
 
 
 def _is_written(path: Path) -> bool:
-    return path.stem.endswith(OVERLAY) or is_ours(path)
+    return path.stem.endswith((OVERLAY, REDACTED)) or is_ours(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def plan(
     beside: Beside,
     settings: Mapping[str, Any],
     *,
-    no_film: bool,
+    no_film: bool = False,
 ) -> list[InferConfig]:
     """Return the settings for each film.
 
@@ -166,16 +166,17 @@ def plan(
         ConfigError: A setting cannot be used, or two films would get the same name.
         OutputError: The folder for several films cannot be made.
     """
+    ending = REDACTED if settings.get("redaction") else OVERLAY
     if len(films) == 1:
-        path = None if no_film else out or overlay_name(films[0])
+        path = None if no_film else out or overlay_name(films[0], ending)
         return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
         raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
     folder = out or Path()
     jobs: dict[str, InferConfig] = {}
     for film in films:
-        overlay = overlay_name(film)
-        name = overlay.stem.removesuffix(OVERLAY)
+        overlay = overlay_name(film, ending)
+        name = overlay.stem.removesuffix(ending)
         if name in jobs:
             raise ConfigError(
                 f"two films are called {name}, as what is written would be; label them one by one"
@@ -188,15 +189,15 @@ def plan(
     return list(jobs.values())
 
 
-def overlay_name(film: Path | str) -> Path:
-    """Return the name of a film's overlay.
+def overlay_name(film: Path | str, ending: str = OVERLAY) -> Path:
+    """Return the name of a film's overlay, or of what else is made of it.
 
     An .mkv stays one, as it can hold what it held; a photo becomes a photo.
     """
     path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
     if any(w in path.name for w in "*?[") and not path.exists():
         path = path.parent  # the images of a folder
-    return Path(f"{path.stem or path.resolve().stem or 'film'}{OVERLAY}{_overlay_suffix(path)}")
+    return Path(f"{path.stem or path.resolve().stem or 'film'}{ending}{_overlay_suffix(path)}")
 
 
 def _overlay_suffix(film: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
-from roadseg.paint.config import OverlayConfig
+from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
@@ -61,6 +61,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     unmoving: str = ""
     """What never moves in the film, where `ignore` asks for it, as `roadseg.infer.ignored` packs
     it; found before labelling if it is not given."""
+    redaction: Redaction | None = None
+    """Hide things instead of painting classes."""
     strict: bool = False
     """Stop at the first damage in the film."""
     resume: bool = False
@@ -90,6 +92,8 @@ class InferConfig(ModelConfig, OverlayConfig):
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
         for text in self.ignore:
             _check_ignored(text)
+        if self.redaction:
+            self._check_redacted()
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
                 f"--start is {self.start_s}; it must be 0 or more seconds of the film"
@@ -104,6 +108,16 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError("--no-film leaves nothing to write; add --stats or --masks")
         if self.out and isinstance(self.source, Path):
             check_not_input(self.out, "--out", self.source)
+
+    def _check_redacted(self) -> None:
+        """Refuse what would look at fewer frames, or show what is hidden."""
+        less = self.every > 1 or self.goes_by_time or self.ignore
+        more = self.masks or self.stats or self.report or self.side_by_side or self.out is None
+        if less or more:
+            raise ConfigError(
+                "a redacted film is all that is written, and the network looks at all of every "
+                "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
+            )
 
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""

@@ -35,6 +35,7 @@ from roadseg.infer.steps import (
 )
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
+from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import warm_up_s
 from roadseg.segmentation.placement import input_size
 from roadseg.video.frame import SegmentedFrame
@@ -193,10 +194,13 @@ def build_pipeline(
             start_s=config.start_s,
             end_s=config.end_s,
             sound=config.sound,
+            keep_tags=config.redaction is None or config.redaction.keep_tags,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     frames = decode(info, log, config.start_s, config.end_s)
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.redaction:
+        lead_s = LEAD * config.redaction.hold_s
     source = some(behind(frames, kept, lead_s), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)

@@ -2,8 +2,8 @@
 
 What belongs to the camera has its edges at the same pixels all along, while the edges of the world
 pass. So an edge's gradients agree from picture to picture, or cancel each other out. Sky and smooth
-road have no edges and say nothing, and neither does a lone edge that stays, such as the horizon or a
-lane's line: only what has the shape and the place of a bar, a bonnet or a line of text is found.
+road have no edges and say nothing, and neither does a lone edge that stays, such as the horizon or
+a lane's line: only what has the shape and place of a bar, a bonnet or a line of text is found.
 """
 
 from dataclasses import dataclass

@@ -119,6 +119,8 @@ class Muxer:
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
         """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        if not self._origin.keep_tags:
+            return
         tags = read_tags(self._origin.source)
         film.metadata.update(tags.film)
         pictures.metadata.update(tags.pictures)
