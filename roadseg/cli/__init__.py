@@ -27,6 +27,7 @@ from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
 from roadseg.cli.live import live
+from roadseg.cli.redact import redact
 from roadseg.cli.signals import ending_on_signals
 from roadseg.cli.train import train
 from roadseg.errors import RoadsegError
@@ -44,6 +45,7 @@ app = typer.Typer(
 EXAMPLES: dict[Callable[..., None], str] = {
     infer: "infer drive.mp4 --out overlay.mp4 --side-by-side",
     live: "live rtsp://camera.local/street --out street.mp4",
+    redact: "redact drive.mp4 --out shared.mp4 --sound none",
     train: "train --data CamVid --out runs/first --epochs 60",
     evaluate: "evaluate --data CamVid --split val --report val.html",
     bench: "bench drive.mp4 --record run.json --report run.html",

@@ -16,6 +16,7 @@ from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
@@ -34,6 +35,7 @@ from roadseg.infer.steps import (
 )
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
+from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import warm_up_s
 from roadseg.segmentation.placement import input_size
 from roadseg.video.frame import SegmentedFrame
@@ -100,6 +102,7 @@ def infer(
     started_s = time.perf_counter()
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
+    config = with_unmoving(config, info)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
     total = expected_frames(info, config)
@@ -165,6 +168,8 @@ def build_pipeline(
 ) -> Pipeline:
     """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
     stages, kept = labelling(config, open_model), outputs.kept
+    if (ignored := ignored_pixels(config, info)) is not None:
+        stages["ignore"] = partial(leave_out, ignored=ignored)
     stages["view"] = note_view
     if outputs.stats is not None:
         stages["stats"] = partial(
@@ -189,10 +194,13 @@ def build_pipeline(
             start_s=config.start_s,
             end_s=config.end_s,
             sound=config.sound,
+            keep_tags=config.redaction is None or config.redaction.keep_tags,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     frames = decode(info, log, config.start_s, config.end_s)
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.redaction:
+        lead_s = LEAD * config.redaction.hold_s
     source = some(behind(frames, kept, lead_s), config.source)
     if config.strict:
         source = refuse_damage(source, log, config.source)

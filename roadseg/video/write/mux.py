@@ -171,7 +171,9 @@ class Muxer:
         self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
-        """Add tags and chapters to a file, this one or a copy, before its first packet."""
+        """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        if not self._origin.keep_tags:
+            return
         tags = read_tags(self._origin.source)
         film.metadata.update(tags.film)
         pictures.metadata.update(tags.pictures)
