@@ -53,6 +53,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Time to stop at, in seconds; None goes to the end."""
     strict: bool = False
     """Stop at the first damage in the film."""
+    is_chunk: bool = False
+    """Whether this is a chunk of a film, to be joined with those around it."""
     resume: bool = False
     """Go on from where an unfinished run with the same settings stopped."""
     overwrite: bool = False
@@ -96,6 +98,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""
         apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
+        apart += ("is_chunk",)  # no chunk is gone on with
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 

@@ -72,3 +72,9 @@ def warm_up_s(config: ModelConfig) -> float:
     if not config.steady:
         return LEAST_WARM_UP_S
     return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+
+
+def look_ahead_s(config: ModelConfig) -> float:
+    """Return how far a film must be labelled beyond a frame for that to get all its labels."""
+    looks_at_every_frame = config.every == 1 and not config.goes_by_time
+    return 0.0 if looks_at_every_frame else LEAST_WARM_UP_S

@@ -48,7 +48,7 @@ class Frame:
     place: Place | None = None
     """Where it lies in its film, if it is of one."""
     leads_in: bool = False
-    """Whether it is there for the labels of those after it alone, and not to be written."""
+    """Whether it is there for the labels of others alone, and not to be written."""
 
     @classmethod
     def still(cls, picture: AnyPicture) -> Self:

@@ -98,6 +98,8 @@ class Origin:
     """Where it ends; None is the film's end."""
     sound: str = "auto"
     """What becomes of its sound: auto, copy, aac or none."""
+    is_chunk: bool = False
+    """Whether the pictures alone are written, at the times that they have in the source."""
 
     @property
     def first_s(self) -> float:
@@ -123,6 +125,7 @@ class Companions:
 
     def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
         self._source = origin.source
+        self._wanted = origin.source.reopens and not origin.is_chunk
         self._sound = origin.sound
         self._log = origin.log
         self._target = target
@@ -194,7 +197,7 @@ class Companions:
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        if self._source.reopens:
+        if self._wanted:
             with read_errors(self._source.path):
                 self._container = open_input(self._source.path)
 
