@@ -105,8 +105,10 @@ def chunks_of(config: InferConfig, least_s: float) -> list[Chunk]:
 
     Raises:
         VideoError: The film cannot be read.
+        OutputError, ConfigError: What it would be joined to cannot be written.
     """
     info = probe(config.source, config.image_fps, config.stream)
+    Outputs(config, info)  # what is wrong there is said before the work
     starts = chunk_starts(info, config.start_s, config.end_s, least_s)
     ends = [*starts[1:], config.end_s]
     pairs = enumerate(zip(starts, ends, strict=True))

@@ -55,7 +55,9 @@ def decode_chunk(
         raise NoFrames(f"{info.path} has no frame from {start_s:.3f} s to {end_s or 'its end'}")
 
 
-def chunk_starts(info: VideoInfo, start_s: float, end_s: float | None, least_s: float) -> list[float]:
+def chunk_starts(
+    info: VideoInfo, start_s: float, end_s: float | None, least_s: float
+) -> list[float]:
     """Return where chunks of a film begin: at its key frames, and none shorter than asked for.
 
     A film that cannot be read from its middle, or whose clock jumps, is one chunk.
