@@ -17,6 +17,7 @@ from typer._click.exceptions import (  # Typer itself exports but one of their k
 
 from roadseg import __version__
 from roadseg.cli.adopt import adopt
+from roadseg.cli.batch import app as batch_app
 from roadseg.cli.bench import bench
 from roadseg.cli.command import SETTINGS, Command, Group
 from roadseg.cli.compile import compile_
@@ -58,6 +59,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in EXAMPLES.items():
     app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
+app.add_typer(batch_app, name="batch")
 
 
 def _show_version(wanted: bool) -> None:

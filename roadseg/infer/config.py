@@ -65,6 +65,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Hide things instead of painting classes."""
     strict: bool = False
     """Stop at the first damage in the video."""
+    is_chunk: bool = False
+    """Whether this is a chunk of a video, to be joined with those around it."""
     resume: bool = False
     """Continue an unfinished run that had the same settings."""
     overwrite: bool = False
@@ -111,17 +113,18 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     def _check_redacted(self) -> None:
         """Refuse what would look at fewer frames, or show what is hidden."""
-        less = self.every > 1 or self.goes_by_time or self.ignore
+        less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
         more = self.masks or self.stats or self.report or self.side_by_side or self.out is None
         if less or more:
             raise ConfigError(
-                "a redacted film is all that is written, and the network looks at all of every "
+                "a redacted video is all that is written, and the network sees all of every "
                 "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
             )
 
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
+        apart += ("is_chunk",)  # a chunk is never resumed
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 

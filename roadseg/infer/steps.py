@@ -22,7 +22,7 @@ from roadseg.backends.runtimes import (
     runtime_of,
     stated_spec,
 )
-from roadseg.errors import VideoError
+from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
@@ -100,11 +100,11 @@ def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
     """Yield frames.
 
     Raises:
-        VideoError: There are none.
+        NoFrames: There is none.
     """
     first = next(frames, None)
     if first is None:
-        raise VideoError(f"{path} has no frame between --start and --end; choose other times")
+        raise NoFrames(f"{path} has no frame between --start and --end; choose other times")
     yield first
     del first  # frees the picture as soon as it is done with
     yield from frames

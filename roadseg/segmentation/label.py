@@ -72,3 +72,9 @@ def warm_up_s(config: ModelConfig) -> float:
     if not config.steady:
         return LEAST_WARM_UP_S
     return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+
+
+def look_ahead_s(config: ModelConfig) -> float:
+    """Return how many seconds of video after a frame decide on its labels too."""
+    only_key_frames = config.every == 1 and not config.goes_by_time
+    return 0.0 if only_key_frames else LEAST_WARM_UP_S

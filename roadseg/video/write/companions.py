@@ -100,6 +100,8 @@ class Origin:
     """What becomes of its sound: auto, copy, aac or none."""
     keep_tags: bool = True
     """Let tags, chapters, subtitles and telemetry go along."""
+    is_chunk: bool = False
+    """Whether the pictures alone are written, at the times that they have in the source."""
 
     @property
     def first_s(self) -> float:
@@ -125,6 +127,7 @@ class Companions:
 
     def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
         self._source = origin.source
+        self._wanted = origin.source.reopens and not origin.is_chunk
         self._sound = origin.sound
         self._keeps_tags = origin.keep_tags
         self._log = origin.log
@@ -203,7 +206,7 @@ class Companions:
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        if self._source.reopens:
+        if self._wanted:
             with read_errors(self._source.path):
                 self._container = open_input(self._source.path)
 
