@@ -8,7 +8,7 @@ import pytest
 from films import Film
 from typer.testing import CliRunner
 
-from roadseg.cli import app
+from roadseg.cli import app, main
 from roadseg.cli.films import Beside, overlay_name, received
 from roadseg.errors import ConfigError
 
@@ -39,6 +39,19 @@ def test_pattern_of_films_is_each_that_it_finds(tmp_path) -> None:
     drives = touch(tmp_path / "drives", "a10.mp4", "a9.mp4", "b.mp4", "a.txt")
     assert named(drives / "a*") == ["a9.mp4", "a10.mp4"]
     assert named(drives / "a*.txt") == ["a*.txt"]  # no film: told when it is read
+
+
+def test_pattern_leaves_out_what_roadseg_wrote_unless_it_finds_nothing_else(tmp_path) -> None:
+    drives = touch(tmp_path / "drives", "a.mp4", "a.overlay.mp4", "b.overlay.mp4")
+    assert named(drives / "*.mp4") == ["a.mp4"]
+    assert named(drives / "*.overlay.mp4") == ["a.overlay.mp4", "b.overlay.mp4"]
+
+
+def test_film_named_twice_is_labelled_once(tmp_path) -> None:
+    drives = touch(tmp_path / "drives", "a.mp4", "b.mp4")
+    sources = [str(drives / "b.mp4"), str(drives), str(drives / "*.mp4")]
+    with received(sources) as films:
+        assert films == [drives / "b.mp4", drives / "a.mp4"]
 
 
 @pytest.mark.parametrize("source", [".", "*"])
@@ -96,6 +109,27 @@ def test_photo_and_folder_of_films_are_labelled_without_a_word_about_names(
     assert cv2.imread("photo.overlay.jpg").shape == (48, 64, 3)
     names = {path.name for path in (tmp_path / "labelled").iterdir()}
     assert names == {"a.overlay.mp4", "b.overlay.mp4", "a.seen.csv", "b.seen.csv"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "rod"], "--classes names rod"),
+        (["--codec", "vp8"], "--codec is 'vp8'"),
+        (["--stats", "seen.txt"], "must end in .jsonl or .csv"),
+        (["--weights", "none.onnx"], "none.onnx does not exist"),
+    ],
+)
+def test_mistake_in_the_options_of_several_films_is_told_once_and_before_what_exists(
+    tmp_path, monkeypatch, options, message, capsys
+) -> None:
+    monkeypatch.chdir(touch(tmp_path, "a.mp4", "b.mp4", "a.overlay.mp4"))
+    monkeypatch.setattr("sys.argv", ["roadseg", "infer", "a.mp4", "b.mp4", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_stats_go_into_a_folder_of_their_own_where_one_is_named() -> None:

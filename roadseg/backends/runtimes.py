@@ -124,7 +124,7 @@ def replicas_for(path: Path, name: str = "auto") -> Replicas:
     """
     cores = core_count()
     count = min(cores, MOST_REPLICAS)
-    if count == 1 or not _import(runtime_of(path, name)).DIVISIBLE:
+    if count == 1 or not import_runtime(runtime_of(path, name)).DIVISIBLE:
         return Replicas(1, None)
     return Replicas(count, -(-cores // count))
 
@@ -143,7 +143,7 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
         BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
     name = runtime_of(path, name)
-    module = _import(name)
+    module = import_runtime(name)
     open_model = cast(Callable[..., Backend], module.open_model)
     return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
 
@@ -175,8 +175,12 @@ def runtime_of(path: Path, name: str = "auto") -> str:
     return name
 
 
-def _import(name: str) -> ModuleType:
-    """Return the module of a runtime."""
+def import_runtime(name: str) -> ModuleType:
+    """Return the module of a runtime, a key of `BACKENDS`.
+
+    Raises:
+        BackendUnavailable: It is not installed, or does not load.
+    """
     runtime = BACKENDS[name]
     try:
         return import_module(runtime.module)

@@ -17,6 +17,7 @@ from typer._click.exceptions import (  # Typer itself exports but one of their k
 
 from roadseg import __version__
 from roadseg.cli.adopt import adopt
+from roadseg.cli.batch import app as batch_app
 from roadseg.cli.bench import bench
 from roadseg.cli.command import SETTINGS, Command, Group
 from roadseg.cli.compile import compile_
@@ -27,6 +28,7 @@ from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
 from roadseg.cli.live import live
+from roadseg.cli.redact import redact
 from roadseg.cli.signals import ending_on_signals
 from roadseg.cli.train import train
 from roadseg.errors import RoadsegError
@@ -44,6 +46,7 @@ app = typer.Typer(
 EXAMPLES: dict[Callable[..., None], str] = {
     infer: "infer drive.mp4 --out overlay.mp4 --side-by-side",
     live: "live rtsp://camera.local/street --out street.mp4",
+    redact: "redact drive.mp4 --out shared.mp4 --sound none",
     train: "train --data CamVid --out runs/first --epochs 60",
     evaluate: "evaluate --data CamVid --split val --report val.html",
     bench: "bench drive.mp4 --record run.json --report run.html",
@@ -56,6 +59,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in EXAMPLES.items():
     app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
+app.add_typer(batch_app, name="batch")
 
 
 def _show_version(wanted: bool) -> None:

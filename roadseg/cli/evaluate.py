@@ -20,6 +20,7 @@ from roadseg.cli.options import (
     Report,
     Steady,
     Weights,
+    parse_every,
     parse_size,
 )
 from roadseg.segmentation.config import ModelConfig
@@ -83,7 +84,7 @@ def evaluate(
         float, typer.Option(metavar="RATE", help="With --video: pictures of a split a second.")
     ] = 15.0,
     steady: Steady = ModelConfig.steady,
-    every: Every = ModelConfig.every,
+    every: Every = str(ModelConfig.every),
     report: Report = None,
     overwrite: Overwrite = False,
     worst: Annotated[
@@ -100,11 +101,11 @@ def evaluate(
         backend=backend,
         size_hw=parse_size(size) if size else None,
         steady=steady,
-        every=every,
+        every=parse_every(every),
     )
     if worst < 0:
         raise ConfigError(f"--worst is {worst}; it must be 0 or more")
-    if not video and (steady, every) != (ModelConfig.steady, ModelConfig.every):
+    if not video and (config.steady, config.every) != (ModelConfig.steady, ModelConfig.every):
         raise ConfigError(
             "--steady and --every say how videos are labelled; give --video too, or leave them out"
         )

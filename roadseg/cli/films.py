@@ -22,15 +22,15 @@ FILM_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
     *(".vob", ".wmv"),
 )
-"""Suffixes of the files of a folder that count as videos."""
-OVERLAY = ".overlay"
-"""End of an overlay's name, before its suffix."""
+"""Files of a folder that count as films."""
+OVERLAY, REDACTED = ".overlay", ".redacted"
+"""End of the name that an overlay, or a redacted film, gets before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give the videos of some sources; standard input is stored in a temporary file.
+    """Give films as `InferConfig` takes them, each once; standard input is put into a file.
 
     Most formats need seeking, and sound is read separately from the pictures.
 
@@ -46,7 +46,7 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
                     shutil.copyfileobj(_standard_input(), file)
                 films.append(folder / "stdin")
             else:
-                films += _films_of(source)
+                films += (film for film in _films_of(source) if film not in films)
         yield films
 
 
@@ -95,16 +95,23 @@ def _films_of(source: str) -> Sequence[Path | str]:
 
 
 def _files_of(series: Path) -> Sequence[Path]:
-    """Return the files of a folder, without roadseg's own, or the matches of a pattern."""
+    """Return the files of a folder, or those that a pattern finds, without what roadseg wrote.
+
+    A pattern that finds nothing else means just that.
+    """
     from roadseg.video.read.images import find_images, natural_key
 
-    if not series.is_dir():
-        with contextlib.suppress(VideoError):  # reported when it is this video's turn
-            return find_images(series)
-        return ()
-    ours = (path for path in series.iterdir() if path.stem.endswith(OVERLAY) or is_ours(path))
-    files = {path for path in series.iterdir() if path.is_file()}
-    return sorted(files.difference(ours), key=natural_key)
+    if series.is_dir():
+        files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
+        return [path for path in files if not _is_written(path)]
+    with contextlib.suppress(VideoError):  # told when it is this film's turn
+        found = find_images(series)
+        return [path for path in found if not _is_written(path)] or found
+    return ()
+
+
+def _is_written(path: Path) -> bool:
+    return path.stem.endswith((OVERLAY, REDACTED)) or is_ours(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,7 @@ def plan(
     beside: Beside,
     settings: Mapping[str, Any],
     *,
-    no_film: bool,
+    no_film: bool = False,
 ) -> list[InferConfig]:
     """Return the settings for each video.
 
@@ -159,16 +166,17 @@ def plan(
         ConfigError: A setting cannot be used, or two videos would get the same name.
         OutputError: The folder for several videos cannot be created.
     """
+    ending = REDACTED if settings.get("redaction") else OVERLAY
     if len(films) == 1:
-        path = None if no_film else out or overlay_name(films[0])
+        path = None if no_film else out or overlay_name(films[0], ending)
         return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
         raise ConfigError(f"--out is {out}, and there are {len(films)} videos; give a folder")
     folder = out or Path()
     jobs: dict[str, InferConfig] = {}
     for film in films:
-        overlay = overlay_name(film)
-        name = overlay.stem.removesuffix(OVERLAY)
+        overlay = overlay_name(film, ending)
+        name = overlay.stem.removesuffix(ending)
         if name in jobs:
             raise ConfigError(
                 f"two videos are called {name}, as what is written would be; label them one by one"
@@ -181,15 +189,15 @@ def plan(
     return list(jobs.values())
 
 
-def overlay_name(film: Path | str) -> Path:
-    """Return the name of a video's overlay.
+def overlay_name(film: Path | str, ending: str = OVERLAY) -> Path:
+    """Return the name of a film's overlay, or of what else is made of it.
 
     An .mkv stays one, as it may hold streams that MP4 cannot; a photo becomes a photo.
     """
     path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
     if any(w in path.name for w in "*?[") and not path.exists():
         path = path.parent  # the images of a folder
-    return Path(f"{path.stem or path.resolve().stem or 'film'}{OVERLAY}{_overlay_suffix(path)}")
+    return Path(f"{path.stem or path.resolve().stem or 'film'}{ending}{_overlay_suffix(path)}")
 
 
 def _overlay_suffix(film: Path) -> str:

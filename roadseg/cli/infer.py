@@ -136,6 +136,15 @@ class InputOptions(OptionGroup):
     fps: Annotated[
         str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
     ] = str(InferConfig.image_fps)
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Leave out a part of the picture: bonnet (all that never moves: bonnet, bars, "
+            "clock), LEFT,TOP,WIDTH,HEIGHT in pixels, or a PNG that is white there; may be "
+            "repeated.",
+        ),
+    ] = None
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first damage in the video.")
     ] = InferConfig.strict
@@ -151,6 +160,7 @@ class InputOptions(OptionGroup):
             "end_s": None if self.end is None else parse_time(self.end, "--end"),
             "stream": self.stream,
             "image_fps": parse_rate(self.fps),
+            "ignore": tuple(self.ignore or ()),
             "strict": self.strict,
         }
 
@@ -235,12 +245,23 @@ def infer(
         **input_.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
+        **motion.settings(),
         **vars(encoding),
     }
     with received(sources) as films:
         jobs = plan(films, output.out, output.beside, settings, no_film=output.no_film)
-        results, failed = _run_all(jobs, terminal)
+        run_all(jobs, terminal)
+
+
+def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
+    """Label one film after the other, and say how that went.
+
+    Raises:
+        RoadsegError: A mistake in the options, or in the only film.
+        Exit: A film of several was not labelled.
+    """
+    _check(jobs)
+    results, failed = _run_each(jobs, terminal)
     if terminal.as_json:
         summaries = [_as_json(result) for result in results]
         echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
@@ -249,7 +270,17 @@ def infer(
         raise typer.Exit(1)
 
 
-def _run_all(
+def _check(jobs: Sequence[InferConfig]) -> None:
+    """Refuse a mistake in the options of several films once, and before any is read."""
+    if len(jobs) > 1:
+        from roadseg.infer.outputs import check_options
+        from roadseg.infer.steps import check_model
+
+        check_model(jobs[0])
+        check_options(jobs[0])
+
+
+def _run_each(
     jobs: Sequence[InferConfig], terminal: TerminalOptions
 ) -> tuple[list["InferResult"], int]:
     """Label one video after the other; of several, a bad one does not stop the rest."""
@@ -340,7 +371,8 @@ def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
 
     console = plain_console(stderr=config.out == STDOUT)
     name = "standard output" if config.out == STDOUT else config.out or config.source
-    for line in (f"{name}: {_how_it_went(result)}", f"in view: {_what_is_in_view(result)}"):
+    in_view = _what_is_in_view(result, redacted=config.redaction is not None)
+    for line in (f"{name}: {_how_it_went(result)}", f"in view: {in_view}"):
         console.print(line, soft_wrap=True)
     if verbose:
         shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_LISTED_SHARE}
@@ -362,11 +394,14 @@ def _how_it_went(result: "InferResult") -> str:
     )
 
 
-def _what_is_in_view(result: "InferResult") -> str:
-    """Return the share of each class in the video, the largest first."""
+def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
+    """Say what share of the film each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
-    shown = (f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE)
-    return ", ".join(shown)
+    shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
+    ignored = 1 - sum(result.class_shares.values())
+    if ignored >= LEAST_SHOWN_SHARE and not redacted:
+        shown.append(f"ignored {ignored:.0%}")
+    return ", ".join(shown) or "nothing"
 
 
 def _as_json(result: "InferResult") -> dict[str, object]:

@@ -112,7 +112,7 @@ def live(
         **recording.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
+        **motion.settings(),
     )
     console = plain_console(stderr=True)
     with contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ import re
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,10 +40,11 @@ Steady = Annotated[
     ),
 ]
 Every = Annotated[
-    int,
+    str,
     typer.Option(
-        metavar="N",
-        help="Run the network on every Nth frame only, and move labels along in between.",
+        metavar="N|auto",
+        help="Run the network on every Nth frame only, and move labels along in between. auto runs "
+        "it 12 to 15 times a second of video, and on every frame live or with --steady 0.",
     ),
 ]
 Report = Annotated[
@@ -84,11 +85,11 @@ class ModelOptions(OptionGroup):
 
 
 class MotionOptions(OptionGroup):
-    """How labels follow the motion in a video; the fields are those of a `ModelConfig`."""
+    """How labels follow the motion in a video."""
 
     panel = "Steadiness and speed"
     steady: Steady = ModelConfig.steady
-    every: Every = ModelConfig.every
+    every: Every = str(ModelConfig.every)
     fps_target: Annotated[
         float | None,
         typer.Option(
@@ -102,6 +103,14 @@ class MotionOptions(OptionGroup):
             help="Run the network as often as the video's own frame rate allows.",
         ),
     ] = ModelConfig.realtime
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of a `ModelConfig` that they set.
+
+        Raises:
+            ConfigError: What `--every` says is no number.
+        """
+        return {**vars(self), "every": parse_every(self.every)}
 
 
 class OverlayOptions(OptionGroup):
@@ -182,6 +191,19 @@ def parse_size(text: str, flag: str = "--size", multiple: int = SIDE_MULTIPLE) -
     if max(width, height) > MOST_SIDE:
         raise ConfigError(f"{flag} is {width}x{height}; a side has at most {MOST_SIDE} pixels")
     return height, width
+
+
+def parse_every(text: str) -> int | Literal["auto"]:
+    """Return the distance between key frames, as users write it.
+
+    Raises:
+        ConfigError: It is no number, and not auto.
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isdecimal() and len(text) <= 9):
+        raise ConfigError(f"--every is {text!r}; give a number of frames, such as 2, or auto")
+    return int(text)
 
 
 def parse_time(text: str, flag: str) -> float:

@@ -1,17 +1,22 @@
 """Settings of a run over a video and of a live view: frozen and validated."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
 from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
-from roadseg.paint.config import OverlayConfig
+from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
+BONNET = "bonnet"
+"""Asks for what never moves to be left out."""
+BOX = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})")
+"""A box in pixels: left, top, width and height."""
 MASK_FORMATS = ("grey", "palette")
 """Class ids as grey levels, or as indices into a palette with the classes' colours."""
 
@@ -51,8 +56,17 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Seconds to skip at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
+    ignore: tuple[str, ...] = ()
+    """What is left out: files of masks, `BONNET`, or boxes as "x,y,width,height"."""
+    unmoving: str = ""
+    """What never moves in the film, where `ignore` asks for it, as `roadseg.infer.ignored` packs
+    it; found before labelling if it is not given."""
+    redaction: Redaction | None = None
+    """Hide things instead of painting classes."""
     strict: bool = False
     """Stop at the first damage in the video."""
+    is_chunk: bool = False
+    """Whether this is a chunk of a video, to be joined with those around it."""
     resume: bool = False
     """Continue an unfinished run that had the same settings."""
     overwrite: bool = False
@@ -78,6 +92,10 @@ class InferConfig(ModelConfig, OverlayConfig):
                 f"--mask-format is {self.mask_format!r}; use one of: {', '.join(MASK_FORMATS)}"
             )
         object.__setattr__(self, "image_fps", image_rate(self.image_fps))
+        for text in self.ignore:
+            _check_ignored(text)
+        if self.redaction:
+            self._check_redacted()
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
                 f"--start is {self.start_s}; it must be 0 or more seconds of the video"
@@ -93,9 +111,20 @@ class InferConfig(ModelConfig, OverlayConfig):
         if self.out and isinstance(self.source, Path):
             check_not_input(self.out, "--out", self.source)
 
+    def _check_redacted(self) -> None:
+        """Refuse what would look at fewer frames, or show what is hidden."""
+        less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
+        more = self.masks or self.stats or self.report or self.side_by_side or self.out is None
+        if less or more:
+            raise ConfigError(
+                "a redacted video is all that is written, and the network sees all of every "
+                "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
+            )
+
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
+        apart += ("is_chunk",)  # a chunk is never resumed
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 
@@ -128,12 +157,22 @@ class LiveConfig(ModelConfig, OverlayConfig):
             check_not_input(self.out, "--out", Path(self.source))
 
 
+def _check_ignored(text: str) -> None:
+    """Raise `ConfigError` if a text tells nothing that can be left out."""
+    if text != BONNET and not BOX.fullmatch(text) and not Path(text).is_file():
+        raise ConfigError(
+            f"--ignore is {text!r}; give {BONNET}, a box such as 0,900,1920,180 (left, top, width, "
+            "height in pixels), or a PNG that is white where nothing is to be labelled"
+        )
+
+
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what must be equal in two runs for one to resume the other."""
     record = config.to_record()
     files = {"source": config.source, "weights": config.weights}
     if config.palette not in PALETTES:  # a folder may have the name of a built-in palette
         files["palette"] = Path(config.palette)
+    files |= {f"mask {text}": Path(text) for text in config.ignore if text != BONNET}
     for name, file in files.items():
         if isinstance(file, Path) and file.exists():
             state = file.stat()

@@ -5,7 +5,7 @@ Each is a stage on a thread of its own, and the network on several. The stages t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
@@ -34,9 +35,11 @@ from roadseg.infer.steps import (
 )
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
-from roadseg.segmentation.label import warm_up_s
+from roadseg.segmentation.hide import LEAD
+from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import input_size
-from roadseg.video.frame import SegmentedFrame
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, decode, probe
@@ -100,6 +103,7 @@ def infer(
     started_s = time.perf_counter()
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
+    config = with_unmoving(config, info)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
     total = expected_frames(info, config)
@@ -165,6 +169,8 @@ def build_pipeline(
 ) -> Pipeline:
     """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
     stages, kept = labelling(config, open_model), outputs.kept
+    if (ignored := ignored_pixels(config, info)) is not None:
+        stages["ignore"] = partial(leave_out, ignored=ignored)
     stages["view"] = note_view
     if outputs.stats is not None:
         stages["stats"] = partial(
@@ -189,14 +195,32 @@ def build_pipeline(
             start_s=config.start_s,
             end_s=config.end_s,
             sound=config.sound,
+            keep_tags=config.redaction is None or config.redaction.keep_tags,
+            is_chunk=config.is_chunk,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
-    frames = decode(info, log, config.start_s, config.end_s)
-    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
-    source = some(behind(frames, kept, lead_s), config.source)
+    source = frames_of(config, info, log, outputs)
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
+def frames_of(
+    config: InferConfig, info: VideoInfo, log: ReadLog, outputs: Outputs
+) -> Iterator[Frame]:
+    """Yield the frames to label, and before them those that lead in.
+
+    Raises:
+        NoFrames: There is none.
+    """
+    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.redaction:
+        lead_s = LEAD * config.redaction.hold_s
+    if config.is_chunk:
+        around = Around(lead_s, look_ahead_s(config))
+        return decode_chunk(info, log, config.start_s, config.end_s, around)
+    frames = decode(info, log, config.start_s, config.end_s)
+    return some(behind(frames, outputs.kept, lead_s), config.source)
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

@@ -45,9 +45,9 @@ class Outputs:
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        for wanted in (replace(config, overwrite=True), config):  # existing files are reported last
-            check_out(wanted)
-            check_beside(wanted)
+        check_options(config)  # what exists is told last
+        check_out(config)
+        check_beside(config)
         self._config = config
         self.film = _film_place(config.out)
         """Place of the video or its images; None for standard output, or if none is wanted."""
@@ -209,6 +209,17 @@ class Outputs:
 def is_file(out: Path | None) -> TypeGuard[Path]:
     """Return whether a video is written to a file, which can be resumed and shown in a report."""
     return out is not None and out != STDOUT and out.suffix.lower() not in STILL_SUFFIXES
+
+
+def check_options(config: InferConfig) -> None:
+    """Find out early whether outputs of such names can be written, whatever exists.
+
+    Raises:
+        VideoError, ConfigError, OutputError: As `Outputs`.
+    """
+    replaced = replace(config, overwrite=True)
+    check_out(replaced)
+    check_beside(replaced)
 
 
 def check_out(config: InferConfig) -> None:

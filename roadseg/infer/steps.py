@@ -16,23 +16,27 @@ from roadseg.backends.runtimes import (
     MOST_REPLICAS,
     Backend,
     Opener,
+    import_runtime,
     open_backend,
     replicas_for,
     runtime_of,
     stated_spec,
 )
-from roadseg.errors import VideoError
+from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
+from roadseg.paint.cover import Cover
 from roadseg.paint.in_view import InView
 from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
+from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import Painter
 from roadseg.video.read.faults import at_time
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.write.companions import Origin
@@ -81,23 +85,26 @@ def check_model(config: InferConfig | LiveConfig) -> None:
 
     Raises:
         ModelFileError: The weights are missing, or of a kind that the runtime does not read.
-        BackendUnavailable: The runtime is unknown.
+        BackendUnavailable: The runtime is unknown, or not installed.
         ConfigError: A class name is unknown.
     """
-    runtime_of(config.weights, config.backend)
+    import_runtime(runtime_of(config.weights, config.backend))
     if spec := stated_spec(config.weights):
-        Overlay(spec, config)
+        if isinstance(config, InferConfig) and config.redaction:
+            config.redaction.hidden_ids(spec.class_names)
+        else:
+            Overlay(spec, config)
 
 
 def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
     """Yield frames.
 
     Raises:
-        VideoError: There are none.
+        NoFrames: There is none.
     """
     first = next(frames, None)
     if first is None:
-        raise VideoError(f"{path} has no frame between --start and --end; choose other times")
+        raise NoFrames(f"{path} has no frame between --start and --end; choose other times")
     yield first
     del first  # frees the picture as soon as it is done with
     yield from frames
@@ -127,8 +134,9 @@ def labelling(
 
     Replicas of the network run on several frames at once, with the motion tracked before and the
     labels fused after them. Where key frames are chosen by the time that is left, each frame must
-    be fused before the next is chosen, so one stage does everything. Class maps are enlarged to
-    the frame's size for several frames at once.
+    be fused before the next is chosen, and one stage does it all. Class maps at the frame's size
+    are made of what was fused, of several frames at once. A film that is redacted is labelled by
+    what cannot be ruled out in it, frame by frame, which then is held along the motion.
 
     Args:
         config: Settings.
@@ -143,6 +151,14 @@ def labelling(
     if config.goes_by_time:
         return {"segment": partial(network, step=label_on_grid), **enlarge}
     replicas = replicas_for(config.weights, config.backend)
+    if isinstance(config, InferConfig) and config.redaction:
+        looking = partial(suspect, redaction=config.redaction)
+        replica = partial(network, step=looking, threads=replicas.threads)
+        return {
+            "segment": Parallel(replica, replicas.number),
+            "hold": partial(hold, redaction=config.redaction),
+            "enlarge": on_all_cores(covered),
+        }
     step = predict if config.goes_by_motion else predict_alone
     replica = partial(network, step=step, threads=replicas.threads)
     stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, replicas.number)}
@@ -188,11 +204,11 @@ def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
-    """Stage: paint the class map over every picture."""
-    overlay: Overlay | None = None
+    """Stage: paint the class map over every picture, or cover what it hides."""
+    painter: Painter | None = Cover(config.redaction) if config.redaction else None
     for item in items:
-        overlay = overlay or Overlay(item.spec, config, side_by_side=config.side_by_side)
-        painted = item.frame.picture.paint(overlay, item.class_map, item.in_view)
+        painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
+        painted = item.frame.picture.paint(painter, item.class_map, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 

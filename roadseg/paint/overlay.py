@@ -16,7 +16,7 @@ from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
 from roadseg.paint.specks import HIDDEN, find_specks
-from roadseg.spec import UNLABELLED, ModelSpec
+from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
 from roadseg.video.picture import ColorSpace, Picture, Plane
 
 OUTLINE_LEVEL = 235
@@ -101,12 +101,14 @@ class Overlay:
         maps = (class_map, half_map, half_map)
         grounds = dimmed(picture) if self._config.only else picture.planes
         alpha = self._config.alpha
+        is_whole = len(self._shown) == len(self._spec.class_names)
+        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < IGNORE_INDEX
         for plane, ground, ids, table, target in zip(
             picture.planes, grounds, maps, tables, targets, strict=True
         ):
             colors = cv2.LUT(ids, table)
             cv2.addWeighted(plane, 1 - alpha, colors, alpha, 0, dst=target)
-            if len(self._shown) < len(self._spec.class_names):
+            if not is_whole:
                 cv2.copyTo(ground, cv2.LUT(ids, self._hidden_table), target)
 
     @cached_property

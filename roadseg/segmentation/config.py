@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
@@ -26,8 +27,9 @@ class ModelConfig:
     """Colours of the classes, a key of `PALETTES` or a file of them."""
     steady: float = 0.6
     """Weight of the past in a video's labels after a fifteenth of a second; 0 ignores it."""
-    every: int = 1
-    """Distance between key frames, on which the network runs, in frames."""
+    every: int | Literal["auto"] = "auto"
+    """Distance between key frames, on which the network runs, in frames; "auto" goes by the second,
+    and takes all frames where the past has no weight or a later key frame cannot be waited for."""
     fps_target: float | None = None
     """Frames a second to reach by running the network on fewer of them."""
     realtime: bool = False
@@ -40,13 +42,15 @@ class ModelConfig:
             raise ConfigError(
                 f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"
             )
-        if not 1 <= self.every <= MOST_BETWEEN:
-            raise ConfigError(f"--every is {self.every}; it must be from 1 to {MOST_BETWEEN}")
+        if self.every != "auto" and self.every not in range(1, MOST_BETWEEN + 1):
+            raise ConfigError(
+                f"--every is {self.every}; it must be auto, or from 1 to {MOST_BETWEEN}"
+            )
         if self.fps_target is not None and not (
             self.fps_target > 0 and math.isfinite(self.fps_target)
         ):
             raise ConfigError(f"--fps-target is {self.fps_target}; it must be above 0, such as 25")
-        ways = (self.every > 1, self.fps_target is not None, self.realtime)
+        ways = (self._counts, self.fps_target is not None, self.realtime)
         if sum(ways) > 1:
             raise ConfigError(
                 "--every, --fps-target and --realtime each say how often the network runs; "
@@ -56,9 +60,14 @@ class ModelConfig:
     @property
     def goes_by_motion(self) -> bool:
         """Whether labels follow the motion; if not, each frame is labelled alone."""
-        return bool(self.steady or self.every > 1 or self.goes_by_time)
+        return bool(self.steady or self._counts or self.goes_by_time)
 
     @property
     def goes_by_time(self) -> bool:
         """Whether key frames are chosen by the time that is left."""
         return bool(self.fps_target or self.realtime)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether key frames lie a given number of frames apart."""
+        return self.every not in (1, "auto")

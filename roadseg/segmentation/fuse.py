@@ -20,6 +20,8 @@ from roadseg.video.frame import Frame, SegmentedFrame
 
 NEARER_LEVELS = 2.0
 """Handicap of the farther key frame, in grey levels a frame of difference in distance."""
+ALIKE_LEVELS = 5.0
+"""Difference of residuals, in grey levels, at which the better key frame has most of the weight."""
 BLUR_PX = 5
 """Side of the square over which residuals are averaged before they are compared."""
 
@@ -77,8 +79,15 @@ class _Key:
 
     def moved(self, flow: Flow) -> Levels:
         """Return the labels warped to another frame, given its flow back to this one."""
-        grid_hw = self.levels.shape[1], self.levels.shape[2]
-        return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
+        return move_planes(self.levels, flow_on_grid(flow, self.placement, self._grid_hw))
+
+    def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return values (h, w) of the luma's size, resized to the grid of the labels."""
+        return self.placement.spread(values.astype(np.float32), self._grid_hw)
+
+    @property
+    def _grid_hw(self) -> tuple[int, int]:
+        return self.levels.shape[1], self.levels.shape[2]
 
 
 class Fuser:
@@ -139,11 +148,10 @@ class Fuser:
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
             # Torn flow counts here too: the smaller residual is still the better fit.
             past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
-            from_after = _blurred(residual_of(item.luma, after.luma, forth)) < past + nearer
-            levels = before.moved(item.warp.flow)
-            grid_hw = levels.shape[1], levels.shape[2]
-            chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
-            np.copyto(levels, after.moved(forth), where=chosen)
+            coming = _blurred(residual_of(item.luma, after.luma, forth))
+            better = (past + nearer - coming) / ALIKE_LEVELS
+            share = after.spread(_logistic(better))
+            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), share)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
@@ -159,3 +167,16 @@ class Fuser:
 
 def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(residual, (BLUR_PX, BLUR_PX)), np.float32)
+
+
+def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)), in a form that cannot overflow."""
+    return np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)
+
+
+def _mixed(past: Levels, coming: Levels, share: NDArray[np.float32]) -> Levels:
+    """Return a mixture of two, given the share (h, w) that the second has; the first is lost."""
+    rest = 1 - share
+    for earlier, later in zip(past, coming, strict=True):
+        cv2.blendLinear(earlier, later, rest, share, dst=earlier)
+    return past

@@ -1,9 +1,8 @@
 """Choose the key frames: those that the network predicts, where it does not predict all of them.
 
 Between key frames, labels move along the flow. A `Chooser` decides on every frame but the first of
-a scene, which is always a key frame. In a video file, every `n`th frame lies on a grid of its time.
-A cut adds a key frame and does not shift the grid, so a part of a video has the key frames that the
-whole has there.
+a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut
+adds one and does not shift the grid, so a part of a video has the key frames that the whole has.
 
 A choice by time also weighs the frame's `need`: the residual of the motion along which its labels
 would be moved. Small moving objects weigh most, as moved labels lose them first.
@@ -25,6 +24,12 @@ from roadseg.video.frame import Place
 
 LONGEST_S = 0.35
 """Longest time between key frames: near objects move too far to be tracked for longer."""
+KEY_FRAMES_A_SECOND = 13.5
+"""Rate of key frames by the second, rounded to whole frames: 12 to 15 at usual frame rates."""
+SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
+"""Interval of frames below which key frames come more often, as at most `MOST_BETWEEN` can wait."""
+LONGEST_STEP_S = 0.1
+"""Longest time between such key frames: in videos of few frames a second, all are key frames."""
 SMALL_CLASSES = ("car", "pedestrian", "bicyclist")
 """Classes of small moving objects."""
 SMALL_WEIGHT = 8.0
@@ -84,14 +89,33 @@ class EveryNth:
             return True
         if situation.places is None:
             return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
-        before, here = map(self._period, situation.places)
-        return here > before
+        return _reached(situation.places, min(self._n * situation.places[1].usual_s, LONGEST_S))
 
-    def _period(self, place: Place) -> int:
-        """Return in which period of the grid a place lies."""
-        step_s = min(self._n * place.usual_s, LONGEST_S)
-        # Half a frame is added because files round their times.
-        return floor((place.since_s + place.usual_s / 2) / step_s)
+
+class BySecond:
+    """Chooses about `KEY_FRAMES_A_SECOND` key frames a second of a video, whatever its frame rate.
+
+    That is every `n`th frame at an even rate, and as many a second at an uneven one.
+    """
+
+    def due(self, situation: Situation) -> bool:
+        """Decide by the place in the video, or the time since the last key frame if live."""
+        if situation.places is None:
+            step_s = self._step_s(situation.interval_s)
+            return situation.elapsed_s + situation.interval_s / 2 >= step_s
+        return _reached(situation.places, self._step_s(situation.places[1].usual_s))
+
+    def _step_s(self, frame_s: float) -> float:
+        """Return the time from a key frame to the next, given that of a frame."""
+        frames = round(1 / (KEY_FRAMES_A_SECOND * max(frame_s, SHORTEST_FRAME_S)))
+        return min(max(frames, 1) * frame_s, LONGEST_STEP_S)
+
+
+def _reached(places: tuple[Place, Place], step_s: float) -> bool:
+    """Return whether a key frame of the grid lies between two places in a video."""
+    # Half a frame is added because files round their times.
+    before, here = (floor((place.since_s + place.usual_s / 2) / step_s) for place in places)
+    return here > before
 
 
 class InTime:
@@ -140,12 +164,20 @@ class InTime:
         self._last_s = now_s
 
 
-def chooser_for(config: ModelConfig) -> Chooser:
-    """Return the chooser for some settings."""
+def chooser_for(config: ModelConfig, *, can_wait: bool = True) -> Chooser:
+    """Return the chooser that the settings ask for.
+
+    Args:
+        config: Settings.
+        can_wait: Whether frames can wait for the next key frame. Where they cannot, labels move
+            from the one before alone, which loses too much to be done unasked.
+    """
     if config.realtime:
         return InTime(None)
     if config.fps_target is not None:
         return InTime(1 / config.fps_target)
+    if config.every == "auto":
+        return BySecond() if can_wait else EveryNth(1)
     return EveryNth(config.every)
 
 

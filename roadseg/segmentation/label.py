@@ -8,9 +8,10 @@ That takes four steps, one after the other in `label`, or each a stage of a pipe
   of the network can run at once.
 - `fuse` gives every frame its labels, on the network's grid. The logits of key frames are filtered
   along the flow since the last one (`roadseg.segmentation.temporal_filter`). In between, labels are
-  warped from the last key frame and, where the reader can wait, from the next one too; each cell
-  takes the one with the lower residual. A cut, or a jump within a scene, drops the past.
-- `enlarged` resizes them to the frame's size. That is most of the work, and no frame depends on
+  moved: from the last key frame, and where the reader can wait, from the next one too, each cell
+  mixed of both, and the more of one the lower its residual there is than the other's. A cut, and a
+  jump within a scene, drop the past.
+- `enlarged` brings them to the frame's size. That is most of the work, and no frame depends on
   another, so several threads can share it.
 
 Where each frame is labelled by itself, `predict_alone` does it all.
@@ -71,3 +72,9 @@ def warm_up_s(config: ModelConfig) -> float:
     if not config.steady:
         return LEAST_WARM_UP_S
     return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+
+
+def look_ahead_s(config: ModelConfig) -> float:
+    """Return how many seconds of video after a frame decide on its labels too."""
+    only_key_frames = config.every == 1 and not config.goes_by_time
+    return 0.0 if only_key_frames else LEAST_WARM_UP_S

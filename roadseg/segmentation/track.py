@@ -20,7 +20,7 @@ from roadseg.segmentation.flow import (
     single_step,
     torn_cells,
 )
-from roadseg.segmentation.keyframes import Situation, chooser_for, need_of
+from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
 from roadseg.video.frame import Frame
 
 
@@ -63,7 +63,7 @@ def track(
         key_labels: Returns the labels of the last key frame, if it is fused by then. Only a choice
             by time calls it.
     """
-    tracker = _Tracker(config, key_labels)
+    tracker = _Tracker(chooser_for(config, can_wait=can_wait), key_labels)
     held: Tracked | None = None
     for frame in frames:
         item = tracker.take(frame)
@@ -79,10 +79,10 @@ def track(
 class _Tracker:
     """Tracks one frame after the other."""
 
-    def __init__(self, config: ModelConfig, key_labels: Callable[[], KeyLabels | None]) -> None:
+    def __init__(self, chooser: Chooser, key_labels: Callable[[], KeyLabels | None]) -> None:
+        self._chooser = chooser
         self._key_labels = key_labels
         self._motion = Motion()
-        self._chooser = chooser_for(config)
         self._key: Tracked | None = None
         self._last: Tracked | None = None
         self._gap = 0

@@ -226,6 +226,23 @@ def decode(
         log.reached_end = True
 
 
+def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
+    """Yield the pictures of a film that decode without others, upright; of images, all.
+
+    Raises:
+        VideoError: The film cannot be opened.
+    """
+    log = ReadLog()
+    if info.images:
+        yield from (_upright_picture(i, info, log) for i in read_images(info.images, info.fps, []))
+        return
+    with read_errors(info.path), open_input(info.path) as container:
+        stream = _pictures(container, info)
+        stream.codec_context.skip_frame = "NONKEY"
+        for decoded in _decode_all(container, stream, log):
+            yield _upright_picture(decoded, info, log)
+
+
 def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
     if info.images:

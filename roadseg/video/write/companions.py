@@ -97,7 +97,11 @@ class Origin:
     end_s: float | None = None
     """Its end; None is the video's end."""
     sound: str = "auto"
-    """How its sound is written: auto, copy, aac or none."""
+    """What becomes of its sound: auto, copy, aac or none."""
+    keep_tags: bool = True
+    """Let tags, chapters, subtitles and telemetry go along."""
+    is_chunk: bool = False
+    """Whether the pictures alone are written, at the times that they have in the source."""
 
     @property
     def first_s(self) -> float:
@@ -123,7 +127,9 @@ class Companions:
 
     def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
         self._source = origin.source
+        self._wanted = origin.source.reopens and not origin.is_chunk
         self._sound = origin.sound
+        self._keeps_tags = origin.keep_tags
         self._log = origin.log
         self._target = target
         self._seek_s = origin.first_s
@@ -156,7 +162,7 @@ class Companions:
         """Add the source's streams to the target, before its first packet is written."""
         if self._container is None:
             return
-        kinds = [kind for kind in KINDS if kind != "audio" or self._sound != "none"]
+        kinds = [kind for kind in KINDS if self._goes_along(kind)]
         indices = [s.index for kind in kinds for s in self._container.streams if s.type == kind]
         if not indices:
             return
@@ -169,6 +175,12 @@ class Companions:
                 self._note(stream, "is announced and never comes")
             else:
                 self._add(stream)
+        if not self._keeps_tags:
+            for added in self._target.streams:
+                added.metadata.clear()
+
+    def _goes_along(self, kind: str) -> bool:
+        return self._sound != "none" if kind == "audio" else self._keeps_tags
 
     def copy_until(self, time_s: float) -> None:
         """Copy the packets up to a time, so that streams are interleaved in the file."""
@@ -194,7 +206,7 @@ class Companions:
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        if self._source.reopens:
+        if self._wanted:
             with read_errors(self._source.path):
                 self._container = open_input(self._source.path)
 

@@ -131,7 +131,8 @@ class Muxer:
         """Add all streams to the file, given the first frame to be written."""
         first_pts = self._origin.log.first_pts
         first = (frame.pts if first_pts is None else first_pts) * frame.time_base
-        if self._origin.start_s > 0 or not 0 <= first <= FAR_START_S:
+        moves = self._origin.start_s > 0 or not 0 <= first <= FAR_START_S
+        if moves and not self._origin.is_chunk:
             self._offset = first  # a cut begins at zero, and so does its sound
             self._companions.begin_at(float(first))
         options = self._options(frame)
@@ -156,6 +157,14 @@ class Muxer:
             self._companions.copy_until(float(packet.pts * packet.time_base + self._offset))
             self._mux([packet])
 
+    def copy_from_source_times(self, packets: "Iterable[av.Packet[Any]]") -> None:
+        """Add pictures that were encoded for this film and have the times of its source."""
+        for packet in packets:
+            assert packet.pts is not None and packet.dts is not None and packet.time_base
+            units = int(self._offset / packet.time_base)
+            packet.pts, packet.dts = packet.pts - units, packet.dts - units
+            self.copy([packet])
+
     def flush(self) -> None:
         """Write the pictures that the encoder still holds."""
         if self._encoder is None:
@@ -171,7 +180,9 @@ class Muxer:
         self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
-        """Add tags and chapters to a file, this one or a copy, before its first packet."""
+        """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        if not self._origin.keep_tags:
+            return
         tags = read_tags(self._origin.source)
         film.metadata.update(tags.film)
         pictures.metadata.update(tags.pictures)

@@ -130,16 +130,22 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
 
 def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
     pending: list[av.Packet[Any]] = []
-    with av.open(part) as container:
+    for packet in encoded_packets(part):
+        if packet.is_corrupt:
+            return
+        if packet.is_keyframe:
+            yield from pending
+            pending = []
+        pending.append(packet)
+
+
+def encoded_packets(film: Path) -> "Iterator[av.Packet[Any]]":
+    """Yield the packets of a film's pictures, as an encoder gives them."""
+    with av.open(film) as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
         for packet in with_dts(container.demux(stream)):
-            if packet.is_corrupt:
-                return
-            if packet.is_keyframe:
-                yield from pending
-                pending = []
-            pending += unpack.filter(packet)
+            yield from unpack.filter(packet)
 
 
 def _refuse_unreadable(part: Path) -> None:

@@ -1,0 +1,136 @@
+"""`roadseg redact`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from roadseg.cli.films import Beside, plan, received
+from roadseg.cli.infer import EncodingOptions, TerminalOptions, run_all
+from roadseg.cli.option_groups import OptionGroup, grouped
+from roadseg.cli.options import ModelOptions, Overwrite, class_names, parse_time
+from roadseg.infer.config import InferConfig
+from roadseg.paint.config import Redaction
+
+NOTHING_BESIDE = Beside(masks=None, stats=None, report=None)
+
+
+class OutputOptions(OptionGroup):
+    """What is written, and where."""
+
+    panel = "Output"
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "films; frames/%06d.png (or .jpg) for images; - for standard output.",
+            show_default="VIDEO.redacted.mp4 here; .mkv if VIDEO is one, an image if it is one",
+        ),
+    ] = None
+    keep_tags: Annotated[
+        bool,
+        typer.Option(
+            "--keep-tags",
+            help="Keep tags, chapters, telemetry and subtitles, which may tell place and time.",
+        ),
+    ] = Redaction.keep_tags
+    overwrite: Overwrite = InferConfig.overwrite
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from where an unfinished run with the same settings stopped."
+        ),
+    ] = InferConfig.resume
+    start: Annotated[
+        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
+    ] = "0"
+    end: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of an `InferConfig` that they set whatever the film.
+
+        Raises:
+            ConfigError: A time is none.
+        """
+        return {
+            "overwrite": self.overwrite,
+            "resume": self.resume,
+            "start_s": parse_time(self.start, "--start"),
+            "end_s": None if self.end is None else parse_time(self.end, "--end"),
+        }
+
+
+class RedactionOptions(OptionGroup):
+    """What is hidden, and how."""
+
+    panel = "Redaction"
+    hide: Annotated[
+        str, typer.Option(metavar="NAME,...", help="What to hide: people, cars, signs.")
+    ] = ",".join(Redaction.hide)
+    cover: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="black leaves nothing; pixelate, blur leave a little."),
+    ] = Redaction.cover
+    probability: Annotated[
+        float,
+        typer.Option(
+            metavar="0..0.5", help="Hide what is this likely to be one of these, in any one frame."
+        ),
+    ] = Redaction.probability
+    margin: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Hide around it, as a share of the picture's height."),
+    ] = Redaction.margin
+    hold: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Keep a place hidden, moving along, and half as long before it is found.",
+        ),
+    ] = Redaction.hold_s
+
+
+@grouped
+def redact(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO",
+            help="Films to redact: files, addresses, folders of films or of images, patterns in "
+            "quotes, or - for standard input.",
+        ),
+    ],
+    output: OutputOptions,
+    redaction: RedactionOptions,
+    model: ModelOptions,
+    encoding: EncodingOptions,
+    terminal: TerminalOptions,
+) -> None:
+    """Hide people, cars and signs in a film: no guarantee, so look at what comes out.
+
+    Number plates and faces as such are not looked for: they are hidden with the cars and people
+    that the model finds.
+    """
+    settings = {
+        **output.settings(),
+        **model.settings(),
+        **vars(encoding),
+        "steady": 0.0,
+        "legend": "none",
+        "redaction": Redaction(
+            hide=class_names(redaction.hide),
+            cover=redaction.cover,
+            probability=redaction.probability,
+            margin=redaction.margin,
+            hold_s=redaction.hold,
+            keep_tags=output.keep_tags,
+        ),
+    }
+    with received(sources) as films:
+        run_all(plan(films, output.out, NOTHING_BESIDE, settings), terminal)
