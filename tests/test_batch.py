@@ -370,20 +370,20 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     done = run("list.txt", "--out", "out", "--stats", "s.csv", "--no-film", cwd=tmp_path)
     assert done.returncode == 1
     assert "films/gone.mp4 does not exist" in done.stderr
-    assert done.stderr.endswith("roadseg: 2 of 3 films were not labelled\n")
+    assert done.stderr.endswith("roadseg: 2 of 3 videos were not labelled\n")
     assert (tmp_path / "out" / "films" / "a.s.csv").read_text().count("\n") == 71
     manifest = (tmp_path / "out" / "manifest-0-of-1.jsonl").read_text()
     assert "hunter2" not in manifest + done.stderr + done.stdout
     told = run("status", "out", "--json", cwd=tmp_path)
     assert json.loads(told.stdout)["films"]["failed"] == 2
-    assert "films done" in run("status", "out", cwd=tmp_path).stdout
+    assert "videos done" in run("status", "out", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere", "--out", "out"], "nowhere does not exist; give a folder or a list"),
-        (["empty", "--out", "out"], "empty has no film in it"),
+        (["empty", "--out", "out"], "empty has no video in it"),
         (["film.mp4", "--out", "out"], "run: roadseg infer film.mp4"),
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from roadseg.infer.batch.workers import Task
 
 MOST_LISTED = 20
-"""Films that a table lists, beside those that failed."""
+"""Videos that a table lists, beside those that failed."""
 
 
 class BatchGroup(Group):
@@ -39,11 +39,11 @@ class BatchGroup(Group):
         return super().resolve_command(ctx, args if known else ["run", *args])
 
 
-app = typer.Typer(cls=BatchGroup, no_args_is_help=True, help="Label many films, and keep account.")
+app = typer.Typer(cls=BatchGroup, no_args_is_help=True, help="Label many videos, and keep account.")
 
 
 class BatchOutputOptions(OutputOptions):
-    """What is written for each film."""
+    """What is written for each video."""
 
     out: Annotated[
         Path,
@@ -61,21 +61,21 @@ class ShareOptions(OptionGroup):
         str,
         typer.Option(
             metavar="I/N",
-            help="Label the Ith of N parts of the films, from 0/N to N-1/N: one a machine.",
+            help="Label the Ith of N parts of the videos, from 0/N to N-1/N: one a machine.",
         ),
     ] = "0/1"
     chunk: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Split films into chunks of at least this length, which are joined in the end.",
-            show_default="films are labelled whole",
+            help="Split videos into chunks of at least this length, which are joined in the end.",
+            show_default="videos are labelled whole",
         ),
     ] = None
     attempts: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Times that a film is begun before it is given up, over all runs."
+            metavar="N", help="Times that a video is begun before it is given up, over all runs."
         ),
     ] = 3
 
@@ -89,8 +89,8 @@ def run(
         Path,
         typer.Argument(
             metavar="DIR|LIST",
-            help="Films to label: a folder with films and folders of films, or a text file with a "
-            "film or an address a line.",
+            help="Videos to label: a folder with videos and folders of videos, or a text file with "
+            "a video or an address a line.",
         ),
     ],
     share: ShareOptions,
@@ -102,9 +102,9 @@ def run(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Label the films of a folder or list: `roadseg batch DIR --out DIR`.
+    """Label the videos of a folder or list: `roadseg batch DIR --out DIR`.
 
-    Started again, it does what is left: no film twice, and half a film is gone on with.
+    Started again, it does what is left: no video twice, and half a video is gone on with.
     """
     from roadseg.cli.batch_films import Plan
 
@@ -131,18 +131,18 @@ def run(
         echo(json.dumps([record.to_json() for record in records], indent=2))
     if summary.failed:
         total = len(summary.failed) + len(summary.done) + summary.done_before
-        complain(f"{len(summary.failed)} of {total} films were not labelled")
+        complain(f"{len(summary.failed)} of {total} videos were not labelled")
         raise typer.Exit(1)
 
 
 def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
-    """Return the settings of a batch, as there is a film in it."""
+    """Return the settings of a batch, as there is a video in it."""
     from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 
     shard = Shard.parse(share.shard)
     films = plan.films()
     if not films:
-        raise ConfigError(f"{plan.source} has no film in it; give a folder or a list of films")
+        raise ConfigError(f"{plan.source} has no video in it; give a folder or a list of videos")
     return BatchConfig(
         out=plan.out,
         films=plan.films,
@@ -166,7 +166,7 @@ def _drive(batch: "BatchConfig", terminal: TerminalOptions) -> "Summary":
 
 
 class _Display:
-    """How far a batch is: films, and their bytes as a measure of what is left."""
+    """How far a batch is: videos, and their bytes as a measure of what is left."""
 
     def __init__(self, update: Any) -> None:
         self._update = update
@@ -183,7 +183,7 @@ class _Display:
         )
 
     def on_listed(self, films: "Films") -> None:
-        """Take films that are to be labelled."""
+        """Take videos that are to be labelled."""
         self._bytes |= {name: _bytes_of(config.source) for name, config in films.items()}
         self._show(0.0)
 
@@ -195,12 +195,12 @@ class _Display:
             self._show(0.0)
 
     def on_frame(self, task: "Task", done: int, total: int | None) -> None:
-        """Take a frame of a film that is labelled here."""
+        """Take a frame of a video that is labelled here."""
         share = min(done / total, 1.0) if total else 0.0
         self._show(share * self._bytes.get(task.film, 0))
 
     def _show(self, begun_bytes: float) -> None:
-        films = f"{sum(self._counts.values())} of {len(self._bytes)} films"
+        films = f"{sum(self._counts.values())} of {len(self._bytes)} videos"
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._update(
             description=films + failed,
@@ -233,7 +233,7 @@ def _bytes_of(source: object) -> int:
 
 
 def on_failure(error: Exception) -> None:
-    """Say why a film was not labelled; a bug shows where it is."""
+    """Say why a video was not labelled; a bug shows where it is."""
     if not isinstance(error, RoadsegError):
         echo("".join(traceback.format_exception(error)), err=True)
         return
@@ -249,9 +249,9 @@ def _show(summary: "Summary") -> None:
     if listed:
         console.print(films_table(listed))
     if len(summary.done) > MOST_LISTED:
-        console.print(f"and {len(summary.done) - MOST_LISTED} more films done")
+        console.print(f"and {len(summary.done) - MOST_LISTED} more videos done")
     if summary.done_before:
-        console.print(f"{summary.done_before} films were done before")
+        console.print(f"{summary.done_before} videos were done before")
 
 
 @app.command(cls=Command, epilog="Example: roadseg batch status labelled")

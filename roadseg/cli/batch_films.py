@@ -1,4 +1,4 @@
-"""From what `roadseg batch` is given to its films, each with the settings of its run."""
+"""From what `roadseg batch` is given to its videos, each with the settings of its run."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,19 +13,19 @@ from roadseg.infer.config import InferConfig
 from roadseg.video.url import Url
 
 COMMENT = "#"
-"""How a line of a list begins that names no film."""
+"""How a line of a list begins that names no video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The films of a batch and what becomes of each."""
+    """The videos of a batch and what becomes of each."""
 
     source: Path
-    """Folder of films, or list of them."""
+    """Folder of videos, or list of them."""
     out: Path
-    """Folder of all that is written, in folders as the films are."""
+    """Folder of all that is written, in folders as the videos are."""
     beside: Beside
-    """What is written beside each film's overlay: the ends of their names."""
+    """What is written beside each video's overlay: the ends of their names."""
     settings: Mapping[str, Any]
     """All other settings."""
     no_film: bool
@@ -37,15 +37,15 @@ class Plan:
             if path is not None and (path.parent.name or path.is_absolute()):
                 raise ConfigError(
                     f"--{flag} is {path}, and what a batch writes lies below --out, beside each "
-                    f"film's overlay; give a name alone, such as {path.name}"
+                    f"video's overlay; give a name alone, such as {path.name}"
                 )
 
     def films(self) -> dict[str, InferConfig]:
-        """Return the settings for each film that there is now, by its name in the batch.
+        """Return the settings for each video that there is now, by its name in the batch.
 
         Raises:
             VideoError: There is no such folder or list.
-            ConfigError: A setting cannot be used, or two films would get the same name.
+            ConfigError: A setting cannot be used, or two videos would get the same name.
         """
         found = _in_folder(self.source, self.out) if self.source.is_dir() else _listed(self.source)
         films: dict[str, InferConfig] = {}
@@ -75,14 +75,14 @@ class Plan:
 
 
 def _base(config: InferConfig) -> Path:
-    """Return what the names of all that is written for a film begin with."""
+    """Return what the names of all that is written for a video begin with."""
     path = config.out or config.stats or config.masks
     assert path is not None  # `InferConfig` sees to it
     return path.with_name(path.name.partition(".")[0])
 
 
 def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the films in a folder and those in it, without what roadseg wrote."""
+    """Yield the videos in a folder and those in it, without what roadseg wrote."""
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(
@@ -97,24 +97,24 @@ def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
-    """Yield the films that a list names, a line each.
+    """Yield the videos that a list names, a line each.
 
     Raises:
         VideoError: There is no such list.
-        ConfigError: It is a film itself.
+        ConfigError: It is a video itself.
     """
     if source.suffix.lower() in FILM_SUFFIXES:
         raise ConfigError(
-            f"{source} is a film, and batch takes a folder or a list of films; run: roadseg infer "
-            f"{source}"
+            f"{source} is a video, and batch takes a folder or a list of videos; run: roadseg "
+            f"infer {source}"
         )
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
-        raise VideoError(f"{source} does not exist; give a folder or a list of films") from error
+        raise VideoError(f"{source} does not exist; give a folder or a list of videos") from error
     except (OSError, UnicodeDecodeError) as error:
         raise VideoError(
-            f"{source} cannot be read as a list ({error}); give a text file with a film a line"
+            f"{source} cannot be read as a list ({error}); give a text file with a video a line"
         ) from error
     for line in filter(None, map(str.strip, lines)):
         if not line.startswith(COMMENT):
@@ -122,7 +122,7 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
 
 
 def _named(line: str) -> tuple[str, Path | Url]:
-    """Return a film's name in the batch and where it lies: no name leads out of a folder."""
+    """Return a video's name in the batch and where it lies: no name leads out of a folder."""
     if address := Url.if_one(line):
         return PurePosixPath(f"{address}").name.partition("?")[0] or "film", address
     path = Path(line)

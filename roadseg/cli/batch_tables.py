@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def films_table(records: Sequence["Record"]) -> Table:
-    """Return what became of films, a row each."""
+    """Return what became of videos, a row each."""
     table = Table(title="Films", title_justify="left")
     table.add_column("film", overflow="fold")
     table.add_column("state")
@@ -35,8 +35,8 @@ def state_table(status: "Status") -> Table:
     table.add_column()
     table.add_column(justify="right")
     for state, films in status.films.items():
-        table.add_row(f"films {state}", str(films))
-    table.add_row("hours of film done", f"{status.video_s / 3600:.2f}")
+        table.add_row(f"videos {state}", str(films))
+    table.add_row("hours of video done", f"{status.video_s / 3600:.2f}")
     table.add_row("frames done", str(status.frames))
     table.add_row("core hours", f"{status.cpu_s / 3600:.2f}")
     for film, machine in status.running.items():
@@ -47,7 +47,7 @@ def state_table(status: "Status") -> Table:
 
 
 def failed_table(failed: Mapping[str, str]) -> Table:
-    """Return the films that failed and why."""
+    """Return the videos that failed and why."""
     table = Table(title="Failed", title_justify="left")
     table.add_column("film", overflow="fold")
     table.add_column("why", overflow="fold")

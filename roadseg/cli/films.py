@@ -22,15 +22,15 @@ FILM_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
     *(".vob", ".wmv"),
 )
-"""Files of a folder that count as films."""
+"""Files of a folder that count as videos."""
 OVERLAY, REDACTED = ".overlay", ".redacted"
-"""End of the name that an overlay, or a redacted film, gets before its suffix."""
+"""End of the name that an overlay, or a redacted video, gets before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give films as `InferConfig` takes them, each once; standard input is put into a file.
+    """Give videos as `InferConfig` takes them, each once; standard input is put into a file.
 
     Most formats need seeking, and sound is read separately from the pictures.
 
@@ -104,7 +104,7 @@ def _files_of(series: Path) -> Sequence[Path]:
     if series.is_dir():
         files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
         return [path for path in files if not _is_written(path)]
-    with contextlib.suppress(VideoError):  # told when it is this film's turn
+    with contextlib.suppress(VideoError):  # reported when it is this video's turn
         found = find_images(series)
         return [path for path in found if not _is_written(path)] or found
     return ()
@@ -190,7 +190,7 @@ def plan(
 
 
 def overlay_name(film: Path | str, ending: str = OVERLAY) -> Path:
-    """Return the name of a film's overlay, or of what else is made of it.
+    """Return the name of a video's overlay, or of what else is made of it.
 
     An .mkv stays one, as it may hold streams that MP4 cannot; a photo becomes a photo.
     """

@@ -254,11 +254,11 @@ def infer(
 
 
 def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
-    """Label one film after the other, and say how that went.
+    """Label one video after the other, and say how that went.
 
     Raises:
-        RoadsegError: A mistake in the options, or in the only film.
-        Exit: A film of several was not labelled.
+        RoadsegError: A mistake in the options, or in the only video.
+        Exit: A video of several was not labelled.
     """
     _check(jobs)
     results, failed = _run_each(jobs, terminal)
@@ -271,7 +271,7 @@ def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
 
 
 def _check(jobs: Sequence[InferConfig]) -> None:
-    """Refuse a mistake in the options of several films once, and before any is read."""
+    """Refuse a mistake in the options of several videos once, and before any is read."""
     if len(jobs) > 1:
         from roadseg.infer.outputs import check_options
         from roadseg.infer.steps import check_model
@@ -395,7 +395,7 @@ def _how_it_went(result: "InferResult") -> str:
 
 
 def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
-    """Say what share of the film each class has, the largest first."""
+    """Say what share of the video each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
     shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
     ignored = 1 - sum(result.class_shares.values())

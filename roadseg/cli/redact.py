@@ -25,8 +25,8 @@ class OutputOptions(OptionGroup):
             "--out",
             "-o",
             metavar="FILE",
-            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "films; frames/%06d.png (or .jpg) for images; - for standard output.",
+            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
             show_default="VIDEO.redacted.mp4 here; .mkv if VIDEO is one, an image if it is one",
         ),
     ] = None
@@ -53,7 +53,7 @@ class OutputOptions(OptionGroup):
     ] = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the film.
+        """Return the fields of an `InferConfig` that they set whatever the video.
 
         Raises:
             ConfigError: A time is none.
@@ -102,7 +102,7 @@ def redact(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Films to redact: files, addresses, folders of films or of images, patterns in "
+            help="Videos to redact: files, addresses, folders of videos or of images, patterns in "
             "quotes, or - for standard input.",
         ),
     ],
@@ -112,7 +112,7 @@ def redact(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Hide people, cars and signs in a film: no guarantee, so look at what comes out.
+    """Hide people, cars and signs in a video: no guarantee, so look at what comes out.
 
     Number plates and faces as such are not looked for: they are hidden with the cars and people
     that the model finds.

@@ -59,7 +59,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     ignore: tuple[str, ...] = ()
     """What is left out: files of masks, `BONNET`, or boxes as "x,y,width,height"."""
     unmoving: str = ""
-    """What never moves in the film, where `ignore` asks for it, as `roadseg.infer.ignored` packs
+    """What never moves in the video, where `ignore` asks for it, as `roadseg.infer.ignored` packs
     it; found before labelling if it is not given."""
     redaction: Redaction | None = None
     """Hide things instead of painting classes."""
@@ -112,7 +112,7 @@ class InferConfig(ModelConfig, OverlayConfig):
             check_not_input(self.out, "--out", self.source)
 
     def _check_redacted(self) -> None:
-        """Refuse what would look at fewer frames, or show what is hidden."""
+        """Refuse settings that predict fewer frames, or show what is hidden."""
         less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
         more = self.masks or self.stats or self.report or self.side_by_side or self.out is None
         if less or more:
@@ -158,7 +158,7 @@ class LiveConfig(ModelConfig, OverlayConfig):
 
 
 def _check_ignored(text: str) -> None:
-    """Raise `ConfigError` if a text tells nothing that can be left out."""
+    """Raise `ConfigError` if a text names nothing that can be ignored."""
     if text != BONNET and not BOX.fullmatch(text) and not Path(text).is_file():
         raise ConfigError(
             f"--ignore is {text!r}; give {BONNET}, a box such as 0,900,1920,180 (left, top, width, "

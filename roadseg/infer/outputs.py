@@ -45,7 +45,7 @@ class Outputs:
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        check_options(config)  # what exists is told last
+        check_options(config)  # existing files are reported last
         check_out(config)
         check_beside(config)
         self._config = config

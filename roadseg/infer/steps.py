@@ -135,7 +135,7 @@ def labelling(
     Replicas of the network run on several frames at once, with the motion tracked before and the
     labels fused after them. Where key frames are chosen by the time that is left, each frame must
     be fused before the next is chosen, and one stage does it all. Class maps at the frame's size
-    are made of what was fused, of several frames at once. A film that is redacted is labelled by
+    are made of what was fused, of several frames at once. A video that is redacted is labelled by
     what cannot be ruled out in it, frame by frame, which then is held along the motion.
 
     Args:

@@ -29,7 +29,7 @@ COVERS = ("black", "pixelate", "blur")
 
 @dataclass(frozen=True, kw_only=True)
 class Redaction:
-    """What is hidden of a film, and how: what may be there is hidden, and not what is likely."""
+    """What is hidden of a video, and how: what may be there is hidden, and not what is likely."""
 
     hide: tuple[str, ...] = tuple(HIDEABLE)
     """Keys of `HIDEABLE`."""

@@ -1,1 +1,1 @@
-"""Many films on many machines: what is done, what is half done, and who does it."""
+"""Many videos on many machines: what is done, what is half done, and who does it."""

@@ -1,8 +1,8 @@
-"""Label a film in chunks, each on any machine, and join them to what one run would have written.
+"""Label a video in chunks, each on any machine, and join them to what one run would have written.
 
-Chunks begin at the film's key frames. The frames around a chunk are labelled with it for the sake
-of its labels, and the network looks at frames that lie on a grid of the film's time, so a chunk has
-the labels that one run gives. Sound, subtitles and tags come from the source.
+Chunks begin at the video's keyframes. The frames around a chunk are labelled with it, and the
+network's key frames lie on a grid of the video's time, so a chunk has the labels of one run. Sound,
+subtitles and tags come from the source.
 """
 
 import shutil
@@ -31,20 +31,20 @@ from roadseg.video.write.stills import stills_of
 LEAST_CHUNK_S = 30.0
 """Shorter chunks would spend too much on the frames around them."""
 FILM_SUFFIX = ".mp4"
-"""Format of a chunk's film: it takes every codec, and every time as it is."""
+"""Format of a chunk's video: it takes every codec, and every time as it is."""
 OnFrame = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """What labelling a film or a chunk of it came to."""
+    """What labelling a video or a chunk of it came to."""
 
     frames: int = 0
     """Frames labelled, those of an unfinished run included."""
     network_frames: int = 0
     """Frames that the network looked at."""
     video_s: float = 0.0
-    """Seconds of film."""
+    """Seconds of video."""
     wall_s: float = 0.0
     """Seconds that it took."""
     cpu_s: float = 0.0
@@ -57,18 +57,18 @@ class Metrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """A stretch of a film, counted from its first frame."""
+    """A stretch of a video, counted from its first frame."""
 
     number: int
     """Chunks before it."""
     start_s: float
     """Where it begins."""
     end_s: float | None
-    """Where it ends; None is the film's end."""
+    """Where it ends; None is the video's end."""
 
 
 def label(config: InferConfig, on_frame: OnFrame = lambda _done, _total: None) -> Metrics:
-    """Label a film or a chunk; one that holds no frame comes to nothing.
+    """Label a video or a chunk; one that holds no frame comes to nothing.
 
     Raises:
         RoadsegError: As `infer`.
@@ -92,19 +92,19 @@ def label(config: InferConfig, on_frame: OnFrame = lambda _done, _total: None) -
 
 
 def _rate(config: InferConfig) -> float:
-    """Return the frames a second of a film."""
+    """Return the frames a second of a video."""
     return float(probe(config.source, config.image_fps, config.stream).fps)
 
 
 def chunks_of(config: InferConfig, least_s: float) -> list[Chunk]:
-    """Return the chunks of a film, which is one alone where it cannot be split.
+    """Return the chunks of a video, which is one alone where it cannot be split.
 
     Args:
-        config: Settings for the whole film.
+        config: Settings for the whole video.
         least_s: Least length of a chunk in seconds.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         OutputError, ConfigError: What it would be joined to cannot be written.
     """
     info = probe(config.source, config.image_fps, config.stream)
@@ -116,10 +116,10 @@ def chunks_of(config: InferConfig, least_s: float) -> list[Chunk]:
 
 
 def chunk_config(config: InferConfig, chunk: Chunk) -> InferConfig:
-    """Return the settings with which a chunk of a film is labelled.
+    """Return the settings with which a chunk of a video is labelled.
 
     Args:
-        config: Settings for the whole film.
+        config: Settings for the whole video.
         chunk: The chunk.
     """
     base = chunk_folder(config) / f"{chunk.number:05d}"
@@ -140,27 +140,27 @@ def chunk_config(config: InferConfig, chunk: Chunk) -> InferConfig:
 
 
 def chunk_folder(config: InferConfig) -> Path:
-    """Return the folder of a film's chunks: beside what the film's run is to write."""
+    """Return the folder of a video's chunks: beside what the video's run is to write."""
     target = config.out or config.stats or config.masks
     assert target is not None  # `InferConfig` sees to it
     return own_path(target, "chunks")
 
 
 def can_be_split(config: InferConfig) -> bool:
-    """Return whether a film's outputs can be joined from those of chunks."""
+    """Return whether a video's outputs can be joined from those of chunks."""
     return config.report is None and (config.out is None or is_file(config.out))
 
 
 def make_chunk_folder(config: InferConfig) -> None:
-    """Make the folder of a film's chunks. Raises `OutputError`."""
+    """Make the folder of a video's chunks. Raises `OutputError`."""
     make_folder(chunk_folder(config))
 
 
 def join(config: InferConfig, chunks: Sequence[Chunk], labelled: Sequence[Metrics]) -> Metrics:
-    """Write what one run over the whole film would have written, and remove the chunks.
+    """Write what one run over the whole video would have written, and remove the chunks.
 
     Args:
-        config: Settings for the whole film.
+        config: Settings for the whole video.
         chunks: Its chunks, all of which are labelled.
         labelled: What each came to.
 

@@ -1,7 +1,7 @@
 """Drive a batch: give out what is to be done, note what became of it, join chunks.
 
 It may be stopped or killed at any moment and started again: what the manifests say is done, and is
-there, is not done again; what was half done is gone on with; a film that fails stops no other.
+there, is not done again; what was half done is gone on with; a video that fails stops no other.
 """
 
 import contextlib
@@ -50,38 +50,38 @@ from roadseg.infer.batch.workers import Outcome, Task, Workers
 from roadseg.infer.config import InferConfig
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk that has no room, which every other film would meet too."""
+"""Errors of a disk that has no room, which every other video would meet too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Who is told how a batch goes."""
+    """Gets the progress of a batch."""
 
     listed: Callable[[Films], None] = lambda _films: None
-    """Called with films that are to be labelled, as they are found."""
+    """Called with videos that are to be labelled, as they are found."""
     noted: Callable[[Record], None] = lambda _record: None
     """Called with every record of the manifest."""
     failed: Callable[[Exception], None] = lambda _error: None
-    """Called with what a film failed of."""
+    """Called with what a video failed of."""
     waits: Callable[[str], None] = lambda _sentence: None
     """Called with a sentence when another driver's end is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a driver did with the films of its shard."""
+    """What a driver did with the videos of its shard."""
 
     done: tuple[Record, ...]
     """The last word on those that it labelled."""
     failed: tuple[Record, ...]
     """And on those that failed, now or for good before."""
     done_before: int
-    """Films that were done already."""
+    """Videos that were done already."""
 
 
 @dataclass
 class _Film:
-    """A film that is being labelled."""
+    """A video that is being labelled."""
 
     name: str
     config: InferConfig
@@ -97,7 +97,7 @@ class Driver:
     Args:
         batch: Settings.
         workers: Who labels.
-        listener: Who is told.
+        listener: Gets the progress.
     """
 
     def __init__(self, batch: BatchConfig, workers: Workers, listener: Listener) -> None:
@@ -114,7 +114,7 @@ class Driver:
         self._done_before = 0
 
     def run(self) -> Summary:
-        """Label all films of the shard that are not done, those included that appear meanwhile.
+        """Label all videos of the shard that are not done, those included that appear meanwhile.
 
         Raises:
             OutputBusy: Another driver has the shard.
@@ -144,7 +144,7 @@ class Driver:
         )
 
     def _list(self) -> bool:
-        """Queue the films that were not there before; return whether there are any."""
+        """Queue the videos that were not there before; return whether there are any."""
         films = self._batch.films()
         new = {n: c for n, c in films.items() if n not in self._seen and self._batch.shard.has(n)}
         self._seen |= new.keys()
@@ -173,7 +173,7 @@ class Driver:
         return self._tasks.popleft() if self._tasks else None
 
     def _begin(self, name: str, config: InferConfig) -> None:
-        """Turn a film into tasks; none are left if all its chunks were labelled before."""
+        """Turn a video into tasks; none are left if all its chunks were labelled before."""
         state = self._state(name)
         film = _Film(
             name, to_go_on(config, state), next_attempt(config, state), fingerprint(config)
@@ -194,7 +194,7 @@ class Driver:
             self._fail(film, error)
 
     def _give_up(self, film: _Film, state: FilmState) -> None:
-        """Leave a film that failed as often as it may."""
+        """Leave a video that failed as often as it may."""
         last = state.last
         assert last is not None  # it was begun before
         film.attempt = last.attempt
@@ -206,7 +206,7 @@ class Driver:
             self._listener.failed(VideoError(f"{last.error} ({_given_up(last)})"))
 
     def _split(self, film: _Film, state: FilmState, least_s: float) -> None:
-        """Turn a film into its chunks, without those that an earlier run labelled."""
+        """Turn a video into its chunks, without those that an earlier run labelled."""
         film.config = replace(film.config, resume=False)
         film.chunks = chunks_of(film.config, least_s)
         make_chunk_folder(film.config)
@@ -277,7 +277,7 @@ class Driver:
             self._end(film, metrics, self._machine)
 
     def _end(self, film: _Film, metrics: Metrics, machine: str) -> None:
-        """Note that a film is labelled, if it is still the one that was begun."""
+        """Note that a video is labelled, if it is still the one that was begun."""
         if fingerprint(film.config) != film.source:
             self._fail(
                 film,
@@ -292,7 +292,7 @@ class Driver:
         self._note(film, DONE, machine=machine, outputs=outputs, metrics=asdict(metrics))
 
     def _fail(self, film: _Film, error: Exception) -> None:
-        """Note that a film failed; its chunks are not worked on any more."""
+        """Note that a video failed; its chunks are not worked on any more."""
         self._open.pop(film.name, None)
         self._tasks = deque(task for task in self._tasks if task.film != film.name)
         self._note(film, FAILED, error=_sentence(error))
@@ -309,7 +309,7 @@ class Driver:
         self._listener.noted(record)
 
     def _note_stopped(self) -> None:
-        """Note the films that are left half done, where that is still possible."""
+        """Note the videos that are left half done, where that is still possible."""
         with contextlib.suppress(RoadsegError):
             for film in list(self._open.values()):
                 self._note(film, STOPPED)

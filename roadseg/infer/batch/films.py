@@ -1,4 +1,4 @@
-"""The films of a batch: which are a shard's, and what is to be done with each."""
+"""The videos of a batch: which are a shard's, and what is to be done with each."""
 
 import os
 import re
@@ -19,15 +19,15 @@ from roadseg.spec import PALETTES
 from roadseg.video.write.part import check_settings, part_path
 
 Films = Mapping[str, InferConfig]
-"""Settings for each film, by the film's name in the batch."""
+"""Settings for each video, by the video's name in the batch."""
 
 
 @dataclass(frozen=True)
 class Shard:
     """One of several equal parts of a batch.
 
-    A film belongs to a shard by its name alone, so that drivers who list films at different times,
-    as films come and go, still share them out without a gap.
+    A video belongs to a shard by its name alone. So the shards of several drivers cover all videos
+    without overlap, even if videos are added or removed in between.
     """
 
     number: int = 0
@@ -50,7 +50,7 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
     def has(self, film: str) -> bool:
-        """Return whether a film is one of the shard's."""
+        """Return whether a video is one of the shard's."""
         return crc32(film.encode("utf-8", "surrogateescape")) % self.count == self.number
 
     def manifest(self, out: Path) -> Path:
@@ -60,20 +60,20 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Settings of a batch beside those of its films."""
+    """Settings of a batch beside those of its videos."""
 
     out: Path
     """Folder of all that is written."""
     films: Callable[[], Films]
-    """Lists the films that there are now, each with its settings."""
+    """Lists the videos that there are now, each with its settings."""
     settings: Mapping[str, str]
-    """What the films have in common, for the manifest."""
+    """What the videos have in common, for the manifest."""
     shard: Shard = Shard()
-    """Which films are labelled."""
+    """Which videos are labelled."""
     chunk_s: float | None = None
-    """Least length of a chunk in seconds; None labels films whole."""
+    """Least length of a chunk in seconds; None labels videos whole."""
     attempts: int = 3
-    """Times that a film, or a chunk of it, is begun before it is given up."""
+    """Times that a video, or a chunk of it, is begun before it is given up."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -87,7 +87,7 @@ class BatchConfig:
 
 
 def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str]:
-    """Return what all films of a batch are labelled with, as its manifest has it.
+    """Return what all videos of a batch are labelled with, as its manifest has it.
 
     It is the same on every machine: files count by what is in them.
     """
@@ -105,7 +105,7 @@ def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str
 
 
 def fingerprint(config: InferConfig) -> str | None:
-    """Return what tells a film from another in its place; None of an address."""
+    """Return a state of a video's file that changes when it is replaced; None of an address."""
     try:
         state = config.source.stat() if isinstance(config.source, Path) else None
     except OSError:
@@ -114,7 +114,7 @@ def fingerprint(config: InferConfig) -> str | None:
 
 
 def outputs_of(config: InferConfig) -> tuple[Path, ...]:
-    """Return what a film's run writes."""
+    """Return what a video's run writes."""
     places = (config.out, config.masks, config.stats, config.report)
     return tuple(place for place in places if place is not None)
 
@@ -125,7 +125,7 @@ def are_there(config: InferConfig, metrics: Metrics) -> bool:
 
 
 def is_done(config: InferConfig, state: FilmState) -> bool:
-    """Return whether a film was labelled, and is still there as it was then."""
+    """Return whether a video was labelled, and is still there as it was then."""
     last = state.last
     return (
         last is not None
@@ -136,7 +136,7 @@ def is_done(config: InferConfig, state: FilmState) -> bool:
 
 
 def next_attempt(config: InferConfig, state: FilmState) -> int:
-    """Return which attempt at a film comes next; only one that was killed or failed counts."""
+    """Return which attempt at a video comes next; only one that was killed or failed counts."""
     last = state.last
     if last is None or last.source != fingerprint(config) or last.state == DONE:
         return 1
@@ -144,7 +144,7 @@ def next_attempt(config: InferConfig, state: FilmState) -> int:
 
 
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
-    """Return the settings with which a film is begun, or gone on with where that is possible.
+    """Return the settings with which a video is begun, or gone on with where that is possible.
 
     What an earlier attempt has published is replaced.
     """
@@ -161,7 +161,7 @@ def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
 
 
 def _has_these_settings(out: Path, config: InferConfig) -> bool:
-    """Return whether the part of a film was begun with these settings and files."""
+    """Return whether the part of a video was begun with these settings and files."""
     try:
         check_settings(out, settings_record(config))
     except RoadsegError:

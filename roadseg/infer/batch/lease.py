@@ -1,6 +1,6 @@
 """The right to drive a shard, for a time: a second driver of the same shard is refused.
 
-On one machine the system's lock on a file tells who drives, and is gone with its process. Machines
+On one machine the driver holds the system's lock on a file, which ends with its process. Machines
 that share no locks go by a lease, a file that says until when it holds and that its driver renews.
 A driver that died elsewhere is waited for until its lease ends; one that lives renews it meanwhile.
 """
@@ -25,7 +25,7 @@ from roadseg.infer.stages import WatchThread
 TERM_S = 60.0
 """How long a lease holds: what a driver that was killed on another machine costs."""
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
-"""What tells machines of one name apart."""
+"""Distinguishes machines of the same name."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""What is known of every film of a batch: JSON lines, one file a shard, beside the outputs.
+"""The manifest of a batch, with the state of every video: JSON lines, a file for each shard.
 
-The first line of a manifest says what its films are labelled with, each that follows what became of
-one film or of a chunk of it: the last word counts. Only the shard's driver writes to it, and only
-at its end, so that a driver may be killed at any moment; a line that it had only begun is dropped.
-`docs/scale.md` has the fields.
+The first line of a manifest has the settings; each that follows has the state of a video, or of a
+chunk of one, and the last one counts. Only the shard's driver writes to it, by appending, so that a
+driver may be killed at any moment; an incomplete last line is dropped. `docs/scale.md` has the
+fields.
 """
 
 import json
@@ -34,10 +34,10 @@ def now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What became of a film, or of a chunk of it, at a time."""
+    """What became of a video, or of a chunk of it, at a time."""
 
     film: str
-    """Name of the film below what the batch was given."""
+    """Name of the video below what the batch was given."""
     state: str
     """running, stopped (in good order), done or failed."""
     attempt: int
@@ -47,9 +47,9 @@ class Record:
     at: str = field(default_factory=now)
     """When, in UTC."""
     chunk: int | None = None
-    """Number of the chunk; None is the whole film."""
+    """Number of the chunk; None is the whole video."""
     source: str | None = None
-    """Size in bytes and date of the film, by which another in its place is noticed."""
+    """Size in bytes and date of the video, by which another in its place is noticed."""
     outputs: tuple[str, ...] = ()
     """Files and folders written."""
     metrics: Mapping[str, Any] | None = None
@@ -76,12 +76,12 @@ class Record:
 
 @dataclass
 class FilmState:
-    """All that is known of a film."""
+    """All that is known of a video."""
 
     last: Record | None = None
-    """The last word on the whole film."""
+    """The last word on the whole video."""
     chunks: dict[int, Record] = field(default_factory=dict)
-    """The last word on each chunk that was labelled since the film was begun."""
+    """The last word on each chunk that was labelled since the video was begun."""
 
     def add(self, record: Record) -> None:
         """Take a record that is newer than all before."""
@@ -90,7 +90,7 @@ class FilmState:
             return
         is_other = self.last is not None and self.last.source != record.source
         if is_other or record.state == DONE:
-            self.chunks.clear()  # they are another film's, or joined and gone
+            self.chunks.clear()  # they are another video's, or joined and gone
         self.last = record
 
 
@@ -101,11 +101,11 @@ class Manifest:
     path: Path
     """Its file."""
     settings: Mapping[str, str]
-    """What its films are labelled with."""
+    """What its videos are labelled with."""
     records: tuple[Record, ...]
     """What became of them, the oldest first."""
     listed: int = 0
-    """Films that the shard had when they were last listed."""
+    """Videos that the shard had when they were last listed."""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -150,7 +150,7 @@ def manifests_of(place: Path) -> list[Manifest]:
 
 
 def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
-    """Return what is known of every film by the manifests of all shards, by its name."""
+    """Return what is known of every video by the manifests of all shards, by its name."""
     records = [record for manifest in manifests for record in manifest.records]
     films: dict[str, FilmState] = {}
     for record in sorted(
@@ -165,10 +165,10 @@ class ManifestWriter:
 
     Args:
         path: Its file.
-        settings: What the films are labelled with.
+        settings: What the videos are labelled with.
 
     Raises:
-        ConfigError: The file is of another version, or its films are labelled with other settings.
+        ConfigError: The file is of another version, or its videos are labelled with other settings.
         OutputError: It cannot be written.
     """
 
@@ -191,7 +191,7 @@ class ManifestWriter:
         self._append(record.to_json())
 
     def note_listed(self, films: int) -> None:
-        """Write how many films the shard has. Raises `OutputError`."""
+        """Write how many videos the shard has. Raises `OutputError`."""
         self._append({"listed": films, "at": now()})
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -202,7 +202,7 @@ class ManifestWriter:
 
 
 def check_settings(manifest: Manifest, settings: Mapping[str, str]) -> None:
-    """See that films are labelled with the settings that a manifest has.
+    """See that videos are labelled with the settings that a manifest has.
 
     Raises:
         ConfigError: They are others.

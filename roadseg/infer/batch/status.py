@@ -21,7 +21,7 @@ from roadseg.infer.batch.manifest import (
 INTERRUPTED, WAITING = "interrupted", "waiting"
 """States that no manifest says: whose driver is gone, and not begun."""
 STATES = (DONE, RUNNING, INTERRUPTED, FAILED, WAITING)
-"""States of films in the order of a table."""
+"""States of videos in the order of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +29,19 @@ class Status:
     """How far a batch is."""
 
     films: dict[str, int]
-    """Films in each of `STATES`."""
+    """Videos in each of `STATES`."""
     frames: int
-    """Frames of the films that are done."""
+    """Frames of the videos that are done."""
     video_s: float
     """Seconds of them."""
     cpu_s: float
     """CPU seconds that they took."""
     left_s: float | None
-    """Seconds to the end, if films go on as they did; None where nothing runs or is done."""
+    """Seconds to the end, if videos go on as they did; None where nothing runs or is done."""
     running: dict[str, str]
-    """Films that are being labelled, each with its machine."""
+    """Videos that are being labelled, each with its machine."""
     failed: dict[str, str]
-    """Films that failed, each with the reason."""
+    """Videos that failed, each with the reason."""
 
 
 def status_of(place: Path) -> Status:
@@ -73,7 +73,7 @@ def status_of(place: Path) -> Status:
 
 
 def _driven_films(manifests: Iterable[Manifest]) -> set[str]:
-    """Return the films of the shards that a driver has at the moment."""
+    """Return the videos of the shards that a driver has at the moment."""
     films: set[str] = set()
     for manifest in manifests:
         lease = read_lease(manifest.path)

@@ -1,4 +1,4 @@
-"""Who labels the films and chunks of a batch: this process, or a cluster's."""
+"""Who labels the videos and chunks of a batch: this process, or a cluster's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from roadseg.infer.config import InferConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A film, or a chunk of one, to be labelled."""
+    """A video, or a chunk of one, to be labelled."""
 
     film: str
-    """Name of the film."""
+    """Name of the video."""
     config: InferConfig
     """Settings."""
     attempt: int
     """Which attempt it is."""
     chunk: int | None = None
-    """Number of the chunk; None is the whole film."""
+    """Number of the chunk; None is the whole video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,6 @@ class ThisProcess:
         assert task is not None
         try:
             metrics = label(task.config, lambda done, total: self._on_frame(task, done, total))
-        except Exception as error:  # whatever it is, it stops no other film
+        except Exception as error:  # whatever it is, it stops no other video
             return Outcome(task=task, machine=self._machine, error=error)
         return Outcome(task=task, machine=self._machine, metrics=metrics)

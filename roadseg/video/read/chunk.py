@@ -1,4 +1,4 @@
-"""A film in chunks: where they begin, and the frames of one with those around it."""
+"""A video in chunks: where they begin, and the frames of one with those around it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from roadseg.video.read.timeline import has_straight_clock, unit_of
 
 @dataclass(frozen=True)
 class Around:
-    """How much of a film goes with a chunk, for the sake of the chunk's labels."""
+    """How much of a video goes with a chunk, for the sake of the chunk's labels."""
 
     before_s: float
     """Seconds before it."""
@@ -28,13 +28,13 @@ def decode_chunk(
 ) -> Iterator[Frame]:
     """Yield the frames of a chunk, and those around it marked `leads_in`.
 
-    The chunks of a film share each frame of it out to one of them.
+    The chunks of a video share each frame of it out to one of them.
 
     Args:
-        info: The film.
+        info: The video.
         log: Filled while reading.
-        start_s: Where the chunk begins, counted from the film's first frame.
-        end_s: Where it ends; None is the film's end.
+        start_s: Where the chunk begins, counted from the video's first frame.
+        end_s: Where it ends; None is the video's end.
         around: What goes with it.
 
     Raises:
@@ -58,14 +58,14 @@ def decode_chunk(
 def chunk_starts(
     info: VideoInfo, start_s: float, end_s: float | None, least_s: float
 ) -> list[float]:
-    """Return where chunks of a film begin: at its key frames, and none shorter than asked for.
+    """Return where chunks of a video begin: at its key frames, and none shorter than asked for.
 
-    A film that cannot be read from its middle, or whose clock jumps, is one chunk.
+    A video that cannot be read from its middle, or whose clock jumps, is one chunk.
 
     Args:
-        info: The film.
-        start_s: Where the first chunk begins, counted from the film's first frame.
-        end_s: Where the last one ends; None is the film's end.
+        info: The video.
+        start_s: Where the first chunk begins, counted from the video's first frame.
+        end_s: Where the last one ends; None is the video's end.
         least_s: Least length of a chunk.
     """
     starts = [start_s]
@@ -78,7 +78,7 @@ def chunk_starts(
 
 
 def _key_frames(info: VideoInfo) -> list[float]:
-    """Return the times of a film's key frames as its index has them, from the first frame on."""
+    """Return the times of a video's key frames as its index has them, from the first frame on."""
     if not info.reopens:
         return []
     with read_errors(info.path), open_input(info.path) as container:

@@ -227,10 +227,10 @@ def decode(
 
 
 def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
-    """Yield the pictures of a film that decode without others, upright; of images, all.
+    """Yield the pictures of a video that decode without others, upright; of images, all.
 
     Raises:
-        VideoError: The film cannot be opened.
+        VideoError: The video cannot be opened.
     """
     log = ReadLog()
     if info.images:

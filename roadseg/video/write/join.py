@@ -1,4 +1,4 @@
-"""Join the films of a film's chunks: the pictures as they are, all else from the source."""
+"""Join the videos of a video's chunks: the pictures as they are, all else from the source."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ from roadseg.video.write.sink import open_film
 
 
 def join_films(chunks: Sequence[Path], path: Path, origin: Origin, encoding: Encoding) -> None:
-    """Write the film that one run over the whole source would have written, at `whole_path`.
+    """Write the video that one run over the whole source would have written, at `whole_path`.
 
     Args:
-        chunks: Films of the chunks in their order, at the source's own times.
-        path: Film to write.
+        chunks: Videos of the chunks in their order, at the source's own times.
+        path: Video to write.
         origin: What it comes from.
         encoding: How the chunks were encoded.
 
     Raises:
-        VideoError: A chunk cannot be read, or FFmpeg refuses the film in this format.
-        OutputError: The film cannot be written.
+        VideoError: A chunk cannot be read, or FFmpeg refuses the video in this format.
+        OutputError: The video cannot be written.
     """
     is_mp4 = path.suffix.lower() in FRAGMENTED
     codec = encoding.codec_for(path)
@@ -48,15 +48,15 @@ def join_films(chunks: Sequence[Path], path: Path, origin: Origin, encoding: Enc
 
 
 def join_mask_films(chunks: Sequence[Path], path: Path) -> None:
-    """Write one lossless film of class maps that holds those of all chunks.
+    """Write one lossless video of class maps that holds those of all chunks.
 
     Args:
-        chunks: Films of the chunks in their order.
+        chunks: Videos of the chunks in their order.
         path: File of ours to write.
 
     Raises:
         VideoError: A chunk cannot be read.
-        OutputError: The film cannot be written.
+        OutputError: The video cannot be written.
     """
     with write_errors(path), open_film(path, {}) as film:
         stream = None
@@ -71,7 +71,7 @@ def join_mask_films(chunks: Sequence[Path], path: Path) -> None:
 
 
 def _first_frame(chunk: Path) -> Frame:
-    """Return the first frame of a chunk, from which the film's streams are made."""
+    """Return the first frame of a chunk, from which the video's streams are made."""
     with read_errors(chunk), av.open(chunk) as container:
         stream = container.streams.video[0]
         decoded = next(container.decode(stream))

@@ -158,7 +158,7 @@ class Muxer:
             self._mux([packet])
 
     def copy_from_source_times(self, packets: "Iterable[av.Packet[Any]]") -> None:
-        """Add pictures that were encoded for this film and have the times of its source."""
+        """Add pictures that were encoded for this video and have the times of its source."""
         for packet in packets:
             assert packet.pts is not None and packet.dts is not None and packet.time_base
             units = int(self._offset / packet.time_base)
@@ -180,7 +180,7 @@ class Muxer:
         self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
-        """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        """Put tags and chapters into a video, this or a copy of it, before its first packet."""
         if not self._origin.keep_tags:
             return
         tags = read_tags(self._origin.source)

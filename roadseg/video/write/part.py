@@ -140,7 +140,7 @@ def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
 
 
 def encoded_packets(film: Path) -> "Iterator[av.Packet[Any]]":
-    """Yield the packets of a film's pictures, as an encoder gives them."""
+    """Yield the packets of a video's pictures, as an encoder gives them."""
     with av.open(film) as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
