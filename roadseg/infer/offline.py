@@ -19,7 +19,7 @@ from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import count_pixels, save_stats, shares_of
+from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -35,7 +35,7 @@ from roadseg.infer.steps import (
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.label import warm_up_s
-from roadseg.segmentation.placement import input_size
+from roadseg.segmentation.placement import Maps, input_size
 from roadseg.video.frame import SegmentedFrame
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
@@ -164,12 +164,13 @@ def build_pipeline(
     open_model: Opener = open_backend,
 ) -> Pipeline:
     """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
-    stages, kept = labelling(config, open_model), outputs.kept
+    kept = outputs.kept
+    stages = labelling(config, open_model, maps_for(config))
     stages["view"] = note_view
+    if outputs.stats is not None or drive is not None:
+        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
     if outputs.stats is not None:
-        stages["stats"] = partial(
-            save_stats, place=outputs.stats.part, kept=kept.frames, min_region=config.min_region
-        )
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
@@ -197,6 +198,12 @@ def build_pipeline(
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
+def maps_for(config: InferConfig) -> Maps:
+    """Return the class maps that a run needs; none is made at full size that nobody asked for."""
+    maps = Maps.FULL if config.out or config.masks else Maps.COARSE
+    return maps | Maps.COARSE if config.stats or config.report else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

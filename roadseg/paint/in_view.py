@@ -7,8 +7,6 @@ LEAST_SHARE = 0.001
 """Share of the picture with which a class is in view."""
 HOLD_S = 2.0
 """Seconds that it stays in view without; so a legend does not flicker."""
-STEP = 4
-"""Every so many rows and columns are counted, which is plenty."""
 
 
 class InView:
@@ -20,10 +18,8 @@ class InView:
     def __init__(self) -> None:
         self._seen_s: dict[int, float] = {}
 
-    def update(self, class_map: NDArray[np.uint8], time_s: float) -> frozenset[int]:
-        """Return the ids of the classes in view, given the next class map (H, W) and its time."""
-        sample = class_map[::STEP, ::STEP]
-        pixels = np.bincount(sample.ravel())
-        for class_id in np.flatnonzero(pixels >= LEAST_SHARE * sample.size):
+    def update(self, pixels: NDArray[np.int64], time_s: float) -> frozenset[int]:
+        """Return the ids of the classes in view, given the next frame's pixels of each id (n,)."""
+        for class_id in np.flatnonzero(pixels >= LEAST_SHARE * pixels.sum()):
             self._seen_s[int(class_id)] = time_s
         return frozenset(i for i, seen_s in self._seen_s.items() if 0 <= time_s - seen_s <= HOLD_S)

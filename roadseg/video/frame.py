@@ -65,16 +65,57 @@ class Frame:
         return self.picture.rgb(size_hw)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """An object as it lies in the picture."""
+
+    name: str
+    """Its class."""
+    left: int
+    """First column."""
+    top: int
+    """First row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+    pixels: int
+    """Pixels of its own in that box."""
+    across_road: float | None
+    """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
+    one, less or more is beside it. None where there is no road, or it is far away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStats:
+    """What is in one frame."""
+
+    pts: int
+    """The frame's time in the source, in the source's units."""
+    time_s: float
+    """The same in seconds."""
+    shares: dict[str, float]
+    """Share of each class in all pixels."""
+    objects: tuple[Region, ...]
+    """Objects, class by class."""
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and what the model sees in it."""
 
     frame: Frame
     class_map: NDArray[np.uint8]
-    """(H, W) ids, at the frame's size."""
+    """(H, W) ids, at the frame's size; the coarse map where nothing of that size is wanted."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network looked at this frame, or its labels were moved here from others."""
+    coarse_map: NDArray[np.uint8] | None = None
+    """(h, w) ids at the size that the frame has for the network, to measure; None if not wanted."""
+    pixels: NDArray[np.int64] | None = None
+    """Pixels of each id that were counted, (256,), perhaps of a sample; None if nobody counted."""
     in_view: frozenset[int] | None = None
     """Ids of the classes that a legend names; None if nobody followed that."""
+    stats: FrameStats | None = None
+    """What is in the frame; None if nobody measured it."""
