@@ -122,7 +122,7 @@ class Result:
             min_region=min_region,
             legend=legend,
         )
-        in_view = InView().update(self.class_map, self.time_s)
+        in_view = InView().update(count_pixels(self.item), self.time_s)
         overlay = Overlay(self.item.spec, config)
         return self.item.frame.picture.paint(overlay, self.class_map, in_view).rgb()
 

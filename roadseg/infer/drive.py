@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
-from roadseg.infer.stats import FrameStats, measure
+from roadseg.infer.stats import measure, measured_map
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
-from roadseg.video.frame import SegmentedFrame
+from roadseg.video.frame import FrameStats, SegmentedFrame
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
@@ -146,7 +146,7 @@ class DriveLog:
             colors = map(css_color, spec.palette)
             self.classes = list(zip(spec.class_names, colors, strict=True))
         time_s = item.frame.time_s - self._first_s
-        stats = measure(item, self.config.min_region)
+        stats = item.stats or measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
         self._keep_thumbnail(time_s, item)
@@ -187,10 +187,10 @@ class DriveLog:
 
     def _thumbnail(self, item: SegmentedFrame) -> bytes:
         """Return the painted picture, small, as JPEG."""
-        height, width = item.class_map.shape
+        height, width = item.frame.picture.size_hw
         size_wh = THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1)
         picture = item.frame.picture.resized(size_wh[::-1])
-        class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+        class_map = cv2.resize(measured_map(item), size_wh, interpolation=cv2.INTER_NEAREST)
         overlay = Overlay(item.spec, self.config)
         painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)

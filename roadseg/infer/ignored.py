@@ -4,6 +4,7 @@ import base64
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import islice
 
 import cv2
@@ -66,10 +67,15 @@ def ignored_pixels(config: InferConfig, info: VideoInfo) -> Mask | None:
 
 
 def leave_out(items: Iterator[SegmentedFrame], *, ignored: Mask) -> Iterator[SegmentedFrame]:
-    """Stage: take what is left out (H, W) from every class map."""
+    """Stage: take what is left out (H, W) from every class map, of whatever size."""
+    at_size = lru_cache(maxsize=2)(partial(_at_size, ignored))
+
+    def rest(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.where(at_size(ids.shape), np.uint8(IGNORE_INDEX), ids)
+
     for item in items:
-        class_map = np.where(ignored, np.uint8(IGNORE_INDEX), item.class_map)
-        yield replace(item, class_map=class_map)
+        coarse = None if item.coarse_map is None else rest(item.coarse_map)
+        yield replace(item, class_map=rest(item.class_map), coarse_map=coarse)
 
 
 def _check_box(text: str, box: tuple[int, int, int, int], size_hw: tuple[int, int]) -> None:

@@ -20,7 +20,7 @@ from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import count_pixels, save_stats, shares_of
+from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -37,7 +37,7 @@ from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
-from roadseg.segmentation.placement import input_size
+from roadseg.segmentation.placement import Maps, input_size
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
@@ -168,14 +168,14 @@ def build_pipeline(
     open_model: Opener = open_backend,
 ) -> Pipeline:
     """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
-    stages, kept = labelling(config, open_model), outputs.kept
+    stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
     stages["view"] = note_view
+    if outputs.stats is not None or drive is not None:
+        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
     if outputs.stats is not None:
-        stages["stats"] = partial(
-            save_stats, place=outputs.stats.part, kept=kept.frames, min_region=config.min_region
-        )
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
@@ -221,6 +221,12 @@ def frames_of(
         return decode_chunk(info, log, config.start_s, config.end_s, around)
     frames = decode(info, log, config.start_s, config.end_s)
     return some(behind(frames, outputs.kept, lead_s), config.source)
+
+
+def maps_for(config: InferConfig) -> Maps:
+    """Return the class maps that a run needs: of full size only if they are painted or kept."""
+    maps = Maps.FULL if config.out or config.masks else Maps.COARSE
+    return maps | Maps.COARSE if config.stats or config.report else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

@@ -26,6 +26,7 @@ from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
+from roadseg.infer.stats import sample_pixels
 from roadseg.paint.cover import Cover
 from roadseg.paint.in_view import InView
 from roadseg.paint.overlay import Overlay
@@ -33,6 +34,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
+from roadseg.segmentation.placement import Maps
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -128,7 +130,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
 
 
 def labelling(
-    config: ModelConfig, open_model: Opener = open_backend
+    config: ModelConfig, open_model: Opener = open_backend, maps: Maps = Maps.FULL
 ) -> dict[str, Stage | Parallel]:
     """Return the stages that label a video, by name.
 
@@ -141,12 +143,13 @@ def labelling(
     Args:
         config: Settings.
         open_model: Opens each copy of the model.
+        maps: Class maps that are wanted.
 
     Raises:
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_all_cores(enlarged)}
+    enlarge = {"enlarge": on_all_cores(partial(enlarged, maps=maps))}
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
         return {"segment": partial(network, step=label_on_grid), **enlarge}
@@ -159,7 +162,7 @@ def labelling(
             "hold": partial(hold, redaction=config.redaction),
             "enlarge": on_all_cores(covered),
         }
-    step = predict if config.goes_by_motion else predict_alone
+    step = predict if config.goes_by_motion else partial(predict_alone, maps=maps)
     replica = partial(network, step=step, threads=replicas.threads)
     stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, replicas.number)}
     if not config.goes_by_motion:
@@ -195,12 +198,13 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: note which classes are in view; drop frames that only lead in."""
+    """Stage: count pixels, note which classes are in view, and drop frames that only lead in."""
     view = InView()
     for item in items:
-        in_view = view.update(item.class_map, item.frame.time_s)
+        pixels = sample_pixels(item)
+        in_view = view.update(pixels, item.frame.time_s)
         if not item.frame.leads_in:
-            yield replace(item, in_view=in_view)
+            yield replace(item, pixels=pixels, in_view=in_view)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.enlarge import Levels, levels_of
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, move_planes, residual_of
-from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
@@ -54,11 +54,12 @@ def fuse(
     return Fuser(config, can_wait=can_wait).fuse(items)
 
 
-def enlarged(items: Iterator[Fused]) -> Iterator[SegmentedFrame]:
-    """Yield every frame with its class map at its own size; no frame depends on another."""
+def enlarged(items: Iterator[Fused], maps: Maps = Maps.FULL) -> Iterator[SegmentedFrame]:
+    """Yield every frame with the class maps that are wanted; no frame depends on another."""
     for item in items:
-        class_map = item.placement.enlarge(item.levels)
-        yield SegmentedFrame(item.frame, class_map, item.spec, by_network=item.by_network)
+        at = partial(Placement.enlarge, levels=item.levels)
+        class_map, coarse_map = maps.make(item.placement, at)
+        yield SegmentedFrame(item.frame, class_map, item.spec, item.by_network, coarse_map)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ input; the rest is grey. On the way back, its part is cut out of the class map a
 picture's size with smooth edges.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Flag, auto
 from fractions import Fraction
 from functools import lru_cache
 
@@ -89,6 +91,15 @@ class Placement:
             left=(network_hw[1] - width) // 2,
         )
 
+    @property
+    def coarse(self) -> "Placement":
+        """The same of the frame brought to its size in the input, where it is larger than that.
+
+        A class map of that size has all that the network can tell, and the frame's adds pixels.
+        """
+        height, width = map(min, self.frame_hw, self.content_hw)
+        return replace(self, frame_hw=(height, width))
+
     def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
         return resize_class_map(class_map[self._window], self.frame_hw)
@@ -159,6 +170,30 @@ class Placement:
     def _window(self) -> tuple[slice, slice]:
         height, width = self.content_hw
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+class Maps(Flag):
+    """Which class maps of a frame are wanted."""
+
+    FULL = auto()
+    """At the frame's size, to paint and to write."""
+    COARSE = auto()
+    """At its size in the network's input, to measure."""
+
+    def make(
+        self, placement: Placement, at: Callable[[Placement], NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Return a frame's class map, coarse if only that is wanted, and its coarse map if it is.
+
+        Args:
+            placement: Where the frame lies in the network's input.
+            at: Makes the class map for a placement.
+        """
+        if Maps.COARSE not in self:
+            return at(placement), None
+        coarse = at(placement.coarse)
+        is_enough = Maps.FULL not in self or placement.coarse == placement
+        return coarse if is_enough else at(placement), coarse
 
 
 def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -65,16 +65,57 @@ class Frame:
         return self.picture.rgb(size_hw)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """An object as it lies in the picture."""
+
+    name: str
+    """Its class."""
+    left: int
+    """First column."""
+    top: int
+    """First row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+    pixels: int
+    """Its pixels in that box."""
+    across_road: float | None
+    """Position of its foot across the road: 0 is the left edge, 1 the right one; less or more is
+    beside it. None where there is no road, or it is too narrow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStats:
+    """Statistics of one frame."""
+
+    pts: int
+    """The frame's time in the source, in the source's units."""
+    time_s: float
+    """The same in seconds."""
+    shares: dict[str, float]
+    """Share of each class in all pixels."""
+    objects: tuple[Region, ...]
+    """Objects, class by class."""
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and its labels."""
 
     frame: Frame
     class_map: NDArray[np.uint8]
-    """(H, W) ids, at the frame's size."""
+    """(H, W) ids, at the frame's size; the coarse map where nothing of that size is wanted."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network predicted it; if not, its labels were moved from other frames."""
+    coarse_map: NDArray[np.uint8] | None = None
+    """(h, w) ids at the frame's size in the network's input, to measure; None if not wanted."""
+    pixels: NDArray[np.int64] | None = None
+    """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
     in_view: frozenset[int] | None = None
     """Ids of the classes that a legend names; None if they are not known."""
+    stats: FrameStats | None = None
+    """Its statistics; None if it was not measured."""
