@@ -123,8 +123,8 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""
-        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
-        apart += ("is_chunk",)  # a chunk is never resumed
+        apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
+        apart.add("is_chunk")  # a chunk is never resumed
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 
