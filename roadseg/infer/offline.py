@@ -33,6 +33,7 @@ from roadseg.infer.steps import (
     refuse_damage,
     some,
 )
+from roadseg.infer.tracks import see_objects
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
@@ -41,7 +42,7 @@ from roadseg.segmentation.placement import input_size
 from roadseg.video.frame import SegmentedFrame
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, decode, probe
+from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, decode, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
@@ -170,6 +171,9 @@ def build_pipeline(
     stages, kept = labelling(config, open_model), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
+    if config.stats or config.report or config.boxes:
+        written = outputs.stats.part if outputs.stats and kept.frames else None
+        stages["objects"] = partial(see_objects, min_region=config.min_region, written=written)
     stages["view"] = note_view
     if outputs.stats is not None:
         stages["stats"] = partial(
@@ -199,6 +203,8 @@ def build_pipeline(
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
     frames = decode(info, log, config.start_s, config.end_s)
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.stats or config.boxes:
+        lead_s = max(lead_s, float(LEAST_STEP_S))  # what moved is seen from the frame before
     if config.redaction:
         lead_s = LEAD * config.redaction.hold_s
     source = some(behind(frames, kept, lead_s), config.source)

@@ -7,7 +7,7 @@ one region, and a car behind a pole may be two.
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roadseg.files import create, output_errors
 from roadseg.paint.config import OverlayConfig
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import SegmentedFrame
+from roadseg.video.frame import Region, SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
 """Classes whose regions are things that can be counted."""
@@ -30,29 +30,10 @@ LEAST_ROAD_WIDTH = 0.2
 where it runs out to a point, whoever is beside it would seem to be on it."""
 CSV_SUFFIX = ".csv"
 STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
+UNKNOWN = "-"
+"""Stands in a table for a number that there is not."""
 DIGITS = 6
 """Decimals of shares and seconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Region:
-    """An object as it lies in the picture."""
-
-    name: str
-    """Its class."""
-    left: int
-    """First column."""
-    top: int
-    """First row."""
-    width: int
-    """Columns."""
-    height: int
-    """Rows."""
-    pixels: int
-    """Pixels of its own in that box."""
-    across_road: float | None
-    """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
-    one, less or more is beside it. None where there is no road, or it is far away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +58,19 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
         min_region: Share of the picture; a smaller region is taken for noise.
     """
     pixels = count_pixels(item)
-    names = item.spec.class_names
-    present = [i for i, name in enumerate(names) if name in OBJECT_CLASSES and pixels[i]]
-    regions = (region for i in present for region in _regions(item, i, min_region))
+    found = find_objects(item, min_region) if item.objects is None else item.objects
     return FrameStats(
         pts=item.frame.pts,
         time_s=round(item.frame.time_s, DIGITS),
         shares={n: round(share, DIGITS) for n, share in shares_of(pixels, item.spec).items()},
-        objects=tuple(regions),
+        objects=found,
     )
+
+
+def find_objects(item: SegmentedFrame, min_region: float) -> tuple[Region, ...]:
+    """Return the objects in a frame, class by class, as `measure` does."""
+    present = (i for i, name in enumerate(item.spec.class_names) if name in OBJECT_CLASSES)
+    return tuple(region for i in present for region in _regions(item, i, min_region))
 
 
 def count_pixels(item: SegmentedFrame) -> np.ndarray:
@@ -123,6 +108,8 @@ def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
     """
     member = np.asarray(cv2.inRange(class_map, class_id, class_id), np.uint8)
     part_left, part_top, part_width, part_height = cv2.boundingRect(member)
+    if not part_width:  # OpenCV crashes on an empty picture
+        return
     part = member[part_top : part_top + part_height, part_left : part_left + part_width]
     for left, top, width, height, pixels in _components(part)[1:].tolist():  # the first is the rest
         yield [part_left + left, part_top + top, width, height, pixels]
@@ -198,9 +185,48 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     def write(stats: FrameStats) -> None:
         nonlocal with_head
         if with_head:
-            rows.writerow(["pts", "time_s", *stats.shares, "objects"])
+            rows.writerow(["pts", "time_s", *stats.shares, "objects", "tracks", "moves"])
             with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
-        rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), " ".join(boxes)])
+        tracks = (UNKNOWN if o.track is None else str(o.track) for o in stats.objects)
+        moves = ("{}:{}".format(*o.moved) if o.moved else UNKNOWN for o in stats.objects)
+        of_objects = map(" ".join, (boxes, tracks, moves))
+        rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), *of_objects])
 
     return write
+
+
+def read_objects(place: Path) -> Iterator[tuple[float, tuple[Region, ...]]]:
+    """Yield the time and the objects of each frame in a file of ours.
+
+    Of a table, an object has no pixels and no place across the road.
+    """
+    with place.open(newline="", encoding="utf-8") as file:
+        if place.suffix.lower() == CSV_SUFFIX:
+            yield from ((float(row["time_s"]), _objects_of(row)) for row in csv.DictReader(file))
+            return
+        for stats in map(json.loads, file):
+            objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in stats["objects"])
+            yield stats["time_s"], tuple(Region(**o) for o in objects)
+
+
+def _objects_of(row: Mapping[str, str]) -> tuple[Region, ...]:
+    texts = (row[name].split() for name in ("objects", "tracks", "moves"))
+    return tuple(_object_of(*parts) for parts in zip(*texts, strict=True))
+
+
+def _object_of(text: str, track: str, moved: str) -> Region:
+    name, *box = text.rsplit(":", 4)
+    left, top, width, height = map(int, box)
+    across, down = (None, None) if moved == UNKNOWN else map(float, moved.split(":"))
+    return Region(
+        name=name,
+        left=left,
+        top=top,
+        width=width,
+        height=height,
+        pixels=0,
+        across_road=None,
+        moved=None if across is None or down is None else (across, down),
+        track=None if track == UNKNOWN else int(track),
+    )

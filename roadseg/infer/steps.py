@@ -26,9 +26,10 @@ from roadseg.errors import VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
+from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover
 from roadseg.paint.in_view import InView
-from roadseg.paint.overlay import Overlay
+from roadseg.paint.overlay import Overlay, shown_ids
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
@@ -208,8 +209,17 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     painter: Painter | None = Cover(config.redaction) if config.redaction else None
     for item in items:
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
-        painted = item.frame.picture.paint(painter, item.class_map, item.in_view)
+        chosen = boxed(painter, item, config) if config.boxes else painter
+        painted = item.frame.picture.paint(chosen, item.class_map, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
+
+
+def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
+    """Return a painter that also draws the boxes of a frame, of those classes that are painted."""
+    names = {item.spec.class_names[i] for i in shown_ids(item.spec, config)}
+    objects = [region for region in item.objects or () if region.name in names]
+    width = item.class_map.shape[1]
+    return Boxed(painter, item.spec, objects, width + width % 2 if config.side_by_side else 0)
 
 
 def encode(

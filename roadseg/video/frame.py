@@ -65,6 +65,31 @@ class Frame:
         return self.picture.rgb(size_hw)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """An object as it lies in the picture."""
+
+    name: str
+    """Its class."""
+    left: int
+    """First column."""
+    top: int
+    """First row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+    pixels: int
+    """Pixels of its own in that box."""
+    across_road: float | None
+    """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
+    one, less or more is beside it. None where there is no road, or it is far away."""
+    moved: tuple[float, float] | None = None
+    """Columns and rows that it has come since the frame before; None where nobody knows."""
+    track: int | None = None
+    """Number of the thing, the same as long as it is followed; None if it is not, or not yet."""
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and what the model sees in it."""
@@ -78,3 +103,5 @@ class SegmentedFrame:
     """Whether the network looked at this frame, or its labels were moved here from others."""
     in_view: frozenset[int] | None = None
     """Ids of the classes that a legend names; None if nobody followed that."""
+    objects: tuple[Region, ...] | None = None
+    """Objects, class by class; None if nobody looked for them."""
