@@ -203,7 +203,7 @@ def read(path: Path) -> list[dict]:
         ]
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["pts", "time_s", *SPEC.class_names, "objects"]
+    assert list(rows[0]) == ["pts", "time_s", *SPEC.class_names, "objects", "tracks", "moves"]
     return [
         {
             "pts": int(row["pts"]),

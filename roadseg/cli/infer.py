@@ -86,6 +86,12 @@ class OutputOptions(OptionGroup):
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Put the original to the left.")
     ] = InferConfig.side_by_side
+    boxes: Annotated[
+        bool,
+        typer.Option(
+            "--boxes", help="Draw the boxes of --stats, each with a number that stays its own."
+        ),
+    ] = InferConfig.boxes
     overwrite: Overwrite = InferConfig.overwrite
     resume: Annotated[
         bool,
@@ -101,7 +107,7 @@ class OutputOptions(OptionGroup):
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that are the same for every video."""
-        names = ("mask_format", "side_by_side", "overwrite", "resume")
+        names = ("mask_format", "side_by_side", "boxes", "overwrite", "resume")
         return {name: vars(self)[name] for name in names}
 
     def check(self, *, as_json: bool) -> None:

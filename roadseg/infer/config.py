@@ -32,6 +32,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     None writes none."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
+    boxes: bool = False
+    """Draw a box with a number around each object."""
     masks: Path | None = None
     """Folder for class maps as PNG files."""
     mask_format: str = "grey"
@@ -85,6 +87,11 @@ class InferConfig(ModelConfig, OverlayConfig):
                 "--resume is given with --report, which needs the whole video; leave it out, or "
                 "leave out --resume to begin anew"
             )
+        if self.resume and self.boxes and not self.stats:
+            raise ConfigError(
+                "--resume is given with --boxes, whose numbers go on from those in --stats; add "
+                "--stats to both runs, or leave out --resume to begin anew"
+            )
         if self.sound not in SOUNDS:
             raise ConfigError(f"--sound is {self.sound!r}; use one of: {', '.join(SOUNDS)}")
         if self.mask_format not in MASK_FORMATS:
@@ -114,7 +121,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     def _check_redacted(self) -> None:
         """Refuse settings that predict fewer frames, or show what is hidden."""
         less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
-        more = self.masks or self.stats or self.report or self.side_by_side or self.out is None
+        more = self.masks or self.stats or self.report or self.side_by_side or self.boxes
+        more = more or self.out is None
         if less or more:
             raise ConfigError(
                 "a redacted video is all that is written, and the network sees all of every "

@@ -33,6 +33,7 @@ from roadseg.infer.steps import (
     refuse_damage,
     some,
 )
+from roadseg.infer.tracks import follow_objects
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
@@ -42,7 +43,7 @@ from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, decode, probe
+from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, decode, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
@@ -171,9 +172,11 @@ def build_pipeline(
     stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
-    stages["view"] = note_view
-    if outputs.stats is not None or drive is not None:
+    if config.stats or config.report or config.boxes:
         stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
+        written = outputs.stats.part if outputs.stats and kept.frames else None
+        stages["tracks"] = partial(follow_objects, written=written)
+    stages["view"] = note_view
     if outputs.stats is not None:
         stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
@@ -214,6 +217,8 @@ def frames_of(
         NoFrames: There is none.
     """
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.stats or config.boxes:
+        lead_s = max(lead_s, float(LEAST_STEP_S))  # motion is found from the frame before
     if config.redaction:
         lead_s = LEAD * config.redaction.hold_s
     if config.is_chunk:
@@ -226,7 +231,7 @@ def frames_of(
 def maps_for(config: InferConfig) -> Maps:
     """Return the class maps that a run needs: of full size only if they are painted or kept."""
     maps = Maps.FULL if config.out or config.masks else Maps.COARSE
-    return maps | Maps.COARSE if config.stats or config.report else maps
+    return maps | Maps.COARSE if config.stats or config.report or config.boxes else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

@@ -8,7 +8,7 @@ at the input's size: the labels hold nothing finer, and boxes are right to withi
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
@@ -32,14 +32,17 @@ CSV_SUFFIX = ".csv"
 STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
 SAMPLE_COLUMNS = 320
 """Least columns that are counted where no statistics are wanted: enough for legend and sums."""
+UNKNOWN = "-"
+"""Stands in CSV for a number that is not known."""
 DIGITS = 6
 """Decimals of shares and seconds."""
 
 
 def measured(items: Iterator[SegmentedFrame], *, min_region: float) -> Iterator[SegmentedFrame]:
-    """Stage: measure every frame; no frame depends on another."""
+    """Stage: count the pixels of every frame and measure it; no frame depends on another."""
     for item in items:
-        yield replace(item, stats=measure(item, min_region))
+        counted = replace(item, pixels=count_pixels(item))
+        yield replace(counted, stats=measure(counted, min_region))
 
 
 def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) -> FrameStats:
@@ -132,6 +135,8 @@ def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
     """
     member = np.asarray(cv2.inRange(class_map, class_id, class_id), np.uint8)
     part_left, part_top, part_width, part_height = cv2.boundingRect(member)
+    if not part_width:  # OpenCV crashes on an empty picture
+        return
     part = member[part_top : part_top + part_height, part_left : part_left + part_width]
     for left, top, width, height, pixels in _components(part)[1:].tolist():  # the first is the rest
         yield [part_left + left, part_top + top, width, height, pixels]
@@ -209,9 +214,48 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     def write(stats: FrameStats) -> None:
         nonlocal with_head
         if with_head:
-            rows.writerow(["pts", "time_s", *stats.shares, "objects"])
+            rows.writerow(["pts", "time_s", *stats.shares, "objects", "tracks", "moves"])
             with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
-        rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), " ".join(boxes)])
+        tracks = (UNKNOWN if o.track is None else str(o.track) for o in stats.objects)
+        moves = ("{}:{}".format(*o.moved) if o.moved else UNKNOWN for o in stats.objects)
+        of_objects = map(" ".join, (boxes, tracks, moves))
+        rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), *of_objects])
 
     return write
+
+
+def read_objects(place: Path) -> Iterator[tuple[float, tuple[Region, ...]]]:
+    """Yield the time and the objects of each frame in a file of ours.
+
+    Of a table, an object has no pixels and no place across the road.
+    """
+    with place.open(newline="", encoding="utf-8") as file:
+        if place.suffix.lower() == CSV_SUFFIX:
+            yield from ((float(row["time_s"]), _objects_of(row)) for row in csv.DictReader(file))
+            return
+        for stats in map(json.loads, file):
+            objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in stats["objects"])
+            yield stats["time_s"], tuple(Region(**o) for o in objects)
+
+
+def _objects_of(row: Mapping[str, str]) -> tuple[Region, ...]:
+    texts = (row[name].split() for name in ("objects", "tracks", "moves"))
+    return tuple(_object_of(*parts) for parts in zip(*texts, strict=True))
+
+
+def _object_of(text: str, track: str, moved: str) -> Region:
+    name, *box = text.rsplit(":", 4)
+    left, top, width, height = map(int, box)
+    across, down = (None, None) if moved == UNKNOWN else map(float, moved.split(":"))
+    return Region(
+        name=name,
+        left=left,
+        top=top,
+        width=width,
+        height=height,
+        pixels=0,
+        across_road=None,
+        moved=None if across is None or down is None else (across, down),
+        track=None if track == UNKNOWN else int(track),
+    )

@@ -27,9 +27,10 @@ from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
 from roadseg.infer.stats import sample_pixels
+from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover
 from roadseg.paint.in_view import InView
-from roadseg.paint.overlay import Overlay
+from roadseg.paint.overlay import Overlay, shown_ids
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
@@ -198,10 +199,10 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: count pixels, note which classes are in view, and drop frames that only lead in."""
+    """Stage: note which classes are in view; drop frames that only lead in."""
     view = InView()
     for item in items:
-        pixels = sample_pixels(item)
+        pixels = sample_pixels(item) if item.pixels is None else item.pixels
         in_view = view.update(pixels, item.frame.time_s)
         if not item.frame.leads_in:
             yield replace(item, pixels=pixels, in_view=in_view)
@@ -212,8 +213,17 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     painter: Painter | None = Cover(config.redaction) if config.redaction else None
     for item in items:
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
-        painted = item.frame.picture.paint(painter, item.class_map, item.in_view)
+        chosen = boxed(painter, item, config) if config.boxes else painter
+        painted = item.frame.picture.paint(chosen, item.class_map, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
+
+
+def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
+    """Return a painter that also draws the boxes of a frame, of those classes that are painted."""
+    names = {item.spec.class_names[i] for i in shown_ids(item.spec, config)}
+    objects = [r for r in item.stats.objects if r.name in names] if item.stats else []
+    width = item.class_map.shape[1]
+    return Boxed(painter, item.spec, objects, width + width % 2 if config.side_by_side else 0)
 
 
 def encode(

@@ -84,6 +84,10 @@ class Region:
     across_road: float | None
     """Position of its foot across the road: 0 is the left edge, 1 the right one; less or more is
     beside it. None where there is no road, or it is too narrow."""
+    moved: tuple[float, float] | None = None
+    """Columns and rows of its motion since the frame before; None if not known."""
+    track: int | None = None
+    """Number of the object, the same in all its frames; None if it is not followed, or not yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
