@@ -13,11 +13,14 @@ from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
     AsJson,
+    End,
     ModelOptions,
     MotionOptions,
     OverlayOptions,
     Overwrite,
     Quiet,
+    Resume,
+    Start,
     parse_rate,
     parse_time,
 )
@@ -93,12 +96,7 @@ class OutputOptions(OptionGroup):
         ),
     ] = InferConfig.boxes
     overwrite: Overwrite = InferConfig.overwrite
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from where an unfinished run with the same settings stopped."
-        ),
-    ] = InferConfig.resume
+    resume: Resume = InferConfig.resume
 
     @property
     def beside(self) -> Beside:
@@ -124,13 +122,8 @@ class InputOptions(OptionGroup):
     """The part of a video to label, and how it is read."""
 
     panel = "Input"
-    start: Annotated[
-        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
-    ] = "0"
-    end: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
-    ] = None
+    start: Start = "0"
+    end: End = None
     stream: Annotated[
         int | None,
         typer.Option(

@@ -52,6 +52,18 @@ Report = Annotated[
     typer.Option(metavar="FILE.html", help="Also write a page with metrics and pictures."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on from where an unfinished run with the same settings stopped."
+    ),
+]
+Start = Annotated[
+    str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
+]
+End = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
 

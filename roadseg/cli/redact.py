@@ -8,7 +8,15 @@ import typer
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.infer import EncodingOptions, TerminalOptions, run_all
 from roadseg.cli.option_groups import OptionGroup, grouped
-from roadseg.cli.options import ModelOptions, Overwrite, class_names, parse_time
+from roadseg.cli.options import (
+    End,
+    ModelOptions,
+    Overwrite,
+    Resume,
+    Start,
+    class_names,
+    parse_time,
+)
 from roadseg.infer.config import InferConfig
 from roadseg.paint.config import Redaction
 
@@ -16,7 +24,7 @@ NOTHING_BESIDE = Beside(masks=None, stats=None, report=None)
 
 
 class OutputOptions(OptionGroup):
-    """What is written, and where."""
+    """Outputs."""
 
     panel = "Output"
     out: Annotated[
@@ -38,25 +46,15 @@ class OutputOptions(OptionGroup):
         ),
     ] = Redaction.keep_tags
     overwrite: Overwrite = InferConfig.overwrite
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from where an unfinished run with the same settings stopped."
-        ),
-    ] = InferConfig.resume
-    start: Annotated[
-        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
-    ] = "0"
-    end: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
-    ] = None
+    resume: Resume = InferConfig.resume
+    start: Start = "0"
+    end: End = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the video.
+        """Return the fields of an `InferConfig` that are the same for every video.
 
         Raises:
-            ConfigError: A time is none.
+            ConfigError: A time is not valid.
         """
         return {
             "overwrite": self.overwrite,
@@ -67,7 +65,7 @@ class OutputOptions(OptionGroup):
 
 
 class RedactionOptions(OptionGroup):
-    """What is hidden, and how."""
+    """What to hide, and how."""
 
     panel = "Redaction"
     hide: Annotated[
