@@ -56,6 +56,11 @@ class Frame:
         return cls(picture, 0, Fraction(1))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.picture.nbytes
+
+    @property
     def time_s(self) -> float:
         """Presentation time in seconds."""
         return float(self.pts * self.time_base)
@@ -78,3 +83,8 @@ class SegmentedFrame:
     """Whether the network looked at this frame, or its labels were moved here from others."""
     in_view: frozenset[int] | None = None
     """Ids of the classes that a legend names; None if nobody followed that."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.frame.nbytes + self.class_map.nbytes

@@ -121,6 +121,11 @@ class AnyPicture(Protocol):
         ...
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        ...
+
+    @property
     def space(self) -> ColorSpace:
         """What the numbers mean."""
         ...
@@ -211,6 +216,11 @@ class Picture:
     def size_hw(self) -> tuple[int, int]:
         """Height and width."""
         return self.frame.height, self.frame.width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        return sum(plane.buffer_size for plane in self.frame.planes)
 
     @property
     def space(self) -> ColorSpace:

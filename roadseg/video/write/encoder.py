@@ -36,16 +36,17 @@ class PeriodEncoder:
     """The encoders of a stream, one after the other.
 
     Args:
-        stream: Stream of the file, with an encoder that is set up and encodes the first period.
+        stream: Stream of the file, with an encoder that is set up; it compresses nothing itself, as
+            it lives, and holds its pictures, for as long as the file is open.
         options: What that was given.
         start_s: Time of the film's first frame, from which periods are counted.
     """
 
     def __init__(self, stream: av.VideoStream, options: Mapping[str, str], start_s: float) -> None:
         self._stream = stream
-        self._encoder = stream.codec_context
         self._options = {**options, **NO_OTHER_KEYFRAME}
-        self._encoder.options = self._options
+        stream.codec_context.options = self._options
+        self._encoder = self._like(stream.codec_context)
         self._start_s = start_s
         self._period: int | None = None
 
