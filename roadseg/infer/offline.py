@@ -17,6 +17,7 @@ from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
+from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
@@ -102,6 +103,7 @@ def infer(
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
+    give_large_blocks_back()
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)

@@ -40,6 +40,11 @@ class Fused:
     by_network: bool = True
     """Whether the network predicted these labels; if not, they were warped from other frames."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.frame.nbytes
+
 
 def fuse(
     items: Iterator[Predicted], config: ModelConfig, *, can_wait: bool = True

@@ -23,6 +23,11 @@ class Predicted:
     prediction: "Prediction | None" = None
     """None between key frames."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.tracked.nbytes
+
 
 @dataclass(frozen=True)
 class Prediction:

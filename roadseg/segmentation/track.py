@@ -35,6 +35,11 @@ class Tracked:
     is_key: bool
     """Whether the network predicts it."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.frame.nbytes
+
 
 @dataclass(frozen=True)
 class KeyLabels:

@@ -56,6 +56,11 @@ class Frame:
         return cls(picture, 0, Fraction(1))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.picture.nbytes
+
+    @property
     def time_s(self) -> float:
         """Presentation time in seconds."""
         return float(self.pts * self.time_base)
@@ -123,3 +128,8 @@ class SegmentedFrame:
     """Ids of the classes that a legend names; None if they are not known."""
     stats: FrameStats | None = None
     """Its statistics; None if it was not measured."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.frame.nbytes + self.class_map.nbytes

@@ -120,6 +120,11 @@ class AnyPicture(Protocol):
         ...
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        ...
+
+    @property
     def space(self) -> ColorSpace:
         """Matrix and range of its samples."""
         ...
@@ -210,6 +215,11 @@ class Picture:
     def size_hw(self) -> tuple[int, int]:
         """Height and width."""
         return self.frame.height, self.frame.width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        return sum(plane.buffer_size for plane in self.frame.planes)
 
     @property
     def space(self) -> ColorSpace:

@@ -3,6 +3,7 @@
 A video is a file, an address on the network, or a series of images.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,6 +43,8 @@ NETWORK_TIMEOUT_S = 10.0
 """Seconds of silence after which an address on the network counts as dead."""
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
 """Schemes of live addresses, which cannot be read twice."""
+DECODER_BYTES = 96 << 20
+"""Most bytes of pictures that a decoder's threads hold, of which each has one."""
 LEAST_STEP_S = Fraction(1, 1000)
 """Least time between frames that every format can store."""
 LEAST_BIT_RATE = 1000
@@ -268,7 +271,17 @@ def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.Vid
     stream = container.streams[info.stream_index]
     assert isinstance(stream, av.VideoStream)
     stream.thread_type = "AUTO"
+    most_threads = _most_threads(stream.codec_context)
+    if most_threads < (os.cpu_count() or 1):
+        stream.codec_context.thread_count = most_threads
     return stream
+
+
+def _most_threads(decoder: av.VideoCodecContext) -> int:
+    """Return how many threads a decoder may have for the memory of its pictures."""
+    bits = decoder.format.padded_bits_per_pixel if decoder.format else 24
+    picture_bytes = max(decoder.width * decoder.height * bits // 8, 1)
+    return max(DECODER_BYTES // picture_bytes, 2)
 
 
 def read_from(

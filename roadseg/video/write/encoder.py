@@ -36,16 +36,17 @@ class PeriodEncoder:
     """The encoders of a stream, one after the other.
 
     Args:
-        stream: Stream of the file, with a configured encoder for the first period.
+        stream: Stream of the file, with a configured encoder. That encodes nothing itself, as it
+            would hold its pictures for as long as the file is open.
         options: Options of that encoder.
         start_s: Time of the video's first frame, from which periods are counted.
     """
 
     def __init__(self, stream: av.VideoStream, options: Mapping[str, str], start_s: float) -> None:
         self._stream = stream
-        self._encoder = stream.codec_context
         self._options = {**options, **NO_OTHER_KEYFRAME}
-        self._encoder.options = self._options
+        stream.codec_context.options = self._options
+        self._encoder = self._like(stream.codec_context)
         self._start_s = start_s
         self._period: int | None = None
 
