@@ -2,7 +2,8 @@
 
 A moment is a stretch of time during which a pedestrian or a bicyclist stands on the road itself,
 away from its edges. Memory is bounded by what a page shows: curves have a fixed number of points,
-the drive a fixed number of thumbnails, and each moment that is more than noise has one.
+the drive a fixed number of thumbnails, and as many moments at most, those with most to see, have
+one each.
 """
 
 import os
@@ -33,6 +34,8 @@ GAP_S = 1.0
 """Sightings with less time between them are one moment."""
 LEAST_SIGHTINGS = 3
 """A moment of fewer frames is taken for noise."""
+MOST_MOMENTS = 200
+"""Moments that are kept, those with most to see: of a day in a town there would be thousands."""
 MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
@@ -133,6 +136,8 @@ class DriveLog:
     """Share of each class all along the drive."""
     moments: list[Moment] = field(default_factory=list)
     """Stretches with somebody on the road; the last may turn out to be noise."""
+    left_out: int = 0
+    """Moments that there was no room for."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures all along the drive."""
     _first_s: float | None = None
@@ -160,6 +165,9 @@ class DriveLog:
         if last is None or time_s - last.end_s > GAP_S:
             if last is not None and last.is_noise:
                 self.moments.pop()
+            if len(self.moments) == MOST_MOMENTS:
+                self.moments.remove(min(self.moments, key=lambda moment: moment.pixels))
+                self.left_out += 1
             self.moments.append(
                 Moment(
                     start_s=time_s,
@@ -214,6 +222,7 @@ class DriveLog:
                 for m in self.moments
                 if not m.is_noise
             ],
+            "moments_left_out": self.left_out,
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
