@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends.machine import core_count
+from roadseg.backends.machine import core_count, memory_bytes
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.spec import ModelSpec
@@ -82,8 +82,16 @@ class Runtime(NamedTuple):
     """Command that installs it."""
 
 
-MOST_REPLICAS = 4
-"""Most replicas of a model, as each takes memory; more cores give each of them more threads."""
+MOST_REPLICAS = 8
+"""Most replicas of a model in a pipeline.
+
+The network takes about eight times as long as the largest sequential stage (`roadseg bench`, many
+cores), which is the limit for this many replicas. Further cores give each of them more threads.
+"""
+REPLICA_BYTES = 80 << 20
+"""Memory of a replica of the shipped model, its copy of the weights included."""
+REPLICAS_SHARE = 8
+"""Replicas take at most the machine's memory divided by this."""
 _EXTRA = "pip install '.[{}]' in a checkout of roadseg"
 BACKENDS = {
     "onnxruntime": Runtime(
@@ -123,7 +131,9 @@ def replicas_for(path: Path, name: str = "auto") -> Replicas:
         ModelFileError, BackendUnavailable: As `open_backend`.
     """
     cores = core_count()
-    count = min(cores, MOST_REPLICAS)
+    memory = memory_bytes()
+    fitting = cores if memory is None else memory // (REPLICAS_SHARE * REPLICA_BYTES)
+    count = max(min(cores, MOST_REPLICAS, fitting), 1)
     if count == 1 or not import_runtime(runtime_of(path, name)).DIVISIBLE:
         return Replicas(1, None)
     return Replicas(count, -(-cores // count))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
 """The sample clip, where this is a checkout."""
+FILM_SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840)}
+"""Heights and widths that `--video-size` knows by name."""
 LEAST_IDLE = 0.1
 """Share of the cores that other processes may use without a warning."""
 
@@ -25,6 +27,14 @@ def bench(
         Path | None,
         typer.Argument(
             metavar="CLIP", help="Video to measure on.", show_default="the sample, in a checkout"
+        ),
+    ] = None,
+    video_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Enlarge the film first: 1080p, 4k or WxH.",
+            show_default="the film's own size",
         ),
     ] = None,
     weights: Annotated[
@@ -104,6 +114,7 @@ def bench(
         return
     config = BenchConfig(
         film=clip or _sample(),
+        film_hw=_film_size(video_size),
         weights=tuple(weights or ()),
         backends=tuple(backend or ()),
         sizes_hw=tuple(map(parse_size, size or ())),
@@ -122,6 +133,13 @@ def bench(
         echo(json.dumps(measured))
     else:
         _show(measured, plain_console())
+
+
+def _film_size(given: str | None) -> tuple[int, int] | None:
+    """Return the height and width that the film is to have; None leaves it as it is."""
+    if given is None:
+        return None
+    return FILM_SIZES.get(given.lower()) or parse_size(given, "--video-size", 2)
 
 
 def _sample() -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from roadseg.measure.many_cores import CORES
 from roadseg.measure.results import Round, has_energy, rounds_of, spread
 from roadseg.measure.statistics import Interval
 from roadseg.measure.targets import Change, Score, ceilings, scores_of
@@ -59,6 +60,7 @@ def tables(record: Mapping[str, Any]) -> Iterator[Table]:
     yield stage_table(rounds)
     yield metric_table("Live: newest frame first", rounds, by_job["live"], LIVE_COLUMNS)
     yield ceiling_table(record)
+    yield many_cores_table(record)
     if has_energy(record):
         yield metric_table("Energy", rounds, films, ENERGY_COLUMNS)
     yield target_table(scores_of(record))
@@ -97,6 +99,19 @@ def ceiling_table(record: Mapping[str, Any]) -> Table:
     for ceiling in ceilings(record):
         limit, reached = ceiling.limit_fps.median, ceiling.reached.median
         table.add_row(ceiling.name, f"{limit:.1f}", f"{reached:.0%}", ceiling.by)
+    return table
+
+
+def many_cores_table(record: Mapping[str, Any]) -> Table:
+    """Return how much of the pipeline is sequential, and what that allows on many cores."""
+    told = record.get("many_cores", {})
+    headings = (f"fps on\n{cores}" for cores in CORES)
+    title = "Many cores: what the largest sequential stage allows"
+    table = _table(title, "", "stage", "CPU\nms", "of all", *headings)
+    for name, scaling in told.items():
+        limits = (f"{scaling['fps'][str(cores)]:.1f}" for cores in CORES)
+        share = f"{scaling['sequential_share']:.0%}"
+        table.add_row(name, scaling["stage"], f"{scaling['sequential_ms']:.1f}", share, *limits)
     return table
 
 

@@ -16,6 +16,7 @@ from av.codec.hwaccel import HWAccel
 
 from roadseg.backends.machine import core_count, cpu_kind, cpu_name, has_int8_units
 from roadseg.backends.runtimes import BACKENDS, suited
+from roadseg.backends.tuned import kept_choice
 from roadseg.backends.weights import default_weights
 from roadseg.deploy.builders import BUILDERS, open_builder
 from roadseg.errors import RoadsegError
@@ -50,7 +51,7 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
     )
-    yield Finding(area="machine", name="model", works=True, detail=_usual_model())
+    yield _tried("machine", "model", _usual_model, "")
     for name, runtime in BACKENDS.items():
         yield _tried("runtime", name, partial(_start_runtime, name), runtime.install)
     for name, (_, install) in BUILDERS.items():
@@ -79,6 +80,8 @@ def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Fin
 
 
 def _usual_model() -> str:
+    if choice := kept_choice():
+        return f"{choice.weights.name} on {choice.backend}, as --tune chose for {cpu_kind()}"
     weights = default_weights()
     units = "" if has_int8_units() else ", as 8 bits are not known to be fast on it"
     return f"{weights.name} on {suited(weights)} for {cpu_kind()}{units}"

@@ -249,6 +249,10 @@ def infer(
     }
     with received(sources) as films:
         jobs = plan(films, output.out, output.beside, settings, no_film=output.no_film)
+        if output.resume and model.is_left_open:
+            from roadseg.infer.outputs import as_begun
+
+            jobs = [as_begun(job) for job in jobs]
         run_all(jobs, terminal)
 
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from roadseg.backends.tuned import Choice, kept_choice
 from roadseg.backends.weights import default_weights
+from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
-from roadseg.errors import BackendUnavailable, ConfigError
+from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
@@ -83,17 +85,36 @@ class ModelOptions(OptionGroup):
         ),
     ] = None
 
+    @property
+    def is_left_open(self) -> bool:
+        """Whether neither a model nor a runtime is named."""
+        return self.weights is None and self.backend == ModelConfig.backend
+
     def settings(self) -> dict[str, Any]:
         """Return the fields of a `ModelConfig` that they set.
+
+        Where they leave model and runtime open, it is as `roadseg doctor --tune` chose.
 
         Raises:
             ConfigError: The size is not valid.
         """
+        weights, backend = self.weights or default_weights(), self.backend
+        if self.is_left_open and (choice := _tuned()):
+            weights, backend = choice.weights, choice.backend
         return {
-            "weights": self.weights or default_weights(),
-            "backend": self.backend,
+            "weights": weights,
+            "backend": backend,
             "size_hw": parse_size(self.size) if self.size else None,
         }
+
+
+def _tuned() -> Choice | None:
+    """Return what `roadseg doctor --tune` chose; of a choice that does not hold any more, warn."""
+    try:
+        return kept_choice()
+    except ModelFileError as error:
+        complain(f"warning: {error}")
+        return None
 
 
 class MotionOptions(OptionGroup):

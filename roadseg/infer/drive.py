@@ -1,8 +1,8 @@
 """Collect what happens on a drive and write the report: one page without other files.
 
 A moment is a stretch of time during which a pedestrian or a bicyclist is on the road, away from its
-edges. Memory grows with the moments, which have a thumbnail each, and with nothing else: curves
-have a limited number of points, and the drive a limited number of thumbnails.
+edges. Memory is bounded by what a page shows: curves have a limited number of points, and the drive
+a limited number of thumbnails and of moments, those with most to see.
 """
 
 import os
@@ -33,6 +33,8 @@ GAP_S = 1.0
 """Longest time between two sightings of one moment."""
 LEAST_SIGHTINGS = 3
 """Frames below which a moment is noise."""
+MOST_MOMENTS = 200
+"""Most moments that are kept, those with most to see: a day in a town has thousands."""
 MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
@@ -133,6 +135,8 @@ class DriveLog:
     """Share of each class over the drive."""
     moments: list[Moment] = field(default_factory=list)
     """Times with somebody on the road; the last may still be noise."""
+    left_out: int = 0
+    """Number of moments beyond the most that are kept."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures over the drive."""
     _first_s: float | None = None
@@ -160,6 +164,9 @@ class DriveLog:
         if last is None or time_s - last.end_s > GAP_S:
             if last is not None and last.is_noise:
                 self.moments.pop()
+            if len(self.moments) == MOST_MOMENTS:
+                self.moments.remove(min(self.moments, key=lambda moment: moment.pixels))
+                self.left_out += 1
             self.moments.append(
                 Moment(
                     start_s=time_s,
@@ -214,6 +221,7 @@ class DriveLog:
                 for m in self.moments
                 if not m.is_noise
             ],
+            "moments_left_out": self.left_out,
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails

@@ -25,6 +25,7 @@ from roadseg.video.write.part import (
     check_settings,
     cut_torn_head,
     measure_part,
+    settings_of_part,
 )
 from roadseg.video.write.pipe import MP4, PipeWriter
 from roadseg.video.write.stills import StillWriter, check_stills
@@ -318,6 +319,17 @@ def _is_one(place: Place, other: Place) -> str:
 
 def _flag(out: Path | None) -> str:
     return "--no-film" if out is None else f"--out {out}"
+
+
+def as_begun(config: InferConfig) -> InferConfig:
+    """Return the settings with the model and the runtime that an unfinished run was begun with.
+
+    What is chosen where none are named may have changed since, and half a film each is no film.
+    """
+    begun = settings_of_part(config.out) if is_file(config.out) else {}
+    if not {"weights", "backend"} <= begun.keys():
+        return config
+    return replace(config, weights=Path(begun["weights"]), backend=begun["backend"])
 
 
 def keep_stats(place: Path, kept: int) -> None:

@@ -65,6 +65,8 @@ class StageStats:
     """Seconds waiting for room behind it, the items before its own included."""
     cpu_s: float = 0.0
     """CPU seconds of the stage's own threads, all together; a library's are not in it."""
+    parallel: bool = False
+    """Whether several threads can share it, however many did."""
 
 
 def _merged(workers: list[StageStats]) -> StageStats:
@@ -75,6 +77,7 @@ def _merged(workers: list[StageStats]) -> StageStats:
         starved_s=sum(stats.starved_s for stats in workers) / len(workers),
         blocked_s=sum(stats.blocked_s for stats in workers) / len(workers),
         cpu_s=sum(stats.cpu_s for stats in workers),
+        parallel=workers[0].parallel,
     )
 
 
@@ -146,9 +149,10 @@ class Pipeline:
     ) -> None:
         parts = [Parallel(lambda _: source, 1), *map(_as_parallel, stages)]
         names = names or [_name(source), *(_name(part.stage) for part in parts[1:])]
+        shared = [False, *(isinstance(stage, Parallel) for stage in stages)]
         self._stats = [
-            [StageStats(name) for _ in range(part.workers)]
-            for name, part in zip(names, parts, strict=True)
+            [StageStats(name, parallel=is_shared) for _ in range(part.workers)]
+            for name, part, is_shared in zip(names, parts, shared, strict=True)
         ]
         self._backlog = Backlog()
         self._most_bytes = None if newest else most_bytes

@@ -13,7 +13,6 @@ import cv2
 
 from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import (
-    MOST_REPLICAS,
     Backend,
     Opener,
     import_runtime,
@@ -46,6 +45,12 @@ from roadseg.video.write.companions import Origin
 
 QUEUE_DEPTH = 4
 """Frames that may wait between two stages."""
+MOST_WORKERS = 4
+"""Threads of a stage without a network.
+
+None takes four times what the largest sequential stage does (`roadseg bench`, many cores), which is
+the limit then; and each has a frame in memory.
+"""
 
 
 class _OpenCv:
@@ -174,7 +179,7 @@ def labelling(
 
 def on_all_cores(stage: Stage) -> Parallel:
     """Run a stage on as many threads as there are cores, each on one frame at a time."""
-    return Parallel(stage, min(core_count(), MOST_REPLICAS))
+    return Parallel(stage, min(core_count(), MOST_WORKERS))
 
 
 def segment(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,9 @@ from roadseg.backends.weights import default_weights, shipped_model
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.files import sha256_of
 from roadseg.measure.config import BenchConfig
+from roadseg.measure.enlarged_film import enlarge_film
 from roadseg.measure.machine_record import machine_record
+from roadseg.measure.many_cores import many_cores
 from roadseg.measure.meters import busy_s
 from roadseg.measure.results import RECORD_FORMAT
 from roadseg.segmentation.config import ModelConfig
@@ -106,18 +108,18 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         BenchError: A case failed, or disagrees with the reference.
     """
     with TemporaryDirectory() as folder:
-        testbed = Testbed(config, Path(folder), on_step)
+        testbed = Testbed(_at_its_size(config, Path(folder), on_step), Path(folder), on_step)
         models, checks = verified(models_of(testbed), testbed)
         films, roles = films_of(testbed, checks)
         cases = [*films, *models]
         rounds = [testbed.round(number, cases) for number in range(config.rounds)]
         work = testbed.work()
-    return {
+    record = {
         "format": RECORD_FORMAT,
         "made_by": f"roadseg {__version__}",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_record(),
-        "film": film_record(config.film),
+        "film": film_record(config.film, config.film_hw),
         "settings": json.loads(json.dumps(asdict(config), default=_name)),
         "reference": testbed.reference,
         "checks": checks,
@@ -126,15 +128,28 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         "work": work,
         "rounds": rounds,
     }
+    return record | {"many_cores": many_cores(record)}
+
+
+def _at_its_size(config: BenchConfig, folder: Path, on_step: Callable[[str], None]) -> BenchConfig:
+    """Return the settings with a film of the size that is to be measured."""
+    if config.film_hw is None:
+        return config
+    on_step("enlarging the film")
+    enlarged = folder / f"{config.film.stem}.mp4"
+    seconds = None if config.film_s is None else max(config.film_s, config.live_s)
+    enlarge_film(config.film, enlarged, config.film_hw, seconds)
+    return replace(config, film=enlarged)
 
 
 def _name(value: object) -> str:
     return value.name if isinstance(value, Path) else str(value)
 
 
-def film_record(film: Path) -> dict[str, Any]:
-    """Return the record of the video."""
+def film_record(film: Path, enlarged_hw: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the record of the video, with the size that it was enlarged to, if any."""
     info = probe(film)
+    enlarged = {"size_hw": enlarged_hw, "enlarged_from_hw": info.size_hw} if enlarged_hw else {}
     return {
         "name": film.name,
         "sha256": sha256_of(film),
@@ -142,6 +157,7 @@ def film_record(film: Path) -> dict[str, Any]:
         "size_hw": info.size_hw,
         "fps": float(info.fps),
         "frames": info.frame_count,
+        **enlarged,
     }
 
 

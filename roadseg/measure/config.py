@@ -10,6 +10,9 @@ from roadseg.errors import ConfigError
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S
 
+LEAST_SIDE = 64
+"""Pixels of a side of a film that is enlarged, at least."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
@@ -17,6 +20,8 @@ class BenchConfig:
 
     film: Path
     """Video to measure on."""
+    film_hw: tuple[int, int] | None = None
+    """Height and width that the video is enlarged to first; None takes it as it is."""
     weights: tuple[Path, ...] = ()
     """Model files, the reference in FP32 first; none means those that come along."""
     backends: tuple[str, ...] = ()
@@ -44,6 +49,12 @@ class BenchConfig:
             raise ConfigError(
                 f"--weights {self.weights[0]} comes first; the reference, which the plain loop "
                 "runs too, must be an exported model (.onnx); name it before the others"
+            )
+        if self.film_hw and any(side < LEAST_SIDE or side % 2 for side in self.film_hw):
+            height, width = self.film_hw
+            raise ConfigError(
+                f"--video-size is {width}x{height}; both sides must be even and at least "
+                f"{LEAST_SIDE}; use 1080p, 4k or one such as 1280x720"
             )
         if self.peer is not None and not self.peer.is_file():
             raise ConfigError(f"--peer {self.peer} does not exist; give the model's .xml file")

@@ -48,6 +48,14 @@ def note_settings(path: Path, settings: Mapping[str, str]) -> None:
         record.write_text(json.dumps(dict(settings), indent=2) + "\n")
 
 
+def settings_of_part(path: Path) -> dict[str, str]:
+    """Return what the unfinished film at `path` was begun with; nothing if that cannot be read."""
+    try:
+        return dict(json.loads(settings_path(path).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
 def check_settings(path: Path, settings: Mapping[str, str]) -> None:
     """Check that a part was begun with the settings that it is resumed with.
 
