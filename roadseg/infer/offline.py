@@ -71,6 +71,8 @@ class InferResult:
     """The stage that was at work longest."""
     warnings: tuple[str, ...]
     """What was wrong with the input."""
+    hardware_encoder: str | None = None
+    """FFmpeg's name of the encoder in hardware that wrote the film; None if none did."""
 
     @property
     def fps(self) -> float:
@@ -130,6 +132,7 @@ def infer(
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             warnings=tuple(reading_faults(log, info)),
+            hardware_encoder=outputs.hardware_encoder,
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
             film = ShownFilm(

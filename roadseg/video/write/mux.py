@@ -8,7 +8,6 @@ from typing import Any
 import av
 
 from roadseg.video.frame import Frame
-from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.write.companions import Companions, Origin, read_tags, shifted_chapters
 from roadseg.video.write.copies import AS_FFMPEG_WOULD
 from roadseg.video.write.encoder import PeriodEncoder
@@ -137,7 +136,8 @@ class Muxer:
         picture, source = frame.picture.encodable(), self._origin.source
         stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
+        stream.width, stream.height = picture.width, picture.height
+        stream.pix_fmt = self._codec.pixel_format
         stream.time_base = stream.codec_context.time_base = frame.time_base
         context = stream.codec_context
         context.sample_aspect_ratio = frame.pixel_aspect
