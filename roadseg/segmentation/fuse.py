@@ -84,7 +84,7 @@ class _Key:
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) that are known at the size of the luma on the labels' grid."""
-        return self.placement.spread(values.astype(np.float32), self._grid_hw)
+        return self.placement.spread(values, self._grid_hw)
 
     @property
     def _grid_hw(self) -> tuple[int, int]:
@@ -151,8 +151,8 @@ class Fuser:
             past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
             coming = _blurred(residual_of(item.luma, after.luma, forth))
             better = (past + nearer - coming) / ALIKE_LEVELS
-            share = (1 + np.tanh(better / 2)) / 2  # the logistic function, which cannot overflow
-            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), after.spread(share))
+            share = after.spread(_logistic(better))
+            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), share)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
@@ -168,6 +168,11 @@ class Fuser:
 
 def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(residual, (BLUR_PX, BLUR_PX)), np.float32)
+
+
+def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)) of each value, in a form that cannot overflow."""
+    return np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)
 
 
 def _mixed(past: Levels, coming: Levels, share: NDArray[np.float32]) -> Levels:
