@@ -172,7 +172,7 @@ class EncodingOptions(OptionGroup):
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Codec: h264, hevc, vp9, av1.",
+            help="Codec: h264, hevc, vp9, av1; h264:hw, hevc:hw for an encoder in hardware.",
             show_default="h264; in a .webm vp9",
         ),
     ] = InferConfig.codec
@@ -391,9 +391,10 @@ def _how_it_went(result: "InferResult") -> str:
     )
     height, width = result.network_hw
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
     return (
         f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
-        f"{width}x{height} on {predicted}"
+        f"{width}x{height} on {predicted}{encoded}"
     )
 
 
@@ -419,6 +420,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
         "bottleneck": result.bottleneck,
+        "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],
         "class_shares": result.class_shares,
         "warnings": list(result.warnings),

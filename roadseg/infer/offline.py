@@ -76,6 +76,8 @@ class InferResult:
     """The stage that was busy longest."""
     warnings: tuple[str, ...]
     """Faults of the input."""
+    hardware_encoder: str | None = None
+    """FFmpeg's name of the hardware encoder that wrote the video; None if none did."""
 
     @property
     def fps(self) -> float:
@@ -137,6 +139,7 @@ def infer(
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             warnings=tuple(reading_faults(log, info)),
+            hardware_encoder=outputs.hardware_encoder,
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
             film = ShownFilm(

@@ -99,6 +99,14 @@ class Outputs:
                 clear(place, keep_part=False)
                 place.remove([place.aside])
 
+    @property
+    def hardware_encoder(self) -> str | None:
+        """FFmpeg's name of the encoder in hardware that is at work; None if none is."""
+        out, how = self._config.out, encoding(self._config)
+        if not how.in_hardware or not (is_file(out) or out == STDOUT):
+            return None
+        return how.codec_for(out if is_file(out) else MP4.name).encoder
+
     def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
         """Return the writer of the frames, if a video is wanted.
 
@@ -110,7 +118,7 @@ class Outputs:
             return PipeWriter(origin, encoding(config))
         if isinstance(film, SeriesPlace):
             return StillWriter(film.part)
-        record, kept = settings_record(config), self.kept.frames
+        record, kept = self._settings(), self.kept.frames
         return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
 
     def _check_names(self) -> None:
@@ -192,12 +200,17 @@ class Outputs:
         cut_torn_head(self.film.part)
         kept = measure_part(self.film.part)
         if kept.frames:
-            check_settings(film, settings_record(self._config))
+            check_settings(film, self._settings())
         if kept.frames and self.masks:
             check_kept_masks(self.masks.part, self.masks.target, kept.frames)
         if kept.frames and self.stats:
             keep_stats(self.stats.part, kept.frames)
         return kept
+
+    def _settings(self) -> dict[str, str]:
+        """Return what this run and one that goes on from it must have in common."""
+        chosen = self.hardware_encoder
+        return settings_record(self._config) | ({"hardware encoder": chosen} if chosen else {})
 
     def _clear_after_failure(self) -> None:
         """Remove unfinished outputs, but for images and for a video's part and its side files."""

@@ -89,7 +89,7 @@ class _Key:
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) of the luma's size, resized to the grid of the labels."""
-        return self.placement.spread(values.astype(np.float32), self._grid_hw)
+        return self.placement.spread(values, self._grid_hw)
 
     @property
     def _grid_hw(self) -> tuple[int, int]:

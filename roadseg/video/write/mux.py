@@ -202,6 +202,7 @@ class Muxer:
         stream = self.container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
         set_up_pictures(stream, frame, frame.picture.encodable())
+        stream.pix_fmt = self._codec.pixel_format
         context = stream.codec_context
         context.color_primaries, context.color_trc = source.primaries, source.transfer
         if self._codec.mp4_tag and self.container.format.name in ("mp4", "mov"):
