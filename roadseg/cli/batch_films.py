@@ -66,7 +66,7 @@ class Plan:
         folder = self.out / PurePosixPath(name).parent
         overlay = overlay_name(film)
         stem = overlay.stem.removesuffix(OVERLAY)
-        beside = {
+        beside: dict[str, Any] = {
             flag: path and folder / f"{stem}.{path.name}"
             for flag, path in vars(self.beside).items()
         }

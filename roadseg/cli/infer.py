@@ -102,7 +102,7 @@ class OutputOptions(OptionGroup):
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that they set whatever the film."""
         names = ("mask_format", "side_by_side", "overwrite", "resume")
-        return {name: vars(self)[name] for name in names}
+        return {name: getattr(self, name) for name in names}
 
     def check(self, *, as_json: bool) -> None:
         """Refuse what contradicts itself. Raises `ConfigError`."""

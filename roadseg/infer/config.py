@@ -97,8 +97,8 @@ class InferConfig(ModelConfig, OverlayConfig):
 
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""
-        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
-        apart += ("is_chunk",)  # no chunk is gone on with
+        apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
+        apart.add("is_chunk")  # no chunk is gone on with
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 

@@ -299,7 +299,7 @@ class Driver:
         self._listener.failed(error)
 
     def _note(self, film: _Film, state: str, **more: Any) -> None:
-        own = {"attempt": film.attempt, "machine": self._machine}
+        own: dict[str, Any] = {"attempt": film.attempt, "machine": self._machine}
         record = Record(film=film.name, state=state, source=film.source, **own | more)
         self._lease.check()
         self._manifest.add(record)
