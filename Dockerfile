@@ -14,5 +14,4 @@ ENV PATH=/opt/roadseg/bin:$PATH \
 RUN useradd --create-home roadseg
 USER roadseg
 WORKDIR /videos
-ENTRYPOINT ["roadseg"]
-CMD ["--help"]
+CMD ["roadseg", "--help"]

@@ -26,7 +26,7 @@ from roadseg.infer.batch.workers import Task, ThisProcess
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 
-FILM = Film(times=tuple(range(70)), sounds=1, options=(("g", "10"),))
+FILM = Film(times=tuple(range(24)), sounds=1, options=(("g", "10"),))
 OnFrame = Callable[[Task, int, int | None], None]
 
 
@@ -120,14 +120,14 @@ def test_a_bug_in_one_film_stops_no_other(batch) -> None:
 
 @pytest.mark.parametrize("chunk_s", [None, 30.0])
 def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> None:
-    long = Film(times=tuple(range(0, 1400, 2)), sounds=1, options=(("g", "10"),))
+    long = Film(times=tuple(range(0, 1300, 10)), sounds=1, options=(("g", "10"),))
     long.write(tmp_path / "films" / "b.mp4")
     batch = replace(batch_of(plain, tmp_path, chunk_s=chunk_s), shard=Shard())
     work = {"frames": 0}
 
     def stop(task: Task, done: int, _total: int | None) -> None:
         later = task.chunk is None or task.chunk == 2
-        if task.film == "b.mp4" and done == (600 if task.chunk is None else 100) and later:
+        if task.film == "b.mp4" and done == (100 if task.chunk is None else 10) and later:
             raise Killed
 
     def count(task: Task, _done: int, _total: int | None) -> None:
@@ -137,7 +137,7 @@ def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> 
         drive(batch, stop)
     assert merged(manifests_of(batch.out))["b.mp4"].last.state == "stopped"
     assert names(drive(batch, count).done) == ["b.mp4", "night/c.mp4"]
-    assert work["frames"] < 500
+    assert work["frames"] <= 70
     whole = replace(plain, source=tmp_path / "films" / "b.mp4")
     infer(whole)
     out = batch.out / "b.overlay.mp4"
@@ -315,7 +315,7 @@ folder = Path({folder!r})
 config = InferConfig(source="", out=folder / "out.mp4", weights=folder / "model/brightness.json",
     steady=0, alpha=0, outline=False, legend="none")
 def die(task, done, total):
-    if task.film == "b.mp4" and done == 60:
+    if task.film == "b.mp4" and done == 20:
         os.kill(os.getpid(), signal.SIGKILL)
 test_batch.drive(test_batch.batch_of(config, folder), die)
 """
@@ -371,7 +371,7 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     assert done.returncode == 1
     assert "films/gone.mp4 does not exist" in done.stderr
     assert done.stderr.endswith("roadseg: 2 of 3 videos were not labelled\n")
-    assert (tmp_path / "out" / "films" / "a.s.csv").read_text().count("\n") == 71
+    assert (tmp_path / "out" / "films" / "a.s.csv").read_text().count("\n") == 1 + len(FILM.times)
     manifest = (tmp_path / "out" / "manifest-0-of-1.jsonl").read_text()
     assert "hunter2" not in manifest + done.stderr + done.stdout
     told = run("status", "out", "--json", cwd=tmp_path)
@@ -388,7 +388,6 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
-        (["films", "--out", "out", "--resume"], "a batch always goes on; leave it out"),
         (["twins", "--out", "out"], "would both be written as out/a"),
         (["status", "nowhere"], "nowhere cannot be read"),
         (["status", "empty"], "empty holds no manifest-"),

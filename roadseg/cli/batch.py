@@ -50,7 +50,8 @@ class BatchOutputOptions(OutputOptions):
         typer.Option(
             "--out", "-o", metavar="DIR", help="Folder of all that is written, manifests included."
         ),
-    ]
+    ] = ...  # type: ignore[assignment]  # it must be given
+    resume: bool = False  # a batch always goes on: there is no such option
 
 
 class ShareOptions(OptionGroup):
@@ -108,8 +109,6 @@ def run(
     """
     from roadseg.cli.batch_films import Plan
 
-    if output.resume:
-        raise ConfigError("--resume is given, and a batch always goes on; leave it out")
     settings = {
         **output.settings(),
         **input_.settings(),
