@@ -141,6 +141,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
     """Camera, address of a stream, or film."""
     as_camera: bool = False
     """Play a film at its own rate and drop what comes too late."""
+    loop: bool = False
+    """Begin a film again at its end."""
     out: Path | None = None
     """Film to record to; None records nothing."""
     segment_s: float | None = None

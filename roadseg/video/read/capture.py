@@ -23,7 +23,7 @@ from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.cameras import find_camera
 from roadseg.video.read.demux import decode_packets, demux
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, probe, upright_picture
+from roadseg.video.read.source import VideoInfo, decode, probe, upright_picture
 from roadseg.video.url import Url
 
 
@@ -95,6 +95,7 @@ def capture(
     stop: Stop,
     notify: Callable[[str], None],
     at_its_own_rate: bool,
+    loops: bool = False,
 ) -> Iterator[Frame]:
     """Yield the frames of a source, each marked with its arrival.
 
@@ -103,18 +104,47 @@ def capture(
         stop: Wakes the reader while it waits.
         notify: Told in a sentence when the source is lost and when it is back.
         at_its_own_rate: Play a film as fast as it was recorded, not as fast as it can be read.
+        loops: Begin a film again at its end, for ever.
 
     Raises:
         VideoError: The source cannot be opened, or is a film that is damaged.
     """
     if source.is_film:
-        frames = decode(probe(Path(source.uri)), ReadLog())
+        info = probe(Path(source.uri))
+        frames = _looped(info) if loops else decode(info, ReadLog())
         if at_its_own_rate:
             frames = paced(frames, stop)
     else:
         frames = _reconnecting(source, stop, notify)
     for number, frame in enumerate(frames):
         yield replace(frame, arrival=Arrival(number, time.monotonic()))
+
+
+def _looped(info: VideoInfo) -> Iterator[Frame]:
+    """Yield the frames of a film again and again, as one film without an end.
+
+    Raises:
+        VideoError: The film cannot be opened.
+    """
+    step = max(round(1 / info.fps / info.time_base), 1)
+    shift = 0
+    while True:
+        first: int | None = None
+        for frame in decode(info, ReadLog()):
+            first = frame.pts if first is None else first
+            last = frame.pts
+            yield _later(frame, shift)
+        if first is None:
+            return
+        shift += last - first + step
+
+
+def _later(frame: Frame, units: int) -> Frame:
+    """Return a frame of a film some units of time later, in its place there too."""
+    place = frame.place
+    if place:
+        place = replace(place, since_s=place.since_s + float(units * frame.time_base))
+    return replace(frame, pts=frame.pts + units, place=place)
 
 
 def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:
