@@ -193,7 +193,7 @@ class Result:
 
 
 class Model:
-    """A model that stays loaded; any number of threads may use it at once.
+    """A model that stays loaded; any number of threads may use it, and take turns for pictures.
 
     It is closed at the end of a `with` block, by `close`, or with the program.
 
@@ -242,7 +242,10 @@ class Model:
         """Label pictures, of any sizes; the arguments and errors are those of `segment`."""
         pictures = [_picture_of(image) for image in images]
         weights, backend = self._config.weights, self._config.backend
-        with contextlib.closing(self._pool.open_model(weights, backend)) as model:
+        with (
+            self._pool.turn,
+            contextlib.closing(self._pool.open_model(weights, backend)) as model,
+        ):
             frames = map(Frame.still, pictures)
             return list(map(Result, predict_alone(frames, model, self._config)))
 

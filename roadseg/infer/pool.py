@@ -19,6 +19,8 @@ class Pool:
     """
 
     def __init__(self, *, keeps: bool = True) -> None:
+        self.turn = Lock()
+        """Held by whoever labels single pictures: one copy has all the cores for them."""
         self._lock = Lock()
         self._idle: dict[int | None, list[Backend]] = {}
         self._keeps = keeps
