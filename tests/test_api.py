@@ -1,8 +1,12 @@
 """The Python API, as other people's code would use it."""
 
+import pickle
+import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import av
 import cv2
@@ -13,7 +17,9 @@ from cameras import served
 from conftest import SAMPLE, WEIGHTS
 
 import roadseg
-from roadseg.errors import ConfigError, PictureError, VideoError
+import roadseg.infer.pool
+from roadseg.backends.runtimes import MOST_REPLICAS
+from roadseg.errors import ConfigError, OutputError, PictureError, RoadsegError, VideoError
 from roadseg.spec import CLASS_NAMES, NUM_CLASSES, PALETTES
 
 SMALL = (96, 160)
@@ -58,8 +64,8 @@ def test_stream_follows_the_motion_as_it_is_told() -> None:
     assert [r.item.by_network for r in moved] == [n in (0, 3, 6, 8) for n in range(9)]  # the last
     for number in (0, 3, 6):  # frames alone go by the network's class map, others by its logits
         assert (moved[number].class_map == alone[number].class_map).mean() > 0.97
-    with pytest.raises(ConfigError, match="--every is 0"):
-        next(roadseg.stream(SAMPLE, every=0))
+    with pytest.raises(ConfigError, match=r"^every is 0"):
+        roadseg.stream(SAMPLE, every=0)
 
 
 def test_part_of_a_film_is_looked_at_where_the_whole_is() -> None:
@@ -178,7 +184,7 @@ def test_what_is_no_picture_is_refused(image, said) -> None:
 
 def test_missing_film_is_refused() -> None:
     with pytest.raises(VideoError, match="does not exist"):
-        next(roadseg.stream("none.mp4"))
+        roadseg.stream("none.mp4")
 
 
 def test_import_stays_light_and_says_what_there_is() -> None:
@@ -191,3 +197,114 @@ def test_import_stays_light_and_says_what_there_is() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = roadseg.nothing
+
+
+def test_package_shows_what_it_is_for() -> None:
+    assert set(dir(roadseg)) == {"Model", "Result", "__version__", "load", "segment", "stream"}
+
+
+def test_loaded_model_labels_as_the_functions_do_and_is_opened_once(monkeypatch) -> None:
+    opened = []
+    usual = roadseg.infer.pool.open_backend
+    monkeypatch.setattr(
+        roadseg.infer.pool, "open_backend", lambda *a: opened.append(a) or usual(*a)
+    )
+    picture = first_picture()
+    with roadseg.load(WEIGHTS, size_hw=SMALL) as model:
+        assert repr(model) == "<Model unet-lite.onnx>"
+        one, two = model.segment_batch([picture, picture[:, ::-1]])
+        np.testing.assert_array_equal(model.segment(picture).class_map, one.class_map)
+        assert (one.class_map != two.class_map).any()
+        assert len(opened) == 1
+        for _ in range(2):
+            results = list(model.stream(SAMPLE, end_s=0.2, steady=0))
+        assert len(opened) <= 1 + MOST_REPLICAS
+    expected = list(roadseg.stream(SAMPLE, weights=WEIGHTS, size_hw=SMALL, end_s=0.2, steady=0))
+    for result, other in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.class_map, other.class_map)
+
+
+def test_loaded_model_serves_several_threads_at_once() -> None:
+    pictures = [first_picture()[:, : 500 + 100 * n] for n in range(4)]
+    with roadseg.load(WEIGHTS, size_hw=SMALL) as model, ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(model.segment, pictures))
+        alone = model.segment_batch(pictures)
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.class_map, other.class_map)
+
+
+@pytest.fixture(scope="module")
+def result() -> roadseg.Result:
+    return next(roadseg.stream(SAMPLE, size_hw=SMALL, start_s=1, weights=WEIGHTS))
+
+
+def test_result_is_told_in_one_short_line(result) -> None:
+    assert re.fullmatch(r"<Result at 1\.00 s, 960x540: (\w+ \d+%, ){3}\w+ \d+%>", repr(result))
+
+
+def test_result_is_a_picture_to_notebooks_files_and_pillow(result, tmp_path) -> None:
+    painted = result.overlay()
+    shown = cv2.imdecode(np.frombuffer(result._repr_png_(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(shown, painted)
+    result.save(tmp_path / "a.png", legend=False)
+    saved = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(saved, result.overlay(legend=False))
+    with pytest.raises(OutputError, match=r"a\.gif must end in"):
+        result.save(tmp_path / "a.gif")
+    pytest.importorskip("PIL")
+    np.testing.assert_array_equal(np.asarray(result.to_pil(alpha=0.2)), result.overlay(alpha=0.2))
+
+
+def test_objects_of_a_result_are_its_regions(result) -> None:
+    assert any(o.name == "car" for o in result.objects)
+    for o in result.objects:
+        part = result.class_map[o.top : o.top + o.height, o.left : o.left + o.width]
+        assert o.pixels <= (part == result.class_names.index(o.name)).sum()
+
+
+def test_result_goes_through_a_pickle(result) -> None:
+    copy = pickle.loads(pickle.dumps(result))
+    np.testing.assert_array_equal(copy.class_map, result.class_map)
+    np.testing.assert_array_equal(copy.overlay(), result.overlay())
+    assert (copy.pts, copy.time_base, repr(copy)) == (result.pts, result.time_base, repr(result))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size_hw": (100, 100)}, r"^size_hw is \(100, 100\); give height and width, both mult"),
+        ({"size_hw": 96}, r"^size_hw is 96"),
+        ({"size_hw": (96.0, 160.0)}, r"^size_hw is \(96\.0, 160\.0\)"),
+        ({"palette": "pink"}, r"^palette is 'pink'"),
+        ({"backend": "abacus"}, r"^backend is 'abacus'"),
+        ({"weights": "none.onnx"}, r"none\.onnx does not exist; check weights"),
+    ],
+)
+def test_mistake_in_an_argument_is_raised_by_the_call_and_named_as_one(arguments, message) -> None:
+    for call in (roadseg.load, partial(roadseg.stream, SAMPLE), partial(roadseg.segment, SAMPLE)):
+        with pytest.raises(RoadsegError, match=message) as raised:
+            call(**arguments)
+        assert "--" not in str(raised.value)
+    assert not threads()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steady": 2}, "^steady is 2"),
+        ({"image_fps": 0}, "^image_fps is 0"),
+        ({"start_s": -1.0}, r"^start_s is -1\.0"),
+        ({"start_s": 2.0, "end_s": 1.0}, r"^end_s is 1\.0 and start_s is 2\.0"),
+    ],
+)
+def test_mistake_about_a_film_is_raised_by_the_call_and_named_as_one(arguments, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        roadseg.stream(SAMPLE, **arguments)
+
+
+def test_names_of_classes_are_not_taken_letter_by_letter(result) -> None:
+    for argument in ("classes", "only"):
+        with pytest.raises(ConfigError, match=rf"^{argument} is 'road'; give a tuple of names"):
+            result.overlay(**{argument: "road"})
+    with pytest.raises(ConfigError, match=r"^classes names rod; the model knows"):
+        result.overlay(classes=("rod",))

@@ -79,6 +79,26 @@ def test_film_as_a_camera_plays_at_its_own_rate(clip) -> None:
     assert summary.frames >= 1
 
 
+def test_film_that_loops_goes_on_at_its_end_until_it_is_stopped(clip, tmp_path) -> None:
+    taken = []
+    recording = config(clip, every=5, loop=True, out=tmp_path / "loop.mp4")
+    with LiveSession(recording, print) as session:
+        for item, _ in session:
+            taken.append(item)
+            if len(taken) == 60:
+                break
+    times = [item.frame.time_s for item in taken]
+    assert times == pytest.approx([n / 25 for n in range(60)])
+    looked = [n for n, item in enumerate(taken) if item.by_network]
+    assert max(b - a for a, b in pairwise(looked)) == 5  # and sooner at the cut back to the start
+    assert len(times_s(tmp_path / "loop.mp4")) >= 60
+
+
+def test_camera_has_no_end_to_begin_again_at() -> None:
+    with pytest.raises(ConfigError, match="--loop is for films"):
+        LiveSession(config("rtsp://127.0.0.1:1/none", loop=True), print)
+
+
 def test_view_moves_labels_along_between_looks_and_waits_for_no_frame(clip) -> None:
     with LiveSession(config(clip, every=4), print) as session:
         looked = [item.by_network for item, _ in session]

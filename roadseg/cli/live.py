@@ -45,6 +45,9 @@ class ViewOptions(OptionGroup):
             "--as-camera", help="Play a video file at its own rate and drop what comes too late."
         ),
     ] = LiveConfig.as_camera
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Begin a film again at its end, until Ctrl-C.")
+    ] = LiveConfig.loop
 
 
 class RecordingOptions(OptionGroup):
@@ -109,6 +112,7 @@ def live(
     config = LiveConfig(
         source=source,
         as_camera=view.as_camera,
+        loop=view.loop,
         **recording.settings(),
         **overlay.settings(),
         **model.settings(),

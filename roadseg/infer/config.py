@@ -144,6 +144,8 @@ class LiveConfig(ModelConfig, OverlayConfig):
     """Camera, address of a stream, or video file."""
     as_camera: bool = False
     """Play a video file at its own rate and drop what comes too late."""
+    loop: bool = False
+    """Begin a video file again at its end."""
     out: Path | None = None
     """Video to record to; None records nothing."""
     segment_s: float | None = None

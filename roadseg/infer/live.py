@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from roadseg.errors import ConfigError
 from roadseg.infer.config import LiveConfig
 from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
 from roadseg.infer.steps import check_model, note_view, segment
@@ -120,7 +121,7 @@ class LiveSession:
         OutputError: The recording cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
-        ConfigError: A class name is unknown.
+        ConfigError: A class name is unknown, or what is no film is to begin again.
     """
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
@@ -132,7 +133,11 @@ class LiveSession:
             else None
         )
         source, stop = parse_source(config.source), Stop()
-        arriving = capture(source, stop=stop, notify=notify, at_its_own_rate=config.as_camera)
+        if config.loop and not source.is_film:
+            raise ConfigError(f"--loop is for films, and {source.label} is live; leave it out")
+        arriving = capture(
+            source, stop=stop, notify=notify, at_its_own_rate=config.as_camera, loops=config.loop
+        )
         stages: dict[str, Stage] = {"segment": partial(label_live, config=config)}
         if self._recorder:
             stages["record"] = partial(record, config=config, recorder=self._recorder)

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
 
 class JpegQuality(IntEnum):
     """OpenCV's JPEG quality, 0..100, by use."""
@@ -29,5 +31,6 @@ def encoded(rgb: NDArray[np.uint8], quality: JpegQuality, suffix: str = ".jpg") 
         suffix: Format, as the suffix of a file's name.
     """
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    is_jpeg = suffix.lower() in JPEG_SUFFIXES  # OpenCV warns where another format is given one
+    _, data = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, quality] if is_jpeg else [])
     return data.tobytes()

@@ -6,10 +6,11 @@ encoder, so pixels that nothing is painted over keep their exact values. Samples
 together with the `ColorSpace`.
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import av
 import cv2
@@ -180,6 +181,9 @@ class Picture:
         frame.colorspace, frame.color_range = space.matrix, space.color_range
         return cls(frame)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _filled, (self.size_hw, self.space, [plane.copy() for plane in self.planes])
+
     @classmethod
     def convert(
         cls, frame: av.VideoFrame, space: ColorSpace, size_hw: tuple[int, int] | None = None
@@ -317,6 +321,14 @@ class Picture:
             below, right = (t - s for t, s in zip(target.shape, source.shape, strict=True))
             cv2.copyMakeBorder(source, 0, below, 0, right, cv2.BORDER_REPLICATE, dst=target)
         return padded
+
+
+def _filled(size_hw: tuple[int, int], space: ColorSpace, planes: Sequence[Plane]) -> Picture:
+    """Return the picture of some planes, as pickles hold them."""
+    picture = Picture.empty(size_hw, space)
+    for source, target in zip(planes, picture.planes, strict=True):
+        target[:] = source
+    return picture
 
 
 def _view(plane: av.video.plane.VideoPlane) -> Plane:

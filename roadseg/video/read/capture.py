@@ -23,7 +23,7 @@ from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.cameras import find_camera
 from roadseg.video.read.demux import decode_packets, demux
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, probe, upright_picture
+from roadseg.video.read.source import VideoInfo, decode, probe, upright_picture
 from roadseg.video.url import Url
 
 
@@ -96,6 +96,7 @@ def capture(
     stop: Stop,
     notify: Callable[[str], None],
     at_its_own_rate: bool,
+    loops: bool = False,
 ) -> Iterator[Frame]:
     """Yield the frames of a source, each marked with its arrival.
 
@@ -104,18 +105,47 @@ def capture(
         stop: Ends a wait when the run ends.
         notify: Called with a sentence when the source is lost and when it is back.
         at_its_own_rate: Play a video file at the rate of its frames, not as fast as it can be read.
+        loops: Begin a video file again at its end, for ever.
 
     Raises:
         VideoError: The source cannot be opened, or is a damaged video file.
     """
     if source.is_film:
-        frames = decode(probe(Path(source.uri)), ReadLog())
+        info = probe(Path(source.uri))
+        frames = _looped(info) if loops else decode(info, ReadLog())
         if at_its_own_rate:
             frames = paced(frames, stop)
     else:
         frames = _reconnecting(source, stop, notify)
     for number, frame in enumerate(frames):
         yield replace(frame, arrival=Arrival(number, time.monotonic()))
+
+
+def _looped(info: VideoInfo) -> Iterator[Frame]:
+    """Yield the frames of a video again and again, as one video without an end.
+
+    Raises:
+        VideoError: The video cannot be opened.
+    """
+    step = max(round(1 / info.fps / info.time_base), 1)
+    shift = 0
+    while True:
+        first: int | None = None
+        for frame in decode(info, ReadLog()):
+            first = frame.pts if first is None else first
+            last = frame.pts
+            yield _later(frame, shift)
+        if first is None:
+            return
+        shift += last - first + step
+
+
+def _later(frame: Frame, units: int) -> Frame:
+    """Return a frame some units of time later, and its place in the video too."""
+    place = frame.place
+    if place:
+        place = replace(place, since_s=place.since_s + float(units * frame.time_base))
+    return replace(frame, pts=frame.pts + units, place=place)
 
 
 def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:
