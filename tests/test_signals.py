@@ -142,7 +142,7 @@ def test_what_the_parent_ignores_stays_ignored() -> None:
 
 def test_killed_recording_plays_and_is_not_recorded_over(tmp_path) -> None:
     command = [sys.executable, "-m", "roadseg", "live", str(SAMPLE), "--no-serve", "--out"]
-    command += ["street.mp4", "--size", "64x32", "--as-camera", "--steady", "0"]
+    command += ["street.mp4", "--size", "64x32", "--as-camera", "--loop", "--steady", "0"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     part, deadline = tmp_path / "roadseg-part.street.mp4", time.monotonic() + PATIENCE_S
     while not (part.exists() and part.stat().st_size > 200_000):  # a second or more
