@@ -165,6 +165,7 @@ HARDWARE = {
 }
 """Codecs in hardware by the name that users give before `IN_HARDWARE`."""
 IN_HARDWARE = ":hw"
+"""What users put behind a codec's name for an encoder in hardware."""
 # The encoder of AV1 writes its settings to the terminal unless the environment says "errors only".
 # That belongs to the whole process, so it is set here, once, before any thread of a run encodes.
 os.environ.setdefault("SVT_LOG", "1")
