@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -150,13 +151,23 @@ def manifests_of(place: Path) -> list[Manifest]:
 
 
 def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
-    """Return what is known of every film by the manifests of all shards, by its name."""
-    records = [record for manifest in manifests for record in manifest.records]
-    films: dict[str, FilmState] = {}
-    for record in sorted(
-        records, key=lambda record: record.at
-    ):  # a stable order: lines keep theirs
-        films.setdefault(record.film, FilmState()).add(record)
+    """Return what is known of every film by the manifests of all shards, by its name.
+
+    Within a manifest the order of lines counts, as clocks may be set back. A film in several, as
+    the number of shards was changed, goes by the one with the latest word.
+    """
+    histories: dict[str, list[list[Record]]] = {}
+    for manifest in manifests:
+        own: dict[str, list[Record]] = {}
+        for record in manifest.records:
+            own.setdefault(record.film, []).append(record)
+        for film, records in own.items():
+            histories.setdefault(film, []).append(records)
+    films = {film: FilmState() for film in histories}
+    for film, shards in histories.items():
+        shards.sort(key=lambda records: records[-1].at)
+        for record in chain.from_iterable(shards):
+            films[film].add(record)
     return films
 
 
