@@ -17,24 +17,23 @@ from films import Film, frame_times, packets
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
 from roadseg.errors import ConfigError, OutputBusy, OutputError
-from roadseg.infer.batch.driver import Driver, Listener, Summary
+from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
 from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
 from roadseg.infer.batch.manifest import manifests_of, merged, read_manifest
 from roadseg.infer.batch.status import INTERRUPTED, WAITING, status_of
-from roadseg.infer.batch.workers import Task, ThisProcess
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 
 FILM = Film(times=tuple(range(24)), sounds=1, options=(("g", "10"),))
-OnFrame = Callable[[Task, int, int | None], None]
+OnFrame = Callable[[Progress], None]
 
 
 class Killed(BaseException):
     """Stands for the program's end, whatever it was doing."""
 
 
-def nothing(_task: Task, _done: int, _total: int | None) -> None:
+def nothing(_at: Progress) -> None:
     pass
 
 
@@ -64,18 +63,18 @@ def batch(plain, tmp_path) -> BatchConfig:
 
 
 def drive(batch: BatchConfig, on_frame: OnFrame = nothing, **told) -> Summary:
-    return Driver(batch, ThisProcess("here", on_frame), Listener(**told)).run()
+    return Driver(batch, Listener(progress=on_frame, **told)).run()
 
 
-def labelled(batch: BatchConfig, on_frame: OnFrame = nothing) -> tuple[list[str], Summary]:
+def labelled(batch: BatchConfig) -> tuple[list[str], Summary]:
     """Drive a batch; return the films that were worked on."""
     seen: dict[str, None] = {}
 
-    def note(task: Task, done: int, total: int | None) -> None:
-        seen[task.film] = None
-        on_frame(task, done, total)
+    def note(at: Progress) -> None:
+        seen[at.film] = None
 
-    return list(seen), drive(batch, note)
+    summary = drive(batch, note)
+    return list(seen), summary
 
 
 def names(records) -> list[str]:
@@ -109,8 +108,8 @@ def test_a_bad_film_stops_no_other_and_is_given_up_in_the_end(batch, tmp_path) -
 
 
 def test_a_bug_in_one_film_stops_no_other(batch) -> None:
-    def fail(task: Task, _done: int, _total: int | None) -> None:
-        if task.film == "b.mp4":
+    def fail(at: Progress) -> None:
+        if at.film == "b.mp4":
             raise ZeroDivisionError("a bug")
 
     summary = drive(batch, fail)
@@ -125,13 +124,13 @@ def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> 
     batch = replace(batch_of(plain, tmp_path, chunk_s=chunk_s), shard=Shard())
     work = {"frames": 0}
 
-    def stop(task: Task, done: int, _total: int | None) -> None:
-        later = task.chunk is None or task.chunk == 2
-        if task.film == "b.mp4" and done == (100 if task.chunk is None else 10) and later:
+    def stop(at: Progress) -> None:
+        later = at.chunk is None or at.chunk == 2
+        if at.film == "b.mp4" and at.done == (100 if at.chunk is None else 10) and later:
             raise Killed
 
-    def count(task: Task, _done: int, _total: int | None) -> None:
-        work["frames"] += task.film == "b.mp4"
+    def count(at: Progress) -> None:
+        work["frames"] += at.film == "b.mp4"
 
     with pytest.raises(Killed):
         drive(batch, stop)
@@ -149,8 +148,8 @@ def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> 
 def test_films_that_appear_meanwhile_are_labelled_and_those_that_vanish_are_named(
     batch, tmp_path
 ) -> None:
-    def change(task: Task, done: int, _total: int | None) -> None:
-        if task.film == "a.mp4" and done == 1:
+    def change(at: Progress) -> None:
+        if at.film == "a.mp4" and at.done == 1:
             FILM.write(tmp_path / "films" / "late.mp4")
             (tmp_path / "films" / "b.mp4").unlink()
 
@@ -160,8 +159,8 @@ def test_films_that_appear_meanwhile_are_labelled_and_those_that_vanish_are_name
 
 
 def test_a_film_that_grows_while_it_is_labelled_is_not_called_done(batch, tmp_path) -> None:
-    def grow(task: Task, done: int, _total: int | None) -> None:
-        if task.film == "a.mp4" and done == 1:
+    def grow(at: Progress) -> None:
+        if at.film == "a.mp4" and at.done == 1:
             with (tmp_path / "films" / "a.mp4").open("ab") as file:
                 file.write(b"more")
 
@@ -172,12 +171,12 @@ def test_a_film_that_grows_while_it_is_labelled_is_not_called_done(batch, tmp_pa
 
 
 def test_a_full_disk_ends_the_driver_with_its_sentence(batch, monkeypatch) -> None:
-    from roadseg.infer.batch import workers
+    from roadseg.infer.batch import driver
 
     def fill(_config, _on_frame):
         raise OutputError("the disk is full") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(workers, "label", fill)
+    monkeypatch.setattr(driver, "label", fill)
     with pytest.raises(OutputError, match="the disk is full"):
         drive(batch)
     assert merged(manifests_of(batch.out))["a.mp4"].last.state == "stopped"
@@ -251,8 +250,8 @@ def test_a_line_that_a_crash_tore_is_dropped(batch) -> None:
 
 
 def test_a_second_driver_of_a_shard_is_refused(batch) -> None:
-    def second(_task: Task, done: int, _total: int | None) -> None:
-        if done == 1:
+    def second(at: Progress) -> None:
+        if at.done == 1:
             with pytest.raises(OutputBusy, match="written by another run"):
                 drive(batch)
 
@@ -314,8 +313,8 @@ from roadseg.infer.config import InferConfig
 folder = Path({folder!r})
 config = InferConfig(source="", out=folder / "out.mp4", weights=folder / "model/brightness.json",
     steady=0, alpha=0, outline=False, legend="none")
-def die(task, done, total):
-    if task.film == "b.mp4" and done == 20:
+def die(at):
+    if at.film == "b.mp4" and at.done == 20:
         os.kill(os.getpid(), signal.SIGKILL)
 test_batch.drive(test_batch.batch_of(config, folder), die)
 """

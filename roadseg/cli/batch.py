@@ -1,7 +1,6 @@
 """`roadseg batch`, and `roadseg batch status`."""
 
 import json
-import platform
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,9 @@ from roadseg.errors import ConfigError, RoadsegError
 if TYPE_CHECKING:
     from typer._click.core import Context
 
-    from roadseg.infer.batch.driver import Listener, Summary
+    from roadseg.infer.batch.driver import Listener, Progress, Summary
     from roadseg.infer.batch.films import BatchConfig, Films
     from roadseg.infer.batch.manifest import Record
-    from roadseg.infer.batch.workers import Task
 
 MOST_LISTED = 20
 """Videos that a table lists, beside those that failed."""
@@ -90,8 +88,8 @@ def run(
         Path,
         typer.Argument(
             metavar="DIR|LIST",
-            help="Videos to label: a folder with videos and folders of videos, or a text file with "
-            "a video or an address a line.",
+            help="Videos to label: a folder with videos and folders of videos, or a text file "
+            "with a video or an address a line.",
         ),
     ],
     share: ShareOptions,
@@ -154,11 +152,9 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
 
 def _drive(batch: "BatchConfig", terminal: TerminalOptions) -> "Summary":
     from roadseg.infer.batch.driver import Driver
-    from roadseg.infer.batch.workers import ThisProcess
 
     with _shown(quiet=terminal.silent) as display:
-        workers = ThisProcess(platform.node(), display.on_frame)
-        summary = Driver(batch, workers, display.listener()).run()
+        summary = Driver(batch, display.listener()).run()
     if not terminal.silent:
         _show(summary)
     return summary
@@ -178,7 +174,11 @@ class _Display:
         from roadseg.infer.batch.driver import Listener
 
         return Listener(
-            listed=self.on_listed, noted=self.on_record, failed=on_failure, waits=complain
+            listed=self.on_listed,
+            noted=self.on_record,
+            progress=self.on_progress,
+            failed=on_failure,
+            waits=complain,
         )
 
     def on_listed(self, films: "Films") -> None:
@@ -193,10 +193,11 @@ class _Display:
             self._done_bytes += self._bytes.get(record.film, 0)
             self._show(0.0)
 
-    def on_frame(self, task: "Task", done: int, total: int | None) -> None:
-        """Take a frame of a video that is labelled here."""
-        share = min(done / total, 1.0) if total else 0.0
-        self._show(share * self._bytes.get(task.film, 0))
+    def on_progress(self, progress: "Progress") -> None:
+        """Take a frame; one of a chunk does not tell how far the video is."""
+        if progress.total and progress.chunk is None:
+            share = min(progress.done / progress.total, 1.0)
+            self._show(share * self._bytes.get(progress.film, 0))
 
     def _show(self, begun_bytes: float) -> None:
         films = f"{sum(self._counts.values())} of {len(self._bytes)} videos"

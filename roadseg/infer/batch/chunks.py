@@ -5,6 +5,8 @@ network's key frames lie on a grid of the video's time, so a chunk has the label
 subtitles and tags come from the source.
 """
 
+import contextlib
+import re
 import shutil
 import time
 from collections import Counter
@@ -26,7 +28,7 @@ from roadseg.video.write.companions import Origin
 from roadseg.video.write.encoding import FORMATS
 from roadseg.video.write.join import join_films, join_mask_films
 from roadseg.video.write.masks import MASK_NAME
-from roadseg.video.write.stills import stills_of
+from roadseg.video.write.stills import remove_stills, stills_of
 
 LEAST_CHUNK_S = 30.0
 """Shorter chunks would spend too much on the frames around them."""
@@ -185,7 +187,7 @@ def join(config: InferConfig, chunks: Sequence[Chunk], labelled: Sequence[Metric
             _join_masks([(p.masks, done.frames) for p, done in parts if p.masks], outputs.masks)
         elif outputs.masks:
             join_mask_films([part.masks for part, _ in parts if part.masks], outputs.masks.part)
-    shutil.rmtree(chunk_folder(config), ignore_errors=True)
+    _remove_chunks(chunk_folder(config))
     whole = _summed([done for _, done in parts], log.left_behind)
     return replace(
         whole,
@@ -220,6 +222,23 @@ def _join_masks(chunks: Sequence[tuple[Path, int]], place: SeriesPlace) -> None:
             for number, path in stills_of(folder / MASK_NAME):
                 path.replace(place.part.with_name(MASK_NAME % (first + number)))
             first += frames
+
+
+def _remove_chunks(folder: Path) -> None:
+    """Remove the chunks of a film, and their folder unless anything else is in it."""
+    with output_errors(folder):
+        for path in filter(_is_of_chunk, list(folder.iterdir())):
+            if path.is_dir():
+                remove_stills(path / MASK_NAME)
+            else:
+                path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _is_of_chunk(path: Path) -> bool:
+    """Return whether a file or folder has a name that a chunk's run gives."""
+    return re.fullmatch(r"\d{5}", path.name.partition(".")[0]) is not None
 
 
 def _summed(chunks: Sequence[Metrics], left_behind: Sequence[str]) -> Metrics:

@@ -1,4 +1,4 @@
-"""Drive a batch: give out what is to be done, note what became of it, join chunks.
+"""Drive a batch: label one video after the other, and note what became of each.
 
 It may be stopped or killed at any moment and started again: what the manifests say is done, and is
 there, is not done again; what was half done is gone on with; a video that fails stops no other.
@@ -9,7 +9,8 @@ import errno
 import platform
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from roadseg.errors import OutputError, RoadsegError, VideoError
@@ -21,6 +22,7 @@ from roadseg.infer.batch.chunks import (
     chunk_config,
     chunks_of,
     join,
+    label,
     make_chunk_folder,
 )
 from roadseg.infer.batch.films import (
@@ -46,21 +48,36 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
-from roadseg.infer.batch.workers import Outcome, Task, Workers
 from roadseg.infer.config import InferConfig
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that has no room, which every other video would meet too."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far the video is that is being labelled."""
+
+    film: str
+    """Its name."""
+    chunk: int | None
+    """Number of the chunk; None is the whole video."""
+    done: int
+    """Frames written."""
+    total: int | None
+    """Frames expected, where the file tells."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Gets the progress of a batch."""
+    """Who is told how a batch goes."""
 
     listed: Callable[[Films], None] = lambda _films: None
     """Called with videos that are to be labelled, as they are found."""
     noted: Callable[[Record], None] = lambda _record: None
     """Called with every record of the manifest."""
+    progress: Callable[[Progress], None] = lambda _progress: None
+    """Called with every frame."""
     failed: Callable[[Exception], None] = lambda _error: None
     """Called with what a video failed of."""
     waits: Callable[[str], None] = lambda _sentence: None
@@ -79,7 +96,7 @@ class Summary:
     """Videos that were done already."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Film:
     """A video that is being labelled."""
 
@@ -87,8 +104,6 @@ class _Film:
     config: InferConfig
     attempt: int
     source: str | None
-    chunks: list[Chunk] = field(default_factory=list)
-    labelled: dict[int, Metrics] = field(default_factory=dict)
 
 
 class Driver:
@@ -96,20 +111,14 @@ class Driver:
 
     Args:
         batch: Settings.
-        workers: Who labels.
-        listener: Gets the progress.
+        listener: Who is told.
     """
 
-    def __init__(self, batch: BatchConfig, workers: Workers, listener: Listener) -> None:
+    def __init__(self, batch: BatchConfig, listener: Listener) -> None:
         self._batch = batch
-        self._workers = workers
         self._listener = listener
-        self._machine = platform.node()
         self._seen: set[str] = set()
         self._queue: deque[tuple[str, InferConfig]] = deque()
-        self._tasks: deque[Task] = deque()
-        self._open: dict[str, _Film] = {}
-        self._given = 0
         self._ended: dict[str, Record] = {}
         self._done_before = 0
 
@@ -130,12 +139,9 @@ class Driver:
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)
-            try:
-                while self._list():
-                    self._drive()
-            except BaseException:
-                self._note_stopped()
-                raise
+            while self._list():
+                while self._queue:
+                    self._do(*self._queue.popleft())
         ended = self._ended.values()
         return Summary(
             done=tuple(record for record in ended if record.state == DONE),
@@ -146,191 +152,116 @@ class Driver:
     def _list(self) -> bool:
         """Queue the videos that were not there before; return whether there are any."""
         films = self._batch.films()
-        new = {n: c for n, c in films.items() if n not in self._seen and self._batch.shard.has(n)}
+        ours = {name: config for name, config in films.items() if self._batch.shard.has(name)}
+        new = {name: config for name, config in ours.items() if name not in self._seen}
+        left = {name: config for name, config in new.items() if not is_done(config, self._of(name))}
         self._seen |= new.keys()
-        left = {n: c for n, c in new.items() if not is_done(c, self._state(n))}
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
-        self._manifest.note_listed(sum(map(self._batch.shard.has, films)))
+        self._manifest.note_listed(len(ours))
         self._listener.listed(left)
         return bool(left)
 
-    def _drive(self) -> None:
-        """Do what is queued."""
-        while True:
-            while self._workers.room and (task := self._next_task()):
-                self._workers.give(task)
-                self._given += 1
-            if not self._given:
-                return
-            outcome = self._workers.next()
-            self._given -= 1
-            self._take(outcome)
-
-    def _next_task(self) -> Task | None:
-        while not self._tasks and self._queue:
-            self._begin(*self._queue.popleft())
-        return self._tasks.popleft() if self._tasks else None
-
-    def _begin(self, name: str, config: InferConfig) -> None:
-        """Turn a video into tasks; none are left if all its chunks were labelled before."""
-        state = self._state(name)
-        film = _Film(
-            name, to_go_on(config, state), next_attempt(config, state), fingerprint(config)
-        )
-        if film.attempt > self._batch.attempts:
-            self._give_up(film, state)
+    def _do(self, name: str, config: InferConfig) -> None:
+        """Label a video and note how that ended, unless it failed as often as it may."""
+        state = self._of(name)
+        attempt, source = next_attempt(config, state), fingerprint(config)
+        film = _Film(name, to_go_on(config, state), attempt, source)
+        if attempt > self._batch.attempts:
+            self._give_up(replace(film, attempt=attempt - 1), state)
             return
-        self._open[name] = film
         self._note(film, RUNNING)
         try:
-            for path in outputs_of(config):
-                make_folder(path.parent)
-            if self._batch.chunk_s is None or not can_be_split(config):
-                self._tasks.append(Task(film=name, config=film.config, attempt=film.attempt))
-            else:
-                self._split(film, state, self._batch.chunk_s)
-        except RoadsegError as error:
-            self._fail(film, error)
-
-    def _give_up(self, film: _Film, state: FilmState) -> None:
-        """Leave a video that failed as often as it may."""
-        last = state.last
-        assert last is not None  # it was begun before
-        film.attempt = last.attempt
-        if last.state == RUNNING:
-            self._fail(film, _killed_each_time(last))
-        else:
-            self._ended[film.name] = last
-            self._listener.noted(last)
-            self._listener.failed(VideoError(f"{last.error} ({_given_up(last)})"))
-
-    def _split(self, film: _Film, state: FilmState, least_s: float) -> None:
-        """Turn a video into its chunks, without those that an earlier run labelled."""
-        film.config = replace(film.config, resume=False)
-        film.chunks = chunks_of(film.config, least_s)
-        make_chunk_folder(film.config)
-        for chunk in film.chunks:
-            config = chunk_config(film.config, chunk)
-            last = state.chunks.get(chunk.number)
-            if last and last.state == DONE and are_there(config, last.measured()):
-                film.labelled[chunk.number] = last.measured()
-            else:
-                self._tasks.append(
-                    Task(film=film.name, config=config, attempt=1, chunk=chunk.number)
-                )
-        self._join_if_complete(film)
-
-    def _take(self, outcome: Outcome) -> None:
-        """Note how a task ended, and do what follows from it."""
-        task, film = outcome.task, self._open.get(outcome.task.film)
-        self._lease.check()
-        if film is None:
-            return  # it failed by another of its chunks
-        if outcome.error is not None:
-            self._take_error(film, outcome, outcome.error)
-        elif task.chunk is None:
-            assert outcome.metrics is not None
-            self._end(film, outcome.metrics, outcome.machine)
-        else:
-            assert outcome.metrics is not None
-            film.labelled[task.chunk] = outcome.metrics
-            self._note(
-                film,
-                DONE,
-                chunk=task.chunk,
-                attempt=task.attempt,
-                machine=outcome.machine,
-                metrics=asdict(outcome.metrics),
-            )
-            self._join_if_complete(film)
-
-    def _take_error(self, film: _Film, outcome: Outcome, error: Exception) -> None:
-        task = outcome.task
-        if task.chunk is not None:
-            self._note(
-                film,
-                FAILED,
-                chunk=task.chunk,
-                attempt=task.attempt,
-                machine=outcome.machine,
-                error=_sentence(error),
-            )
-        if outcome.is_lost and task.attempt < self._batch.attempts:
-            self._tasks.append(replace(task, attempt=task.attempt + 1))
-            return
-        if not outcome.is_lost and _is_full(error):
-            raise error
-        self._fail(film, error)
-
-    def _join_if_complete(self, film: _Film) -> None:
-        if len(film.labelled) < len(film.chunks):
-            return
-        labelled = [film.labelled[chunk.number] for chunk in film.chunks]
-        try:
-            metrics = join(film.config, film.chunks, labelled)
-        except RoadsegError as error:
+            metrics = self._label(film, state)
+        except Exception as error:  # whatever it is, it stops no other video
             if _is_full(error):
+                self._note_stopped(film)
                 raise
             self._fail(film, error)
+        except BaseException:
+            self._note_stopped(film)
+            raise
         else:
-            self._end(film, metrics, self._machine)
+            self._end(film, metrics)
 
-    def _end(self, film: _Film, metrics: Metrics, machine: str) -> None:
+    def _label(self, film: _Film, state: FilmState) -> Metrics:
+        for path in outputs_of(film.config):
+            make_folder(path.parent)
+        if self._batch.chunk_s is None or not can_be_split(film.config):
+            return label(film.config, partial(self._tell, film, None))
+        config = replace(film.config, resume=False)
+        chunks = chunks_of(config, self._batch.chunk_s)
+        make_chunk_folder(config)
+        labelled = [self._label_chunk(film, chunk, state) for chunk in chunks]
+        return join(config, chunks, labelled)
+
+    def _label_chunk(self, film: _Film, chunk: Chunk, state: FilmState) -> Metrics:
+        """Label a chunk, unless an earlier run did and left it here."""
+        config, last = chunk_config(film.config, chunk), state.chunks.get(chunk.number)
+        if last is not None and are_there(config, last.measured()):
+            return last.measured()
+        metrics = label(config, partial(self._tell, film, chunk.number))
+        self._note(film, DONE, chunk=chunk.number, metrics=asdict(metrics))
+        return metrics
+
+    def _tell(self, film: _Film, chunk: int | None, done: int, total: int | None) -> None:
+        self._listener.progress(Progress(film.name, chunk, done, total))
+
+    def _end(self, film: _Film, metrics: Metrics) -> None:
         """Note that a video is labelled, if it is still the one that was begun."""
-        if fingerprint(film.config) != film.source:
-            self._fail(
-                film,
-                VideoError(
-                    f"{film.name} changed while it was labelled; run the same command again when "
-                    "it is whole"
-                ),
-            )
+        if fingerprint(film.config) == film.source:
+            outputs = tuple(str(path) for path in outputs_of(film.config))
+            self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
-        self._open.pop(film.name)
-        outputs = tuple(str(path) for path in outputs_of(film.config))
-        self._note(film, DONE, machine=machine, outputs=outputs, metrics=asdict(metrics))
+        sentence = "changed while it was labelled; run the same command again when it is whole"
+        self._fail(film, VideoError(f"{film.name} {sentence}"))
 
     def _fail(self, film: _Film, error: Exception) -> None:
-        """Note that a video failed; its chunks are not worked on any more."""
-        self._open.pop(film.name, None)
-        self._tasks = deque(task for task in self._tasks if task.film != film.name)
-        self._note(film, FAILED, error=_sentence(error))
+        """Note that a video failed; an error that is a bug says of which kind it is."""
+        is_known = isinstance(error, RoadsegError)
+        sentence = str(error) if is_known else f"{type(error).__name__}: {error}"
+        self._note(film, FAILED, error=sentence)
         self._listener.failed(error)
 
+    def _give_up(self, film: _Film, state: FilmState) -> None:
+        """Leave a video that failed as often as it may, or ended the program as often."""
+        last = state.last
+        assert last is not None  # it was begun before
+        advice = (
+            f"given up at attempt {film.attempt}; mend it, or add --attempts {film.attempt + 1}"
+        )
+        if last.state == RUNNING:
+            self._fail(film, VideoError(f"{film.name} ended the program each time ({advice})"))
+            return
+        self._ended[film.name] = last
+        self._listener.noted(last)
+        self._listener.failed(VideoError(f"{last.error} ({advice})"))
+
     def _note(self, film: _Film, state: str, **more: Any) -> None:
-        own: dict[str, Any] = {"attempt": film.attempt, "machine": self._machine}
-        record = Record(film=film.name, state=state, source=film.source, **own | more)
         self._lease.check()
+        record = Record(
+            film=film.name,
+            state=state,
+            attempt=film.attempt,
+            machine=platform.node(),
+            source=film.source,
+            **more,
+        )
         self._manifest.add(record)
-        self._state(film.name).add(record)
+        self._of(film.name).add(record)
         if record.chunk is None:
             self._ended[film.name] = record
         self._listener.noted(record)
 
-    def _note_stopped(self) -> None:
-        """Note the videos that are left half done, where that is still possible."""
+    def _note_stopped(self, film: _Film) -> None:
+        """Note that a video is left half done, where that is still possible."""
         with contextlib.suppress(RoadsegError):
-            for film in list(self._open.values()):
-                self._note(film, STOPPED)
+            self._note(film, STOPPED)
 
-    def _state(self, name: str) -> FilmState:
+    def _of(self, name: str) -> FilmState:
         return self._known.setdefault(name, FilmState())
-
-
-def _sentence(error: Exception) -> str:
-    """Return what a manifest says of an error; one that is a bug says of which kind it is."""
-    return str(error) if isinstance(error, RoadsegError) else f"{type(error).__name__}: {error}"
 
 
 def _is_full(error: Exception) -> bool:
     cause = error.__cause__
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FULL
-
-
-def _killed_each_time(last: Record) -> VideoError:
-    return VideoError(f"{last.film} ended the program each time ({_given_up(last)})")
-
-
-def _given_up(last: Record) -> str:
-    return f"given up at attempt {last.attempt}; mend it, or add --attempts {last.attempt + 1}"

@@ -1,9 +1,9 @@
-"""The manifest of a batch, with the state of every video: JSON lines, a file for each shard.
+"""What is known of every video of a batch: JSON lines, one file a shard, beside the outputs.
 
-The first line of a manifest has the settings; each that follows has the state of a video, or of a
-chunk of one, and the last one counts. Only the shard's driver writes to it, by appending, so that a
-driver may be killed at any moment; an incomplete last line is dropped. `docs/scale.md` has the
-fields.
+The first line of a manifest says what its videos are labelled with, each that follows what became
+of one video or of a chunk of it: the last word counts. Only the shard's driver writes to it, and only
+at its end, so that a driver may be killed at any moment; a line that it had only begun is dropped.
+`docs/scale.md` has the fields.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -150,13 +151,23 @@ def manifests_of(place: Path) -> list[Manifest]:
 
 
 def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
-    """Return what is known of every video by the manifests of all shards, by its name."""
-    records = [record for manifest in manifests for record in manifest.records]
-    films: dict[str, FilmState] = {}
-    for record in sorted(
-        records, key=lambda record: record.at
-    ):  # a stable order: lines keep theirs
-        films.setdefault(record.film, FilmState()).add(record)
+    """Return what is known of every video by the manifests of all shards, by its name.
+
+    Within a manifest the order of lines counts, as clocks may be set back. A video in several, as
+    the number of shards was changed, goes by the one with the latest word.
+    """
+    histories: dict[str, list[list[Record]]] = {}
+    for manifest in manifests:
+        own: dict[str, list[Record]] = {}
+        for record in manifest.records:
+            own.setdefault(record.film, []).append(record)
+        for film, records in own.items():
+            histories.setdefault(film, []).append(records)
+    films = {film: FilmState() for film in histories}
+    for film, shards in histories.items():
+        shards.sort(key=lambda records: records[-1].at)
+        for record in chain.from_iterable(shards):
+            films[film].add(record)
     return films
 
 
