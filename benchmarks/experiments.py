@@ -1,4 +1,4 @@
-"""Keep training experiments as JSON, and draw them: a table for the README, a page of curves.
+"""Keep training experiments as JSON, and draw them: a table for the documents, a page of curves.
 
     python benchmarks/experiments.py add dice runs/dice --finding "Faster on val, equal held out."
     python benchmarks/experiments.py table
@@ -29,7 +29,7 @@ from roadseg.train.curves_page import CURVES
 
 FOLDER = Path(__file__).parent / "experiments"
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
 MAIN_DATA = "CamVid"
 OF_THE_MACHINE = ("workers",)
@@ -72,12 +72,12 @@ def add(
 
 @app.command()
 def table() -> None:
-    """Write the table of all records into the README, and their commands by today's defaults."""
+    """Write the table of all records into the documents, and their commands by today's defaults."""
     for record in records():
         _write({**record, "command": command(record["name"], record["settings"])})
-    before, rest = README.read_text().split(BEGIN)
+    before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
 
 
 def parameter_count(settings: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@
 The film is CamVid's val at its 15 Hz. A person is a connected region that the labels call
 pedestrian or bicyclist, so people who overlap in the picture count as one; regions of fewer than
 `LEAST_PX` pixels are left out, as the labels themselves are no finer. The record is
-`benchmarks/redact.json`; the table is a pure function of it and stands in the README.
+`benchmarks/redact.json`; the table is a pure function of it and stands in the documents.
 """
 
 import json
@@ -34,7 +34,7 @@ from roadseg.video.frame import Frame
 from roadseg.video.read.source import picture_of
 
 RECORD = Path(__file__).parent / "redact.json"
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "commands" / "redact.md"
 BEGIN, END = "<!-- redact -->\n", "<!-- end of redact -->\n"
 RATE = Fraction(15)
 LEAST_PX = 50
@@ -67,10 +67,10 @@ def measure(data: Annotated[Path, typer.Option()], limit: int | None = None) -> 
 
 @app.command()
 def table() -> None:
-    """Write the table into the README."""
-    text = README.read_text()
+    """Write the table into the documents."""
+    text = PAGE.read_text()
     head, rest = text.split(BEGIN)
-    with replacing(README) as file:
+    with replacing(PAGE) as file:
         file.write_text(
             head + BEGIN + drawn(json.loads(RECORD.read_text())) + END + rest.split(END)[1]
         )

@@ -4,14 +4,16 @@
     python benchmarks/steady.py speed
     python benchmarks/steady.py flows --data CamVid
     python benchmarks/steady.py films --data CamVid
+    python benchmarks/steady.py looks FILM...
     python benchmarks/steady.py table
     python benchmarks/steady.py page steady.html
 
 Accuracy is that of CamVid's val as the 15 Hz film that it is; speed is that of the sample from file
 to file once queues and encoder are full, all ways in turn in each round, so that ratios hold on a
 machine that is not quiet. Each model on its runtime is measured, beside the model alone in FP32 and
-the plain loop. `films` measures on films of which the past says little (`steady_films.py`). Records
-are in `benchmarks/steady/`; table and page are pure functions of them. What was seen is in
+the plain loop. `films` measures on films of which the past says little (`steady_films.py`), `looks`
+what it costs on films without labels that the network looks at them by the second (`--every auto`).
+Records are in `benchmarks/steady/`; tables and page are pure functions of them. What was seen is in
 `benchmarks/steady.md`.
 """
 
@@ -25,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +39,35 @@ import typer
 from steady_films import SMOOTH, Remembering, measure
 from steady_films import films as labelled_films
 
-from roadseg.backends.runtimes import open_backend
+from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import shipped_model
 from roadseg.data.folder import FolderDataset
 from roadseg.files import replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.measure.evaluate import evaluate_split_as_film
-from roadseg.measure.metrics import Scores, confusion_matrix
+from roadseg.measure.metrics import Scores, confusion_matrix, finite
 from roadseg.measure.plain_loop import plain_loop
+from roadseg.measure.steadiness import TemporalMeter, TemporalScores
 from roadseg.pages.layout import Plot, facts_html, page_html, plots_html, scaled
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual_of
+from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import network_size
+from roadseg.spec import CLASS_NAMES, NUM_CLASSES
+from roadseg.video.frame import SegmentedFrame
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 FOLDER = Path(__file__).parent / "steady"
 NOTES = Path(__file__).parent / "steady.md"
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
 BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
 RATE = Fraction(15)
 WAYS: dict[str, tuple[dict[str, Any], bool]] = {
     "each frame alone": ({"steady": 0}, True),
-    "steady": ({}, True),
+    "steady": ({"every": 1}, True),
     "--every 2": ({"every": 2}, True),
     "--every 3": ({"every": 3}, True),
     "--every 4": ({"every": 4}, True),
@@ -73,6 +82,9 @@ MODELS = {
 }
 """Precision of the model that comes along and its runtime, by name."""
 FILM_WAYS = ("each frame alone", "steady", "--every 3", "live --every 3")
+LOOK_WAYS = {"every frame": 1, "auto": "auto"}
+"""How often the network looks, by name."""
+PEOPLE = ("pedestrian", "bicyclist")
 BARE_CALLS = 30
 WARM_FRAMES = 48
 """Frames of a film before queues and encoder are taken to be full."""
@@ -303,6 +315,53 @@ def films(data: Path, record: str = "films") -> None:
 
 
 @app.command()
+def looks(films: list[Path], most_frames: int = 240) -> None:
+    """Measure on films without labels what it costs to look at them by the second."""
+    found: dict[str, dict[str, Any]] = {}
+    with closing(Remembering(open_backend(shipped_model("int8"), "openvino"))) as model:
+        for film in films:
+            found[film.name] = _compare_looks(model, film, most_frames)
+            typer.echo(f"{film.name}: {found[film.name]}")
+    _write("looks", found)
+
+
+def _compare_looks(model: Backend, film: Path, most_frames: int) -> dict[str, Any]:
+    """Label the beginning of a film in all of `LOOK_WAYS`.
+
+    The judge of how right they are is what the network says of each frame alone: it knows nothing
+    of looks, and what it gets wrong it gets wrong for all.
+    """
+    info = probe(film)
+    frames = list(islice(decode(info, ReadLog()), most_frames))
+    judge = [item.class_map for item in label(iter(frames), model, ModelConfig(steady=0))]
+    ways = {
+        way: _judged(label(iter(frames), model, ModelConfig(every=every)), judge)
+        for way, every in LOOK_WAYS.items()
+    }
+    return {"fps": float(info.fps), "frames": len(frames), **ways}
+
+
+def _judged(items: Iterator[SegmentedFrame], judge: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return how steady labels are, and how well they agree with others (H, W) of each frame."""
+    names = CLASS_NAMES[:NUM_CLASSES]
+    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    temporal, meter = TemporalScores(class_names=names, moved=counts.copy()), TemporalMeter(names)
+    network_frames = 0
+    for item, target in zip(items, judge, strict=True):
+        counts += confusion_matrix(target, item.class_map, NUM_CLASSES)
+        temporal += meter.add(item.frame.picture.luma(), item.class_map)
+        network_frames += item.by_network
+    by_class = dict(zip(names, Scores(class_names=names, confusion=counts).iou, strict=True))
+    return {
+        "network_frames": network_frames,
+        "flip_rate": temporal.flip_rate,
+        "flicker_rate": temporal.flicker_rate,
+        "agreement": float(np.trace(counts) / counts.sum()),
+        **{name: finite(by_class[name]) for name in PEOPLE},
+    }
+
+
+@app.command()
 def films_table() -> None:
     """Write the table of the films into `benchmarks/steady.md`."""
     before, rest = NOTES.read_text().split(BEGIN)
@@ -337,11 +396,11 @@ def _read(name: str) -> dict[str, Any]:
 
 @app.command()
 def table() -> None:
-    """Write the table of all ways into the README."""
-    before, rest = README.read_text().split(BEGIN)
+    """Write the table of all ways into the documents."""
+    before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
     text = markdown(_read("accuracy"), _read("speed"))
-    README.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
 
 @app.command()

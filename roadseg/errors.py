@@ -21,6 +21,10 @@ class VideoError(RoadsegError):
     """A video that cannot be read or written."""
 
 
+class NoFrames(VideoError):
+    """A video, or a part of one, without a frame in it."""
+
+
 class PictureError(RoadsegError):
     """A picture that cannot be read, or an array that is none."""
 

@@ -1,7 +1,7 @@
-"""Files that are written all or not at all, under names that nobody else's file can have.
+"""Write files atomically, under temporary names that belong to roadseg.
 
-While a file is written it has another name beside its own, `own_path`; whoever writes it holds its
-`Lock`. A user's file of such a name is never opened, followed or removed.
+While a file is written, it has a temporary name beside its own, `own_path`, and its writer holds
+its `Lock`. A user's file of such a name is never opened, followed or removed.
 """
 
 import contextlib
@@ -18,34 +18,34 @@ from typing import Self
 from roadseg.errors import ConfigError, OutputBusy, OutputError
 
 OURS = "roadseg-"
-"""How every name begins that roadseg gives to files of its own beside those it is asked for."""
+"""Prefix of the names of roadseg's temporary files."""
 LOCK_MARK = b"roadseg writes the file of this name, or left it unfinished\n"
-"""Contents of a lock, by which a later run knows what lies beside it for roadseg's."""
+"""Contents of a lock file, by which a later run knows that files beside it are roadseg's."""
 LOCKED_BYTE = 1 << 30
-"""Where Windows locks, which lets nobody read what is locked."""
+"""Offset of the locked byte on Windows, where locked bytes cannot be read."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 
 
 def own_path(path: Path, role: str, suffix: str = "") -> Path:
-    """Return a name for roadseg's work on `path`: beside it, and not that of work on another."""
+    """Return a temporary name for work on `path`, beside it and different for each path."""
     return path.with_name(f"{OURS}{role}.{path.name}{suffix}")
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a file has a name such as `own_path` gives."""
+    """Return whether a file has a name of `own_path`."""
     return path.name.casefold().startswith(OURS)
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the name under which what shall take the place of a file of ours is written."""
+    """Return the name of the next version of a temporary file."""
     return own_path(path, "next")
 
 
 def create(path: Path) -> io.FileIO:
-    """Return a new file under a name of ours, to be written; what had the name is gone.
+    """Create a temporary file; a file or link of that name is replaced.
 
-    It is a file of its own: what a link of that name leads to is not written to.
+    The target of a link is not written to.
     """
     path.unlink(missing_ok=True)
     return io.FileIO(path, "xb")  # exclusive: it follows no link either
@@ -53,12 +53,12 @@ def create(path: Path) -> io.FileIO:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a new file beside `path`; it takes the place of that when the block ends well.
+    """Give a temporary file that replaces `path` if the block ends without an error.
 
-    A reader sees the old file or the new one, never a part.
+    A reader sees the old file or the new one, never a part of one.
 
     Raises:
-        OutputError: The file cannot be written; the old one is as it was.
+        OutputError: The file cannot be written; the old one is unchanged.
     """
     temporary = own_path(path, f"new-{os.urandom(4).hex()}")
     with output_errors(path):
@@ -71,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, where there is none.
+    """Create a folder and its parents, if it does not exist.
 
     Raises:
         OutputError: There is a file of that name, or the place may not be written to.
@@ -82,7 +82,7 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Translate the file system's errors of writing `path`; a reader that leaves is none."""
+    """Translate the file system's errors of writing `path`, but for a broken pipe."""
     try:
         yield
     except BrokenPipeError:
@@ -95,10 +95,10 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 class Lock:
-    """The right to write a file: one run has it, until that ends in whatever way.
+    """The right to write a file, held by one run until it ends, even by a crash.
 
-    The system's lock on a file of ours says who has it, and is gone with its process; the file
-    stays for as long as unfinished work lies beside it, and shows that the work is ours.
+    It is the system's lock on a file, which ends with the process. The file itself stays as long as
+    unfinished work lies beside it, and marks that as roadseg's.
 
     Args:
         path: The lock's file.
@@ -143,7 +143,7 @@ class Lock:
         self._file.close()
 
     def remove(self) -> None:
-        """Remove the lock's file, as no unfinished work lies beside it."""
+        """Remove the lock file, once no unfinished work lies beside it."""
         if sys.platform == "win32":  # where no open file can be removed
             self._file.close()
         self._path.unlink(missing_ok=True)
@@ -164,9 +164,9 @@ class Lock:
             return False
 
     def _read_mark(self) -> bool:
-        """Return whether an earlier run made the file; put the mark into a new one."""
+        """Return whether an earlier run created the file; write the mark into a new one."""
         found = self._file.read(len(LOCK_MARK) + 1)
-        if found not in (b"", LOCK_MARK):  # empty: it was made now, or by a run killed at once
+        if found not in (b"", LOCK_MARK):  # empty: created just now, or by a run that was killed
             raise self._taken
         if not found:
             self._file.write(LOCK_MARK)
@@ -175,7 +175,7 @@ class Lock:
 
 @contextlib.contextmanager
 def written_alone(path: Path, flag: str) -> Iterator[None]:
-    """Have a file, or a folder of them, for oneself while the block lasts.
+    """Hold the lock of a file, or of a folder of files, while the block lasts.
 
     Args:
         path: File that is to be written, or is in the folder.
@@ -198,7 +198,7 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def foreign(path: Path, flag: str, target: Path) -> OutputError:
-    """Return what to raise where a file that is not ours has a name that we need."""
+    """Return the error for a user's file that has a temporary name."""
     return OutputError(
         f"{path} was not made by roadseg, which needs this name while it writes {flag} {target}; "
         f"move it away, or choose another {flag}"
@@ -206,7 +206,7 @@ def foreign(path: Path, flag: str, target: Path) -> OutputError:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what all names of a file have in common, links included; None if there is none."""
+    """Return a key that is equal for all names and links of a file; None if there is no file."""
     try:
         state = path.stat()
     except (OSError, ValueError):
@@ -215,7 +215,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def check_not_input(path: Path, flag: str, *inputs: Path) -> None:
-    """Find out early whether a file to be written is one that is read, by whatever name.
+    """Check early that an output file is none of the inputs, by whatever name.
 
     Raises:
         ConfigError: It is.
@@ -226,10 +226,10 @@ def check_not_input(path: Path, flag: str, *inputs: Path) -> None:
 
 
 def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool) -> None:
-    """Find out early whether a file that was asked for behind a flag can be written.
+    """Check early that the file of an option can be written.
 
     Raises:
-        OutputError: Its suffix is none of those, it exists, or its folder takes no files.
+        OutputError: Its suffix is none of those, it exists, or its folder cannot be written to.
     """
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{flag} {path} must end in {' or '.join(suffixes)}; choose another name")
@@ -241,11 +241,18 @@ def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool
 
 
 def check_writable(path: Path) -> None:
-    """Raise `OutputError` if the folder of a file to be written takes no files."""
+    """Raise `OutputError` if no file can be created in the folder of a path."""
     with output_errors(path):
         trial = own_path(path, f"new-{os.urandom(4).hex()}")
         io.FileIO(trial, "xb").close()
         trial.unlink()
+
+
+def shipped(folder: str, name: str) -> Path:
+    """Return a shipped file: installed as package data, or in a folder of the checkout."""
+    package = Path(__file__).parent
+    installed = package / folder / name
+    return installed if installed.is_file() else package.parent / folder / name
 
 
 def sha256_of(path: Path) -> str:

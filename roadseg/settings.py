@@ -1,23 +1,39 @@
-"""Settings from files: TOML or JSON values made into the dataclasses that declare them."""
+"""Read small files that users write: settings, and classes with their colours.
 
+Settings are TOML or JSON, converted to the dataclasses that declare them. A class file is CSV with
+the name, id and colour of a class in each row; see `roadseg.data.meaning`.
+"""
+
+import csv
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from roadseg.errors import ConfigError
+from roadseg.errors import ConfigError, DatasetError
 
 T = TypeVar("T")
+
+Color = tuple[int, int, int]
+"""RGB, 0..255."""
+SYNONYMS = {"colour": "color", "red": "r", "green": "g", "blue": "b"}
+"""Columns of a class file by their other names."""
+HEADLESS_COLUMNS = {
+    ("text", "number", "number", "number"): ("name", "r", "g", "b"),
+    ("number", "number", "number", "text"): ("r", "g", "b", "name"),
+    ("text", "color"): ("name", "color"),
+}
+"""Columns of a class file without a heading, by the kinds of cells in its first line."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read settings from a `.toml` file, or from a `.json` file such as a run's config.json.
 
     Raises:
-        ConfigError: The file is missing, or is neither.
+        ConfigError: The file is missing, or not valid.
     """
     readers: dict[str, Callable[[str], dict[str, Any]]] = {
         ".toml": tomllib.loads,
@@ -36,7 +52,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a dataclass of settings from JSON or TOML values; what is left out keeps its default.
+    """Build a dataclass of settings from JSON or TOML values; missing ones keep their defaults.
 
     Raises:
         ConfigError: A name is unknown, or a value is of another type than declared; it is named.
@@ -48,13 +64,13 @@ def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _near(name: str, known: list[str]) -> str:
-    """Return what else could have been meant, in words."""
+    """Return a hint at the setting that was meant."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"the settings are: {', '.join(known)}"
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
-    """Return a JSON value as the type that a setting is declared with."""
+    """Return a JSON value converted to the declared type of a setting."""
     arguments = get_args(hint)
     if type(None) in arguments:
         (inner,) = (argument for argument in arguments if argument is not type(None))
@@ -77,7 +93,7 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
 
 
 def _in_words(hint: Any) -> str:
-    """Return what a value of a type looks like in a file."""
+    """Describe how a value of a type is written in a file."""
     arguments = get_args(hint)
     if get_origin(hint) is tuple and arguments[-1] is Ellipsis:
         return f"a list, each item {_in_words(arguments[0])}"
@@ -86,3 +102,79 @@ def _in_words(hint: Any) -> str:
     words = {bool: "true or false", int: "a whole number", float: "a number"}
     words |= {str: "text in quotes", Path: "a path in quotes"}
     return words.get(hint, "a table of settings")
+
+
+def read_class_file(path: Path) -> list[tuple[str, int | None, Color | None]]:
+    """Return name, id and colour of each row of a class file, None for missing ones.
+
+    Raises:
+        DatasetError: It is not a class file; the line at fault is named.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines, first_line = _named_cells(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
+    if lines and "name" not in map(_column, lines[0]):
+        raise DatasetError(
+            f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
+            "name,id,color, with commas between; correct its first line"
+        )
+    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, first_line)]
+
+
+def _row(line: Mapping[str, str | None], where: str) -> tuple[str, int | None, Color | None]:
+    """Return name, id and colour of a line of a class file."""
+    cells = {_column(key): (value or "").strip() for key, value in line.items()}
+    name, label_id, color = (cells.get(key, "") for key in ("name", "id", "color"))
+    color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
+    if not name:
+        raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
+    if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
+        raise DatasetError(f"{where} has the id {label_id!r}; give a number from 0 to 255")
+    if color and not _is_color(color):
+        raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
+    return name, int(label_id) if label_id else None, _rgb(color) if color else None
+
+
+def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
+    """Return the lines of a class file by column, and the number of the first of them."""
+    filled = [row for row in rows if row]
+    headings = HEADLESS_COLUMNS.get(tuple(map(_kind, filled[0]))) if filled else None
+    if headings:
+        return [dict(zip(headings, row, strict=False)) for row in filled], 1
+    return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
+
+
+def _kind(cell: str) -> str:
+    """Return whether a cell is a number, a color or other text."""
+    cell = cell.strip()
+    return "number" if cell.isdecimal() else "color" if _is_color(cell) else "text"
+
+
+def _color_of_levels(levels: list[str], where: str) -> str:
+    """Return three numbers as #rrggbb, or an empty text if all are missing."""
+    if not any(levels):
+        return ""
+    if not all(level.isdecimal() and int(level) <= 255 for level in levels):
+        raise DatasetError(
+            f"{where} has the colour {', '.join(levels)}; give r, g and b, each from 0 to 255"
+        )
+    return "#{:02x}{:02x}{:02x}".format(*map(int, levels))
+
+
+def _column(heading: str | None) -> str:
+    """Return the canonical name of a column of a class file."""
+    plain = (heading or "").strip().casefold()
+    return SYNONYMS.get(plain, plain)
+
+
+def _is_color(text: str) -> bool:
+    return (
+        len(text) == 7 and text[0] == "#" and all(c in "0123456789abcdefABCDEF" for c in text[1:])
+    )
+
+
+def _rgb(text: str) -> Color:
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue

@@ -2,9 +2,10 @@
 
 A class id is a position in `CLASSES`. Ids follow the SegNet copy of CamVid (Badrinarayanan et al.,
 arXiv 1511.00561). Model files hold the colours of the CamVid and SegNet palettes, or those of the
-data that a model was trained on; what they are shown in is a matter of the palette. The default
-one is made for overlays: near Cityscapes' colours, with people warm and light. It was searched for,
-as was that for the colour-blind: any two classes stay apart, to whoever lacks one kind of cone too.
+data that a model was trained on; they are shown in those of the chosen palette. The default one is
+made for overlays: near Cityscapes' colours, with people warm and light. It and the one for
+colour-blind viewers were optimised so that any two classes stay distinct, also without one kind of
+cone.
 """
 
 import json
@@ -14,9 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from roadseg.class_file import Color, read_rows
 from roadseg.errors import ConfigError, DatasetError, ModelFileError
-from roadseg.settings import build_settings
+from roadseg.settings import Color, build_settings, read_class_file
 
 T = TypeVar("T")
 
@@ -24,18 +24,18 @@ MODEL_FORMAT = 1
 SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
 MOST_SIDE, MOST_WIDTH = 16_384, 4_096
-"""Sides of an input and channels that no model's record is believed beyond."""
+"""Largest side of an input, and most channels, that a model's record may state."""
 LONGEST_S = 1e9
-"""Seconds that no film has."""
+"""Longest time in a video that is accepted, in seconds."""
 LEAST_FPS, MOST_FPS = Fraction(1, 3600), 1000
-"""Rates of images."""
+"""Range of frame rates of images."""
 FINEST_FPS = 1_000_000
-"""Largest denominator of one; containers count in 32 bits."""
+"""Largest denominator of a frame rate, as containers store 32 bits."""
 SOUNDS = ("auto", "copy", "aac", "none")
-"""What can be done with sound: copied if it fits and else encoded, one of the two, or left out."""
+"""Ways to write sound: copied if possible and else encoded, only copied, encoded, or left out."""
 
 PADDING_VALUE = 127
-"""Grey that the networks see as zero."""
+"""Grey level that is zero after normalisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,30 +78,29 @@ PALETTE: tuple[Color, ...] = tuple(c.color for c in CLASSES)
 """CamVid's colours by id, as model files hold them."""
 
 UNLABELLED = "unlabelled"
-"""Name of what is not counted."""
+"""Name of the class that is not counted."""
 
 NUM_CLASSES = CLASS_NAMES.index(UNLABELLED)
 """Classes that a model predicts: all but unlabelled."""
 
 IGNORE_INDEX = 255
-"""Id in a target of pixels that neither the loss nor a metric counts, whatever its files say."""
+"""Id in a target of pixels that neither the loss nor a metric counts."""
 
 
 def as_shown(classes: Iterable[SegClass]) -> tuple[SegClass, ...]:
-    """Return classes in the colours that pages and tables show them in, as `in_palette` does."""
+    """Return classes in the default palette, as pages and tables show them."""
     colors = in_palette({c.name: c.color for c in classes})
     return tuple(SegClass(name=name, color=color) for name, color in colors.items())
 
 
 def in_palette(own: Mapping[str, Color], palette: str = DEFAULT_PALETTE) -> dict[str, Color]:
-    """Return the colours of classes, given their own by name, in a palette.
+    """Return the colours of classes in a palette, given their own colours by name.
 
-    "camvid" stands for their own, which other data may have chosen otherwise. The default palette
-    leaves such a choice alone: it stands in for CamVid's colours only. Classes that a palette does
-    not know keep theirs.
+    "camvid" means their own colours, which differ from CamVid's for other data. The default palette
+    replaces CamVid's colours only. Classes that a palette does not know keep theirs.
 
     Raises:
-        ConfigError: It is neither the name of a palette nor a file that has one of the classes.
+        ConfigError: It is neither a palette nor a file with a colour for one of the classes.
     """
     if palette == "camvid" or (palette == DEFAULT_PALETTE and not _are_of_camvid(own)):
         return dict(own)
@@ -115,7 +114,7 @@ def in_palette(own: Mapping[str, Color], palette: str = DEFAULT_PALETTE) -> dict
 
 
 def _are_of_camvid(colors: Mapping[str, Color]) -> bool:
-    """Return whether every class that CamVid has is in CamVid's colour."""
+    """Return whether every class of CamVid has CamVid's colour."""
     camvid = PALETTES["camvid"]
     return all(camvid.get(name, color) == color for name, color in colors.items())
 
@@ -124,7 +123,7 @@ def palette_colors(palette: str) -> dict[str, Color]:
     """Return the colours by class of a palette, given its name or a file of names and colours.
 
     Raises:
-        ConfigError: It is neither, or the file has a fault.
+        ConfigError: It is neither, or the file is not valid.
     """
     if palette in PALETTES:
         return PALETTES[palette]
@@ -134,14 +133,16 @@ def palette_colors(palette: str) -> dict[str, Color]:
             "such as road,128,64,128 or road,#804080"
         )
     try:
-        colors = {name: color for name, _, color in reversed(read_rows(Path(palette))) if color}
+        colors = {
+            name: color for name, _, color in reversed(read_class_file(Path(palette))) if color
+        }
     except DatasetError as error:
         raise ConfigError(f"--palette: {error}") from error
     return colors
 
 
 def css_color(color: Color) -> str:
-    """Return a colour as CSS writes it."""
+    """Return a colour in CSS."""
     return "rgb({}, {}, {})".format(*color)
 
 
@@ -164,7 +165,7 @@ class BuildRecord:
     fixed_shape: bool = False
     """Whether it takes no other shape."""
     frames_sha256: str | None = None
-    """Digest of the film or data that it was calibrated and compared on; older records lack it."""
+    """Digest of the video or data that it was calibrated and compared on; older records lack it."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -173,7 +174,7 @@ class BuildRecord:
         return cls(**{**values, "shape": (batch, height, width)})
 
     def difference(self, other: "BuildRecord") -> str | None:
-        """Return in words what the other record has otherwise, or None where they are the same."""
+        """Return the differences from another record as text, or None if there are none."""
         changed = [
             f"{f.name.replace('_', ' ')} was {_short(mine)} and is {_short(theirs)}"
             for f in fields(self)
@@ -182,7 +183,7 @@ class BuildRecord:
         return "; ".join(changed) or None
 
     def misfit(self, runtime: str, version: str, device: str) -> str | None:
-        """Return in words why it must not be run by a runtime on a device, or None if it may."""
+        """Return why a runtime on a device must not run it, or None if it may."""
         made_for = (self.runtime, self.runtime_version, self.device)
         if self.runtime_version is None or made_for == (runtime, version, device):
             return None
@@ -193,7 +194,7 @@ class BuildRecord:
 
 
 def _short(value: object) -> str:
-    """Return a value as text; of a digest the beginning."""
+    """Return a value as text, digests shortened."""
     text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"{text[:12]}..." if len(text) == 64 else text
 
@@ -203,9 +204,9 @@ class Architecture:
     """What is known of an architecture before its network is built."""
 
     has_encoder: bool
-    """Whether its encoder is an EfficientNet-Lite, for which there are weights of ImageNet."""
+    """Whether it has an EfficientNet-Lite encoder, which can start from ImageNet's weights."""
     widths: Mapping[int, int]
-    """Usual width by output stride, that of the usual stride first."""
+    """Default width by output stride, the default stride first."""
 
 
 ARCHITECTURES = {
@@ -218,32 +219,32 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptionRecord:
-    """What `roadseg adopt` found in a network that others trained, and put around it."""
+    """Properties of an adopted network, and of the wrapping that `roadseg adopt` added to it."""
 
     source: str
-    """Name of the file that it was."""
+    """Name of its original file."""
     source_sha256: str
     """Digest of that file."""
     layout: str
     """Order of the network's input: nchw or nhwc."""
     channels: str
-    """Order of its colours: rgb or bgr."""
+    """Order of its channels: rgb or bgr."""
     mean: tuple[float, float, float]
-    """Taken from the levels, 0..255, of each of its channels before it sees them."""
+    """Subtracted from the levels, 0..255, of each channel."""
     std: tuple[float, float, float]
-    """What the levels are then divided by."""
+    """Divisor of each channel after that."""
     output: str
     """Name of the output that the labels come from."""
     output_kind: str
-    """What that gives: logits, probabilities or ids; the logits of ids are those of one-hot."""
+    """Kind of that output: logits, probabilities or ids, whose logits are one-hot."""
     side_multiple: int
     """Sides of its input are multiples of this."""
     fixed_size: bool
-    """Whether it takes no other size than the record's."""
+    """Whether it takes only the record's size."""
 
 
 def choose(table: Mapping[str, T], name: str, flag: str) -> T:
-    """Return what a table holds under the name that a user gave behind a flag.
+    """Return the entry of a table for the value of an option.
 
     Raises:
         ConfigError: There is no such name; the known ones are listed.
@@ -255,7 +256,7 @@ def choose(table: Mapping[str, T], name: str, flag: str) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What a model is and where it comes from; stored in every model file as JSON."""
+    """The record of a model: its properties and origin; stored in every model file as JSON."""
 
     arch: str
     """Name of the architecture."""
@@ -274,17 +275,17 @@ class ModelSpec:
     training: Mapping[str, Any] = field(default_factory=dict)
     """How it was trained: settings and step."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What it reached, each figure named by split and metric."""
+    """Its metrics, by split and name."""
     build: BuildRecord | None = None
     """What it was compiled from and for, if it was."""
     adopted: AdoptionRecord | None = None
-    """What it was before, if others trained it."""
+    """Its original network, if it was adopted."""
     format: int = MODEL_FORMAT
     """Version of this record."""
 
     @property
     def architecture(self) -> str:
-        """What the shapes of its weights depend on, the classes apart, in words."""
+        """The settings that the shapes of its weights depend on, besides the classes, as text."""
         known = ARCHITECTURES.get(self.arch)
         has_encoder = self.encoder and (known is None or known.has_encoder)
         encoder = f", encoder {self.encoder}" if has_encoder else ""
@@ -297,7 +298,7 @@ class ModelSpec:
 
     @property
     def fixed_hw(self) -> tuple[int, int] | None:
-        """The only height and width that it takes, if it was made or compiled for one."""
+        """The only height and width that it takes, if it is fixed to one."""
         if self.build and self.build.fixed_shape:
             return self.build.shape[1:]
         return self.size_hw if self.adopted and self.adopted.fixed_size else None
@@ -312,7 +313,7 @@ class ModelSpec:
         values = asdict(self)
         for name in ("build", "adopted"):
             if values[name] is None:
-                del values[name]  # as records were before there were such models
+                del values[name]  # as in records of older versions
         return json.dumps(values, allow_nan=False)
 
     def colors(self, palette: str = DEFAULT_PALETTE) -> dict[str, Color]:
@@ -328,7 +329,7 @@ class ModelSpec:
         """Read a record back.
 
         Raises:
-            ModelFileError: It is no record of ours, or one of a later version; `path` is named.
+            ModelFileError: It is not a valid record, or of a later version; `path` is named.
         """
         try:
             values = json.loads(text)
@@ -349,7 +350,7 @@ class ModelSpec:
         return spec
 
     def _faults(self) -> Iterator[str]:
-        """Yield in words what no model can have."""
+        """Yield the impossible values of the record, as text."""
         if not 1 <= self.num_classes <= IGNORE_INDEX:
             yield f"there are {self.num_classes} classes; 1 to {IGNORE_INDEX} are possible"
         if len(set(self.class_names) - {""}) != self.num_classes:
@@ -379,7 +380,7 @@ def image_rate(fps: Fraction | float) -> Fraction:
     """Return a rate of images as containers can hold it.
 
     Raises:
-        ConfigError: It is none, or out of range.
+        ConfigError: It is out of range.
     """
     if not LEAST_FPS <= fps <= MOST_FPS:
         raise ConfigError(

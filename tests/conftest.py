@@ -153,6 +153,14 @@ def leaf_commands() -> dict[tuple[str, ...], Any]:
     return found
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_choice_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have tests run what runs where nobody has tuned."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
     """Frames of the sample, far apart, as a network takes them: (count, H, W, 3) RGB."""
     frames = list(decode(probe(SAMPLE), ReadLog()))

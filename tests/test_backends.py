@@ -98,14 +98,24 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
         (1, "onnxruntime", (1, None)),
         (2, "onnxruntime", (2, 1)),
         (2, "openvino", (2, 1)),
-        (16, "auto", (4, 4)),
-        (6, "onnxruntime", (4, 2)),
+        (16, "auto", (8, 2)),
+        (6, "onnxruntime", (6, 1)),
         (8, "torch", (1, None)),
     ],
 )
 def test_replicas_share_the_cores_where_the_runtime_can(monkeypatch, cores, name, replicas) -> None:
     monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: cores)
+    monkeypatch.setattr("roadseg.backends.runtimes.memory_bytes", lambda: 64 << 30)
     assert replicas_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == replicas
+
+
+@pytest.mark.parametrize(("memory_gib", "replicas"), [(0.25, (1, None)), (2, (3, 3)), (64, (8, 1))])
+def test_little_memory_holds_few_replicas(monkeypatch, memory_gib, replicas) -> None:
+    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: 8)
+    monkeypatch.setattr(
+        "roadseg.backends.runtimes.memory_bytes", lambda: int(memory_gib * (1 << 30))
+    )
+    assert replicas_for(WEIGHTS, "onnxruntime") == replicas
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 160), (384, 512)])
@@ -253,6 +263,17 @@ assert signal_stack() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
+def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
+    openvino = pytest.importorskip("roadseg.backends.openvino")
+    kept = openvino.REQUESTS_KEPT
+    with closing(open_backend(WEIGHTS, "openvino", 1)) as backend:
+        shapes = [(1, 32, 32 * count, 3) for count in range(1, kept + 3)]
+        runs = [backend.run(np.full(shape, 90, np.uint8)).class_map for shape in shapes]
+        assert backend._request.cache_info().currsize == kept
+        again = backend.run(np.full(shapes[0], 90, np.uint8)).class_map
+    assert np.array_equal(again, runs[0])
+
+
 def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60))

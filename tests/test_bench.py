@@ -19,7 +19,7 @@ from conftest import ROOT, SAMPLE, WEIGHTS, patience
 from roadseg.backends.runtimes import open_backend
 from roadseg.errors import BenchError
 from roadseg.measure import bench, jobs
-from roadseg.measure.bench import LEAST_EQUAL, Case
+from roadseg.measure.bench import LEAST_EQUAL, Case, film_record
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.meters import ModelMeter, model_result
@@ -97,6 +97,31 @@ def test_outputs_were_verified_and_the_input_is_named(record) -> None:
     assert record["film"]["sha256"] == hashlib.sha256(SAMPLE.read_bytes()).hexdigest()
 
 
+def test_record_tells_what_many_cores_would_allow(record) -> None:
+    assert set(record["many_cores"]) == {
+        name for name, case in record["contenders"].items() if case["job"] == "film"
+    }
+    for told in record["many_cores"].values():
+        assert told["stage"] in ("decode", "motion", "labels", "view", "encode")
+        assert 0 < told["sequential_share"] < 1
+        limits = list(told["fps"].values())
+        assert limits == sorted(limits)
+
+
+def test_film_is_measured_at_the_size_asked_for(tmp_path) -> None:
+    config = BenchConfig(film=SAMPLE, film_hw=(128, 192), film_s=0.2, live_s=0.2)
+    at_size = bench._at_its_size(config, tmp_path, lambda _: None)
+    assert film_record(at_size.film)["size_hw"] == (128, 192)
+    told = film_record(SAMPLE, config.film_hw)
+    assert (told["size_hw"], told["enlarged_from_hw"]) == ((128, 192), (540, 960))
+
+
+@pytest.mark.parametrize("size", ["1081x720", "32x64", "large"])
+def test_size_that_no_film_can_have_is_refused(tmp_path, size) -> None:
+    done = roadseg_bench(SAMPLE, "--video-size", size, cwd=tmp_path)
+    assert done.returncode == 1 and "--video-size is" in done.stderr
+
+
 def test_record_tells_nothing_of_this_machines_folders(desk) -> None:
     text = (desk / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text
@@ -105,7 +130,15 @@ def test_record_tells_nothing_of_this_machines_folders(desk) -> None:
 def test_words_hold_the_target_table_within_80_columns(desk) -> None:
     words = (desk / "words.txt").read_text()
     assert max(map(len, words.splitlines())) <= 80
-    for word in ("wanted", "met", "Ceilings", "Each stage alone", "Live", "plain loop"):
+    for word in (
+        "wanted",
+        "Many cores",
+        "met",
+        "Ceilings",
+        "Each stage alone",
+        "Live",
+        "plain loop",
+    ):
         assert word in words
     assert sum(
         line.lstrip().startswith(("≥", "≤")) or " ≥ " in line or " ≤ " in line

@@ -96,8 +96,8 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
-        (["infer", SAMPLE, "a/drive.mp4"], "two films are called drive"),
-        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 films; give a folder"),
+        (["infer", SAMPLE, "a/drive.mp4"], "two videos are called drive"),
+        (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 videos; give a folder"),
         (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere is no folder"),
@@ -264,7 +264,7 @@ def test_several_films_go_into_a_folder_and_a_bad_one_does_not_stop_them(tmp_pat
     done = roadseg("infer", *films, *quick, "--json", cwd=tmp_path)
     assert done.returncode == 1
     assert "bad.mp4 cannot be read as a video" in done.stderr
-    assert "1 of 3 films were not labelled" in done.stderr and "Traceback" not in done.stderr
+    assert "1 of 3 videos were not labelled" in done.stderr and "Traceback" not in done.stderr
     assert [summary["frames"] for summary in json.loads(done.stdout)] == [5, 5]
     names = sorted(path.name for path in (tmp_path / "labelled").iterdir())
     assert names == ["drive.overlay.mp4", "other.overlay.mp4"]

@@ -99,6 +99,19 @@ def test_moments_that_are_noise_keep_no_thumbnail() -> None:
     assert [m["names"] for m in drive.record()["moments"]] == [["bicyclist"]]
 
 
+def test_long_drives_keep_the_moments_with_most_to_see(monkeypatch) -> None:
+    monkeypatch.setattr("roadseg.infer.drive.MOST_MOMENTS", 3)
+    places = {}
+    for second, column in ((2, 48), (5, 46), (8, 44), (11, 42), (14, 40)):
+        number = second * FPS
+        places |= dict.fromkeys(range(number, number + 3), (PEDESTRIAN, column))
+    places |= dict.fromkeys(range(173, 177), (BICYCLIST, 50))
+    drive = log(places, 200)
+    record = drive.record()
+    assert len(record["moments"]) == 3 and record["moments_left_out"] == 3
+    assert record["moments"][-1]["names"] == ["bicyclist"]  # tallest at frame 174
+
+
 def test_thumbnails_show_the_painted_picture() -> None:
     url = log({}, 1).record()["thumbnails"][0]["image"]
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)

@@ -1,4 +1,4 @@
-"""The recorded experiments, and what the README says of them."""
+"""The recorded experiments, and what the documents say of them."""
 
 import json
 import shlex
@@ -12,9 +12,9 @@ experiments = script("experiments")
 RECORDS = experiments.records()
 
 
-def test_the_readmes_table_is_that_of_the_records() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.split(experiments.BEGIN)[1].split(experiments.END)[0]
+def test_the_table_in_the_documents_is_that_of_the_records() -> None:
+    page = (ROOT / "docs" / "measured.md").read_text()
+    shown = page.split(experiments.BEGIN)[1].split(experiments.END)[0]
     assert shown == experiments.markdown(RECORDS)
 
 

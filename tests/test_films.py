@@ -63,7 +63,7 @@ def test_folder_of_images_stays_one_film_and_films_in_it_are_mentioned(
     assert not capsys.readouterr().err
     touch(pictures, "a.mp4", "b.mp4")
     assert named(pictures / source) == [(pictures / source).name]
-    assert "not 2 films beside them; for those give a pattern" in capsys.readouterr().err
+    assert "not 2 videos beside them; for those give a pattern" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["0", "12", "/dev/video7"])

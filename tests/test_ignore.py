@@ -100,7 +100,7 @@ def test_part_of_a_drive_leaves_out_what_the_whole_does(plain) -> None:
         ("480,0,10,10", "has nothing of the picture, which is 480x270"),
         ("0,0,0,10", "has nothing of the picture"),
         ("film.mp4", "is no picture that can be read"),
-        ("square.png", "is 50x50, and the film 480x270"),
+        ("square.png", "is 50x50, and the video 480x270"),
     ],
 )
 def test_what_cannot_be_left_out_is_said(plain, given, message, monkeypatch) -> None:

@@ -193,6 +193,12 @@ def test_looking_at_every_fourth_frame_keeps_all_of_them_in_order(quick) -> None
     assert times == [Fraction(i, 25) for i in range(25)]
 
 
+def test_film_of_25_hertz_is_looked_at_at_every_second_frame_unless_told_otherwise(quick) -> None:
+    assert infer(quick).network_frames == 13
+    result = infer(replace(quick, every=1, overwrite=True))
+    assert result.network_frames == result.frames == 25
+
+
 def test_frame_rate_that_is_easy_to_reach_costs_no_look(quick) -> None:
     result = infer(replace(quick, fps_target=1))
     assert result.network_frames == result.frames == 25

@@ -10,7 +10,15 @@ import pytest
 from roadseg.errors import ConfigError
 from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
 from roadseg.segmentation.flow import UNSEEN
-from roadseg.segmentation.keyframes import EveryNth, InTime, Situation, chooser_for, need_of
+from roadseg.segmentation.keyframes import (
+    BySecond,
+    Chooser,
+    EveryNth,
+    InTime,
+    Situation,
+    chooser_for,
+    need_of,
+)
 from roadseg.spec import CLASS_NAMES
 from roadseg.video.frame import Place
 
@@ -63,9 +71,9 @@ def test_every_nth_frame_is_looked_at() -> None:
     assert [chooser.due(at(gap)) for gap in (1, 2, 3)] == [False, False, True]
 
 
-def looks(n: int, times_s: list[float], usual_s: float = FRAME_S) -> list[float]:
+def looks(chooser: Chooser, times_s: list[float], usual_s: float = FRAME_S) -> list[float]:
     """Times of a film's frames that the network looks at, the first taken for granted."""
-    chooser, places = EveryNth(n), [Place(time_s, usual_s) for time_s in times_s]
+    places = [Place(time_s, usual_s) for time_s in times_s]
     return [
         after.since_s
         for before, after in pairwise(places)
@@ -76,16 +84,70 @@ def looks(n: int, times_s: list[float], usual_s: float = FRAME_S) -> list[float]
 @pytest.mark.parametrize("rate", [24000 / 1001, 25, 30000 / 1001, 60])
 def test_looks_lie_on_a_grid_that_a_later_start_does_not_shift(rate) -> None:
     times_s = [round(number / rate, 3) for number in range(400)]  # as Matroska rounds them
-    whole = looks(3, times_s, 1 / rate)
+    whole = looks(EveryNth(3), times_s, 1 / rate)
     assert whole == times_s[3::3]
     for first in (50, 51, 52):
-        part = looks(3, times_s[first:], 1 / rate)
+        part = looks(EveryNth(3), times_s[first:], 1 / rate)
         assert part == [time_s for time_s in whole if time_s > times_s[first]]
 
 
 def test_frames_of_a_film_far_apart_are_all_looked_at() -> None:
-    assert looks(4, [0.0, 0.5, 1.0, 4.0]) == [0.5, 1.0, 4.0]
-    assert looks(1, [0.0, 0.001, 0.002]) == [0.001, 0.002]
+    for chooser in (EveryNth(4), BySecond()):
+        assert looks(chooser, [0.0, 0.5, 1.0, 4.0]) == [0.5, 1.0, 4.0]
+    assert looks(EveryNth(1), [0.0, 0.001, 0.002]) == [0.001, 0.002]
+
+
+RATES = {5: 1, 15: 1, 16: 1, 24000 / 1001: 2, 25: 2, 30000 / 1001: 2, 30: 2, 50: 4, 60: 4, 120: 9}
+"""Frames from a look to the next by the second, by frame rate."""
+
+
+@pytest.mark.parametrize(("rate", "every"), RATES.items())
+def test_looks_by_the_second_are_at_every_nth_frame_of_an_even_film(rate, every) -> None:
+    times_s = [round(number / rate, 3) for number in range(400)]
+    whole = looks(BySecond(), times_s, 1 / rate)
+    assert whole == times_s[every::every]
+    for first in (50, 51, 53):
+        part = looks(BySecond(), times_s[first:], 1 / rate)
+        assert part == [time_s for time_s in whole if time_s > times_s[first]]
+
+
+@pytest.mark.parametrize(("rate", "every"), RATES.items())
+def test_looks_by_the_second_need_no_place_in_a_film(rate, every) -> None:
+    def is_due(gap: int) -> bool:
+        there = replace(at(gap, elapsed_s=gap / rate), interval_s=1 / rate)
+        return BySecond().due(there)
+
+    assert [gap for gap in range(1, every + 1) if is_due(gap)] == [every]
+
+
+def test_looks_by_the_second_go_by_time_and_not_by_count_where_the_rate_changes() -> None:
+    rates = [60.0] * 120 + [10.0] * 20 + [30.0] * 60  # two seconds at each
+    times_s = [0.0, *np.cumsum([1 / rate for rate in rates]).tolist()]
+    found = np.array(looks(BySecond(), times_s, usual_s=6 / 200))
+    counts = [int(((found > start) & (found <= start + 2)).sum()) for start in (0, 2, 4)]
+    assert counts[1] == 20  # all that there are
+    assert all(20 <= count <= 35 for count in (counts[0], counts[2]))
+
+
+def test_film_that_pauses_for_long_is_looked_at_as_often_as_ever_when_it_runs() -> None:
+    times_s = [start + number / 30 for start in (0, 600) for number in range(60)]
+    usual_s = times_s[-1] / len(times_s)  # what its header says of its rate
+    assert len(looks(BySecond(), times_s, usual_s)) == 39  # and the first: ten a second
+
+
+def test_film_of_more_frames_a_second_than_can_wait_is_looked_at_more_often() -> None:
+    times_s = [number / 1000 for number in range(400)]
+    assert looks(BySecond(), times_s, 1 / 1000) == times_s[MOST_BETWEEN::MOST_BETWEEN]
+
+
+def test_looks_come_by_the_second_where_a_later_one_can_be_waited_for() -> None:
+    assert isinstance(chooser_for(ModelConfig()), BySecond)
+    assert chooser_for(ModelConfig(), can_wait=False).due(at(1))
+    assert not ModelConfig(steady=0).goes_by_motion  # each frame alone, as before
+    assert ModelConfig(steady=0, every=2).goes_by_motion
+    for given in (0, 13, "often", 2.5):
+        with pytest.raises(ConfigError, match=f"--every is {given}; it must be auto"):
+            ModelConfig(every=given)  # type: ignore[arg-type]
 
 
 def test_frames_far_apart_in_time_are_not_bridged() -> None:

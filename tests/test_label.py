@@ -192,6 +192,44 @@ def test_labels_between_looks_are_where_the_things_are(can_wait) -> None:
         assert wrong < 0.5 * (old != true).mean() or not (old != true).any()
 
 
+@pytest.mark.parametrize("can_wait", [True, False])
+def test_film_is_looked_at_by_the_second_and_a_live_view_at_every_frame(can_wait) -> None:
+    thirtieth = Fraction(1, 30)
+    frames = [replace(frame, time_base=thirtieth) for frame in panning([0] * 8)]
+    items = run(frames, FlickeringBackend(), ModelConfig(), can_wait=can_wait)
+    looked = [item.frame.pts for item in items if item.by_network]
+    assert looked == ([0, 2, 4, 6, 7] if can_wait else list(range(8)))  # and at the last
+
+
+class HalvesBackend(FlickeringBackend):
+    """In its first call sure of class 3 everywhere; in the next ones of class 0, less so."""
+
+    def _decide(self, frames):
+        _, height, width, _ = frames.shape
+        logits = np.full((1, 11, height, width), -8, np.float32)
+        logits[:, 3], logits[:, 0] = (4.0, 0.0) if not self.calls else (0.0, 2.0)
+        self.calls += 1
+        return logits.argmax(axis=1).astype(np.uint8), logits
+
+
+def test_frame_that_both_looks_explain_gets_the_labels_of_the_surer_one() -> None:
+    items = run(panning([0] * 3), HalvesBackend(), replace(ALONE, every=2))
+    assert [item.class_map.mean() for item in items] == [3, 3, 0]
+
+
+def test_place_that_one_look_explains_gets_the_labels_of_that_one() -> None:
+    before, between, after = (frame.rgb().copy() for frame in panning([0] * 3))
+    before[:, 320:] //= 2  # the right edge is another after the first frame
+    frames = [
+        Frame(Picture.from_rgb(rgb), number, FIFTEENTH)
+        for number, rgb in enumerate((before, between, after))
+    ]
+    middle = run(frames, HalvesBackend(), replace(ALONE, every=2))[1]
+    assert not middle.by_network
+    assert (middle.class_map[:, :300] == 3).all()
+    assert (middle.class_map[:, 345:] == 0).mean() > 0.95  # here and there both look alike
+
+
 def test_film_of_one_frame_and_film_of_none() -> None:
     config = ModelConfig(steady=0.6, every=4)
     assert len(run(panning([0]), FlickeringBackend(), config)) == 1
@@ -232,7 +270,7 @@ def test_frames_that_a_camera_lost_do_not_count_as_time_to_spend(monkeypatch) ->
             asked.append((situation.gap, situation.interval_s, situation.need()))
             return False
 
-    monkeypatch.setattr("roadseg.segmentation.track.chooser_for", lambda _config: Asked())
+    monkeypatch.setattr("roadseg.segmentation.track.chooser_for", lambda _config, **_: Asked())
     frames = [
         replace(frame, arrival=Arrival(number, 0.0))
         for frame, number in zip(panning([0] * 3, times=[0, 3, 4]), (0, 3, 4), strict=True)

@@ -95,7 +95,7 @@ def test_film_that_loops_goes_on_at_its_end_until_it_is_stopped(clip, tmp_path) 
 
 
 def test_camera_has_no_end_to_begin_again_at() -> None:
-    with pytest.raises(ConfigError, match="--loop is for films"):
+    with pytest.raises(ConfigError, match="--loop is for video files"):
         LiveSession(config("rtsp://127.0.0.1:1/none", loop=True), print)
 
 
@@ -367,7 +367,7 @@ def test_signal_ends_the_run_and_keeps_the_recording(tmp_path, sent, code) -> No
             output, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert "recorded street.mp4" in output and " dropped; the network looked at " in output
+    assert "recorded street.mp4" in output and " dropped; the network predicted " in output
     assert times_s(tmp_path / "street.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["street.mp4"]
 

@@ -13,8 +13,11 @@ import pytest
 from conftest import ROOT, SAMPLE, patience
 
 from roadseg.files import sha256_of
+from roadseg.infer.stages import Parallel, Pipeline
 from roadseg.measure import meters
+from roadseg.measure.enlarged_film import enlarge_film
 from roadseg.measure.machine_record import git_revision, machine_record
+from roadseg.measure.many_cores import CORES, many_cores, scaling_of
 from roadseg.measure.meters import (
     EnergyMeter,
     name_thread,
@@ -23,6 +26,8 @@ from roadseg.measure.meters import (
     reset_peak_rss,
 )
 from roadseg.measure.statistics import median_interval, percentiles, permutation_p, ratio_interval
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
 
@@ -133,3 +138,56 @@ def test_record_of_the_machine_is_json_and_knows_the_film_and_the_commit(tmp_pat
     if head.returncode == 0:
         found = git_revision(ROOT)
         assert found is not None and head.stdout.startswith(found.removesuffix("-dirty"))
+
+
+def film_result(stages: dict[str, tuple[float, bool]], cpu_s: float, frames: int = 30) -> dict:
+    """What a film's job returns, of a pipeline whose frames take `cpu_s` of CPU."""
+    return {
+        "frames": frames,
+        "warmup_frames": 10,
+        "frames_at_s": [0.1 * n for n in range(frames)],
+        "cpu_at_s": [cpu_s * n for n in range(frames)],
+        "stages": [
+            {"name": name, "items": frames, "cpu_s": frames * of_stage_s, "parallel": parallel}
+            for name, (of_stage_s, parallel) in stages.items()
+        ],
+    }
+
+
+def test_more_cores_help_until_the_largest_sequential_stage_is_the_limit() -> None:
+    stages = {"decode": (0.002, False), "segment": (0.060, True), "encode": (0.010, False)}
+    scaling = scaling_of([film_result(stages, 0.1)] * 3)
+    assert scaling is not None and scaling.stage == "encode"
+    assert scaling.sequential_share == pytest.approx(0.1)
+    assert [scaling.fps(cores) for cores in CORES] == pytest.approx([40, 80, 100, 100])
+    record = {
+        "contenders": {"roadseg": {"job": "film"}, "live": {"job": "live"}},
+        "rounds": [{"results": {"roadseg": film_result(stages, 0.1), "live": {}}}],
+    }
+    assert many_cores(record)["roadseg"]["fps"] == {"4": 40, "8": 80, "16": 100, "64": 100}
+
+
+def test_record_that_does_not_tell_which_stages_are_parallel_has_no_limit() -> None:
+    result = film_result({"encode": (0.01, False)}, 0.1)
+    for stage in result["stages"]:
+        del stage["parallel"]
+    assert scaling_of([result]) is None
+
+
+def test_pipeline_tells_which_stages_can_be_shared_on_a_single_core_too() -> None:
+    def same(items):
+        yield from items
+
+    with Pipeline(range(3), same, Parallel(same, 1), names=["count", "a", "b"]) as pipeline:
+        list(pipeline)
+    assert [stats.parallel for stats in pipeline.stats] == [False, False, True]
+
+
+def test_film_is_enlarged_with_its_times_kept(tmp_path) -> None:
+    enlarge_film(SAMPLE, tmp_path / "large.mp4", (1080, 1920), seconds=0.2)
+    info = probe(tmp_path / "large.mp4")
+    small, large = (list(decode(probe(f), ReadLog(), end_s=0.2)) for f in (SAMPLE, info.path))
+    assert info.size_hw == (1080, 1920) and len(large) == len(small) == 5
+    assert [f.time_s for f in large] == pytest.approx([f.time_s for f in small])
+    again = large[0].rgb((540, 960)).astype(int)
+    assert abs(again - small[0].rgb()).mean() < 4  # the same picture, compressed once more

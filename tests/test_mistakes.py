@@ -12,7 +12,7 @@ import pytest
 from conftest import SAMPLE
 from films import Film
 
-from roadseg.cli.options import parse_rate, parse_size, parse_time
+from roadseg.cli.options import parse_every, parse_rate, parse_size, parse_time
 from roadseg.errors import ConfigError, RoadsegError, VideoError
 from roadseg.infer.api import stream
 from roadseg.infer.offline import infer
@@ -111,6 +111,12 @@ def test_size_of_no_picture_is_refused(text) -> None:
 def test_time_of_no_film_is_refused(text) -> None:
     with pytest.raises(ConfigError, match="--start is"):
         parse_time(text, "--start")
+
+
+@pytest.mark.parametrize("text", ["often", "", "-1", "2.5", "Auto", "9" * 5000])
+def test_every_so_many_frames_that_is_no_number_is_refused(text) -> None:
+    with pytest.raises(ConfigError, match=r"--every is .*, or auto"):
+        parse_every(text)
 
 
 def test_closed_standard_input_is_said(tmp_path) -> None:

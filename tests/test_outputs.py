@@ -84,7 +84,7 @@ def test_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path) -> Non
     process.stdout.close()
     errors = process.stderr.read()
     assert process.wait(timeout=patience(60)) == 1
-    assert errors == b"stopped; whoever read the film is gone\n"
+    assert errors == b"stopped; whoever read the video is gone\n"
     process.stderr.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -223,7 +223,7 @@ def test_cut_without_a_frame_is_said_even_without_a_film(plain, tmp_path) -> Non
     ("change", "said"),
     [
         ({"out": None}, "--no-film leaves nothing to write; add --stats or --masks"),
-        ({"out": "-", "resume": True}, "--resume needs a film in a file, and there is --out -"),
+        ({"out": "-", "resume": True}, "--resume needs a video in a file, and there is --out -"),
         ({"out": None, "stats": "a.csv", "report": "r.html"}, "--report needs .* is --no-film"),
         ({"out": "%d.png", "report": "r.html"}, r"--report needs .* is --out .*%d\.png"),
         ({"out": "frame.png"}, r"frame\.png names one image.*frame-%06d\.png"),
@@ -245,8 +245,8 @@ def test_outputs_that_make_no_sense_are_refused(plain, tmp_path, monkeypatch, ch
     [
         (("--out", "-", "--json"), b"--json and --out - both want standard output"),
         (("--out", "o.mp4", "--no-film"), b"--no-film and --out o.mp4 contradict"),
-        (("a.mp4", "--out", "-"), b"there are 2 films; give a folder"),
-        (("a.mp4", "--out", "%d.png"), b"there are 2 films; give a folder"),
+        (("a.mp4", "--out", "-"), b"there are 2 videos; give a folder"),
+        (("a.mp4", "--out", "%d.png"), b"there are 2 videos; give a folder"),
         (("--start", "1:70"), b"--start is '1:70'; give seconds, or a time such as 1:30"),
     ],
 )
@@ -279,7 +279,7 @@ def test_several_films_without_a_film_each_still_need_names_of_their_own(tmp_pat
         (None, Path("a.s.jsonl")),
         (None, Path("b.s.jsonl")),
     ]
-    with pytest.raises(ConfigError, match="two films are called a"):
+    with pytest.raises(ConfigError, match="two videos are called a"):
         plan([films[0], Path("a.mov")], None, beside, settings, no_film=True)
 
 

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roadseg.spec import ModelSpec
+from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import LUMA_WEIGHTS, TO_RGB, ColorSpace, Picture
 
 SPACES = [ColorSpace(matrix, full) for matrix in LUMA_WEIGHTS for full in (False, True)]
@@ -105,3 +107,13 @@ def test_picture_stored_from_below_up_reads_right() -> None:
     one, other = Picture.convert(flipped, ColorSpace()), Picture.convert(source, ColorSpace())
     for a, b in zip(one.planes, other.planes, strict=True):
         np.testing.assert_array_equal(a, b[::-1])
+
+
+@pytest.mark.parametrize("size_hw", [(64, 96), (63, 95)])
+def test_picture_and_frame_know_what_memory_they_take(size_hw) -> None:
+    picture = Picture.empty(size_hw, ColorSpace())
+    samples = sum(plane.size for plane in picture.planes)
+    assert samples <= picture.nbytes < 2 * samples  # rows may be padded
+    spec = ModelSpec(arch="brightness", width=1)
+    item = SegmentedFrame(Frame.still(picture), np.zeros(size_hw, np.uint8), spec)
+    assert item.nbytes == picture.nbytes + size_hw[0] * size_hw[1]

@@ -209,7 +209,7 @@ def test_stats_in_a_table_go_on_under_one_head(long, torn) -> None:
 
 
 def test_report_needs_a_run_of_its_own(long, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="--report, which needs the whole film"):
+    with pytest.raises(ConfigError, match="--report, which needs the whole video"):
         replace(long, resume=True, report=tmp_path / "drive.html")
 
 

@@ -1,4 +1,4 @@
-"""The recorded runs of measurements, and what the READMEs say of them."""
+"""The recorded runs of measurements, and what the documents say of them."""
 
 import pytest
 from conftest import ROOT, script
@@ -29,11 +29,11 @@ def test_a_records_page_is_drawn(tmp_path) -> None:
     assert RECORDS[name]["film"]["sha256"] in (tmp_path / "speed.html").read_text()
 
 
-def test_the_readmes_steady_labels_are_those_of_the_records(tmp_path) -> None:
+def test_steady_labels_in_the_documents_are_those_of_the_records(tmp_path) -> None:
     measured, timed = steady._read("accuracy"), steady._read("speed")
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "measured.md").read_text()
     table = steady.markdown(measured, timed)
-    assert readme.split(steady.BEGIN)[1].split(steady.END)[0] == table
+    assert page.split(steady.BEGIN)[1].split(steady.END)[0] == table
     assert list(measured["backends"]) == list(timed["fps"]) == list(steady.MODELS)
     steady.page(tmp_path / "steady.html")
     assert "openvino, 8 bits" in (tmp_path / "steady.html").read_text()

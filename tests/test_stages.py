@@ -96,6 +96,79 @@ def test_no_more_items_are_alive_than_the_channels_hold(depth: int, stages: int)
     assert most_alive <= (stages + 1) * (depth + 1) + 1
 
 
+class Heavy:
+    """An item that tells its bytes, as pictures do."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=40),
+    most_bytes=st.integers(1, 30),
+    stages=st.integers(1, 3),
+    workers=st.integers(1, 3),
+    held=st.integers(0, 4),
+)
+def test_source_waits_while_enough_bytes_wait_and_nothing_locks(
+    sizes, most_bytes, stages, workers, held
+) -> None:
+    alive = most_alive = 0
+    lock = threading.Lock()
+
+    def change(by: int) -> None:
+        nonlocal alive, most_alive
+        with lock:
+            alive += by
+            most_alive = max(most_alive, alive)
+
+    def source() -> Iterator[Heavy]:
+        for size in sizes:
+            change(size)
+            yield Heavy(size)
+
+    def holds_back(items: Iterator[Heavy]) -> Iterator[Heavy]:
+        kept: list[Heavy] = []
+        for item in items:
+            kept.append(item)
+            if len(kept) > held:
+                yield kept.pop(0)
+        yield from kept
+
+    parallel = [Parallel(Probe(), workers) for _ in range(stages)]
+    received: list[int] = []
+    with Pipeline(source(), holds_back, *parallel, depth=9, most_bytes=most_bytes) as pipeline:
+        for item in pipeline:
+            received.append(item.nbytes)
+            change(-item.nbytes)
+    assert received == sizes
+    # Beside what waits: what the source and the reader have, and what is in the stages' hands.
+    in_hand = 2 + held + 1 + stages * workers
+    assert most_alive < most_bytes + (in_hand + 1) * max(max(sizes), 1)
+
+
+def test_source_that_waits_for_room_wakes_when_the_reader_leaves() -> None:
+    with Pipeline(iter(lambda: Heavy(1), None), Probe(), most_bytes=1) as pipeline:
+        next(pipeline)
+    assert not pipeline_threads()
+
+
+def test_camera_never_waits_however_much_does() -> None:
+    made = threading.Event()
+
+    def camera() -> Iterator[Heavy]:
+        yield from (Heavy(1) for _ in range(100))
+        made.set()
+        yield Heavy(2)
+
+    def slow(items: Iterator[Heavy]) -> Iterator[Heavy]:
+        assert made.wait(patience(10))
+        yield from items
+
+    with Pipeline(camera(), slow, depth=1, most_bytes=1, newest=True) as pipeline:
+        assert list(pipeline)[-1].nbytes == 2
+
+
 @given(
     count=st.integers(0, 30),
     workers=st.integers(2, 4),

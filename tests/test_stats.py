@@ -13,12 +13,19 @@ import pytest
 from conftest import SAMPLE, WEIGHTS
 
 from roadseg.errors import OutputError
+from roadseg.infer import stats as stats_module
 from roadseg.infer.config import InferConfig
-from roadseg.infer.offline import infer
+from roadseg.infer.offline import infer, maps_for
+from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import measure
+from roadseg.infer.steps import labelling
+from roadseg.segmentation.enlarge import levels_of
+from roadseg.segmentation.placement import Maps, Placement
 from roadseg.spec import CLASS_NAMES, NUM_CLASSES, ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 SPEC = ModelSpec(arch="unet", width=4)
 ROAD, CAR, PEDESTRIAN = (CLASS_NAMES.index(name) for name in ("road", "car", "pedestrian"))
@@ -90,10 +97,95 @@ def test_file_has_a_line_a_frame_and_agrees_with_the_masks(tmp_path, quick, suff
     assert [line["time_s"] for line in lines] == pytest.approx([i / 25 for i in range(10)])
     for number, line in enumerate(lines):
         class_map = cv2.imread(str(masks / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
-        assert line["road"] == pytest.approx((class_map == ROAD).mean(), abs=1e-6)
+        # Statistics are of the 160x90 pixels that the network sees of the frame.
+        assert line["road"] == pytest.approx((class_map == ROAD).mean(), abs=2e-3)
         for left, top, width, height in line["cars"]:
             assert (class_map[top : top + height, left : left + width] == CAR).any()
     assert any(line["cars"] for line in lines)
+
+
+def test_statistics_are_the_same_whatever_else_is_written(tmp_path, quick) -> None:
+    beside: dict[str, dict] = {
+        "alone": {"out": None},
+        "masks": {"out": None, "masks": tmp_path / "masks"},
+        "film": {},
+    }
+    for name, wanted in beside.items():
+        infer(replace(quick, stats=tmp_path / f"{name}.jsonl", **wanted))
+    alone, masks, film = (tmp_path / f"{name}.jsonl" for name in beside)
+    assert alone.read_bytes() == masks.read_bytes() == film.read_bytes()
+
+
+@pytest.mark.parametrize("steady", [0.0, 0.6])
+@pytest.mark.parametrize(
+    ("wanted", "shapes"),
+    [
+        (Maps.FULL, [(540, 960), None]),
+        (Maps.COARSE, [(90, 160), (90, 160)]),
+        (Maps.FULL | Maps.COARSE, [(540, 960), (90, 160)]),
+    ],
+)
+def test_no_class_map_is_made_that_nobody_asked_for(quick, steady, wanted, shapes) -> None:
+    stages = labelling(replace(quick, steady=steady), maps=wanted).values()
+    with Pipeline(decode(probe(SAMPLE), ReadLog()), *stages, depth=2) as pipeline:
+        found = next(iter(pipeline))
+    maps = (found.class_map, found.coarse_map)
+    assert [class_map is None or class_map.shape for class_map in maps] == [
+        shape or True for shape in shapes
+    ]
+
+
+def test_run_makes_the_maps_that_its_outputs_need(quick, tmp_path) -> None:
+    stats, masks, report = (tmp_path / name for name in ("s.csv", "masks", "drive.html"))
+    needs = {
+        Maps.FULL: [{}, {"masks": masks}, {"out": None, "masks": masks}],
+        Maps.COARSE: [{"out": None, "stats": stats}],
+        Maps.FULL | Maps.COARSE: [{"stats": stats}, {"report": report}],
+    }
+    for maps, outputs in needs.items():
+        assert {maps_for(replace(quick, **wanted)) for wanted in outputs} == {maps}
+
+
+def test_frame_is_counted_and_measured_once(quick, tmp_path, monkeypatch) -> None:
+    done: list[str] = []
+
+    def noted(name: str):
+        work = getattr(stats_module, name)
+        return lambda *args: (done.append(name), work(*args))[1]
+
+    for name in ("count_ids", "measure"):
+        monkeypatch.setattr(stats_module, name, noted(name))
+    infer(replace(quick, stats=tmp_path / "drive.csv", report=tmp_path / "drive.html"))
+    assert sorted(done) == ["count_ids"] * 10 + ["measure"] * 10
+
+
+def test_objects_found_on_a_coarse_map_are_told_in_pixels_of_the_frame() -> None:
+    class_map = street()
+    class_map[40:60, 30:50] = CAR
+    found = item(class_map)
+    whole, coarse = (
+        measure(replace(found, coarse_map=coarse_map))
+        for coarse_map in (None, np.ascontiguousarray(found.class_map[::2, ::4]))
+    )
+    assert coarse.shares == whole.shares
+    (car,), (same) = coarse.objects, whole.objects[0]
+    assert (car.top, car.height) == (same.top, same.height)
+    assert car.across_road == pytest.approx(same.across_road, abs=0.02)
+    assert car.left == pytest.approx(same.left, abs=4) and car.width == pytest.approx(20, abs=4)
+    assert car.pixels == pytest.approx(400, rel=0.2)
+
+
+def test_statistics_of_what_the_network_sees_are_those_of_all_pixels_but_for_the_edges() -> None:
+    """On class maps with slanted edges, three times as large as the network's input."""
+    placement = Placement.fit((540, 960), (180, 320))
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        logits = cv2.GaussianBlur(rng.normal(size=(45, 80, 11)).astype(np.float32), (0, 0), 4)
+        levels = levels_of(np.ascontiguousarray(logits.transpose(2, 0, 1) * 60))
+        fine, coarse = placement.enlarge(levels), placement.coarse.enlarge(levels)
+        whole, sampled = (measure(replace(item(fine), coarse_map=m)) for m in (None, coarse))
+        for name, share in whole.shares.items():
+            assert sampled.shares[name] == pytest.approx(share, abs=2e-3)
 
 
 def read(path: Path) -> list[dict]:

@@ -12,8 +12,8 @@ from moving import SIZE_HW, panning
 from roadseg.errors import ConfigError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
-from roadseg.infer.stats import read_objects
-from roadseg.infer.tracks import LEAST_SIGHTINGS, Tracker, see_objects
+from roadseg.infer.stats import measured, read_objects
+from roadseg.infer.tracks import LEAST_SIGHTINGS, Tracker, follow_objects
 from roadseg.paint.boxes import Boxed
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, ModelSpec
 from roadseg.video.frame import Region, SegmentedFrame
@@ -77,11 +77,11 @@ def labelled(steps: list[int]) -> Iterator[SegmentedFrame]:
 
 
 def test_object_moves_as_the_picture_below_it_does() -> None:
-    items = list(see_objects(labelled([6] * 5), min_region=0.0))
-    assert items[0].objects[0].moved is None
+    items = list(follow_objects(measured(labelled([6] * 5), min_region=0.0)))
+    assert items[0].stats.objects[0].moved is None
     for item in items[1:]:
-        assert item.objects[0].moved == pytest.approx((-6, 0), abs=0.5)
-    assert [item.objects[0].track for item in items] == [None, None, 1, 1, 1]
+        assert item.stats.objects[0].moved == pytest.approx((-6, 0), abs=0.5)
+    assert [item.stats.objects[0].track for item in items] == [None, None, 1, 1, 1]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

@@ -1,8 +1,8 @@
-"""What this machine is, as far as a model file or a measurement depends on it."""
+"""Properties of this machine that model files and measurements depend on."""
 
 import os
 import platform
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 CPU_FILE = Path("/proc/cpuinfo")
@@ -12,20 +12,18 @@ INSTRUCTION_SETS = (
     ("avx512f", "AVX-512"),
     ("avx2", "AVX2"),
 )
-"""Flag of the kernel and usual name, the best for a network first."""
+"""The kernel's flag and the usual name of each set, the best for networks first."""
 INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
-"""Sets with instructions that sum products of 8-bit numbers without overflow."""
-UNKNOWN_MEMORY_BYTES = 4 << 30
-"""Memory of a machine that does not tell how much it has."""
+"""Sets that add up products of 8-bit numbers without overflow."""
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""Flags of the kernel for instructions that multiply in bfloat16."""
+"""The kernel's flags of instructions that multiply in bfloat16."""
 
 UNLIMITED_FILES = 1 << 20
 """Stands for no limit on open files."""
 
 
 def cpu_kind(cpu_file: Path = CPU_FILE) -> str:
-    """Return the architecture and the best instruction set that is known of it."""
+    """Return the architecture and the best of `INSTRUCTION_SETS` that the CPU has."""
     flags = cpu_flags(cpu_file)
     best = next((name for flag, name in INSTRUCTION_SETS if flag in flags), None)
     return f"{platform.machine()} with {best}" if best else platform.machine()
@@ -42,18 +40,18 @@ def has_bfloat16_units(cpu_file: Path = CPU_FILE) -> bool:
 
 
 def cpu_name(cpu_file: Path = CPU_FILE) -> str:
-    """Return the CPU's name as its maker gave it, or its architecture where none is told."""
+    """Return the CPU's model name, or its architecture where the system does not report one."""
     return _fields(cpu_file).get("model name", platform.processor() or platform.machine())
 
 
 def cpu_flags(cpu_file: Path = CPU_FILE) -> frozenset[str]:
-    """Return what the CPU can do, in the kernel's words."""
+    """Return the kernel's flags of the CPU's features."""
     fields = _fields(cpu_file)
     return frozenset(fields.get("flags", fields.get("Features", "")).split())  # the latter on ARM
 
 
 def open_files_limit() -> int:
-    """Return how many files, connections among them, this process may have open at a time."""
+    """Return how many files and connections this process may have open at a time."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -69,17 +67,17 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
-def memory_bytes() -> int:
-    """Return the machine's memory, or `UNKNOWN_MEMORY_BYTES` where the system does not tell."""
+def memory_bytes() -> int | None:
+    """Return the machine's memory; None where it is not reported, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):  # as on Windows
-        return UNKNOWN_MEMORY_BYTES
+    except (AttributeError, ValueError):
+        return None
 
 
-@cache
+@lru_cache(maxsize=4)
 def _fields(cpu_file: Path) -> dict[str, str]:
-    """Return what Linux tells of the first CPU; other systems tell nothing this way."""
+    """Return Linux's record of the first CPU; other systems have none."""
     try:
         text = cpu_file.read_text()
     except OSError:

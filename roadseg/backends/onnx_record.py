@@ -1,7 +1,7 @@
-"""Read what an ONNX file says about itself, without a runtime that would load all of it.
+"""Read the metadata of an ONNX file without a runtime, which would load the whole graph.
 
 The file is one protocol buffer: fields, each a number, a kind and a value
-(https://protobuf.dev/programming-guides/encoding/). The graph is passed over by its length.
+(https://protobuf.dev/programming-guides/encoding/). The graph is skipped by its length.
 """
 
 import io
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 METADATA, KEY, VALUE = 14, 1, 2
-"""Numbers of `ModelProto.metadata_props`, and in it of the key and the value."""
+"""Field numbers of `ModelProto.metadata_props`, and of the key and the value in it."""
 VARINT, BYTES = 0, 2
-"""Kinds of fields that these messages have."""
+"""Kinds of fields in these messages."""
 LONGEST = 1 << 40
-"""Bytes that no field of theirs has."""
+"""Length in bytes above which a field is taken for damage."""
 LONGEST_RECORD = 1 << 24
-"""Nor any that we read."""
+"""The same for a field of metadata."""
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of an ONNX file by key; of what is none, nothing."""
+    """Return the metadata of an ONNX file by key; empty for any other file."""
     found = {}
     try:
         with path.open("rb") as file:
@@ -34,7 +34,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _fields(message: BinaryIO, wanted: int) -> Iterator[bytes]:
-    """Yield the values of the fields of one number. Raises `ValueError`."""
+    """Yield the values of the fields with one number. Raises `ValueError` on damage."""
     while (tag := _varint(message)) is not None:
         number, kind = tag >> 3, tag & 7
         length = _varint(message)
@@ -50,7 +50,7 @@ def _fields(message: BinaryIO, wanted: int) -> Iterator[bytes]:
 
 
 def _varint(message: BinaryIO) -> int | None:
-    """Read a number, seven bits a byte, the lowest first; None at the end."""
+    """Read a number, seven bits a byte, lowest first; None at the end of the file."""
     value = shift = 0
     while byte := message.read(1):
         value |= (byte[0] & 0x7F) << shift

@@ -23,16 +23,16 @@ from roadseg.errors import ModelFileError
 from roadseg.spec import ModelSpec
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""What may run the graph, the best first; the usual build has the second alone."""
+"""Execution providers, the best first; the usual build has only the second."""
 
 KINDS = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-"""Types of numbers as NumPy calls them, by the runtime's names."""
+"""NumPy's names of types, by the runtime's."""
 
 DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
 
 
 class OnnxRuntimeBackend:
-    """A session on one exported model.
+    """A session of one exported model.
 
     Args:
         session: Session whose model `roadseg export` or `roadseg compile` wrote.
@@ -81,7 +81,7 @@ def _signature(end: ort.NodeArg) -> Signature:
 
 
 def open_session(path: Path, **options: object) -> ort.InferenceSession:
-    """Open a session as the backend does, with further attributes of its options set.
+    """Open a session as the backend does, with more attributes of its options set.
 
     Raises:
         ModelFileError: The file is no ONNX model.
@@ -89,7 +89,7 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
     settings = ort.SessionOptions()
     # Threads that spin while they wait take the cores from decoding and encoding.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 4  # errors come as exceptions; what it prints would be noise
+    settings.log_severity_level = 4  # errors come as exceptions; nothing else is printed
     for name, value in options.items():
         setattr(settings, name, value)
     present = [name for name in PROVIDERS if name in ort.get_available_providers()]

@@ -1,10 +1,10 @@
-"""OpenVINO on the CPU: exported models, and what `roadseg compile` made of them for it."""
+"""OpenVINO on the CPU: exported models, and those that `roadseg compile` built for it."""
 
 import contextlib
 import ctypes
 import sys
 from collections.abc import Collection, Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +29,21 @@ from roadseg.spec import ModelSpec
 DEVICE = "CPU"
 DIVISIBLE = True
 KINDS = {"u8": "uint8", "f32": "float32"}
-"""Types of numbers as NumPy calls them, by OpenVINO's names."""
+"""NumPy's names of types, by OpenVINO's."""
 RECORD_PLACE = ("framework", "roadseg")
-"""Where OpenVINO keeps an ONNX file's metadata, and where we write a compiled model's."""
+"""Path of the record in the runtime information, where OpenVINO puts ONNX metadata."""
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""What to compute in, by precision. What is not in 8 bits in an int8 graph is left to OpenVINO:
+"""Inference precision by that of the build.
 
-bfloat16 where the CPU has it, which took two thirds of the CPU time of FP32 there.
+An int8 build has none: OpenVINO computes the rest of its graph in bfloat16 where the CPU has it,
+which took two thirds of the CPU time of FP32.
 """
 
-# OpenVINO's binding makes its tables of types when it first needs one, and two threads that first
-# need one at once wait for each other for ever. An import is never on two threads at once.
+REQUESTS_KEPT = 8
+"""Compiled shapes that are kept: the pictures of a folder may have many."""
+
+# OpenVINO's binding builds its tables of types on first use, and deadlocks where two threads do so
+# at once. An import runs on one thread.
 ov.Tensor(np.zeros(1, np.uint8), shared_memory=True).element_type.to_dtype()
 
 
@@ -51,10 +55,10 @@ class _SignalStack(ctypes.Structure):
 
 @contextlib.contextmanager
 def signal_stack_kept() -> Iterator[None]:
-    """Leave the thread the stack that its signal handlers run on.
+    """Restore the thread's signal stack at the end of the block.
 
-    OpenVINO sets one of its own when it compiles, and with two models open puts a freed one back
-    when the second is closed: the next signal, such as the end of a child process, then kills us.
+    OpenVINO sets one of its own when it compiles. With two models open, it restores a freed stack
+    when the second is closed, and the next signal, such as SIGCHLD, kills the process.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     saved = _SignalStack()
@@ -68,13 +72,13 @@ def signal_stack_kept() -> Iterator[None]:
 
 
 class OpenVinoBackend:
-    """A model, compiled anew for each shape of input that comes.
+    """A model, compiled for each shape of input on first use.
 
     Args:
-        model: Graph whose sides are free.
+        model: Graph of any input size.
         spec: Its record.
         path: Its file, for messages.
-        threads: Threads to compute on; None takes one for each core, and keeps it there.
+        threads: Threads to compute on; None takes one for each core, pinned to it.
     """
 
     def __init__(
@@ -84,16 +88,16 @@ class OpenVinoBackend:
         self._path = path
         self._model = model
         self._settings = compile_settings(spec)
-        if threads is not None:  # copies of a model would all be kept on the same first cores
+        if threads is not None:  # replicas would all be pinned to the same cores
             self._settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        self._request = cache(self._compile)
+        self._request = lru_cache(REQUESTS_KEPT)(self._compile)
 
     @signal_stack_kept()
     def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
         with run_errors(self._path, frames, RuntimeError, MemoryError):
             request = self._request(frames.shape, frozenset(wants))
             request.infer([np.ascontiguousarray(frames)], share_inputs=True)
-        # The request's own memory is written to by the next call.
+        # The next call overwrites the request's own memory.
         found = {output: np.array(request.get_tensor(output).data) for output in wants}
         return known_ids(self._path, self.spec, Answer(found))
 
@@ -102,7 +106,7 @@ class OpenVinoBackend:
         del self._request, self._model
 
     def _compile(self, shape: tuple[int, ...], wants: frozenset[Output]) -> ov.InferRequest:
-        """Return a request for one shape that computes these outputs and no other."""
+        """Return a request for one shape that computes only these outputs."""
         model = self._model.clone()
         for result in model.get_results():
             if wants.isdisjoint(result.output(0).get_names()):
@@ -149,5 +153,5 @@ def _signature(end: ov.Output) -> Signature:
 
 
 def version() -> str:
-    """Return the runtime's version without the mark of its build."""
+    """Return the runtime's version without its build number."""
     return str(ov.__version__).partition("-")[0]

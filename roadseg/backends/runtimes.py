@@ -12,20 +12,20 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends.machine import core_count
+from roadseg.backends.machine import core_count, memory_bytes
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.spec import ModelSpec
 
 Output = Literal["class_map", "logits"]
-"""What a model can be asked for, by the name that exported graphs give it."""
+"""An output of a model, by its name in exported graphs."""
 CLASS_MAP: tuple[Output, ...] = ("class_map",)
 LOGITS: tuple[Output, ...] = ("logits",)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of some frames: the outputs that it was asked for."""
+    """The outputs of one run of the network, as far as they were asked for."""
 
     outputs: Mapping[Output, NDArray[Any]]
 
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """(N, C, H/s, W/s) at the model's stride, contiguous; the class map is decided by them."""
+        """(N, C, H/s, W/s) at the model's stride s, contiguous; their argmax is the class map."""
         return self.outputs["logits"]
 
 
@@ -53,7 +53,7 @@ class Backend(Protocol):
 
         Args:
             frames: (N, H, W, 3) RGB, sides multiples of 32.
-            wants: Outputs to return; one that is not wanted may save its computation.
+            wants: Outputs to return; others need not be computed.
         """
         ...
 
@@ -63,7 +63,7 @@ class Backend(Protocol):
 
 
 Opener = Callable[[Path, str, int | None], Backend]
-"""What opens a model, given its file, the name of a runtime and the threads, as `open_backend`."""
+"""Opens a model, given its file, the name of a runtime and a number of threads."""
 
 
 class Runtime(NamedTuple):
@@ -74,16 +74,24 @@ class Runtime(NamedTuple):
     module: str
     """Module with `open_model`, `version` and `DIVISIBLE`.
 
-    The latter tells whether replicas with a thread each label more than one with all the cores, as
-    on a CPU: threads that share one frame wait for each other at every layer, most of all where
-    other stages of a pipeline want the cores too. `open_model` then takes the threads as well.
+    A runtime is divisible if replicas with few threads each have more throughput than one with all
+    cores, as on a CPU: threads that share a frame wait for each other at every layer. Its
+    `open_model` takes the number of threads.
     """
     install: str
     """Command that installs it."""
 
 
-MOST_REPLICAS = 4
-"""Replicas of a model in a pipeline; each takes memory, and more cores make each of them faster."""
+MOST_REPLICAS = 8
+"""Most replicas of a model in a pipeline.
+
+The network takes about eight times as long as the largest sequential stage (`roadseg bench`, many
+cores), which is the limit for this many replicas. Further cores give each of them more threads.
+"""
+REPLICA_BYTES = 80 << 20
+"""Memory of a replica of the shipped model, its copy of the weights included."""
+REPLICAS_SHARE = 8
+"""Replicas take at most the machine's memory divided by this."""
 _EXTRA = "pip install '.[{}]' in a checkout of roadseg"
 BACKENDS = {
     "onnxruntime": Runtime(
@@ -104,26 +112,28 @@ BACKENDS = {
     ),
     "tensorrt": Runtime((".engine",), "roadseg.backends.tensorrt", _EXTRA.format("tensorrt")),
 }
-"""The runtimes by name. Of those that read a suffix, the first is taken, but see `suited`."""
+"""The runtimes by name. `suited` chooses between those that read the same suffix."""
 
 
 class Replicas(NamedTuple):
-    """How many replicas of a model share the cores to label a video, frame by frame."""
+    """How the cores are divided between replicas of a model."""
 
     number: int
     """Replicas, each on a thread of the pipeline."""
     threads: int | None
-    """Threads of each for itself; None leaves it to the runtime."""
+    """Threads of each; None leaves it to the runtime."""
 
 
 def replicas_for(path: Path, name: str = "auto") -> Replicas:
-    """Return how a model file is best run where throughput counts and not the time of one frame.
+    """Return the replicas with the best throughput for a model file, whatever the latency.
 
     Raises:
         ModelFileError, BackendUnavailable: As `open_backend`.
     """
     cores = core_count()
-    count = min(cores, MOST_REPLICAS)
+    memory = memory_bytes()
+    fitting = cores if memory is None else memory // (REPLICAS_SHARE * REPLICA_BYTES)
+    count = max(min(cores, MOST_REPLICAS, fitting), 1)
     if count == 1 or not import_runtime(runtime_of(path, name)).DIVISIBLE:
         return Replicas(1, None)
     return Replicas(count, -(-cores // count))
@@ -135,11 +145,11 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
-        threads: Threads to compute on, where the runtime is divisible; None leaves it to it.
+        threads: Threads to compute on, if the runtime is divisible; None leaves it to the runtime.
 
     Raises:
         ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
-            was compiled for something else.
+            was compiled for another machine.
         BackendUnavailable: The runtime is unknown, not installed, or does not start here.
     """
     name = runtime_of(path, name)
@@ -149,7 +159,7 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
 
 
 def runtime_of(path: Path, name: str = "auto") -> str:
-    """Return the key of `BACKENDS` with which `open_backend` opens a model file.
+    """Return the name of the runtime with which `open_backend` opens a model file.
 
     Args:
         path: Model file.
@@ -193,8 +203,8 @@ def import_runtime(name: str) -> ModuleType:
 def suited(path: Path) -> str:
     """Return the runtime for a model file on this machine.
 
-    A file that was compiled for a runtime goes to it. A portable one in 8 bits goes to OpenVINO
-    where it is installed, the fastest at those; in FP32 it was no faster than ONNX Runtime.
+    A file that was compiled for a runtime goes to that one. A portable file in 8 bits goes to
+    OpenVINO if it is installed, the fastest at those; in FP32 it was no faster than ONNX Runtime.
 
     Raises:
         ModelFileError: No runtime reads files of its suffix.
@@ -218,23 +228,23 @@ def stated_spec(path: Path) -> ModelSpec | None:
     """Return the record in an ONNX file, read without a runtime; None if there is none.
 
     Raises:
-        ModelFileError: The record is wrong.
+        ModelFileError: The record is damaged.
     """
-    told = read_metadata(path)
-    return ModelSpec.from_json(told["roadseg"], path) if "roadseg" in told else None
+    record = read_metadata(path).get("roadseg")
+    return None if record is None else ModelSpec.from_json(record, path)
 
 
 class Signature(NamedTuple):
-    """What a graph takes or gives under one name."""
+    """Type and shape of an input or output of a graph."""
 
     kind: str
-    """Type of its numbers as NumPy calls it."""
+    """NumPy's name of its type."""
     shape: tuple[int | None, ...]
-    """Its dimensions; None is any."""
+    """Its dimensions; None stands for any."""
 
 
 def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
-    """Raise `ModelFileError` if a graph does not take frames and give what its record says."""
+    """Raise `ModelFileError` if a graph's inputs and outputs do not match its record."""
     wanted = {
         "frames": Signature("uint8", (None, None, None, 3)),
         "class_map": Signature("uint8", (None, None, None)),
@@ -265,7 +275,7 @@ def _shown(signature: Signature | None) -> str:
 
 @contextlib.contextmanager
 def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -> Iterator[None]:
-    """Translate what a runtime raises when it cannot run a model on frames.
+    """Translate the errors of a runtime that cannot run a model on frames.
 
     Args:
         path: Model file.
@@ -283,7 +293,7 @@ def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -
 
 
 def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
-    """Return an answer. Raises `ModelFileError` if it has ids that the record does not name."""
+    """Return the answer. Raises `ModelFileError` if it has ids that the record does not name."""
     class_map = answer.outputs.get("class_map")
     if class_map is not None and class_map.size and class_map.max() >= spec.num_classes:
         raise ModelFileError(
@@ -294,14 +304,14 @@ def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the line of a runtime's error that tells most, without its places in the source."""
+    """Return the last line of a runtime's error, which has the reason, or else its type."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception from")]
-    return said[-1] if said else type(error).__name__
+    reasons = [line for line in lines if line and not line.startswith("Exception from")]
+    return reasons[-1] if reasons else type(error).__name__
 
 
 def refuse_misfit(path: Path, spec: ModelSpec, runtime: str, version: str, device: str) -> None:
-    """Raise `ModelFileError` if a file was compiled for something else than what would run it."""
+    """Raise `ModelFileError` if a file was compiled for another runtime, version or device."""
     misfit = spec.build and spec.build.misfit(runtime, version, device)
     if misfit:
         raise ModelFileError(f"{path} must not run here: {misfit}; run roadseg compile again")

@@ -1,7 +1,7 @@
 """TensorRT in half precision on an NVIDIA GPU, from engines that were built on the same machine.
 
-Only TensorRT and PyTorch are needed to run an engine, not torch-tensorrt, which builds it. Frames
-go to the GPU and ids come back through page-locked memory, on a stream of the backend's own.
+An engine needs only TensorRT and PyTorch to run; torch-tensorrt builds it. Frames and class maps
+are copied through page-locked memory, on a stream of the backend's own.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ DIVISIBLE = False
 
 
 class TensorRtBackend:
-    """An engine with a fixed input size; any number of frames goes through it in its batches.
+    """An engine with a fixed input size; frames are divided into batches of its size.
 
     Args:
         engine: Engine.
@@ -33,9 +33,9 @@ class TensorRtBackend:
         self.spec = spec
         self._engine = engine
         self._stream = stream
-        # A thread that spins while it waits would take a core from decoding and encoding.
+        # Waiting must not spin: decoding and encoding need the cores.
         self._done = torch.cuda.Event(blocking=True) if stream else None  # type: ignore[no-untyped-call]
-        locked = stream is not None  # in memory: a GPU copies from there by itself
+        locked = stream is not None  # page-locked memory is copied without the CPU
         self._frames = torch.zeros(engine.frames.shape, dtype=torch.uint8, pin_memory=locked)
         self._class_map = torch.zeros(engine.class_map.shape, dtype=torch.uint8, pin_memory=locked)
 
@@ -47,7 +47,7 @@ class TensorRtBackend:
         del self._engine, self._frames, self._class_map
 
     def _batches(self, frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Return the frames in parts that the engine takes at once.
+        """Return the frames in batches that the engine takes.
 
         Raises:
             ConfigError: They are of another size than the engine.
@@ -63,14 +63,14 @@ class TensorRtBackend:
     def _run(
         self, frames: NDArray[np.uint8], wants: Collection[Output]
     ) -> dict[Output, NDArray[Any]]:
-        """Return the outputs of at most one batch; when it does, the GPU is done."""
+        """Return the outputs of at most one batch, once the GPU has finished."""
         count = len(frames)
         self._frames.numpy()[:count] = frames
         with torch.cuda.stream(self._stream):
             self._engine.frames.copy_(self._frames, non_blocking=True)
             self._engine.run()
             if "class_map" in wants:
-                # Made small on the GPU, so that a quarter of the bytes travels.
+                # Converted on the GPU: a quarter of the bytes to copy.
                 self._class_map.copy_(self._engine.class_map.to(torch.uint8), non_blocking=True)
             if self._done is not None:
                 self._done.record()
@@ -88,7 +88,7 @@ def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:
 
     Args:
         path: Engine file.
-        cuda_graph: Start the engine's work as one CUDA graph.
+        cuda_graph: Launch the engine as a CUDA graph.
 
     Raises:
         ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
@@ -96,7 +96,7 @@ def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:
     """
     engine, spec = open_engine(path)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())  # there its tensors are filled with zeros
+    stream.wait_stream(torch.cuda.current_stream())  # which initialises the engine's tensors
     if cuda_graph:
         with torch.cuda.stream(stream):
             engine.capture()

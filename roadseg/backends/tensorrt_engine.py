@@ -1,9 +1,9 @@
-"""TensorRT engines on disk: one file that says what it holds and where it runs.
+"""TensorRT engines on disk, each in one file with a record of what it holds and where it runs.
 
-A file is in the safetensors format: a header of text, then the engine's bytes. What torch-tensorrt
-would save is a pickle, which runs whatever its maker put in as soon as it is opened; here nothing
-runs before the record has been read and found to be of this machine. An engine is a program for
-the GPU all the same: use those that you built.
+A file is in the safetensors format: a text header, then the engine's bytes. torch-tensorrt would
+save a pickle, which can run any code when it is opened. Here nothing is loaded before the record
+has been read and matches this machine. An engine is still a program for the GPU: use only those
+that you built.
 """
 
 import json
@@ -26,7 +26,7 @@ from roadseg.spec import ModelSpec
 
 ENGINE_FORMAT = 1
 TYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "HALF": torch.float16}
-"""What TensorRT and PyTorch call the types of an engine's frames, class map and logits."""
+"""Types of an engine's frames, class map and logits, by TensorRT's names."""
 OUT_OF_MEMORY = (
     "TensorRT could not start the engine, and says why above; if the GPU's memory is full, close "
     "other programs that use it, or build an engine for a smaller size or batch"
@@ -36,7 +36,7 @@ INSTALL = "pip install '.[tensorrt]' in a checkout of roadseg"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """What an engine is built for; it runs nowhere else."""
+    """The machine and input shape that an engine is built for."""
 
     shape: tuple[int, int, int]
     """Frames, height and width of its input."""
@@ -51,7 +51,7 @@ class EngineRecord:
 
     @classmethod
     def here(cls, shape: tuple[int, int, int]) -> Self:
-        """Return the record of an engine that is built on this machine, now.
+        """Return the record of an engine built on this machine.
 
         Raises:
             BackendUnavailable: There is no TensorRT or no GPU.
@@ -61,10 +61,10 @@ class EngineRecord:
         return cls(shape=shape, gpu=gpu.name, capability=(gpu.major, gpu.minor), tensorrt=version)
 
     def check_runs_on(self, here: Self, path: Path) -> None:
-        """Compare with the record that an engine built here would have.
+        """Check that the engine was built on a machine like this one.
 
         Raises:
-            ModelFileError: This machine is another one; `path` is named.
+            ModelFileError: It was not; `path` is named.
         """
         built_for, found = (
             f"{r.gpu} (compute capability {r.capability[0]}.{r.capability[1]}) and "
@@ -101,14 +101,14 @@ class EngineRecord:
 
 
 def save_engine(path: Path, engine: bytes, record: EngineRecord, spec: ModelSpec) -> None:
-    """Write an engine with its records, all or nothing. Raises `OutputError`."""
+    """Write an engine with its records atomically. Raises `OutputError`."""
     header = {"roadseg": spec.to_json(), "engine": json.dumps(asdict(record))}
     with replacing(path) as temporary:
         temporary.write_bytes(save({"engine": np.frombuffer(engine, np.uint8)}, header))
 
 
 def load_engine(path: Path) -> tuple[NDArray[np.uint8], EngineRecord, ModelSpec]:
-    """Read an engine's bytes and records; nothing of it is run.
+    """Read an engine's bytes and records without running anything.
 
     Raises:
         ModelFileError: The file is no engine of ours.
@@ -126,7 +126,7 @@ def load_engine(path: Path) -> tuple[NDArray[np.uint8], EngineRecord, ModelSpec]
 
 
 def import_nvidia(name: str) -> ModuleType:
-    """Import `tensorrt` or `torch_tensorrt`, in the one place where their errors become ours.
+    """Import `tensorrt` or `torch_tensorrt`, and translate their errors.
 
     Raises:
         BackendUnavailable: It does not import, or there is no GPU to import it for.
@@ -141,7 +141,7 @@ def import_nvidia(name: str) -> ModuleType:
         )
     try:
         return import_module(name)
-    except Exception as error:  # missing libraries and drivers come as all kinds, Exception itself
+    except Exception as error:  # missing libraries and drivers raise any kind
         reason = " ".join(str(error).split())
         raise BackendUnavailable(
             f"{name} does not load here ({type(error).__name__}: {reason}); run: {INSTALL}, and "
@@ -150,7 +150,7 @@ def import_nvidia(name: str) -> ModuleType:
 
 
 def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
-    """Load an engine that was built on this machine; one that was not is never touched.
+    """Load an engine that was built on this machine; any other is refused before it is loaded.
 
     Raises:
         ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
@@ -162,10 +162,10 @@ def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
 
 
 class Computes(Protocol):
-    """What an engine is to those who use it: tensors on one device, and a way to fill the last two.
+    """An engine: an input tensor, two output tensors, and `run`, which computes them.
 
-    Nothing is copied on the way in or out: fill `frames`, call `run`, and read `class_map` and
-    `logits` before the next run, all on one stream.
+    Nothing is copied: fill `frames`, call `run`, and read `class_map` and `logits` before the next
+    run, all on one stream.
     """
 
     frames: Tensor
@@ -176,16 +176,16 @@ class Computes(Protocol):
     """(N, C, H/s, W/s) float16."""
 
     def run(self) -> None:
-        """Start computing on the current stream; may return before it is done."""
+        """Launch on the current stream; may return before it has finished."""
         ...
 
 
 class Engine:
-    """An engine on the GPU with what it reads and writes. One thread uses it at a time.
+    """An engine on the GPU with its input and output tensors. One thread uses it at a time.
 
     Args:
         data: The engine's bytes.
-        path: Where they come from, for errors.
+        path: Their file, for errors.
 
     Raises:
         ModelFileError: TensorRT refuses them.
@@ -217,26 +217,26 @@ class Engine:
         )
 
     def _bind(self, name: str, dtype: torch.dtype) -> Tensor:
-        """Make one of the engine's tensors and tell it where."""
+        """Allocate one of the engine's tensors and give the engine its address."""
         shape = tuple(self._engine.get_tensor_shape(name))
         tensor = torch.zeros(shape, dtype=dtype, device="cuda")
         self._context.set_tensor_address(name, tensor.data_ptr())
         return tensor
 
     def run(self) -> None:
-        """Start computing on the current stream; return before it is done."""
+        """Launch on the current stream; return before it has finished."""
         if self._graph is not None:
             self._graph.replay()
         else:
             self._launch()
 
     def capture(self) -> None:
-        """Record the launches of a run as a CUDA graph, which starts them all at once.
+        """Record the launches of a run as a CUDA graph.
 
         The current stream must not be the default one.
         """
         stream = torch.cuda.current_stream()
-        self._launch()  # TensorRT allocates in the first run, which a graph may not
+        self._launch()  # the first run allocates, which a graph may not
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
@@ -248,7 +248,7 @@ class Engine:
             raise BackendUnavailable(OUT_OF_MEMORY)
 
     def layers(self) -> list[dict[str, Any]]:
-        """Return what TensorRT tells about each layer, an object of its JSON."""
+        """Return TensorRT's description of each layer, parsed from its JSON."""
         trt: Any = import_nvidia("tensorrt")
         inspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)

@@ -1,4 +1,4 @@
-"""PyTorch in eager mode: the reference that every other runtime is held against."""
+"""PyTorch in eager mode: the reference that every other runtime is compared with."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,7 +17,7 @@ DIVISIBLE = False
 
 
 class TorchBackend:
-    """A network in memory, on the device where its weights are.
+    """A network on the device of its weights.
 
     Args:
         network: Network in evaluation mode.
@@ -40,7 +40,7 @@ class TorchBackend:
 
 
 def open_model(path: Path) -> TorchBackend:
-    """Open a `.safetensors` model file on the best device there is."""
+    """Open a `.safetensors` model file on the GPU, or on the CPU where there is none."""
     network, spec = load_model(path)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     return TorchBackend(network.to(memory_format=torch.channels_last), spec)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""PyTorch with the graph compiled by its inductor; needs a C++ compiler on the machine."""
+"""PyTorch with the graph compiled by Inductor, which needs a C++ compiler."""
 
 import shutil
 import warnings
@@ -14,7 +14,7 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def open_model(path: Path) -> TorchBackend:
-    """Open a `.safetensors` model file; its first frame takes a minute.
+    """Open a `.safetensors` model file; the first frame takes a minute.
 
     Raises:
         ModelFileError: The file is missing, or no model file of ours.

@@ -1,18 +1,17 @@
-"""Which model file is taken where none is named."""
+"""The default model file."""
 
 from pathlib import Path
 
 from roadseg.backends.machine import has_int8_units
+from roadseg.files import shipped
 
 
 def shipped_model(precision: str = "fp32") -> Path:
-    """Return a model that comes along: installed as package data, or in a checkout's weights/."""
-    package = Path(__file__).parent.parent
+    """Return the shipped model in a precision."""
     name = "unet-lite.onnx" if precision == "fp32" else f"unet-lite.{precision}.onnx"
-    installed = package / "weights" / name
-    return installed if installed.is_file() else package.parent / "weights" / name
+    return shipped("weights", name)
 
 
 def default_weights() -> Path:
-    """Return the model that comes along, in the precision that suits this machine."""
+    """Return the shipped model in the precision that suits this machine."""
     return shipped_model("int8" if has_int8_units() else "fp32")

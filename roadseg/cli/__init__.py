@@ -1,6 +1,6 @@
 """The command line: one file a command, and the one place where errors become exit codes.
 
-Modules here import nothing heavy at their top, so that help and mistakes answer at once.
+Modules here import nothing heavy at their top, so that help and errors appear at once.
 """
 
 import errno
@@ -17,6 +17,7 @@ from typer._click.exceptions import (  # Typer itself exports but one of their k
 
 from roadseg import __version__
 from roadseg.cli.adopt import adopt
+from roadseg.cli.batch import app as batch_app
 from roadseg.cli.bench import bench
 from roadseg.cli.command import SETTINGS, Command, Group
 from roadseg.cli.compile import compile_
@@ -58,6 +59,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
 for command, example in EXAMPLES.items():
     app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
+app.add_typer(batch_app, name="batch")
 
 
 def _show_version(wanted: bool) -> None:
@@ -80,7 +82,7 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line; a mistake that the user can mend is one line and exit code 1."""
-    # Read when OpenCV is imported: what it warns of, roadseg says in a line of its own.
+    # Read when OpenCV is imported: roadseg reports in its own words what OpenCV would log.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         with ending_on_signals():
@@ -104,9 +106,9 @@ def main() -> NoReturn:
 
 
 def _in_one_line(error: ClickException) -> str:
-    """Return what Click says of a wrong command line, in our words' style."""
-    said = " ".join(error.format_message().split()).removesuffix(".")
+    """Return Click's message on a wrong command line, in the style of ours."""
+    message = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "roadseg"
-    pause = " " if said.endswith("?") else "; "
-    return f"{said[:1].lower()}{said[1:]}{pause}see {command} --help"
+    pause = " " if message.endswith("?") else "; "
+    return f"{message[:1].lower()}{message[1:]}{pause}see {command} --help"

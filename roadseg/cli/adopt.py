@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from roadseg.deploy.adopt import AdoptResult
 
 ALMOST_ALL = 0.98
-"""Share of a frame of one class above which the network has hardly been fed as it should be."""
+"""Share of one class in a frame above which the network's input is probably wrong."""
 SHOWN_CLASSES = 5
-"""Classes that are named of those in the frame."""
+"""Most classes of the frame in the message."""
 
 
 def adopt(
@@ -88,7 +88,7 @@ def adopt(
     frame: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Picture or film to check it on.", show_default="made up"
+            metavar="FILE", help="Picture or video to check it on.", show_default="made up"
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -16,15 +16,25 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
 """The sample clip, where this is a checkout."""
+FILM_SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840)}
+"""Heights and widths that `--video-size` knows by name."""
 LEAST_IDLE = 0.1
-"""Share of the cores that other processes may take without a warning."""
+"""Share of the cores that other processes may use without a warning."""
 
 
 def bench(
     clip: Annotated[
         Path | None,
         typer.Argument(
-            metavar="CLIP", help="Film to measure on.", show_default="the sample, in a checkout"
+            metavar="CLIP", help="Video to measure on.", show_default="the sample, in a checkout"
+        ),
+    ] = None,
+    video_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Enlarge the film first: 1080p, 4k or WxH.",
+            show_default="the film's own size",
         ),
     ] = None,
     weights: Annotated[
@@ -48,7 +58,7 @@ def bench(
         typer.Option(
             metavar="WxH",
             help="Network input; may be repeated.",
-            show_default="by the film's aspect ratio",
+            show_default="by the video's aspect ratio",
         ),
     ] = None,
     batch: Annotated[
@@ -67,23 +77,23 @@ def bench(
     rate: Annotated[
         float | None,
         typer.Option(
-            metavar="FPS", help="The camera's rate in live mode.", show_default="the film's"
+            metavar="FPS", help="The camera's rate in live mode.", show_default="the video's"
         ),
     ] = None,
     rounds: Annotated[
         int, typer.Option(metavar="N", help="Times that everything is measured, in turns.")
     ] = BenchConfig.rounds,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How much of the film to label.")
+        float, typer.Option(metavar="SECONDS", help="How much of the video to label.")
     ] = BenchConfig.film_s or 0.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look in some 20 seconds; too short for claims.")
+        bool, typer.Option("--quick", help="A short run of some 20 seconds; too short for claims.")
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             metavar="OLD.json NEW.json",
-            help="Measure nothing; tell which figures of two records differ.",
+            help="Measure nothing; compare the metrics of two records.",
         ),
     ] = None,
     record: Annotated[
@@ -104,6 +114,7 @@ def bench(
         return
     config = BenchConfig(
         film=clip or _sample(),
+        film_hw=_film_size(video_size),
         weights=tuple(weights or ()),
         backends=tuple(backend or ()),
         sizes_hw=tuple(map(parse_size, size or ())),
@@ -124,10 +135,17 @@ def bench(
         _show(measured, plain_console())
 
 
+def _film_size(given: str | None) -> tuple[int, int] | None:
+    """Return the height and width that the film is to have; None leaves it as it is."""
+    if given is None:
+        return None
+    return FILM_SIZES.get(given.lower()) or parse_size(given, "--video-size", 2)
+
+
 def _sample() -> Path:
     if not SAMPLE.is_file():
         raise ConfigError(
-            "there is no CLIP, and no sample beside an installed roadseg; name a film"
+            "there is no CLIP, and no sample beside an installed roadseg; name a video"
         )
     return SAMPLE
 
@@ -140,7 +158,7 @@ def _measure(config: BenchConfig) -> dict[str, Any]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, **quiet_elsewhere()) as progress:
-        task = progress.add_task("looking at the film", total=None)
+        task = progress.add_task("opening the video", total=None)
         return measure(config, lambda step: progress.update(task, description=step))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from roadseg.measure.many_cores import CORES
 from roadseg.measure.results import Round, has_energy, rounds_of, spread
 from roadseg.measure.statistics import Interval
 from roadseg.measure.targets import Change, Score, ceilings, scores_of
@@ -49,41 +50,42 @@ def tables(record: Mapping[str, Any]) -> Iterator[Table]:
     """Yield all tables of a run, the targets last, where they stay in view."""
     rounds = rounds_of(record)
     by_job = {
-        job: [name for name, told in record["contenders"].items() if told["job"] == job]
+        job: [name for name, case in record["contenders"].items() if case["job"] == job]
         for job in ("model", "plain", "peer", "film", "loop", "live")
     }
     models = [*by_job["model"], *by_job["plain"], *by_job["peer"]]
-    yield figure_table("The model alone, a call", rounds, models, MODEL_COLUMNS)
+    yield metric_table("The model alone, a call", rounds, models, MODEL_COLUMNS)
     films = [*by_job["loop"], *by_job["film"]]
-    yield figure_table("Film to film, a frame once warm", rounds, films, FILM_COLUMNS)
+    yield metric_table("Video to video, a frame once warm", rounds, films, FILM_COLUMNS)
     yield stage_table(rounds)
-    yield figure_table("Live: newest frame first", rounds, by_job["live"], LIVE_COLUMNS)
+    yield metric_table("Live: newest frame first", rounds, by_job["live"], LIVE_COLUMNS)
     yield ceiling_table(record)
+    yield many_cores_table(record)
     if has_energy(record):
-        yield figure_table("Energy", rounds, films, ENERGY_COLUMNS)
+        yield metric_table("Energy", rounds, films, ENERGY_COLUMNS)
     yield target_table(scores_of(record))
 
 
-def figure_table(
+def metric_table(
     title: str,
     rounds: Sequence[Round],
-    contenders: Sequence[str],
+    cases: Sequence[str],
     columns: Sequence[tuple[str, str]],
 ) -> Table:
-    """Return figures of contenders, a row each."""
+    """Return metrics of cases, a row each."""
     table = _table(title, "", *(heading for _, heading in columns))
-    for contender in contenders:
-        cells = [_cell(rounds, contender, figure) for figure, _ in columns]
-        table.add_row(contender, *cells)
+    for case in cases:
+        cells = [_cell(rounds, case, metric) for metric, _ in columns]
+        table.add_row(case, *cells)
     return table
 
 
 def stage_table(rounds: Sequence[Round]) -> Table:
     """Return what each stage does when it runs alone; the model's share of one stage is in it."""
     table = _table("Each stage alone, a frame", "", *(heading for _, heading in STAGE_COLUMNS))
-    figures = dict.fromkeys(figure for measured in rounds for figure in measured.get("stages", {}))
-    for stage in (name.removesuffix(" fps") for name in figures if name.endswith(" fps")):
-        cells = [_cell(rounds, "stages", f"{stage} {figure}") for figure, _ in STAGE_COLUMNS]
+    metrics = dict.fromkeys(metric for measured in rounds for metric in measured.get("stages", {}))
+    for stage in (name.removesuffix(" fps") for name in metrics if name.endswith(" fps")):
+        cells = [_cell(rounds, "stages", f"{stage} {metric}") for metric, _ in STAGE_COLUMNS]
         table.add_row(stage, *cells)
         if stage == "segment":
             table.add_row("  of it the model", "", _cell(rounds, "stages", "model cpu"), "")
@@ -97,6 +99,19 @@ def ceiling_table(record: Mapping[str, Any]) -> Table:
     for ceiling in ceilings(record):
         limit, reached = ceiling.limit_fps.median, ceiling.reached.median
         table.add_row(ceiling.name, f"{limit:.1f}", f"{reached:.0%}", ceiling.by)
+    return table
+
+
+def many_cores_table(record: Mapping[str, Any]) -> Table:
+    """Return how much of the pipeline is sequential, and what that allows on many cores."""
+    told = record.get("many_cores", {})
+    headings = (f"fps on\n{cores}" for cores in CORES)
+    title = "Many cores: what the largest sequential stage allows"
+    table = _table(title, "", "stage", "CPU\nms", "of all", *headings)
+    for name, scaling in told.items():
+        limits = (f"{scaling['fps'][str(cores)]:.1f}" for cores in CORES)
+        share = f"{scaling['sequential_share']:.0%}"
+        table.add_row(name, scaling["stage"], f"{scaling['sequential_ms']:.1f}", share, *limits)
     return table
 
 
@@ -147,11 +162,11 @@ def _table(title: str, *headings: str) -> Table:
     return table
 
 
-def _cell(rounds: Sequence[Round], contender: str, figure: str) -> str:
-    found = spread(rounds, contender, figure)
+def _cell(rounds: Sequence[Round], case: str, metric: str) -> str:
+    found = spread(rounds, case, metric)
     if found is None:
         return "n/a"
-    if figure == "dropped":
+    if metric == "dropped":
         return f"{found.median:.0%}"
     return f"{found.median:.1f}" if found.median < 1000 else f"{found.median:.0f}"
 

@@ -1,4 +1,4 @@
-"""What all commands have in common beyond Typer: plain help, old names of options, `-h`."""
+"""Base classes of all commands: plain help, old names of options, `-h`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class Group(TyperGroup):
 
 
 def _plain(params: list[Any]) -> list[Any]:
-    """Have the help leave out types that say nothing: of switches, and of named arguments."""
+    """Remove types without information from the help: those of switches and of arguments."""
     for param in params:
         if isinstance(param, TyperOption) and param.is_flag:
             param.metavar = ""

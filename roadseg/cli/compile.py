@@ -52,7 +52,7 @@ def compile_(
     ] = None,
     film: Annotated[
         Path | None,
-        typer.Option(metavar="VIDEO", help="Film to do both on, where there are no labels."),
+        typer.Option(metavar="VIDEO", help="Video to do both on, where there are no labels."),
     ] = None,
     out: Annotated[
         Path | None,

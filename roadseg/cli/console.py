@@ -1,4 +1,4 @@
-"""The one way to the terminal, which codes in the names of files and classes do not get through."""
+"""Print to the terminal, without control codes from the names of files and classes."""
 
 import re
 
@@ -9,16 +9,16 @@ STEERING = re.compile(
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what changes the direction or ends a line
     "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
 )
-"""Characters that do something rather than show something."""
+"""Characters that control the terminal."""
 
 
 def visible(text: str) -> str:
-    """Return a text with a question mark for each character that would steer the terminal."""
+    """Return a text with a question mark for each character that controls the terminal."""
     return STEERING.sub("?", text)
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a text as it is, but visible."""
+    """Print a text without control characters."""
     typer.echo(visible(text), err=err)
 
 

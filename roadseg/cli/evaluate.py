@@ -20,6 +20,7 @@ from roadseg.cli.options import (
     Report,
     Steady,
     Weights,
+    parse_every,
     parse_size,
 )
 from roadseg.segmentation.config import ModelConfig
@@ -47,7 +48,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="DIR[:CLASSES]",
-            help="Labelled data: val/, valannot/; with --video also a film.",
+            help="Labelled data: val/, valannot/; with --video also a video file.",
         ),
     ],
     weights: Weights = None,
@@ -76,14 +77,14 @@ def evaluate(
         bool,
         typer.Option(
             "--video",
-            help="Take the pictures for frames of a film, and measure how steady its labels are.",
+            help="Take the pictures for frames of a video, and measure how steady its labels are.",
         ),
     ] = False,
     fps: Annotated[
         float, typer.Option(metavar="RATE", help="With --video: pictures of a split a second.")
     ] = 15.0,
     steady: Steady = ModelConfig.steady,
-    every: Every = ModelConfig.every,
+    every: Every = str(ModelConfig.every),
     report: Report = None,
     overwrite: Overwrite = False,
     worst: Annotated[
@@ -100,13 +101,13 @@ def evaluate(
         backend=backend,
         size_hw=parse_size(size) if size else None,
         steady=steady,
-        every=every,
+        every=parse_every(every),
     )
     if worst < 0:
         raise ConfigError(f"--worst is {worst}; it must be 0 or more")
-    if not video and (steady, every) != (ModelConfig.steady, ModelConfig.every):
+    if not video and (config.steady, config.every) != (ModelConfig.steady, ModelConfig.every):
         raise ConfigError(
-            "--steady and --every say how films are labelled; give --video too, or leave them out"
+            "--steady and --every say how videos are labelled; give --video too, or leave them out"
         )
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
@@ -121,14 +122,14 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Labels:
-    """What models are measured on."""
+    """The labelled data to measure on."""
 
     data: str
-    """Labelled data, as the user names them, or a film without labels."""
+    """Labelled data, as the user names them, or a video without labels."""
     split: str
     """Split of the data."""
     mapping: Path | None
-    """What models' classes are called in them; None goes by names."""
+    """Names of the models' classes in the data; None matches by name."""
 
     @property
     def source(self) -> "DataSource":
@@ -148,9 +149,9 @@ class _Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class _Findings:
-    """What was found, in each of the forms in which it can be had."""
+    """The results, as JSON values, as a page and as tables."""
 
-    figures: Mapping[str, dict[str, object]]
+    results: Mapping[str, dict[str, object]]
     """JSON values by model."""
     draw: Callable[[], str]
     """Makes the page."""
@@ -166,10 +167,10 @@ class _Findings:
             if report:
                 with replacing(report) as temporary:
                     temporary.write_text(self.draw())
-        finally:  # whatever becomes of the page, the figures are not lost
+        finally:  # a page that fails does not cost the results
             if as_json:
-                only = next(iter(self.figures.values()))
-                echo(json.dumps(only if len(self.figures) == 1 else self.figures))
+                only = next(iter(self.results.values()))
+                echo(json.dumps(only if len(self.results) == 1 else self.results))
             else:
                 self.show(plain_console())
         if report and not as_json:
@@ -200,7 +201,7 @@ def _evaluate_pictures(
     scores = {name: evaluation.scores for name, evaluation in measured.items()}
     colors = {label.name: label.color for label in space.labels}
     return _Findings(
-        figures={name: _figures(evaluation, worst) for name, evaluation in measured.items()},
+        results={name: _results(evaluation, worst) for name, evaluation in measured.items()},
         draw=lambda: evaluation_page(scores, title, pictures, space.labels),
         show=lambda console: _show(measured, title, worst, colors, console),
     )
@@ -209,7 +210,7 @@ def _evaluate_pictures(
 def _in_common_terms(
     dataset: "FolderDataset", models: Mapping[str, "Model"]
 ) -> "tuple[FolderDataset, LabelSpace]":
-    """Return a data set as its models number the labels, and how they do.
+    """Return a data set with the models' label space, and that space.
 
     Raises:
         DatasetError: The labels are of classes that the models do not know.
@@ -232,7 +233,7 @@ def _in_common_terms(
 def _evaluate_film(
     labels: _Labels, fps: float, paths: Sequence[Path], config: ModelConfig
 ) -> _Findings:
-    """Measure models on a film."""
+    """Measure models on a video."""
     from roadseg.cli.tables import film_table
     from roadseg.measure.accuracy_page import film_page
 
@@ -248,7 +249,7 @@ def _evaluate_film(
         console.print(film_table(measured, colors))
 
     return _Findings(
-        figures={name: film.summary() for name, film in measured.items()},
+        results={name: film.summary() for name, film in measured.items()},
         draw=lambda: film_page(measured, title),
         show=show,
     )
@@ -272,7 +273,7 @@ def _measure_each(
     total: int | None,
     measure: "Callable[[Model, Callable[[int], None]], T]",
 ) -> dict[str, T]:
-    """Measure one model after the other, and show how far each is."""
+    """Measure the models one after the other, with a progress bar."""
     from rich.markup import escape
     from rich.progress import Progress
 
@@ -299,14 +300,14 @@ def _worst_pictures(
     count: int,
 ) -> dict[str, bytes]:
     """Draw the pictures that the models together do worst on, as JPEG files by caption."""
-    from roadseg.measure.evaluate import answer, worst_together, wrong_pixels
+    from roadseg.measure.evaluate import predict_picture, worst_together, wrong_pixels
     from roadseg.paint.panels import compare_pictures
 
     palette = [c.color for c in dataset.meaning.classes]
     drawn = {}
     for index in worst_together(list(measured.values()), count):
         picture, target = dataset[index]
-        maps = [answer(model, picture, size_hw)[0] for model in models.values()]
+        maps = [predict_picture(model, picture, size_hw)[0] for model in models.values()]
         if len(maps) == 1:
             maps.append(wrong_pixels(target, maps[0], allowed))
         reached = (f"{name} {found.pictures[index].miou:.1%}" for name, found in measured.items())
@@ -315,8 +316,8 @@ def _worst_pictures(
     return drawn
 
 
-def _figures(evaluation: "Evaluation", worst: int) -> dict[str, object]:
-    """Return what --json prints of one model."""
+def _results(evaluation: "Evaluation", worst: int) -> dict[str, object]:
+    """Return a model's results as JSON values."""
     return {
         **evaluation.scores.summary(),
         "confusion": evaluation.scores.confusion.tolist(),
@@ -350,12 +351,12 @@ def _show(
 
 @dataclass(frozen=True, kw_only=True)
 class _Film:
-    """A film to measure models on."""
+    """A video to measure models on."""
 
     name: str
-    """What it is called."""
+    """Its name."""
     frames: int | None
-    """How many it has, if that is known."""
+    """Number of its frames, if it is known."""
     models: "Mapping[str, Model]"
     """The models, in the classes of its labels if there are any."""
     measure: "Callable[[Model, Callable[[int], None]], FilmScores]"
@@ -363,7 +364,7 @@ class _Film:
 
 
 def _film(labels: _Labels, models: "Mapping[str, Model]", fps: float, config: ModelConfig) -> _Film:
-    """Return a split of labelled data as a film, or the film that was named in place of them."""
+    """Return a split of labelled data as a video, or the video that was named in place of them."""
     from roadseg.measure.evaluate import evaluate_film, evaluate_split_as_film
     from roadseg.video.read.read_log import ReadLog
     from roadseg.video.read.source import decode, probe
@@ -372,7 +373,7 @@ def _film(labels: _Labels, models: "Mapping[str, Model]", fps: float, config: Mo
     if (labels.source.root / split).is_dir():
         models, dataset = labels.shared_with(models)
         return _Film(
-            name=f"{split}, {len(dataset)} pictures as a film of {fps:g} a second",
+            name=f"{split}, {len(dataset)} pictures as a video of {fps:g} a second",
             frames=len(dataset),
             models=models,
             measure=lambda model, done: evaluate_split_as_film(model, dataset, rate, config, done),

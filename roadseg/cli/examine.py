@@ -1,6 +1,6 @@
-"""Tell what of roadseg works on this machine, what does not, why, and what would add it.
+"""Test which parts of roadseg work on this machine, and how to add the others.
 
-Everything is tried, not looked up: a runtime is imported, an encoder opened, a device asked for.
+Everything is tried out: runtimes are imported, encoders opened, devices queried.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from av.codec.hwaccel import HWAccel
 
 from roadseg.backends.machine import core_count, cpu_kind, cpu_name, has_int8_units
 from roadseg.backends.runtimes import BACKENDS, suited
+from roadseg.backends.tuned import kept_choice
 from roadseg.backends.weights import default_weights
 from roadseg.deploy.builders import BUILDERS, open_builder
 from roadseg.errors import RoadsegError
@@ -23,7 +24,7 @@ from roadseg.infer.window import has_window
 from roadseg.video.write.encoding import CODECS
 
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
-"""FFmpeg's decoders of the films that people have; the last is AV1's."""
+"""FFmpeg's decoders of common videos; the last is AV1's."""
 HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 DRIVER = "needs an NVIDIA card that can, and its driver"
 REINSTALL = "pip install --force-reinstall av"
@@ -34,11 +35,11 @@ class Finding:
     """One thing that works or does not."""
 
     area: str
-    """What it belongs to."""
+    """Its area."""
     name: str
-    """What it is."""
+    """Its name."""
     works: bool
-    """Whether it does."""
+    """Whether it works."""
     detail: str
     """More about it, or why it does not work."""
     remedy: str = ""
@@ -46,11 +47,11 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what was found, area by area."""
+    """Yield the findings, area by area."""
     yield Finding(
         area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
     )
-    yield Finding(area="machine", name="model", works=True, detail=_usual_model())
+    yield _tried("machine", "model", _usual_model, "")
     for name, runtime in BACKENDS.items():
         yield _tried("runtime", name, partial(_start_runtime, name), runtime.install)
     for name, (_, install) in BUILDERS.items():
@@ -62,14 +63,14 @@ def examine() -> Iterator[Finding]:
         yield _tried("encode", codec.encoder, partial(_open_codec, codec.encoder, "w"), REINSTALL)
     for encoder in HARDWARE_ENCODERS:
         yield _tried("encode", encoder, partial(_encode_with, encoder), DRIVER)
-    yield _tried("live", "camera", _find_cameras, "connect one; addresses and films need none")
+    yield _tried("live", "camera", _find_cameras, "connect one; addresses and videos need none")
     yield _tried("live", "window", _find_window, "use the page in the browser, as live does itself")
 
 
 def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Finding:
     try:
         detail = attempt()
-    except Exception as error:  # broken packages and drivers raise what they like: the finding
+    except Exception as error:  # broken packages and drivers raise anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.strip().splitlines()[0]
         if isinstance(error, RoadsegError):  # its message ends with what to do
@@ -79,6 +80,8 @@ def _tried(area: str, name: str, attempt: Callable[[], str], remedy: str) -> Fin
 
 
 def _usual_model() -> str:
+    if choice := kept_choice():
+        return f"{choice.weights.name} on {choice.backend}, as --tune chose for {cpu_kind()}"
     weights = default_weights()
     units = "" if has_int8_units() else ", as 8 bits are not known to be fast on it"
     return f"{weights.name} on {suited(weights)} for {cpu_kind()}{units}"
@@ -107,7 +110,7 @@ def _decode_on(device: str) -> str:
 
 
 def _tiny_film(encoder: str = "libx264") -> BytesIO:
-    """Return a film of a few black frames."""
+    """Return a video of a few black frames."""
     film = BytesIO()
     with av.open(film, "w", format="mp4") as container:
         stream = container.add_stream(encoder, 25, width=256, height=256)
@@ -120,7 +123,7 @@ def _tiny_film(encoder: str = "libx264") -> BytesIO:
 
 
 def _encode_with(name: str) -> str:
-    return f"encodes, {_tiny_film(name).getbuffer().nbytes} bytes for a test film"
+    return f"encodes, {_tiny_film(name).getbuffer().nbytes} bytes for a test video"
 
 
 def _find_cameras() -> str:

@@ -1,4 +1,4 @@
-"""From what `roadseg infer` is given to the films that it means, and a run's settings for each."""
+"""Resolve the sources of `roadseg infer` to videos, and the settings for each of them."""
 
 import contextlib
 import re
@@ -22,17 +22,17 @@ FILM_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts"),
     *(".vob", ".wmv"),
 )
-"""Files of a folder that count as films."""
+"""Files of a folder that count as videos."""
 OVERLAY, REDACTED = ".overlay", ".redacted"
-"""End of the name that an overlay, or a redacted film, gets before its suffix."""
+"""End of the name that an overlay, or a redacted video, gets before its suffix."""
 CAMERA = re.compile(r"(?:/dev/video)?\d+")
 
 
 @contextlib.contextmanager
 def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
-    """Give films as `InferConfig` takes them, each once; standard input is put into a file.
+    """Give videos as `InferConfig` takes them, each once; standard input is put into a file.
 
-    Most formats can only be read by jumping about, and their sound is read beside the pictures.
+    Most formats need seeking, and sound is read separately from the pictures.
 
     Raises:
         ConfigError: A source is a camera, or standard input sends nothing.
@@ -51,22 +51,22 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
 
 def _standard_input() -> BinaryIO:
-    """Return what is sent to the program.
+    """Return standard input.
 
     Raises:
-        ConfigError: Nothing can be.
+        ConfigError: It is a terminal, or closed.
     """
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise ConfigError(
-            "VIDEO is -, and standard input is a terminal, or closed; send a film to it"
+            "VIDEO is -, and standard input is a terminal, or closed; send a video to it"
         )
     return sys.stdin.buffer
 
 
 def _films_of(source: str) -> Sequence[Path | str]:
-    """Return the films that a source means: itself, or those in a folder or found by a pattern.
+    """Return the videos of a source: itself, or those of a folder or pattern.
 
-    A folder or pattern with images is one film of them.
+    The images of a folder or pattern are one video.
 
     Raises:
         ConfigError: The source is a camera.
@@ -79,7 +79,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
         return [film]
     if CAMERA.fullmatch(source) and not (film.is_file() or film.is_dir()):
         raise ConfigError(
-            f"{source} is a camera, and infer labels films; run: roadseg live {source}"
+            f"{source} is a camera, and infer labels videos; run: roadseg live {source}"
         )
     if not is_series(film):
         return [film]
@@ -87,7 +87,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
     films = [path for path in found if path.suffix.lower() in FILM_SUFFIXES]
     if films and any(path.suffix.lower() in SUFFIXES for path in found):
         complain(
-            f"warning: the images of {film} are labelled, and not {len(films)} films beside them; "
+            f"warning: the images of {film} are labelled, and not {len(films)} videos beside them; "
             f"for those give a pattern, such as '{films[0].with_stem('*')}'"
         )
         return [film]
@@ -104,7 +104,7 @@ def _files_of(series: Path) -> Sequence[Path]:
     if series.is_dir():
         files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
         return [path for path in files if not _is_written(path)]
-    with contextlib.suppress(VideoError):  # told when it is this film's turn
+    with contextlib.suppress(VideoError):  # reported when it is this video's turn
         found = find_images(series)
         return [path for path in found if not _is_written(path)] or found
     return ()
@@ -116,21 +116,21 @@ def _is_written(path: Path) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """What is written beside a film, or beside each of several."""
+    """Outputs beside the overlay of a video, or of several."""
 
     masks: Path | None
-    """Folder, or film, of class maps; of several films, the folder of those."""
+    """Folder or video of class maps; for several videos, the folder of all of these."""
     stats: Path | None
-    """File of what is in the frames; of several films, the end of its name."""
+    """File of statistics; for several videos, the end of its name."""
     report: Path | None
-    """Page about the drive; of several films, the end of its name."""
+    """HTML report; for several videos, the end of its name."""
 
     def of(self, film: str, folder: Path) -> Self:
-        """Return the same for one of several films.
+        """Return the same for one of several videos.
 
         Args:
             film: Its name without a suffix.
-            folder: Where the overlays go, and so what has no folder in its name.
+            folder: Folder of the overlays, and of outputs whose names have none.
         """
         return replace(
             self,
@@ -153,25 +153,25 @@ def plan(
     *,
     no_film: bool = False,
 ) -> list[InferConfig]:
-    """Return the settings for each film.
+    """Return the settings for each video.
 
     Args:
-        films: The films.
-        out: Film to write, or the folder for those of several; None chooses a name.
-        beside: What to write beside it.
+        films: The videos.
+        out: Video to write, or the folder for several; None chooses a name.
+        beside: Outputs beside it.
         settings: All other settings.
-        no_film: Write only what is beside it.
+        no_film: Write only the outputs beside it.
 
     Raises:
-        ConfigError: A setting cannot be used, or two films would get the same name.
-        OutputError: The folder for several films cannot be made.
+        ConfigError: A setting cannot be used, or two videos would get the same name.
+        OutputError: The folder for several videos cannot be created.
     """
     ending = REDACTED if settings.get("redaction") else OVERLAY
     if len(films) == 1:
         path = None if no_film else out or overlay_name(films[0], ending)
         return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
-        raise ConfigError(f"--out is {out}, and there are {len(films)} films; give a folder")
+        raise ConfigError(f"--out is {out}, and there are {len(films)} videos; give a folder")
     folder = out or Path()
     jobs: dict[str, InferConfig] = {}
     for film in films:
@@ -179,7 +179,7 @@ def plan(
         name = overlay.stem.removesuffix(ending)
         if name in jobs:
             raise ConfigError(
-                f"two films are called {name}, as what is written would be; label them one by one"
+                f"two videos are called {name}, as what is written would be; label them one by one"
             )
         path = None if no_film else folder / overlay
         own = beside.of(name, folder)
@@ -190,9 +190,9 @@ def plan(
 
 
 def overlay_name(film: Path | str, ending: str = OVERLAY) -> Path:
-    """Return the name of a film's overlay, or of what else is made of it.
+    """Return the name of a video's overlay, or of what else is made of it.
 
-    An .mkv stays one, as it can hold what it held; a photo becomes a photo.
+    An .mkv stays one, as it may hold streams that MP4 cannot; a photo becomes a photo.
     """
     path = Path(urlsplit(str(film)).path) if isinstance(film, str) else film
     if any(w in path.name for w in "*?[") and not path.exists():

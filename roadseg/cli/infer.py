@@ -13,11 +13,14 @@ from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
     AsJson,
+    End,
     ModelOptions,
     MotionOptions,
     OverlayOptions,
     Overwrite,
     Quiet,
+    Resume,
+    Start,
     parse_rate,
     parse_time,
 )
@@ -29,13 +32,13 @@ if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
 
 LEAST_SHOWN_SHARE = 0.005
-"""Classes with less of the picture than this are left out of the summary."""
+"""Least share of a class in the summary."""
 LEAST_LISTED_SHARE = 0.0005
-"""And with less than this, of its table."""
+"""Least share of a class in its table."""
 
 
 class OutputOptions(OptionGroup):
-    """What is written, and where."""
+    """Outputs."""
 
     panel = "Output"
     out: Annotated[
@@ -44,20 +47,20 @@ class OutputOptions(OptionGroup):
             "--out",
             "-o",
             metavar="FILE",
-            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "films; frames/%06d.png (or .jpg) for images; - for standard output.",
+            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
             show_default="VIDEO.overlay.mp4 here; .mkv if VIDEO is one, an image if it is one",
         ),
     ] = None
     no_film: Annotated[
-        bool, typer.Option("--no-film", help="Write no film, only --stats or --masks.")
+        bool, typer.Option("--no-film", help="Write no video, only --stats or --masks.")
     ] = False
     masks: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Also write each class map as a PNG of class ids; or give a name in .mkv for a "
-            "lossless grey film of them.",
+            "lossless grey video of them.",
         ),
     ] = None
     mask_format: Annotated[
@@ -72,15 +75,15 @@ class OutputOptions(OptionGroup):
         typer.Option(
             metavar="FILE",
             help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
-            "boxes of poles, signs, cars and people. Of several films: drive.FILE, ...",
+            "boxes of poles, signs, cars and people. Of several videos: drive.FILE, ...",
         ),
     ] = None
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="Also write a page about the drive: the film, class shares over time, moments "
-            "with people on the road. Of several films: drive.FILE.html, ...",
+            help="Also write a page about the drive: the video, class shares over time, moments "
+            "with people on the road. Of several videos: drive.FILE.html, ...",
         ),
     ] = None
     side_by_side: Annotated[
@@ -93,25 +96,20 @@ class OutputOptions(OptionGroup):
         ),
     ] = InferConfig.boxes
     overwrite: Overwrite = InferConfig.overwrite
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from where an unfinished run with the same settings stopped."
-        ),
-    ] = InferConfig.resume
+    resume: Resume = InferConfig.resume
 
     @property
     def beside(self) -> Beside:
-        """What is written beside the film."""
+        """The outputs beside the overlay."""
         return Beside(masks=self.masks, stats=self.stats, report=self.report)
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the film."""
+        """Return the fields of an `InferConfig` that are the same for every video."""
         names = ("mask_format", "side_by_side", "boxes", "overwrite", "resume")
         return {name: vars(self)[name] for name in names}
 
     def check(self, *, as_json: bool) -> None:
-        """Refuse what contradicts itself. Raises `ConfigError`."""
+        """Raise `ConfigError` for options that contradict each other."""
         if as_json and self.out == STDOUT:
             raise ConfigError("--json and --out - both want standard output; choose one")
         if self.no_film and self.out is not None:
@@ -121,16 +119,11 @@ class OutputOptions(OptionGroup):
 
 
 class InputOptions(OptionGroup):
-    """Which part of a film is labelled, and how it is read."""
+    """The part of a video to label, and how it is read."""
 
     panel = "Input"
-    start: Annotated[
-        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
-    ] = "0"
-    end: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
-    ] = None
+    start: Start = "0"
+    end: End = None
     stream: Annotated[
         int | None,
         typer.Option(
@@ -152,14 +145,14 @@ class InputOptions(OptionGroup):
         ),
     ] = None
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first damage in the film.")
+        bool, typer.Option("--strict", help="Stop at the first damage in the video.")
     ] = InferConfig.strict
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that they set.
 
         Raises:
-            ConfigError: A time or the rate is none.
+            ConfigError: A time or the rate is not valid.
         """
         return {
             "start_s": parse_time(self.start, "--start"),
@@ -172,14 +165,14 @@ class InputOptions(OptionGroup):
 
 
 class EncodingOptions(OptionGroup):
-    """How films are written; the fields are those of an `InferConfig`."""
+    """How videos are written; the fields are those of an `InferConfig`."""
 
     panel = "Encoding"
     codec: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Codec: h264, hevc, vp9, av1.",
+            help="Codec: h264, hevc, vp9, av1; h264:hw, hevc:hw for an encoder in hardware.",
             show_default="h264; in a .webm vp9",
         ),
     ] = InferConfig.codec
@@ -188,7 +181,7 @@ class EncodingOptions(OptionGroup):
         typer.Option(
             metavar="N",
             help="Quality, less is better.",
-            show_default="by the codec, at most about 1.5 times the film's bit rate",
+            show_default="by the codec, at most about 1.5 times the video's bit rate",
         ),
     ] = InferConfig.crf
     preset: Annotated[
@@ -210,7 +203,7 @@ class EncodingOptions(OptionGroup):
 
 
 class TerminalOptions(OptionGroup):
-    """What is said about the run."""
+    """Messages about the run."""
 
     panel = "Terminal"
     quiet: Quiet = False
@@ -222,7 +215,7 @@ class TerminalOptions(OptionGroup):
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is said for people to read."""
+        """Whether no messages are printed."""
         return self.quiet or self.as_json
 
 
@@ -232,7 +225,7 @@ def infer(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Films to label: files, addresses (https, rtsp), folders of films or of images, "
+            help="Videos to label: files, addresses (https, rtsp), folders of videos or of images, "
             "patterns such as 'drive/*.png' in quotes, or - for standard input.",
         ),
     ],
@@ -244,27 +237,31 @@ def infer(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Write a film's overlay: every frame with its classes in colour, sound and timing kept."""
+    """Write a video's overlay: every frame with its classes in colour, sound and timing kept."""
     output.check(as_json=terminal.as_json)
     settings = {
         **output.settings(),
         **input_.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
+        **motion.settings(),
         **vars(encoding),
     }
     with received(sources) as films:
         jobs = plan(films, output.out, output.beside, settings, no_film=output.no_film)
+        if output.resume and model.is_left_open:
+            from roadseg.infer.outputs import as_begun
+
+            jobs = [as_begun(job) for job in jobs]
         run_all(jobs, terminal)
 
 
 def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
-    """Label one film after the other, and say how that went.
+    """Label one video after the other, and say how that went.
 
     Raises:
-        RoadsegError: A mistake in the options, or in the only film.
-        Exit: A film of several was not labelled.
+        RoadsegError: A mistake in the options, or in the only video.
+        Exit: A video of several was not labelled.
     """
     _check(jobs)
     results, failed = _run_each(jobs, terminal)
@@ -272,12 +269,12 @@ def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
         summaries = [_as_json(result) for result in results]
         echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
     if failed:
-        complain(f"{failed} of {len(jobs)} films were not labelled")
+        complain(f"{failed} of {len(jobs)} videos were not labelled")
         raise typer.Exit(1)
 
 
 def _check(jobs: Sequence[InferConfig]) -> None:
-    """Refuse a mistake in the options of several films once, and before any is read."""
+    """Refuse a mistake in the options of several videos once, and before any is read."""
     if len(jobs) > 1:
         from roadseg.infer.outputs import check_options
         from roadseg.infer.steps import check_model
@@ -289,7 +286,7 @@ def _check(jobs: Sequence[InferConfig]) -> None:
 def _run_each(
     jobs: Sequence[InferConfig], terminal: TerminalOptions
 ) -> tuple[list["InferResult"], int]:
-    """Label one film after the other; of several, a bad one does not stop the rest."""
+    """Label one video after the other; of several, a bad one does not stop the rest."""
     results, failed = [], 0
     spared = [job.source for job in jobs]
     for number, job in enumerate(jobs, 1):
@@ -343,22 +340,22 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
         try:
             return label(config, on_frame)
-        except BaseException as error:  # Ctrl-C and a full disk alike
+        except BaseException as error:  # Ctrl-C too
             if ending := _how_it_ended(error, config.out):
                 console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
 
 def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
-    """Return what there is of a film that was stopped; None if the error says enough."""
+    """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.outputs import is_file
     from roadseg.infer.places import SeriesPlace
     from roadseg.video.write.part import part_path
 
     if isinstance(error, BrokenPipeError):
-        return "whoever read the film is gone"
+        return "whoever read the video is gone"
     if isinstance(error, OutputBusy):
-        return None  # what there is comes from the other run
+        return None  # the files are the other run's
     if is_file(out):
         part = part_path(out)
         if part.exists():
@@ -369,7 +366,7 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
             return f"the images so far are in {folder}"
     if isinstance(error, Exception):
         return None
-    return "the film ends there" if out == STDOUT else "nothing was written"
+    return "the video ends there" if out == STDOUT else "nothing was written"
 
 
 def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
@@ -387,21 +384,22 @@ def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
 
 
 def _how_it_went(result: "InferResult") -> str:
-    """Say how fast it was, and how many of the frames labelled now the network looked at."""
+    """Return the speed of a run, and how many of its frames the network predicted."""
     labelled = result.frames - result.kept_frames
-    looks = (
+    predicted = (
         "every frame" if result.network_frames == labelled else f"{result.network_frames} frames"
     )
     height, width = result.network_hw
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
     return (
         f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
-        f"{width}x{height} on {looks}"
+        f"{width}x{height} on {predicted}{encoded}"
     )
 
 
 def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
-    """Say what share of the film each class has, the largest first."""
+    """Say what share of the video each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
     shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
     ignored = 1 - sum(result.class_shares.values())
@@ -422,6 +420,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
         "bottleneck": result.bottleneck,
+        "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],
         "class_shares": result.class_shares,
         "warnings": list(result.warnings),

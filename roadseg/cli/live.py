@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ViewOptions(OptionGroup):
-    """What is seen, and where."""
+    """The view."""
 
     panel = "View"
     serve: Annotated[
@@ -42,28 +42,28 @@ class ViewOptions(OptionGroup):
     as_camera: Annotated[
         bool,
         typer.Option(
-            "--as-camera", help="Play a film at its own rate and drop what comes too late."
+            "--as-camera", help="Play a video file at its own rate and drop what comes too late."
         ),
     ] = LiveConfig.as_camera
     loop: Annotated[
-        bool, typer.Option("--loop", help="Begin a film again at its end, until Ctrl-C.")
+        bool, typer.Option("--loop", help="Begin a video file again at its end, until Ctrl-C.")
     ] = LiveConfig.loop
 
 
 class RecordingOptions(OptionGroup):
-    """What is recorded."""
+    """The recording."""
 
     panel = "Recording"
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Film to record the overlay to."),
+        typer.Option("--out", "-o", metavar="FILE", help="Video to record the overlay to."),
     ] = LiveConfig.out
     segment: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Record films of this length, numbered on: OUT-0001.mp4.",
-            show_default="one film",
+            help="Record videos of this length, numbered on: OUT-0001.mp4.",
+            show_default="one video",
         ),
     ] = LiveConfig.segment_s
     overwrite: Annotated[
@@ -76,7 +76,7 @@ class RecordingOptions(OptionGroup):
 
 
 class TerminalOptions(OptionGroup):
-    """What is said about the run."""
+    """Messages about the run."""
 
     panel = "Terminal"
     quiet: Annotated[
@@ -95,7 +95,7 @@ def live(
         typer.Argument(
             metavar="SOURCE",
             help="Camera (0, /dev/video0 or a part of its name), address of a stream (rtsp://..., "
-            "http://...) or film.",
+            "http://...) or video file.",
         ),
     ],
     view: ViewOptions,
@@ -116,7 +116,7 @@ def live(
         **recording.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
+        **motion.settings(),
     )
     console = plain_console(stderr=True)
     with contextlib.ExitStack() as stack:
@@ -138,7 +138,7 @@ def live(
 
 
 def _wants_page(serve: bool | None, out: Path | None) -> bool:
-    """Decide between the page and the window, or refuse to show nothing at all."""
+    """Return whether to serve the page; raise `ConfigError` if there is no output at all."""
     from roadseg.infer.window import has_window
 
     if serve is False and not has_window() and out is None:
@@ -164,7 +164,7 @@ def _watch(
     *,
     quiet: bool,
 ) -> None:
-    """Show every frame on the page, or in the window, and how it goes on the terminal."""
+    """Show every frame on the page or in the window, and the rate on the terminal."""
     from rich.progress import Progress, TextColumn
 
     from roadseg.infer.window import Window, has_window
@@ -192,7 +192,7 @@ def _show(summary: "LiveSummary", terminal: TerminalOptions) -> None:
     elif not terminal.quiet:
         echo(
             f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; the "
-            f"network looked at {summary.network_frames}\n"
+            f"network predicted {summary.network_frames}\n"
             f"age of the picture: {summary.age_p50_s * 1000:.0f} ms (median), "
             f"{summary.age_p95_s * 1000:.0f} ms (95 %)"
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 class OptionGroup:
     """Options that belong together: each annotated attribute is one, its value the default.
 
-    A dataclass in all but the methods, whose making would be felt at every start of the program.
+    Like a dataclass, but without generated methods, which would slow down every start.
     """
 
     panel: ClassVar[str]
@@ -23,7 +23,7 @@ class OptionGroup:
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups of options: parameters whose type is an `OptionGroup`.
 
-    Typer reads signatures and knows no groups, so it is shown one with a parameter for each option.
+    Typer reads signatures, so the result has one with a parameter for each option.
 
     Args:
         command: Function that does the work; it gets each group as one object.

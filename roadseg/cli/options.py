@@ -1,17 +1,19 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and the parsing of their values."""
 
 import contextlib
 import re
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from roadseg.backends.tuned import Choice, kept_choice
 from roadseg.backends.weights import default_weights
+from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
-from roadseg.errors import BackendUnavailable, ConfigError
+from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
@@ -35,28 +37,41 @@ Steady = Annotated[
     float,
     typer.Option(
         metavar="0..1",
-        help="Weight of the past in a film's labels, moved along: less flicker. 0 takes each frame "
-        "alone.",
+        help="Weight of the past in a video's labels, moved along: less flicker. 0 takes each "
+        "frame alone.",
     ),
 ]
 Every = Annotated[
-    int,
+    str,
     typer.Option(
-        metavar="N",
-        help="Let the network look at every Nth frame only, and move labels along in between.",
+        metavar="N|auto",
+        help="Run the network on every Nth frame only, and move labels along in between. auto runs "
+        "it 12 to 15 times a second of video, and on every frame live or with --steady 0.",
     ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.html", help="Also write a page with figures and pictures."),
+    typer.Option(metavar="FILE.html", help="Also write a page with metrics and pictures."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on from where an unfinished run with the same settings stopped."
+    ),
+]
+Start = Annotated[
+    str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
+]
+End = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
 
 
 class ModelOptions(OptionGroup):
-    """Which model labels, and what runs it."""
+    """The model and its runtime."""
 
     panel = "Model"
     weights: Weights = None
@@ -66,46 +81,73 @@ class ModelOptions(OptionGroup):
         typer.Option(
             metavar="WxH",
             help="Network input; sides are multiples of 32.",
-            show_default="by the film's aspect ratio",
+            show_default="by the video's aspect ratio",
         ),
     ] = None
+
+    @property
+    def is_left_open(self) -> bool:
+        """Whether neither a model nor a runtime is named."""
+        return self.weights is None and self.backend == ModelConfig.backend
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of a `ModelConfig` that they set.
 
+        Where they leave model and runtime open, it is as `roadseg doctor --tune` chose.
+
         Raises:
-            ConfigError: The size is none.
+            ConfigError: The size is not valid.
         """
+        weights, backend = self.weights or default_weights(), self.backend
+        if self.is_left_open and (choice := _tuned()):
+            weights, backend = choice.weights, choice.backend
         return {
-            "weights": self.weights or default_weights(),
-            "backend": self.backend,
+            "weights": weights,
+            "backend": backend,
             "size_hw": parse_size(self.size) if self.size else None,
         }
 
 
+def _tuned() -> Choice | None:
+    """Return what `roadseg doctor --tune` chose; of a choice that does not hold any more, warn."""
+    try:
+        return kept_choice()
+    except ModelFileError as error:
+        complain(f"warning: {error}")
+        return None
+
+
 class MotionOptions(OptionGroup):
-    """How labels follow the motion in a film; the fields are those of a `ModelConfig`."""
+    """How labels follow the motion in a video."""
 
     panel = "Steadiness and speed"
     steady: Steady = ModelConfig.steady
-    every: Every = ModelConfig.every
+    every: Every = str(ModelConfig.every)
     fps_target: Annotated[
         float | None,
         typer.Option(
-            metavar="FPS", help="Let the network look as often as leaves this many frames a second."
+            metavar="FPS", help="Run the network as often as this many frames a second allow."
         ),
     ] = ModelConfig.fps_target
     realtime: Annotated[
         bool,
         typer.Option(
             "--realtime",
-            help="Let the network look as often as keeps up with the film's own rate.",
+            help="Run the network as often as the video's own frame rate allows.",
         ),
     ] = ModelConfig.realtime
 
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of a `ModelConfig` that they set.
+
+        Raises:
+            ConfigError: What `--every` says is no number.
+        """
+        return {**vars(self), "every": parse_every(self.every)}
+
 
 class OverlayOptions(OptionGroup):
-    """How class maps are painted."""
+    """Settings of the overlay."""
 
     panel = "Overlay"
     alpha: Annotated[
@@ -182,6 +224,19 @@ def parse_size(text: str, flag: str = "--size", multiple: int = SIDE_MULTIPLE) -
     if max(width, height) > MOST_SIDE:
         raise ConfigError(f"{flag} is {width}x{height}; a side has at most {MOST_SIDE} pixels")
     return height, width
+
+
+def parse_every(text: str) -> int | Literal["auto"]:
+    """Return the distance between key frames, as users write it.
+
+    Raises:
+        ConfigError: It is no number, and not auto.
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isdecimal() and len(text) <= 9):
+        raise ConfigError(f"--every is {text!r}; give a number of frames, such as 2, or auto")
+    return int(text)
 
 
 def parse_time(text: str, flag: str) -> float:

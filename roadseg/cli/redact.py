@@ -8,7 +8,15 @@ import typer
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.infer import EncodingOptions, TerminalOptions, run_all
 from roadseg.cli.option_groups import OptionGroup, grouped
-from roadseg.cli.options import ModelOptions, Overwrite, class_names, parse_time
+from roadseg.cli.options import (
+    End,
+    ModelOptions,
+    Overwrite,
+    Resume,
+    Start,
+    class_names,
+    parse_time,
+)
 from roadseg.infer.config import InferConfig
 from roadseg.paint.config import Redaction
 
@@ -16,7 +24,7 @@ NOTHING_BESIDE = Beside(masks=None, stats=None, report=None)
 
 
 class OutputOptions(OptionGroup):
-    """What is written, and where."""
+    """Outputs."""
 
     panel = "Output"
     out: Annotated[
@@ -25,8 +33,8 @@ class OutputOptions(OptionGroup):
             "--out",
             "-o",
             metavar="FILE",
-            help="Film to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "films; frames/%06d.png (or .jpg) for images; - for standard output.",
+            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
             show_default="VIDEO.redacted.mp4 here; .mkv if VIDEO is one, an image if it is one",
         ),
     ] = None
@@ -38,25 +46,15 @@ class OutputOptions(OptionGroup):
         ),
     ] = Redaction.keep_tags
     overwrite: Overwrite = InferConfig.overwrite
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from where an unfinished run with the same settings stopped."
-        ),
-    ] = InferConfig.resume
-    start: Annotated[
-        str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
-    ] = "0"
-    end: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end"),
-    ] = None
+    resume: Resume = InferConfig.resume
+    start: Start = "0"
+    end: End = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `InferConfig` that they set whatever the film.
+        """Return the fields of an `InferConfig` that are the same for every video.
 
         Raises:
-            ConfigError: A time is none.
+            ConfigError: A time is not valid.
         """
         return {
             "overwrite": self.overwrite,
@@ -67,7 +65,7 @@ class OutputOptions(OptionGroup):
 
 
 class RedactionOptions(OptionGroup):
-    """What is hidden, and how."""
+    """What to hide, and how."""
 
     panel = "Redaction"
     hide: Annotated[
@@ -102,7 +100,7 @@ def redact(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Films to redact: files, addresses, folders of films or of images, patterns in "
+            help="Videos to redact: files, addresses, folders of videos or of images, patterns in "
             "quotes, or - for standard input.",
         ),
     ],
@@ -112,7 +110,7 @@ def redact(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Hide people, cars and signs in a film: no guarantee, so look at what comes out.
+    """Hide people, cars and signs in a video: no guarantee, so look at what comes out.
 
     Number plates and faces as such are not looked for: they are hidden with the cars and people
     that the model finds.

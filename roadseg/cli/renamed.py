@@ -1,4 +1,4 @@
-"""Options that had another name; the old ones go on working for one version, with a hint."""
+"""Renamed options, whose old names work for one more version, with a hint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Renamed:
     old: str
     new: str
     value_suffix: str = ""
-    """What a value must end in to be the old option's, where another option has its name now."""
+    """Suffix of the old option's values, where another option has its name now."""
 
     def matches(self, argument: str, following: str) -> bool:
         """Return whether this is what an argument, and the one that follows it, mean."""
@@ -25,13 +25,13 @@ class Renamed:
 
 @dataclass(frozen=True)
 class OldSwitch:
-    """A switch in place of which an option takes a value now."""
+    """A switch that became a value of an option."""
 
     old: str
     new: str
     """The option and its value, as one argument."""
     new_values: tuple[str, ...] = ()
-    """What follows the option, where that has the switch's name."""
+    """Values of the option, if it has the switch's name."""
 
     def matches(self, argument: str, following: str) -> bool:
         """Return whether this is what an argument, and the one that follows it, mean."""
@@ -55,7 +55,7 @@ RENAMED: dict[str, tuple[Renamed | OldSwitch, ...]] = {
 
 
 def with_new_names(command: str, arguments: Sequence[str]) -> list[str]:
-    """Return arguments with the new names of options in place of old ones; each is hinted at."""
+    """Return arguments with new names in place of old ones, and print a hint for each."""
     options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     renamed = [_renamed(command, *pair) for pair in pairwise([*options, ""])]
     return [*renamed, *arguments[len(options) :]]

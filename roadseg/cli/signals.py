@@ -1,9 +1,9 @@
-"""End the program when it is told to: in good order, and at once when it is told twice.
+"""End the program on a signal: in good order on the first, at once on the second.
 
-The first signal leaves through every `with` and `finally`, so that films end and files are whole. A
-call into a library that does not return would keep it waiting for ever; a second signal ends the
-process all the same, as a crash would, and what a crash leaves plays and can be gone on from.
-Signals are noticed on a thread of their own, as the main thread may be the one that hangs.
+The first signal leaves through every `with` and `finally`, so that every file is finished. A call
+into a library that does not return would delay that for ever; so a second signal ends the process
+as a crash would, and what a crash leaves plays and can be resumed. A thread of its own waits for
+signals, as the main thread may be the one that hangs.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from roadseg.infer.stages import WatchThread
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that end the program; Windows has no SIGHUP."""
 PATIENCE_S = 2.0
-"""Seconds of stopping after which the user is told about it."""
+"""Seconds of stopping after which a line says so."""
 GRACE_S = 1.0
 """Seconds that a second signal leaves for an end in good order."""
 STOPPING = b"roadseg: stopping takes longer than usual; a second signal (Ctrl-C) ends it at once\n"
 END = bytes(1)
-"""What tells the watching thread, which is told signals by their numbers, that all is done."""
+"""Byte that ends the watching thread; any other is the number of a signal."""
 
 
 @contextlib.contextmanager
@@ -35,10 +35,11 @@ def ending_on_signals() -> Iterator[None]:
     """
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     ours = {n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
-    told, tells = socket.socketpair()
-    with told, tells, WatchThread(lambda: _watch(told, ours), lambda: tells.send(END), "signals"):
-        tells.setblocking(False)
-        signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    inbox, outbox = socket.socketpair()
+    watching = WatchThread(lambda: _watch(inbox, ours), lambda: outbox.send(END), "signals")
+    with inbox, outbox, watching:
+        outbox.setblocking(False)
+        signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
         leave = _Leave()
         for number in ours:
             signal.signal(number, leave)
@@ -63,26 +64,26 @@ class _Leave:
         sys.exit(128 + number)
 
 
-def _watch(told: socket.socket, ours: set[int]) -> None:
-    """Wait until all is done, or for two signals and the time to heed them."""
-    if not _wait(told, ours, None):
+def _watch(inbox: socket.socket, ours: set[int]) -> None:
+    """End the process on the second signal, unless it ends in good order before."""
+    if not _wait(inbox, ours, None):
         return
     try:
-        second = _wait(told, ours, PATIENCE_S)
+        second = _wait(inbox, ours, PATIENCE_S)
     except TimeoutError:
         os.write(2, STOPPING)  # past the locks of `sys.stderr`, which may be held
-        second = _wait(told, ours, None)
+        second = _wait(inbox, ours, None)
     if not second:
         return
     with contextlib.suppress(TimeoutError):
-        if not _wait(told, ours, GRACE_S):
+        if not _wait(inbox, ours, GRACE_S):
             return
     os._exit(128 + second)
 
 
-def _wait(told: socket.socket, ours: set[int], timeout_s: float | None) -> int:
+def _wait(inbox: socket.socket, ours: set[int], timeout_s: float | None) -> int:
     """Return the next signal's number, or 0 when all is done. Raises `TimeoutError`."""
-    told.settimeout(timeout_s)
-    while (number := told.recv(1)[0]) and number not in ours:
+    inbox.settimeout(timeout_s)
+    while (number := inbox.recv(1)[0]) and number not in ours:
         pass
     return number

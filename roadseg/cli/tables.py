@@ -1,4 +1,4 @@
-"""Tables that commands print."""
+"""Tables of the commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
 
 
 def class_share_table(shares: Mapping[str, float], colors: Colors) -> Table:
-    """Return the share of each class in the film, largest first."""
+    """Return the share of each class in the video, largest first."""
     table = Table(title="What is in view", title_justify="left")
     table.add_column("class")
     table.add_column("share", justify="right")
@@ -48,7 +48,7 @@ def class_share_table(shares: Mapping[str, float], colors: Colors) -> Table:
 
 
 def score_table(scores: "Scores", colors: Colors) -> Table:
-    """Return the figures of a model, a row for each class."""
+    """Return the scores of a model, a row for each class."""
     table = Table(title="In %, but for the cross entropy", title_justify="left", show_footer=True)
     table.add_column("class", footer=TOTALS)
     table.add_column("IoU", justify="right", footer=_totals(scores))
@@ -100,18 +100,18 @@ def _totals(scores: "Scores") -> str:
 
 
 def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
-    """Return how steady and how right the labels of a film are, two columns for each model."""
+    """Return steadiness and accuracy of a video's labels, two columns for each model."""
     table = Table(title="In %, but for the frames", title_justify="left", show_footer=True)
     footer = "together\npixels that flip\npixels that flicker\nframes\nseen by the network"
     table.add_column("class", footer=footer)
     for name, film in measured.items():
         label = f"{name}: " if len(measured) > 1 else ""
         shares = film.temporal.consistency, film.temporal.flip_rate, film.temporal.flicker_rate
-        figures = [*(f"{100 * share:.2f}" for share in shares), str(len(film.moments))]
+        totals = [*(f"{100 * share:.2f}" for share in shares), str(len(film.moments))]
         table.add_column(
             f"{label}consistency",
             justify="right",
-            footer="\n".join([*figures, str(film.network_frames)]),
+            footer="\n".join([*totals, str(film.network_frames)]),
         )
         table.add_column(f"{label}IoU", justify="right", footer=percent(film.scores.miou))
     names = next(iter(measured.values())).temporal.class_names
@@ -155,7 +155,7 @@ def confusion_table(scores: "Scores") -> Table:
 
 
 class _VisibleConsole(Console):
-    """A console whose own codes alone reach the terminal, and none that are in a text."""
+    """A console that removes control codes from texts."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -165,12 +165,12 @@ class _VisibleConsole(Console):
 
 
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return a console that prints text as it is: brackets in file names are no markup."""
+    """Return a console without markup, as file names may have brackets."""
     return _VisibleConsole(stderr=stderr, quiet=quiet, markup=False, highlight=False)
 
 
 def quiet_elsewhere() -> dict[str, Any]:
-    """Return settings of a progress display that shows on a terminal alone and leaves no trace."""
+    """Return settings of a progress bar that is shown on terminals only, and removed at the end."""
     console = plain_console(stderr=True)
     return {"console": console, "transient": True, "disable": not console.is_terminal}
 

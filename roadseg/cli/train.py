@@ -27,6 +27,8 @@ from roadseg.train.config import AugmentConfig, TrainConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from roadseg.train.loop import TrainResult
+
 TRAINING_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**35),
@@ -39,7 +41,7 @@ OVERRULED = {
     "pretrained": ("start_from",),
     "arch": ("pretrained", "encoder", "width", "output_stride"),
 }
-"""Settings of a file that have no say where a flag is given."""
+"""Settings of a file that a flag overrides besides its own."""
 
 
 @grouped
@@ -98,7 +100,7 @@ def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
 
 
 def _strength(name: str, value: str, text: str) -> Any:
-    """Return what an --augment says, as a setting's value."""
+    """Parse the value of an --augment."""
     try:
         if name == "flip":
             return SWITCH[value]
@@ -170,6 +172,10 @@ def _train(config: TrainConfig, console: "Console") -> None:
             raise
         if progress.tasks[task].total is None:  # no step was taken
             console.print("nothing was left to do; a longer run needs another --out")
+    _show(result, config, console)
+
+
+def _show(result: "TrainResult", config: TrainConfig, console: "Console") -> None:
     if result.epochs < config.epochs:
         console.print(
             f"stopped after epoch {result.epochs}: {config.patience} validations without a better "
@@ -185,7 +191,7 @@ def _train(config: TrainConfig, console: "Console") -> None:
 
 
 def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
-    """Return what to tell someone who interrupts a run."""
+    """Return the message for a user who interrupts a run."""
     minutes = config.checkpoint_every_s / 60
     often = f"there is one an epoch, and one every {minutes:.0f} minutes"
     if not has_checkpoint:
@@ -194,7 +200,7 @@ def _farewell(config: TrainConfig, *, has_checkpoint: bool) -> str:
 
 
 def _rehearse(config: TrainConfig, console: "Console") -> None:
-    """Say what a dry run finds."""
+    """Print the result of a dry run."""
     from roadseg.cli.tables import class_count_table
     from roadseg.train.loop import rehearse
 
@@ -214,10 +220,10 @@ def _rehearse(config: TrainConfig, console: "Console") -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Start this process again with an allocator that keeps what is freed, where glibc has it.
+    """Start this process again with settings of glibc that keep freed memory, if there is glibc.
 
-    Otherwise each step gives gigabytes back to the system and faults them in again, page by page.
-    glibc reads these variables only when a process starts. A user who has set one is left alone.
+    Otherwise each step returns gigabytes to the system and faults them in again, page by page.
+    glibc reads these variables only when a process starts. Variables that are set are kept.
     """
     already_set = any(name in os.environ for name in TRAINING_ALLOCATOR)
     if already_set or platform.libc_ver()[0] != "glibc":
@@ -229,10 +235,10 @@ def _keep_freed_memory() -> None:
 
 def _epoch_line(record: dict[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
-    for split, figures in record.items():
-        if split != "train" and isinstance(figures, Mapping):
+    for split, metrics in record.items():
+        if split != "train" and isinstance(metrics, Mapping):
             miou, right, cross_entropy = (
-                float("nan") if figures[key] is None else figures[key]
+                float("nan") if metrics[key] is None else metrics[key]
                 for key in ("miou", "pixel_accuracy", "cross_entropy")
             )
             parts.append(

@@ -1,4 +1,4 @@
-"""Fetch CamVid, and check each folder of it by its digest."""
+"""Download CamVid, and verify each folder by its digest."""
 
 import hashlib
 import re
@@ -23,12 +23,12 @@ CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class FolderDigest:
-    """What a folder must hold."""
+    """Expected contents of a folder."""
 
     files: int
     """Number of files."""
     sha256: str | None
-    """Of the lines "NAME SHA256" of its files in order; None where it is not known."""
+    """Digest of the lines "NAME SHA256" of its files in order; None if it is not known."""
 
 
 CAMVID_FOLDERS = {
@@ -43,7 +43,7 @@ CAMVID_FOLDERS = {
     "test": FolderDigest(233, None),
     "testannot": FolderDigest(233, None),
 }
-"""SegNet's copy of CamVid. The test split was not at hand when the digests were taken."""
+"""Folders of SegNet's copy of CamVid. The digests of its test split are not known."""
 
 
 def download_camvid(
@@ -52,18 +52,18 @@ def download_camvid(
     folders: Mapping[str, FolderDigest] = CAMVID_FOLDERS,
     on_bytes: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> None:
-    """Fetch an archive that holds CamVid, take its pictures and labels out, and verify them.
+    """Download an archive with CamVid, extract its pictures and labels, and verify them.
 
-    The folder appears when all of it is there and right; one that is already right is left alone.
+    The folder is created once everything is verified; an existing one is only verified.
 
     Args:
-        target: Folder to make.
-        url: Place of the zip archive.
-        folders: What it must hold.
-        on_bytes: Called with the bytes fetched and those expected, where the server tells.
+        target: Folder to create.
+        url: Address of the zip archive.
+        folders: Its expected contents.
+        on_bytes: Called with the bytes fetched and those expected, where the server states it.
 
     Raises:
-        DatasetError: The archive cannot be fetched, is damaged, or holds something else.
+        DatasetError: The archive cannot be downloaded, is damaged, or has other contents.
         OutputError: The folder cannot be written.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -91,7 +91,7 @@ def download_camvid(
 def _network_errors(url: Url) -> Iterator[None]:
     try:
         yield
-    except InvalidURL:  # its words may hold a password
+    except InvalidURL:  # its message may contain a password
         raise DatasetError(f"--url is {url}; give an address without a name in it") from None
     except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
         raise DatasetError(
@@ -114,7 +114,7 @@ def _fetch(url: Url, path: Path, on_bytes: Callable[[int, int | None], None]) ->
 
 
 def _unpack(archive: Path, target: Path, folders: Mapping[str, FolderDigest]) -> None:
-    """Take the pictures of the wanted folders out of an archive; names lead nowhere else."""
+    """Extract the pictures of the wanted folders, by names without further paths."""
     wanted = re.compile(rf"(?:.*/)?CamVid/({'|'.join(folders)})/([\w-]+\.png)")
     for name in folders:
         (target / name).mkdir(parents=True)
@@ -125,10 +125,10 @@ def _unpack(archive: Path, target: Path, folders: Mapping[str, FolderDigest]) ->
 
 
 def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> None:
-    """Compare a folder with what it must hold.
+    """Compare a folder with its expected contents.
 
     Raises:
-        DatasetError: It holds something else.
+        DatasetError: They differ.
     """
     for name, expected in folders.items():
         paths = sorted((root / name).glob("*.png"), key=lambda path: path.name)
@@ -145,6 +145,6 @@ def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> 
 
 
 def digest(paths: list[Path]) -> str:
-    """Return one SHA-256 for the names and bytes of files."""
+    """Return one SHA-256 digest of the names and contents of files."""
     lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

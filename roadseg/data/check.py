@@ -1,4 +1,4 @@
-"""Look through labelled data before training."""
+"""Check labelled data before training."""
 
 import hashlib
 from collections import defaultdict
@@ -26,25 +26,25 @@ from roadseg.spec import SegClass, as_shown
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = 4
-"""Pictures of each split that are shown."""
+"""Pictures of each split on the page."""
 LABEL_SHARE = 0.6
-"""Of its colour in what shows a label over its picture."""
+"""Share of a label's colour over its picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """What was found in one split."""
+    """Result of the check of one split."""
 
     name: str
     """Its name."""
     faults: tuple[str, ...]
-    """What is wrong, a sentence for each file or for the split."""
+    """Faults, a sentence for each file or for the split."""
     classes: tuple[SegClass, ...] = ()
     """Classes of the labels."""
     total: int = 0
     """Pictures in the folder."""
     counts: ClassCounts | None = None
-    """How often each class occurs in the good pairs; None if there is none."""
+    """Pixels of each class in the good pairs; None if there are none."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Pictures of each size, as "WIDTHxHEIGHT"."""
     sequences: Mapping[str, int] = field(default_factory=dict)
@@ -55,15 +55,15 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """What was found in a folder of labelled data."""
+    """Result of the check of a folder of labelled data."""
 
     splits: tuple[SplitReport, ...]
-    """The splits that are there."""
+    """The existing splits."""
     together: tuple[str, ...]
-    """What is wrong with them together, such as a picture that occurs twice, a sentence each."""
+    """Faults across splits, such as a picture that occurs twice, a sentence each."""
 
     def page(self, title: str) -> str:
-        """Return all of it as HTML."""
+        """Return the report as HTML."""
         return data_page(
             title,
             shares={
@@ -81,7 +81,7 @@ class DataReport:
 
     @property
     def faults(self) -> list[str]:
-        """All that is wrong."""
+        """All faults."""
         return [fault for split in self.splits for fault in split.faults] + list(self.together)
 
 
@@ -90,7 +90,7 @@ def check_data(
     on_picture: Callable[[str], None] = lambda _name: None,
     class_file: Path | None = None,
 ) -> DataReport:
-    """Read every pair of every split and tell what is there and what is wrong.
+    """Read every pair of every split, count classes and collect faults.
 
     Args:
         root: Folder in the SegNet layout.
@@ -98,7 +98,7 @@ def check_data(
         class_file: What the labels mean; None looks in the folder.
 
     Raises:
-        DatasetError: The folder has no split at all, or a class file that is none.
+        DatasetError: The folder has no split, or its class file is not valid.
     """
     check_folder(root)
     present = [name for name in SPLITS if (root / name).is_dir()]
@@ -107,7 +107,7 @@ def check_data(
             f"{root} has none of the folders {', '.join(SPLITS)}; give the folder that holds "
             "train/ and trainannot/"
         )
-    LabelMeaning.of(root, class_file)  # a fault in it is told once, and not of every split
+    LabelMeaning.of(root, class_file)  # its faults are raised once, not for every split
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:
@@ -126,7 +126,7 @@ def check_data(
 
 
 def _faults_of_measuring(root: Path, class_file: Path | None) -> list[str]:
-    """Return why no drives of `train/` can be set aside to measure on, if that is so."""
+    """Return the fault, if no drives of `train/` can be set aside to measure on."""
     try:
         FolderDataset.open_what_is_there(root, "train", class_file)[0].measured_drives()
     except DatasetError as error:

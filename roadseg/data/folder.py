@@ -1,9 +1,9 @@
 """Segmentation data in the SegNet layout: `train/` beside `trainannot/`, `val/` beside `valannot/`.
 
 Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
-with class ids or in colours, see `roadseg.data.label_files`. What these mean is CamVid's or written
-in a class file, see `roadseg.data.meaning`. Labels that stand for sets of classes may lie in
-`traingroup/` beside finer ones. Data without `val/` are measured on a fifth of their drives.
+with class ids or in colours, see `roadseg.data.label_files`. Their meaning is CamVid's, or that of
+a class file, see `roadseg.data.meaning`. Labels of sets of classes may lie in `traingroup/` beside
+finer ones. Data without `val/` are measured on a fifth of their drives.
 """
 
 from collections import Counter
@@ -26,11 +26,11 @@ from roadseg.spec import UNLABELLED
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIX = ".png"
 RARE_SHARE = 0.02
-"""A class with less of the pixels is rare; in CamVid pole, sign, fence, pedestrian, bicyclist."""
+"""Share of the pixels below which a class is rare: CamVid's pole, sign, fence and people."""
 DRIVES_A_MEASURED_ONE = 5
-"""Of so many drives of data without `val/`, one is measured on."""
+"""One of so many drives is measured on in data without `val/`."""
 NAMED_AT_MOST = 3
-"""Offending files that an error message names."""
+"""Most files that an error message names."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FolderDataset:
     label_paths: tuple[Path, ...]
     """Their labels, in the same order."""
     meaning: LabelMeaning
-    """The classes, and what stands for them in the labels."""
+    """The classes, and the values of the labels that stand for them."""
 
     @property
     def num_classes(self) -> int:
@@ -75,10 +75,10 @@ class FolderDataset:
     def open_what_is_there(
         cls, root: Path, split: str, class_file: Path | None = None
     ) -> tuple[Self, list[str]]:
-        """List the pictures of a split that have labels; what is wrong with others comes in words.
+        """List the pictures of a split that have labels; return the faults of others as text.
 
         Raises:
-            DatasetError: A folder is missing, or holds no picture.
+            DatasetError: A folder is missing, or has no picture.
         """
         check_folder(root)
         meaning = LabelMeaning.of(root, class_file)
@@ -114,9 +114,9 @@ class FolderDataset:
         return found._subset(split, complete), faults
 
     def hold_out(self, sequence: str) -> tuple[Self, Self]:
-        """Return the split without a sequence, and that sequence alone.
+        """Return the split without a sequence, and that sequence.
 
-        A sequence is one drive; its pictures' names begin alike up to the first underscore.
+        A sequence is one drive; its pictures' names have the same text before the first underscore.
 
         Raises:
             DatasetError: There is no such sequence, or nothing else is left.
@@ -132,9 +132,9 @@ class FolderDataset:
         return self._subset(self.name, rest), self._subset(sequence, held)
 
     def measured_drives(self) -> Self:
-        """Return the drives to measure on where nothing else is set aside: a fifth, at least one.
+        """Return the drives to measure on where there is no `val/`: a fifth, at least one.
 
-        Which they are depends on the drives' names alone, so that it is the same everywhere.
+        The choice depends on the drives' names alone.
 
         Raises:
             DatasetError: The split is a single drive.
@@ -159,7 +159,7 @@ class FolderDataset:
         )
 
     def in_terms_of(self, space: LabelSpace) -> Self:
-        """Return the split with targets as a label space numbers them.
+        """Return the split with the targets of a label space.
 
         Raises:
             DatasetError: A label is of a class that the space does not have.
@@ -192,8 +192,8 @@ class FolderDataset:
         """Return a picture (H, W, 3) RGB and its target (H, W).
 
         Raises:
-            DatasetError: A file cannot be read, the label is no map of class ids, or the two
-                differ in size.
+            DatasetError: A file cannot be read, the label is not valid, or the two differ in
+                size.
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
         data = image_path.read_bytes()
@@ -211,7 +211,7 @@ class FolderDataset:
         return np.asarray(image, np.uint8), np.ascontiguousarray(target)
 
     def check(self) -> "ClassCounts":
-        """Read the whole split and count.
+        """Read the whole split and count its classes.
 
         Raises:
             DatasetError: As for one sample, or no pixel of the split is labelled.
@@ -229,7 +229,7 @@ class FolderDataset:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """How often each class occurs in a split."""
+    """Pixels of each class in the pictures of a split."""
 
     per_picture: NDArray[np.int64]
     """(pictures, C) labelled pixels."""
@@ -255,9 +255,9 @@ class ClassCounts:
         return np.asarray(self.pixels / max(int(self.pixels.sum()), 1))
 
     def of_classes(self, members: NDArray[np.bool_]) -> "ClassCounts":
-        """Return the counts of classes alone, where the last S labels are sets of classes.
+        """Return the counts of classes, where the last S labels are sets of classes.
 
-        The pixels of a set are shared out among its classes.
+        The pixels of a set are divided equally between its classes.
 
         Args:
             members: (S, C), classes of each set.
@@ -282,19 +282,19 @@ def _sequence(path: Path) -> str:
 
 
 def check_folder(root: Path) -> None:
-    """Raise `DatasetError` where there is no folder of data at all."""
+    """Raise `DatasetError` if there is no folder of data."""
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder; give the one that holds train/ and trainannot/")
 
 
 def label_folder(root: Path, split: str, meaning: LabelMeaning) -> Path:
-    """Return where a split's labels lie: sets of classes may have a folder of their own."""
+    """Return the folder of a split's labels; sets of classes may have one of their own."""
     groups = root / f"{split}group"
     return groups if meaning.has_sets and groups.is_dir() else root / f"{split}annot"
 
 
 def labels_without_picture(images: Path, labels: Path) -> list[Path]:
-    """Return the files of a folder of labels that belong to no picture in a folder of these."""
+    """Return the labels in a folder that have no picture in another."""
     known = {path.stem for path in pictures_in(images)}
     return [path for path in _label_files(labels) if path.stem not in known]
 
@@ -310,6 +310,6 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
 
 
 def first_names(paths: Sequence[Path]) -> str:
-    """Return the names of files for a message, the first few of them."""
+    """Return the names of the first few files, for a message."""
     names = ", ".join(path.name for path in paths[:NAMED_AT_MOST])
     return names + (", ..." if len(paths) > NAMED_AT_MOST else "")

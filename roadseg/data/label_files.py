@@ -1,17 +1,14 @@
-"""Read label files as what they plainly are: ids, whatever they are stored as, or RGB colours.
+"""Read label files in their usual forms, as ids or as RGB colours.
 
-A PNG with a palette stands for its colours where all of these are known, and else for its
-indices, as the labels of Pascal VOC and MMSegmentation do. Three equal channels stand for a grey
-colour where it is known, and else for an id. Transparency has no meaning. Ids and colours may have
-16 bits. A label that was drawn on a photo as it is stored is turned with it.
+A PNG file with a palette holds its colours if all of them are known, or else its indices, as in
+Pascal VOC and MMSegmentation. Three equal channels are a grey colour if it is known, or else an id.
+Transparency is ignored. Ids and colours may have 16 bits. A label of a photo that its Exif record
+rotates is rotated too, if it has the stored orientation.
 """
 
-import struct
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import cv2
 import numpy as np
@@ -19,10 +16,7 @@ from numpy.typing import NDArray
 
 from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import DatasetError
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PALETTE_TYPE = 3
-"""Colour type of a PNG with a palette."""
+from roadseg.video.png import PALETTE_TYPE, SIGNATURE, chunk, chunks
 
 
 def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
@@ -33,7 +27,7 @@ def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
         meaning: The ids and colours that are known.
 
     Raises:
-        DatasetError: It cannot be read, or has values that are neither ids nor colours.
+        DatasetError: It cannot be read, or its values are neither ids nor colours.
     """
     data = path.read_bytes()
     colors = _in_8_bits(decode(data, cv2.IMREAD_UNCHANGED, path), path)
@@ -50,10 +44,10 @@ def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes, flags: int, path: Path) -> NDArray[Any]:
-    """Return what OpenCV makes of an image file.
+    """Decode an image file with OpenCV.
 
     Raises:
-        DatasetError: Nothing; `path` is named.
+        DatasetError: It cannot be decoded; `path` is named.
     """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
@@ -64,11 +58,11 @@ def decode(data: bytes, flags: int, path: Path) -> NDArray[Any]:
 def turned_with(
     picture: NDArray[np.uint8], stored: NDArray[np.uint8], label: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Return a label turned as a picture was that its Exif record turns.
+    """Return a label rotated as its picture was by the Exif record.
 
     Args:
         picture: (H, W, 3), upright.
-        stored: (W, H, 3), the same as the file stores it.
+        stored: (W, H, 3), as the file stores it.
         label: (W, H) or (W, H, 3).
     """
     for rows, columns in product((1, -1), repeat=2):
@@ -83,13 +77,13 @@ def _colors_or_ids(
     shown: NDArray[np.uint8],
     meaning: LabelMeaning,
 ) -> NDArray[np.uint8]:
-    """Return the colours if all that are shown are known, else the ids if they are.
+    """Return the ids if only these are known, and else the colours.
 
     Args:
         rgb: (H, W, 3).
         ids: (H, W).
-        shown: The colours that count, (N, 3) or flat.
-        meaning: What is known.
+        shown: The colours in use, (N, 3) or flat.
+        meaning: The known ids and colours.
     """
     by_color = {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= meaning.colors.keys()
     by_id = set(np.unique(ids).tolist()) <= meaning.ids.keys()
@@ -97,7 +91,7 @@ def _colors_or_ids(
 
 
 def _in_8_bits(label: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    """Return a label of 16 bits in 8: ids as they are, colours by their higher half."""
+    """Return a label of 16 bits in 8: ids unchanged, colours by their upper byte."""
     if label.dtype == np.uint8:
         return np.asarray(label, np.uint8)
     if label.dtype != np.uint16:
@@ -116,31 +110,21 @@ def _is_grey(label: NDArray[np.uint8]) -> bool:
 
 
 def palette_of(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the palette (N, 3) RGB of a PNG, black at its end left out; None if it has none."""
-    chunks = dict(_chunks(data))
-    if chunks.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in chunks:
+    """Return the palette (N, 3) RGB of a PNG file without trailing black; None if it has none."""
+    by_name = dict(chunks(data))
+    if by_name.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in by_name:
         return None
-    colors = np.frombuffer(chunks[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
+    colors = np.frombuffer(by_name[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
     return np.resize(np.append(colors, [0] * (-len(colors) % 3)), (-(-len(colors) // 3), 3))
 
 
 def with_indices_shown(data: bytes) -> bytes:
-    """Return a PNG with a palette in which every index is shown as that level of grey."""
-    parts = [PNG_SIGNATURE]
-    for name, content in _chunks(data):
+    """Return a PNG file with its palette replaced by grey levels equal to the indices."""
+    parts = [SIGNATURE]
+    for name, content in chunks(data):
         if name == b"tRNS":
             continue
         if name == b"PLTE":
             content = bytes(level for level in range(len(content) // 3) for _ in range(3))
-        checksum = crc32(name + content)
-        parts.append(struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum))
+        parts.append(chunk(name, content))
     return b"".join(parts)
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names and contents of a PNG's chunks; of what is none, nothing."""
-    place = len(PNG_SIGNATURE) if data.startswith(PNG_SIGNATURE) else len(data)
-    while place + 8 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        yield data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        place += length + 12

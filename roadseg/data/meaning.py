@@ -1,4 +1,4 @@
-"""What the values in label files mean: CamVid's ids and colours, or those of a class file.
+"""The meaning of the values in label files: CamVid's, or that of a class file.
 
 A class file lies in the data set's folder as `classes.csv`. It has the columns name, id and color
 (or colour):
@@ -9,14 +9,13 @@ A class file lies in the data set's folder as `classes.csv`. It has the columns 
     car,2,#4080c0
     unlabelled,255,#000000
 
-Rows of one name are one class. Classes count in the order in which their names come first; the
-first colour of a name is the one it is shown in. What is called "unlabelled", or "unlabeled", is
-not counted. Labels are PNGs of ids, or RGB in exactly these colours. In place of color there may be
-columns r, g and b with numbers from 0 to 255; a file of a name and these alone, in this order or
-with the name last, or of a name and a color, needs no first line that says so. A column that a data
-set does not need may be left empty; a class without a colour is shown as CamVid's is, or in one of
-its own. A name may be a set of classes, such as building|tree, where the labels do not tell these
-apart.
+Rows of one name are one class. Classes are numbered by the first row of their name, and shown in
+its colour. The class "unlabelled", or "unlabeled", is not counted. Labels are PNG files of ids, or
+RGB in exactly these colours. In place of color there may be columns r, g and b with numbers from 0
+to 255. A file with only the name and these, in this order or with the name last, or with the name
+and a color, needs no heading. A column that is not needed may be left empty; a class without a
+colour is shown in CamVid's, or in a generated one. A name may be a set of classes, such as
+building|tree, where the labels do not distinguish these.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,8 +27,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.class_file import read_rows
 from roadseg.errors import DatasetError
+from roadseg.settings import read_class_file
 from roadseg.spec import (
     CLASSES,
     IGNORE_INDEX,
@@ -42,11 +41,11 @@ from roadseg.spec import (
 
 CLASS_FILE = "classes.csv"
 SET_SEPARATOR = "|"
-"""Stands between the classes of a label that is a set of them."""
+"""Separator of the classes in the name of a set."""
 UNLABELLED_SPELLINGS = (UNLABELLED, "unlabeled")
 GOLDEN_RATIO = 0.618034
 UNKNOWN = 254
-"""Stands for values that have no meaning; they are an error."""
+"""Target of values without a meaning, which are an error."""
 
 CAMVID_COLORS = {
     "sky": ((128, 128, 128),),
@@ -74,15 +73,15 @@ CAMVID_COLORS = {
         (64, 0, 64),  # Tunnel
     ),
 }
-"""Colours of CamVid's own labels (`label_colors.txt`) by the class that SegNet counts them to."""
+"""Colours of CamVid's own labels (`label_colors.txt`) by SegNet's classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMeaning:
-    """The classes of a data set and the ids and colours that stand for them in its files."""
+    """The classes of a data set, and the ids and colours of its files that stand for them."""
 
     classes: tuple[SegClass, ...]
-    """The classes that are counted; a target holds their positions, and `IGNORE_INDEX`."""
+    """The counted classes; a target holds their positions, or `IGNORE_INDEX`."""
     ids: Mapping[int, int]
     """Target by id in a file."""
     colors: Mapping[tuple[int, int, int], int]
@@ -110,10 +109,10 @@ class LabelMeaning:
 
         Args:
             root: The folder.
-            class_file: A class file that lies elsewhere; None looks in the folder.
+            class_file: A class file elsewhere; None takes the folder's.
 
         Raises:
-            DatasetError: The class file is none.
+            DatasetError: The class file is not valid.
         """
         if class_file is not None:
             return cls.read(class_file)
@@ -125,15 +124,15 @@ class LabelMeaning:
         """Read a class file.
 
         Raises:
-            DatasetError: It is no class file; the line at fault is named.
+            DatasetError: It is not a class file; the line at fault is named.
         """
         rows = [
             (UNLABELLED if name.casefold() in UNLABELLED_SPELLINGS else name, label_id, color)
-            for name, label_id, color in read_rows(path)
+            for name, label_id, color in read_class_file(path)
         ]
         _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
-        # Where ids tell classes apart, colours only show them, and may be alike.
+        # Classes with ids may have the same colour.
         by_color = [(c, name) for name, i, c in rows if i is None and c is not None]
         _check_one_class(path, "colour", [(css_color(c), name) for c, name in by_color])
         meaning = cls._of_rows(rows)
@@ -205,6 +204,6 @@ def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str
 
 
 def _spare_color(number: int) -> tuple[int, int, int]:
-    """Return a colour for a class that has none; those of numbers near each other are far apart."""
+    """Return a colour for a class without one; colours of successive numbers differ clearly."""
     red, green, blue = hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,21 +1,21 @@
-"""The classes of networks that others trained, and what these are called in a data set.
+"""The classes of networks that others trained, and their names in a data set.
 
 Both are CSV files. A class list is a class file (`roadseg.data.meaning`) whose ids, or else whose
-order, are those of a network's output; `roadseg/data/networks/` has the usual ones. A mapping has
-the columns model and data, a row for each class of a network that has another name in the data:
+order, are those of a network's output; the usual ones are in `roadseg/data/networks/`. A mapping
+has the columns model and data, with a row for each class that has another name in the data:
 
     model,data
     vegetation,tree
     background,sky|building|fence
     train,
 
-A class may stand for several of the data's, or several for one; one that is left empty has no
-counterpart.
+A class may match several of the data, or several may match one; a class with an empty cell matches
+none.
 """
 
 import csv
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from roadseg.data.meaning import CLASS_FILE, LabelMeaning
@@ -25,7 +25,7 @@ from roadseg.spec import IGNORE_INDEX, UNLABELLED, SegClass
 
 NETWORKS = Path(__file__).parent / "networks"
 TO_CAMVID = NETWORKS / "to_camvid.csv"
-"""What the classes of the usual lists are among CamVid's."""
+"""CamVid's classes that match those of the usual lists."""
 UNLABELLED_CLASS = SegClass(name=UNLABELLED, color=(0, 0, 0))
 COLUMNS = ["model", "data"]
 
@@ -34,11 +34,11 @@ def read_class_list(name: str) -> dict[int, SegClass]:
     """Return the classes of a network by id.
 
     Args:
-        name: A file, or a list that comes along.
+        name: A file, or the name of a shipped list.
 
     Raises:
         ConfigError: There is no such list, or it names a class twice.
-        DatasetError: The file is no class file.
+        DatasetError: The file is not a class file.
     """
     path = _list_path(name)
     meaning = LabelMeaning.read(path)
@@ -70,12 +70,12 @@ def _list_path(name: str) -> Path:
     )
 
 
-@cache
+@lru_cache(maxsize=4)
 def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:
-    """Return what a network's classes are called in some data, by their own names.
+    """Return the names of a network's classes in some data, by their own names.
 
     Raises:
-        DatasetError: The file is no mapping; the line at fault is named.
+        DatasetError: The file is not a mapping; the line at fault is named.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

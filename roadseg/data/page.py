@@ -1,4 +1,4 @@
-"""The page about a data set, a pure function of what was counted."""
+"""The page about a data set, a pure function of its statistics."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -23,14 +23,14 @@ def data_page(
     examples: Mapping[str, bytes],
     classes: Sequence[SegClass],
 ) -> str:
-    """Return what is in a data set as HTML.
+    """Return the page about a data set as HTML.
 
     Args:
         title: Heading.
         shares: Share of each class in the labelled pixels, by split and class.
-        faults: What is wrong, a sentence each.
+        faults: Faults, a sentence each.
         examples: JPEG files of picture and label by caption.
-        classes: What the colours mean.
+        classes: Classes with their colours.
     """
     listed = "".join(f"<li>{escape(fault)}</li>" for fault in faults) or "<li>none</li>"
     body = plots_html([_share_plot(shares)]) + section_html("Faults", f"<ul>{listed}</ul>")

@@ -1,8 +1,8 @@
-"""Labels that stand for a set of classes, such as `building|tree`, in data coarser than a model.
+"""Labels that are sets of classes, such as `building|tree`, in data coarser than a model.
 
-A run, or a measurement, numbers the labels of all its data alike: the C classes of the model come
-first and after them the sets that any of the data have. A target then holds class ids below C, ids
-of sets from C up, and `IGNORE_INDEX`; whatever knows classes alone takes sets for unlabelled.
+A run or a measurement numbers the labels of all its data in the same way: first the C classes of
+the model, then the sets of any of the data. A target holds class ids below C, ids of sets from C
+up, and `IGNORE_INDEX`. Code that knows only classes treats sets as unlabelled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from roadseg.spec import IGNORE_INDEX, PALETTES, SegClass
 
 
 def members(label: str) -> tuple[str, ...]:
-    """Return the names of the classes that a label stands for, one for most labels."""
+    """Return the names of the classes of a label, one for most labels."""
     return tuple(name.strip() for name in label.split(SET_SEPARATOR))
 
 
@@ -33,7 +33,7 @@ class LabelSpace:
 
     @classmethod
     def of(cls, classes: Sequence[SegClass], data: Iterable[LabelMeaning]) -> Self:
-        """Gather the sets of all data whose labels are to be told in some classes.
+        """Gather the sets of classes in all data whose labels are mapped to some classes.
 
         Raises:
             DatasetError: A label is of a class that is not among these.
@@ -53,7 +53,7 @@ class LabelSpace:
 
     @property
     def labels(self) -> tuple[SegClass, ...]:
-        """Classes and sets, by what stands for them in a target."""
+        """Classes and sets, by their ids in a target."""
         return self.classes + self.sets
 
     @property
@@ -66,11 +66,11 @@ class LabelSpace:
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
-        """(C + S, C), which classes are right where each label stands."""
+        """(C + S, C), which classes are right for each label."""
         return np.vstack([np.eye(len(self.classes), dtype=bool), self.members])
 
     def class_ids(self, label: str) -> tuple[int, ...]:
-        """Return the ids of the classes that a label stands for, in order.
+        """Return the ids of the classes of a label, in order.
 
         Raises:
             DatasetError: One is none of the classes.
@@ -85,7 +85,7 @@ class LabelSpace:
         return tuple(sorted({known.index(name) for name in members(label)}))
 
     def renumber(self, meaning: LabelMeaning) -> LabelMeaning:
-        """Return the meaning of some data's labels with targets as this space numbers them."""
+        """Return the meaning of some data's labels with the targets of this space."""
         names = [label.name for label in self.labels]
         ids = [names.index(self._name(self.class_ids(c.name))) for c in meaning.classes]
         new = dict(enumerate(ids)) | {IGNORE_INDEX: IGNORE_INDEX}
@@ -101,13 +101,13 @@ class LabelSpace:
 
 
 def classes_named(meaning: LabelMeaning) -> tuple[SegClass, ...]:
-    """Return the classes that a data set's labels name, alone or in sets, in order."""
+    """Return the classes in a data set's labels, alone or in sets, in order."""
     alone = {label.name: label for label in meaning.classes}
     names = dict.fromkeys(name for label in meaning.classes for name in members(label.name))
     return tuple(alone.get(name) or _in_a_set_only(name, meaning) for name in names)
 
 
 def _in_a_set_only(name: str, meaning: LabelMeaning) -> SegClass:
-    """Return a class that no label names alone, in CamVid's colours or else its set's."""
+    """Return a class that occurs in sets only, in CamVid's colour or else that of its first set."""
     first = next(label for label in meaning.classes if name in members(label.name))
     return SegClass(name=name, color=PALETTES["camvid"].get(name, first.color))

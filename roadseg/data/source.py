@@ -1,8 +1,7 @@
-"""How a user names labelled data: `DIR`, `DIR:CLASSES`, and for training `DIR:CLASSES=SHARE`.
+"""Parse the names of labelled data: `DIR`, `DIR:CLASSES`, and for training `DIR:CLASSES=SHARE`.
 
-CLASSES is a class file, or the name of one that comes along in `roadseg/data/schemas/`, for data
-that lie where none can be written. Without it the folder's own `classes.csv` counts, and without
-that CamVid's classes.
+CLASSES is a class file, or the name of a shipped one in `roadseg/data/schemas/`. Without it the
+folder's own `classes.csv` is used, or else CamVid's classes.
 """
 
 from dataclasses import dataclass
@@ -18,21 +17,21 @@ SCHEMAS = Path(__file__).parent / "schemas"
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """One data set, as it was named."""
+    """A data set, as the user named it."""
 
     root: Path
     """Its folder."""
     class_file: Path | None = None
     """What its labels mean; None looks in the folder."""
     share: float | None = None
-    """Share of the samples of a batch, above 0 and below 1; None takes of what is left."""
+    """Share of the samples of a batch, above 0 and below 1; None takes a part of the rest."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `DIR`, `DIR:CLASSES`, `DIR=SHARE` or `DIR:CLASSES=SHARE`.
 
         Raises:
-            ConfigError: The share is none, or no such class file comes along.
+            ConfigError: The share is not valid, or there is no such class file.
         """
         place, share = (text, None) if Path(text).exists() else _without_share(text)
         root, colon, classes = place.rpartition(":")
@@ -42,10 +41,10 @@ class DataSource:
 
     @classmethod
     def single(cls, text: str) -> Self:
-        """Read `DIR` or `DIR:CLASSES`, where there is nothing to share.
+        """Read `DIR` or `DIR:CLASSES`, without a share.
 
         Raises:
-            ConfigError: It has a share, or no such class file comes along.
+            ConfigError: It has a share, or there is no such class file.
         """
         source = cls.parse(text)
         if source.share is not None:
@@ -83,7 +82,7 @@ def _without_share(text: str) -> tuple[str, float | None]:
 
 
 def _class_file(name: str) -> Path:
-    """Return a class file by its path, or by the name of one that comes along."""
+    """Return a class file by its path, or a shipped one by its name."""
     shipped = SCHEMAS / f"{name}.csv"
     if shipped.is_file():
         return shipped

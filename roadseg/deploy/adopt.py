@@ -1,8 +1,8 @@
-"""Make a network that others trained a model of ours: the same file formats, graph and record.
+"""Adopt a network that others trained: write it as a model file with roadseg's graph and record.
 
-The network stays as it is. Before it come the colours' order and its own normalisation, after it
-the decision; its classes, and what is known of it, go into the record. What was written is opened
-again and held against the network itself on a frame, before it gets its name.
+The network itself is not changed. Channel order and normalisation are added before it, and argmax
+after it; its classes and properties are stored in the record. The written file is opened again and
+compared with the network on a frame before it gets its name.
 """
 
 from contextlib import closing, suppress
@@ -30,42 +30,42 @@ from roadseg.video.read.source import decode, picture_of, probe
 
 ARCH = "adopted"
 LEAST_AGREEMENT = 0.995
-"""Share of pixels in which a model must decide as the network does; rounding flips a few."""
+"""Least share of pixels in which the model must agree with the network; rounding flips a few."""
 MULTIPLES = (32, 64, 128)
-"""What the sides of an input may have to be multiples of, the usual one first."""
+"""Multiples that the sides of an input are tried with, the usual one first."""
 TRIAL_BLOCKS_HW = (5, 7)
-"""Sides of the input that is tried, in such multiples: odd, so that a larger one is not met."""
+"""Sides of the trial input, in these multiples; odd, so that no larger multiple fits."""
 BLOCK_PX = 16
-"""Side of the squares in the picture that is made up."""
+"""Side of the squares in the synthetic picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptResult:
-    """What was adopted."""
+    """Result of an adoption."""
 
     spec: ModelSpec
     """Its record."""
     agreement: float
-    """Share of pixels in which it decides as the network does, 0..1."""
+    """Share of pixels in which it agrees with the network, 0..1."""
     shares: dict[str, float]
-    """Share of each class that it sees in the frame, the largest first."""
+    """Share of each class in the frame, the largest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Size:
-    """Which inputs a network takes."""
+    """Input sizes that a network takes."""
 
     size_hw: tuple[int, int]
-    """The one to record."""
+    """Size for the record."""
     multiple: int
-    """What its sides are multiples of."""
+    """Multiple of its sides."""
     is_fixed: bool
-    """Whether it is the only one."""
+    """Whether it is the only size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """A frame, and what a network gave for it."""
+    """A frame, and the network's outputs for it."""
 
     frames: NDArray[np.uint8]
     """(1, H, W, 3) RGB."""
@@ -73,7 +73,7 @@ class _Trial:
     """By name."""
 
     def decided(self, given: Given) -> NDArray[np.uint8]:
-        """Return the class map (H, W), computed without the graph that is to be checked."""
+        """Return the class map (H, W), computed without the graph that is checked."""
         size_wh = self.frames.shape[2], self.frames.shape[1]
         scores = given.scores(self.outputs[given.name])[0]
         enlarged = (cv2.resize(s, size_wh, interpolation=cv2.INTER_LINEAR) for s in scores)
@@ -87,9 +87,9 @@ def adopt(config: AdoptConfig) -> AdoptResult:
         ConfigError: An option is missing or does not fit.
         ModelFileError: The file holds no network that can be run, or is one of ours.
         BackendUnavailable: A package that is needed is not installed.
-        DatasetError: The file of classes is none.
+        DatasetError: The file of classes is not valid.
         VideoError: The frame cannot be read.
-        ExportError: What was written decides otherwise than the network.
+        ExportError: The written model disagrees with the network.
         OutputError: The file cannot be written.
     """
     check_not_input(config.out, "--out", config.model)
@@ -112,7 +112,7 @@ def adopt(config: AdoptConfig) -> AdoptResult:
 
 
 def _frame(config: AdoptConfig) -> Frame:
-    """Return the frame to check on: the first of a film, or one made up."""
+    """Return the frame to check on: the first of a video, or a synthetic one."""
     if config.frame is not None:
         return next(decode(probe(config.frame), ReadLog()))
     height, width = config.size_hw
@@ -122,7 +122,7 @@ def _frame(config: AdoptConfig) -> Frame:
 
 
 def _size(network: Network, taken: Taken, frame: Frame, config: AdoptConfig) -> _Size:
-    """Return which inputs a network takes: its graph tells, or else it is tried."""
+    """Return which input sizes a network takes, by its graph or else by trial."""
     height, width = size_of(network.inputs[0], taken)
     only_hw = height or config.size_hw[0], width or config.size_hw[1]
     if height or width:
@@ -137,7 +137,7 @@ def _size(network: Network, taken: Taken, frame: Frame, config: AdoptConfig) -> 
 
 
 def _trial_sizes(size: _Size) -> list[tuple[int, int]]:
-    """Return the inputs to compare at: the recorded one, and a small one where any will do."""
+    """Return the sizes to compare at: the recorded one, and a small one if any is allowed."""
     rows, columns = (blocks * size.multiple for blocks in TRIAL_BLOCKS_HW)
     return [size.size_hw] if size.is_fixed else [size.size_hw, (rows, columns)]
 
@@ -174,10 +174,10 @@ def _spec(config: AdoptConfig, taken: Taken, given: Given, size: _Size, trial: _
 
 
 def _compared(model: Backend, given: Given, trials: list[_Trial]) -> AdoptResult:
-    """Hold a written model against what its network decided.
+    """Compare a written model with its network.
 
     Raises:
-        ExportError: It decides otherwise.
+        ExportError: They disagree.
     """
     found = [model.run(trial.frames).class_map[0] for trial in trials]
     pairs = zip(found, trials, strict=True)

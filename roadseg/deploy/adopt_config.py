@@ -1,4 +1,4 @@
-"""What to adopt, and what its graph does not tell."""
+"""Settings of `adopt`: the network, and what its graph does not state."""
 
 import math
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class AdoptConfig:
     size_hw: tuple[int, int] = (512, 1024)
     """Input, height and width, whose area is not exceeded where the graph takes any."""
     frame: Path | None = None
-    """Picture or film to check it on; None takes one that is made up."""
+    """Picture or video to check it on; None takes one that is made up."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""

@@ -1,4 +1,4 @@
-"""What a network takes and gives, as far as it can be told; what cannot is asked for by option."""
+"""Detect the inputs and outputs of a network, and ask for an option where that is impossible."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +64,7 @@ def given_by(
 
     Args:
         outputs: What it gave for one frame.
-        classes: The names that it is said to know, by id.
+        classes: Its classes by id, as the user gives them.
         frame_hw: Height and width of that frame.
         config: Options.
 

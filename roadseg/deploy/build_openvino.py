@@ -64,7 +64,7 @@ def census(path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
 
 
 def _quantised(model: ov.Model, source: Source) -> ov.Model:
-    os.environ.setdefault("NNCF_CI", "1")  # without, NNCF tells its makers that it is used
+    os.environ.setdefault("NNCF_CI", "1")  # disables NNCF's telemetry
     import nncf
 
     return nncf.quantize(

@@ -1,4 +1,4 @@
-"""Ways to make an exported model fast on one runtime, behind one protocol."""
+"""Builders, which compile exported models for a runtime, behind one protocol."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from roadseg.spec import ModelSpec, choose
 
 
 class Source(NamedTuple):
-    """What a model is built from."""
+    """Input of a build."""
 
     model: Path
-    """The model file that the user gave; a builder may need it to be a checkpoint."""
+    """The user's model file; some builders need a checkpoint."""
     exported: Path
     """The same as an ONNX file in FP32."""
     spec: ModelSpec
     """Record for the file that is built."""
     frames: Sequence[NDArray[np.uint8]]
-    """Typical network inputs, each (N, H, W, 3) RGB, whose values set the ranges of 8 bits."""
+    """Typical network inputs, each (N, H, W, 3) RGB, to calibrate the ranges of 8 bits."""
 
 
 class Builder(Protocol):
     """A module that builds model files for one runtime."""
 
     PRECISIONS: tuple[str, ...]
-    """What it builds, the usual one first."""
+    """Precisions that it builds, the default first."""
     SUFFIX: str
     """Suffix of its files."""
     FIXED_SHAPE: bool
-    """Whether its files take no other shape than the one that they are built for."""
+    """Whether its files take only the shape that they are built for."""
 
     def version(self) -> str:
         """Return the version of the runtime."""
@@ -49,7 +49,7 @@ class Builder(Protocol):
         ...
 
     def census(self, path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
-        """Count the convolutions that the runtime really executes in each precision."""
+        """Count the convolutions that the runtime executes in each precision."""
         ...
 
 
@@ -64,7 +64,7 @@ BUILDERS = {
         "pip install '.[tensorrt]' in a checkout of roadseg",
     ),
 }
-"""Runtime: module of its builder, command that installs what it needs."""
+"""By runtime: module of the builder, and command that installs its packages."""
 
 
 def open_builder(runtime: str) -> Builder:

@@ -1,8 +1,8 @@
-"""Make a model fast on this machine, and prove that it is still the same model.
+"""Compile a model for this machine, and verify that it is still the same model.
 
-Whatever is built is opened again from disk and held against its source on real frames before it
-gets its name: what it decides, what it is worth on labelled pictures, what each of its convolutions
-is executed in, and how fast it is. A file is built again only when its key has changed.
+A build is opened again from disk and compared with its source on real frames before it gets its
+name: its class maps, its mIoU on labelled pictures, the precision of each convolution as executed,
+and its speed. A file is built again only when its key has changed.
 """
 
 import json
@@ -33,7 +33,7 @@ from roadseg.files import check_not_input, check_writable, output_errors, replac
 from roadseg.spec import BuildRecord, ModelSpec
 
 LEAST_AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.96}
-"""Share of pixels in which a build must decide as its source does, by precision."""
+"""Least share of pixels in which a build must agree with its source, by precision."""
 MOST_LOST = 0.005
 """mIoU that a build may lose."""
 
@@ -55,7 +55,7 @@ class CompileConfig:
     data: Path | None = None
     """Labelled data: train/ to calibrate on, val/ to check on."""
     film: Path | None = None
-    """Film to do both on where there are no labelled data."""
+    """Video to calibrate and check on, without labelled data."""
     out: Path | None = None
     """File to write; None names it after model, runtime and precision, in the current folder."""
     portable: bool = False
@@ -75,7 +75,7 @@ class CompileConfig:
 
     @property
     def frames(self) -> Path:
-        """The data or film that frames are taken from."""
+        """The data or video that frames are taken from."""
         frames = self.data or self.film
         assert frames is not None  # __post_init__ sees to it
         return frames
@@ -83,32 +83,32 @@ class CompileConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CompileResult:
-    """What was built and what it is worth."""
+    """Result of a build."""
 
     out: Path
     """The model file."""
     build: BuildRecord
     """Its key."""
     rebuilt_because: str | None
-    """Why it was made anew, None if it was there and fitted."""
+    """Why it was built; None if an existing file had the same key."""
     parity: Parity
-    """How far it decides as its source does."""
+    """Its agreement with its source."""
     layers: dict[str, int]
     """Convolutions that its runtime executes, by precision."""
     timing: Timing
-    """How fast it is beside its source in FP32 on ONNX Runtime."""
+    """Its speed beside its source in FP32 on ONNX Runtime."""
 
 
 def compile_model(config: CompileConfig) -> CompileResult:
-    """Build a model file for a runtime of this machine, or find that the one there still fits.
+    """Build a model file for a runtime of this machine, unless an existing one has the same key.
 
     Raises:
         ConfigError: A setting cannot be used.
         ModelFileError: The model file is missing or not ours.
         BackendUnavailable: A package that the build needs is not installed.
         DatasetError: The labelled data cannot be used.
-        VideoError: The film cannot be read.
-        ExportError: The build decides otherwise than its source, or is worth less; nothing is left.
+        VideoError: The video cannot be read.
+        ExportError: The build disagrees with its source or is less accurate; it is removed.
         OutputError: The file cannot be written.
     """
     model = config.model or shipped_model()
@@ -134,7 +134,7 @@ def compile_model(config: CompileConfig) -> CompileResult:
 
 
 def _reference_runtime(model: Path) -> str:
-    """Return the runtime whose decisions count: PyTorch, or what proved equal to it at export."""
+    """Return the runtime of the reference: PyTorch, or ONNX Runtime for an exported model."""
     return "torch" if model.suffix == ".safetensors" else "onnxruntime"
 
 
@@ -146,7 +146,7 @@ def _built(
     model: Path,
     key: BuildRecord,
 ) -> CompileResult:
-    """Build a file under a passing name, open it again and measure it."""
+    """Build a draft, open it again and measure it."""
     size_hw = key.shape[1:]
     if config.data is not None:
         calibration, checks = labelled_samples(config.data, size_hw)
@@ -178,7 +178,7 @@ def _batch(sample: Sample, key: BuildRecord) -> "np.ndarray":
 def _key(
     config: CompileConfig, model: Path, runtime: str, builder: Builder, spec: ModelSpec
 ) -> BuildRecord:
-    """Return what the build is to be."""
+    """Return the key of the build."""
     if spec.build is not None:
         raise ConfigError(f"{model} was compiled already; give the model that it was made of")
     precision = config.precision or builder.PRECISIONS[0]
@@ -200,12 +200,12 @@ def _key(
 
 
 def report_path(out: Path) -> Path:
-    """Return where what is known of a build is kept: beside it."""
+    """Return the path of a build's report, beside it."""
     return out.with_name(f"{out.name}.json")
 
 
 def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
-    """Return what is known of a file that has the key, or why it must be built."""
+    """Return the report of an existing file with the key, or why it must be built."""
     try:
         record = json.loads(report_path(out).read_text())
         build = BuildRecord.from_dict(record["build"])
@@ -227,7 +227,7 @@ def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
 
 
 def _check_place(out: Path, config: CompileConfig, model: Path) -> None:
-    """Raise `ConfigError` if what a build would replace is an input, or was not built."""
+    """Raise `ConfigError` if a build would replace an input, or a file that was not built."""
     check_not_input(out, "--out", *filter(None, (model, config.film)))
     beside = [out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else [])]
     taken = [path for path in beside if os.path.lexists(path)]
@@ -240,7 +240,7 @@ def _check_place(out: Path, config: CompileConfig, model: Path) -> None:
 
 @contextmanager
 def _exported(model: Path) -> Iterator[Path]:
-    """Give a model as an ONNX file in FP32, exported for the purpose if need be."""
+    """Give a model as an ONNX file in FP32, exported if necessary."""
     if model.suffix != ".safetensors":
         yield model
         return
@@ -253,7 +253,7 @@ def _exported(model: Path) -> Iterator[Path]:
 
 
 def _refuse_worse(result: CompileResult) -> None:
-    """Raise `ExportError` if a build is not the model that it was made of."""
+    """Raise `ExportError` if a build is too different from its source."""
     least, parity = LEAST_AGREEMENT[result.build.precision], result.parity
     if parity.agreement < least:
         raise ExportError(
@@ -277,7 +277,7 @@ def _refuse_worse(result: CompileResult) -> None:
 
 
 def _keep(draft: Path, result: CompileResult) -> None:
-    """Give a build, and what lies beside it, its name; write down what is known of it."""
+    """Rename a draft and the files beside it to their targets; write the report."""
     record = {
         "sha256": sha256_of(draft),
         "build": asdict(result.build),

@@ -1,4 +1,4 @@
-"""Turn a trained network into one ONNX file that any runtime can open, and prove it equal."""
+"""Export a trained network to an ONNX file, and verify the file against PyTorch."""
 
 import logging
 import warnings
@@ -17,7 +17,7 @@ from roadseg.spec import ModelSpec
 
 OPSET = 18
 LEAST_AGREEMENT = 0.999
-"""Share of pixels in which the exported graph must decide as PyTorch does; rounding flips a few."""
+"""Least share of pixels in which the graph must agree with PyTorch; rounding flips a few."""
 
 
 def export_onnx(model_path: Path, out: Path) -> ModelSpec:
@@ -29,32 +29,34 @@ def export_onnx(model_path: Path, out: Path) -> ModelSpec:
 
     Args:
         model_path: `.safetensors` file from training.
-        out: File to write, all or nothing.
+        out: File to write atomically.
 
     Raises:
         ModelFileError: The model file is not ours.
         ConfigError: It is the file to write.
-        ExportError: The exported graph decides otherwise than PyTorch.
+        ExportError: The exported graph disagrees with PyTorch.
         OutputError: The file cannot be written.
     """
     check_not_input(out, "--out", model_path)
     network, spec = load_model(model_path)
     segmenter = Segmenter(network).eval()
     with replacing(out) as temporary:
-        temporary.touch()  # an output that cannot be written shows before the work is done
+        temporary.touch()  # fails early if the output cannot be written
         onnx.save(_graph(segmenter, spec), temporary)
         _verify(temporary, segmenter, spec)
     return spec
 
 
 def _graph(segmenter: Segmenter, spec: ModelSpec) -> onnx.ModelProto:
-    # Any size of more than one block a side does: the graph is made for all of them.
+    # The graph takes any size; the example must have more than one block a side.
     example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
     batch, rows, columns = (
         torch.export.Dim(name, max=limit)
         for name, limit in (("batch", 64), ("rows", 128), ("columns", 128))
     )
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns about torchvision, which is not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its notes on its own deprecations
         program = torch.onnx.export(

@@ -1,4 +1,4 @@
-"""Hold one model against another on real frames: what they decide, what that is worth, how fast."""
+"""Compare two models on real frames: agreement, accuracy and speed."""
 
 import hashlib
 import time
@@ -23,21 +23,21 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, picture_of, probe
 
 CALIBRATION_FRAMES = 90
-"""Frames that set the ranges of 8-bit numbers, as many as there are up to this."""
+"""Most frames for calibration."""
 CHECK_FRAMES = 101
-"""Frames that two models are compared on, as many as there are up to this; all of CamVid's val."""
+"""Most frames to compare on, as many as CamVid's val has."""
 ROUNDS = 20
-"""Times that two models take turns when their speed is measured."""
+"""Rounds in which two models are timed in turns."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A frame as a network gets it."""
+    """A frame as a network's input."""
 
     frame: NDArray[np.uint8]
     """(H, W, 3) RGB, at the network's size."""
     placement: Placement
-    """How the picture lies in it."""
+    """Where the picture lies in it."""
     target: NDArray[np.uint8] | None = None
     """Ground truth (H, W) at the picture's size, where there is one."""
 
@@ -45,19 +45,19 @@ class Sample:
     def of(
         cls, frame: Frame, size_hw: tuple[int, int], target: NDArray[np.uint8] | None = None
     ) -> "Sample":
-        """Bring a frame to a network's size."""
+        """Make a sample of a frame."""
         placement, frames = laid(frame, size_hw)
         return cls(frames[0], placement, target)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far two models decide alike."""
+    """Agreement of two models."""
 
     frames: int
     """Frames that they were compared on."""
     agreement: float
-    """Share of pixels in which they do, 0..1."""
+    """Share of pixels with the same class, 0..1."""
     miou: float | None
     """Mean IoU of the first on labelled pictures, 0..1."""
     source_miou: float | None
@@ -66,7 +66,7 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How fast two models are, measured in turns."""
+    """Speed of two models, measured in turns."""
 
     build_ms: float
     """Median time of a call of the first."""
@@ -97,10 +97,10 @@ def labelled_samples(root: Path, size_hw: tuple[int, int]) -> tuple[list[Sample]
 
 
 def digest_of(frames: Path) -> str:
-    """Return a digest of the film, the pictures or the labelled data that samples come from.
+    """Return a digest of the video, the pictures or the labelled data that samples come from.
 
     Raises:
-        VideoError: There is no such film.
+        VideoError: There is no such video.
     """
     if frames.is_dir():
         files = sorted(path for path in frames.rglob("*") if path.is_file())
@@ -114,10 +114,10 @@ def digest_of(frames: Path) -> str:
 
 
 def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], list[Sample]]:
-    """Return frames spread over a film: every other one to calibrate on, the rest to compare on.
+    """Return frames spread over a video: every other one to calibrate on, the rest to compare on.
 
     Raises:
-        VideoError: The film cannot be read, or has one frame alone.
+        VideoError: The video cannot be read, or has one frame alone.
     """
     info = probe(film)
     wanted = CALIBRATION_FRAMES + CHECK_FRAMES
@@ -125,12 +125,12 @@ def film_samples(film: Path, size_hw: tuple[int, int]) -> tuple[list[Sample], li
     frames = (frame for i, frame in enumerate(decode(info, ReadLog())) if i % step == 0)
     samples = [Sample.of(frame, size_hw) for frame in islice(frames, wanted)]
     if len(samples) < 2:
-        raise VideoError(f"{film} has one frame; give a film with frames to compare on as well")
+        raise VideoError(f"{film} has one frame; give a video with frames to compare on as well")
     return samples[::2], samples[1::2]
 
 
 def compare(build: Backend, source: Backend, samples: Iterable[Sample]) -> Parity:
-    """Return how far two models decide alike on frames, and their mIoU where these are labelled.
+    """Return the agreement of two models on frames, and their mIoU if these are labelled.
 
     Args:
         build: Model to judge.
@@ -160,7 +160,7 @@ def compare(build: Backend, source: Backend, samples: Iterable[Sample]) -> Parit
 
 
 def time_in_turns(build: Backend, source: Backend, frames: NDArray[np.uint8]) -> Timing:
-    """Measure two models in turns on frames (N, H, W, 3), the first calls left out."""
+    """Time two models in turns on frames (N, H, W, 3), without their first calls."""
     for model in (build, source):
         model.run(frames)
     times_ms = np.array(
@@ -182,7 +182,7 @@ def _call_ms(model: Backend, frames: NDArray[np.uint8]) -> float:
 
 
 def _batch(sample: Sample, model: Backend) -> NDArray[np.uint8]:
-    """Return a sample as the model takes it: as often as its batch is large, if that is fixed."""
+    """Return a sample as a batch for a model, repeated if the model's batch is fixed."""
     build = model.spec.build
     count = build.shape[0] if build and build.fixed_shape else 1
     return np.stack([sample.frame] * count)

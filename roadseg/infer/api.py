@@ -1,6 +1,6 @@
-"""What Python code asks for: the labels of a film, frame by frame, or of pictures.
+"""The Python API: the labels of a video, frame by frame, or of pictures.
 
-The same decoding, model and colours as `roadseg infer`, without the file that it writes.
+Decoding, model and colours are those of `roadseg infer`.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ from roadseg.files import replacing
 from roadseg.infer.arguments import check_names, check_size, check_times, speaking_of_arguments
 from roadseg.infer.pool import Pool
 from roadseg.infer.stages import Pipeline
-from roadseg.infer.stats import count_pixels, find_objects, shares_of
+from roadseg.infer.stats import count_pixels, measure, shares_of
 from roadseg.infer.steps import QUEUE_DEPTH, labelling
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.in_view import InView
@@ -59,7 +59,7 @@ FEW_CLASSES = 4
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A frame of a film, or a picture, and what the model sees in it."""
+    """A frame of a video, or a picture, with its labels."""
 
     item: SegmentedFrame
     """The frame, its class map and the model's record, as the pipeline carries them."""
@@ -79,7 +79,7 @@ class Result:
 
     @cached_property
     def picture(self) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB; colour has half the resolution, as films have it."""
+        """(H, W, 3) RGB; colour has half the resolution, as videos have it."""
         return self.item.frame.rgb()
 
     @property
@@ -99,7 +99,7 @@ class Result:
 
     @property
     def pts(self) -> int:
-        """Presentation time as the film has it, in units of `time_base`; 0 for a picture."""
+        """Presentation time as the video has it, in units of `time_base`; 0 for a picture."""
         return self.item.frame.pts
 
     @property
@@ -115,7 +115,7 @@ class Result:
     @property
     def objects(self) -> tuple[Region, ...]:
         """Poles, signs, cars and people, each with its box in pixels."""
-        return find_objects(self.item, OverlayConfig.min_region)
+        return measure(self.item).objects
 
     def to_pil(self, **painting: Any) -> "PIL.Image.Image":
         """Return the overlay as a picture of Pillow; the arguments are those of `overlay`.
@@ -187,7 +187,7 @@ class Result:
             min_region=min_region,
             legend=legend,
         )
-        in_view = InView().update(self.class_map, self.time_s)
+        in_view = InView().update(count_pixels(self.item), self.time_s)
         overlay = Overlay(self.item.spec, config)
         return self.item.frame.picture.paint(overlay, self.class_map, in_view).rgb()
 
@@ -255,12 +255,12 @@ class Model:
         source: Path | str,
         *,
         steady: float = ModelConfig.steady,
-        every: int = ModelConfig.every,
+        every: int | Literal["auto"] = ModelConfig.every,
         start_s: float = 0.0,
         end_s: float | None = None,
         image_fps: Fraction | int = USUAL_FPS,
     ) -> Iterator[Result]:
-        """Yield every frame of a film with its labels; arguments and errors as `roadseg.stream`."""
+        """Yield every frame of a video with its labels, as `roadseg.stream` does."""
         config = replace(self._config, steady=steady, every=every)
         check_times(start_s, end_s)
         info = probe(named(source), image_rate(image_fps))
@@ -292,7 +292,7 @@ def load(
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
 ) -> Model:
-    """Return a model that stays loaded, for many pictures and films.
+    """Return a model that stays loaded, for many pictures and videos.
 
     Args:
         weights: Model file; None takes the one that comes along.
@@ -320,32 +320,32 @@ def stream(
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
     steady: float = ModelConfig.steady,
-    every: int = ModelConfig.every,
+    every: int | Literal["auto"] = ModelConfig.every,
     start_s: float = 0.0,
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
 ) -> Iterator[Result]:
-    """Yield every frame of a film with its labels; decoding and labelling run on their own threads.
+    """Yield every frame of a video with its labels; decoding and labelling have their own threads.
 
     The threads begin with the first frame and end with the iterator: when it runs out, when it is
     closed, or when the loop that holds it is left. What is wrong with the arguments is raised by
-    the call itself; what is wrong with the film, such as damage in the middle, comes as a
-    `UserWarning` at the end.
+    the call itself; faults of the video, such as damage, are issued as `UserWarning` at the end.
 
     Args:
-        source: Film to label: a file, a folder or pattern of images, or an address.
+        source: Video to label: a file, a folder or pattern of images, or an address.
         weights: Model file; None takes the one that comes along.
         backend: Runtime, or "auto" to go by the model file.
-        size_hw: Network input, height and width, multiples of 32; None goes by the film's shape.
+        size_hw: Network input, height and width, multiples of 32; None goes by the video's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
         steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
-        every: Frames from one that the network looks at to the next; labels move along in between.
+        every: Distance between the frames that the network predicts; labels move in between.
+            "auto" predicts 12 to 15 times a second, and every frame where `steady` is 0.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        image_fps: Images a second, where the film is a folder or pattern of them.
+        image_fps: Images a second, where the video is a folder or pattern of them.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
@@ -366,7 +366,7 @@ def segment(
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
 ) -> Result:
-    """Label one picture. The model stays in memory for the next call.
+    """Label one picture. The model is kept in memory for the next call.
 
     Args:
         image: (H, W, 3) uint8 RGB, or the path of a picture file.
@@ -407,7 +407,7 @@ def _kept_pool(_weights: Path, _backend: str, _state: tuple[int, ...]) -> Pool:
 
 
 def _state(weights: Path) -> tuple[int, ...]:
-    """Return what tells a model's files from those that took their place; nothing of none."""
+    """Return a state of a model's files that changes when they are replaced."""
     files = (path.stat() for path in (weights, weights.with_suffix(".bin")) if path.exists())
     return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
 
@@ -417,7 +417,7 @@ def _picture_of(image: NDArray[np.uint8] | Path | str) -> Picture:
 
 
 def _read(path: Path) -> Picture:
-    """Return a picture file as `stream` reads it, upright as its Exif record says."""
+    """Read a picture file as `stream` does, upright by its Exif record."""
     try:
         path.open("rb").close()
     except OSError as error:
@@ -432,7 +432,7 @@ def _read(path: Path) -> Picture:
 
 
 def _checked(picture: NDArray[np.uint8]) -> Picture:
-    """Return an array as the picture that `stream` reads from a PNG file of it."""
+    """Return an array as a picture, equal to that of a PNG file of it."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise PictureError(
             f"the image is an array {picture.shape} of {picture.dtype}; it must be "

@@ -18,7 +18,7 @@ BONNET = "bonnet"
 BOX = re.compile(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})")
 """A box in pixels: left, top, width and height."""
 MASK_FORMATS = ("grey", "palette")
-"""Levels of grey, or indices into a palette that shows them in colour."""
+"""Class ids as grey levels, or as indices into a palette with the classes' colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Settings of one inference run."""
 
     source: Path | str
-    """Film to label: a file, a folder or pattern of images, or as text an address."""
+    """Video to label: a file, a folder or pattern of images, or as text an address."""
     out: Path | None
-    """Film to write, images by a name with their number in it, or - for standard output; None
-    writes none."""
+    """Video to write, pattern of images with a place for their number, or - for standard output;
+    None writes none."""
     side_by_side: bool = False
     """Put the untouched picture beside the painted one."""
     boxes: bool = False
@@ -37,42 +37,44 @@ class InferConfig(ModelConfig, OverlayConfig):
     masks: Path | None = None
     """Folder for class maps as PNG files."""
     mask_format: str = "grey"
-    """How these hold the ids, one of `MASK_FORMATS`."""
+    """How the PNG files store class ids, one of `MASK_FORMATS`."""
     image_fps: Fraction = Fraction(25)
-    """Images a second, where the source is a series of images."""
+    """Frame rate of a source that is a series of images."""
     stream: int | None = None
     """Number of the stream to label; None takes the default one, or else the largest."""
     sound: str = "auto"
-    """What becomes of the sound, one of `SOUNDS`."""
+    """How sound is written, one of `SOUNDS`."""
     codec: str | None = None
-    """Codec of the film; None goes by its suffix."""
+    """Codec of the video; None goes by its suffix."""
     crf: int | None = None
-    """Quality of the film; None takes the codec's default, limited to about the source's size."""
+    """Quality of the video; None takes the codec's default, limited to about the source's size."""
     preset: str | None = None
-    """Trade of encoding time for size; None takes the codec's default."""
+    """Preset of the encoder; None takes the codec's default."""
     stats: Path | None = None
-    """File for what is in every frame, JSON lines or CSV by its suffix."""
+    """File for the statistics of every frame, JSON lines or CSV by its suffix."""
     report: Path | None = None
-    """Page about the drive."""
+    """HTML report of the drive."""
     start_s: float = 0.0
-    """Seconds to leave out at the beginning."""
+    """Seconds to skip at the beginning."""
     end_s: float | None = None
     """Time to stop at, in seconds; None goes to the end."""
     ignore: tuple[str, ...] = ()
     """What is left out: files of masks, `BONNET`, or boxes as "x,y,width,height"."""
     unmoving: str = ""
-    """What never moves in the film, where `ignore` asks for it, as `roadseg.infer.ignored` packs
+    """What never moves in the video, where `ignore` asks for it, as `roadseg.infer.ignored` packs
     it; found before labelling if it is not given."""
     redaction: Redaction | None = None
     """Hide things instead of painting classes."""
     strict: bool = False
-    """Stop at the first damage in the film."""
+    """Stop at the first damage in the video."""
+    is_chunk: bool = False
+    """Whether this is a chunk of a video, to be joined with those around it."""
     resume: bool = False
-    """Go on from where an unfinished run with the same settings stopped."""
+    """Continue an unfinished run that had the same settings."""
     overwrite: bool = False
     """Replace output that exists."""
     spared: tuple[Path | str, ...] = ()
-    """Films that are labelled beside this one, and what came of them: never replaced."""
+    """Sources and outputs of other videos in the same command, which are never replaced."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -82,7 +84,7 @@ class InferConfig(ModelConfig, OverlayConfig):
             object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
         if self.resume and self.report:
             raise ConfigError(
-                "--resume is given with --report, which needs the whole film; leave it out, or "
+                "--resume is given with --report, which needs the whole video; leave it out, or "
                 "leave out --resume to begin anew"
             )
         if self.resume and self.boxes and not self.stats:
@@ -103,7 +105,7 @@ class InferConfig(ModelConfig, OverlayConfig):
             self._check_redacted()
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
-                f"--start is {self.start_s}; it must be 0 or more seconds of the film"
+                f"--start is {self.start_s}; it must be 0 or more seconds of the video"
             )
         if self.end_s is not None and not math.isfinite(self.end_s):
             raise ConfigError(f"--end is {self.end_s}; give seconds, or leave it out")
@@ -117,36 +119,37 @@ class InferConfig(ModelConfig, OverlayConfig):
             check_not_input(self.out, "--out", self.source)
 
     def _check_redacted(self) -> None:
-        """Refuse what would look at fewer frames, or show what is hidden."""
-        less = self.every > 1 or self.goes_by_time or self.ignore
+        """Refuse settings that predict fewer frames, or show what is hidden."""
+        less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
         more = self.masks or self.stats or self.report or self.side_by_side or self.boxes
         more = more or self.out is None
         if less or more:
             raise ConfigError(
-                "a redacted film is all that is written, and the network looks at all of every "
+                "a redacted video is all that is written, and the network sees all of every "
                 "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
             )
 
     def to_record(self) -> dict[str, str]:
-        """Return all that the frames of the output depend on, by name, as text."""
-        apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
+        """Return the settings that the output's frames depend on, by name, as text."""
+        apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
+        apart.add("is_chunk")  # a chunk is never resumed
         return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveConfig(ModelConfig, OverlayConfig):
-    """Settings of one live run."""
+    """Settings of a live run."""
 
     source: str
-    """Camera, address of a stream, or film."""
+    """Camera, address of a stream, or video file."""
     as_camera: bool = False
-    """Play a film at its own rate and drop what comes too late."""
+    """Play a video file at its own rate and drop what comes too late."""
     loop: bool = False
-    """Begin a film again at its end."""
+    """Begin a video file again at its end."""
     out: Path | None = None
-    """Film to record to; None records nothing."""
+    """Video to record to; None records nothing."""
     segment_s: float | None = None
-    """Length of the films recorded; None records one."""
+    """Length in seconds of each recorded video; None records a single one."""
     overwrite: bool = False
     """Replace a recording that exists."""
 
@@ -159,13 +162,13 @@ class LiveConfig(ModelConfig, OverlayConfig):
         if self.segment_s is not None and not self.segment_s > 0:
             raise ConfigError(f"--segment is {self.segment_s}; it must be above 0 seconds")
         if self.segment_s is not None and self.out is None:
-            raise ConfigError("--segment is given without --out; name the film to record to")
+            raise ConfigError("--segment is given without --out; name the video to record to")
         if self.out is not None:
             check_not_input(self.out, "--out", Path(self.source))
 
 
 def _check_ignored(text: str) -> None:
-    """Raise `ConfigError` if a text tells nothing that can be left out."""
+    """Raise `ConfigError` if a text names nothing that can be ignored."""
     if text != BONNET and not BOX.fullmatch(text) and not Path(text).is_file():
         raise ConfigError(
             f"--ignore is {text!r}; give {BONNET}, a box such as 0,900,1920,180 (left, top, width, "
@@ -174,10 +177,10 @@ def _check_ignored(text: str) -> None:
 
 
 def settings_record(config: InferConfig) -> dict[str, str]:
-    """Return what two runs must have in common for one to go on from the other."""
+    """Return what must be equal in two runs for one to resume the other."""
     record = config.to_record()
     files = {"source": config.source, "weights": config.weights}
-    if config.palette not in PALETTES:  # a folder may well be called as a palette is
+    if config.palette not in PALETTES:  # a folder may have the name of a built-in palette
         files["palette"] = Path(config.palette)
     files |= {f"mask {text}": Path(text) for text in config.ignore if text != BONNET}
     for name, file in files.items():

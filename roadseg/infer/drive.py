@@ -1,8 +1,8 @@
-"""Note what happens on a drive and make a report of it: one page that needs nothing else.
+"""Collect what happens on a drive and write the report: one page without other files.
 
-A moment is a stretch of time during which a pedestrian or a bicyclist stands on the road itself,
-away from its edges. Memory is bounded by what a page shows: curves have a fixed number of points,
-the drive a fixed number of thumbnails, and each moment that is more than noise has one.
+A moment is a stretch of time during which a pedestrian or a bicyclist is on the road, away from its
+edges. Memory is bounded by what a page shows: curves have a limited number of points, and the drive
+a limited number of thumbnails and of moments, those with most to see.
 """
 
 import os
@@ -17,30 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
-from roadseg.infer.stats import FrameStats, measure
+from roadseg.infer.stats import measure, measured_map
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
-from roadseg.video.frame import SegmentedFrame
+from roadseg.video.frame import FrameStats, SegmentedFrame
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
 MIDDLE = (0.2, 0.8)
-"""Where the middle of the road begins and ends, its edges being 0 and 1."""
+"""Bounds of the middle of the road, whose edges are 0 and 1."""
 GAP_S = 1.0
-"""Sightings with less time between them are one moment."""
+"""Longest time between two sightings of one moment."""
 LEAST_SIGHTINGS = 3
-"""A moment of fewer frames is taken for noise."""
+"""Frames below which a moment is noise."""
+MOST_MOMENTS = 200
+"""Most moments that are kept, those with most to see: a day in a town has thousands."""
 MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
 THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
-"""Points of a curve, at most; of a longer drive, each is a mean."""
+"""Most points of a curve; in a longer drive, each is a mean."""
 EMBED_LIMIT_BYTES = 8_000_000
-"""A film of this size or less is put into the page, a larger one is linked."""
+"""Size up to which a video is embedded in the page; a larger one is linked."""
 
 
 @dataclass(kw_only=True)
@@ -54,7 +56,7 @@ class Moment:
     peak_s: float
     """The sighting with most pixels."""
     pixels: int
-    """How many these are."""
+    """Number of these."""
     thumbnail: bytes
     """The picture then, as JPEG."""
     names: set[str]
@@ -64,7 +66,7 @@ class Moment:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is too short to count, as far as it goes."""
+        """Whether it is too short to count."""
         return self.sightings < LEAST_SIGHTINGS
 
 
@@ -101,17 +103,17 @@ class SharesCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFilm:
-    """A film that a page shows."""
+    """The video on a page."""
 
     file: Path
-    """Where it lies now, whole."""
+    """Its complete file, before it is published."""
     path: Path
-    """Where it will be."""
+    """Its path once it is published."""
     page: Path
-    """Where the page will be."""
+    """The page's path once it is published."""
 
     def url(self) -> str:
-        """Return the film itself if it is small, or its address as seen from the page."""
+        """Return a data URL if the video is small, or else its path relative to the page."""
         if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
             return data_url("video/mp4", self.file.read_bytes())
         relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
@@ -120,7 +122,7 @@ class ShownFilm:
 
 @dataclass
 class DriveLog:
-    """What a report is about; times are seconds since the first frame.
+    """What a report shows; times are seconds since the first frame.
 
     Args:
         config: How thumbnails are painted.
@@ -130,11 +132,13 @@ class DriveLog:
     classes: list[tuple[str, str]] = field(default_factory=list)
     """Name and CSS colour of each class."""
     curve: SharesCurve = field(default_factory=SharesCurve)
-    """Share of each class all along the drive."""
+    """Share of each class over the drive."""
     moments: list[Moment] = field(default_factory=list)
-    """Stretches with somebody on the road; the last may turn out to be noise."""
+    """Times with somebody on the road; the last may still be noise."""
+    left_out: int = 0
+    """Number of moments beyond the most that are kept."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
-    """Time and JPEG of pictures all along the drive."""
+    """Time and JPEG of pictures over the drive."""
     _first_s: float | None = None
     _interval_s: float = FIRST_INTERVAL_S
 
@@ -146,7 +150,7 @@ class DriveLog:
             colors = map(css_color, spec.palette)
             self.classes = list(zip(spec.class_names, colors, strict=True))
         time_s = item.frame.time_s - self._first_s
-        stats = measure(item, self.config.min_region)
+        stats = item.stats or measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
         self._keep_thumbnail(time_s, item)
@@ -160,6 +164,9 @@ class DriveLog:
         if last is None or time_s - last.end_s > GAP_S:
             if last is not None and last.is_noise:
                 self.moments.pop()
+            if len(self.moments) == MOST_MOMENTS:
+                self.moments.remove(min(self.moments, key=lambda moment: moment.pixels))
+                self.left_out += 1
             self.moments.append(
                 Moment(
                     start_s=time_s,
@@ -187,16 +194,16 @@ class DriveLog:
 
     def _thumbnail(self, item: SegmentedFrame) -> bytes:
         """Return the painted picture, small, as JPEG."""
-        height, width = item.class_map.shape
+        height, width = item.frame.picture.size_hw
         size_wh = THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1)
         picture = item.frame.picture.resized(size_wh[::-1])
-        class_map = cv2.resize(item.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+        class_map = cv2.resize(measured_map(item), size_wh, interpolation=cv2.INTER_NEAREST)
         overlay = Overlay(item.spec, self.config)
         painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)
 
     def record(self) -> dict[str, Any]:
-        """Return what was noted as JSON values."""
+        """Return the log as JSON values."""
         times_s, shares = self.curve.points()
         return {
             "classes": self.classes,
@@ -214,6 +221,7 @@ class DriveLog:
                 for m in self.moments
                 if not m.is_noise
             ],
+            "moments_left_out": self.left_out,
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
@@ -222,7 +230,7 @@ class DriveLog:
 
 
 def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[SegmentedFrame]:
-    """Stage: note every frame for the report."""
+    """Stage: add every frame to the report."""
     for item in items:
         log.add(item)
         yield item
@@ -232,10 +240,10 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     """Write the report of a drive.
 
     Args:
-        place: File of ours to write.
-        log: What happened.
-        film: The film with the overlay.
-        facts: What else to say about the run.
+        place: Part to write.
+        log: The drive.
+        film: The video with the overlay.
+        facts: Facts about the run.
 
     Raises:
         OutputError: The page cannot be written.

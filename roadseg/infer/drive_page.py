@@ -10,7 +10,7 @@ def drive_page(record: Mapping[str, Any], facts: Mapping[str, str], title: str) 
     """Return the report of a drive as HTML.
 
     Args:
-        record: Times, shares, moments, thumbnails, and the film's URL, as JSON values.
+        record: Times, shares, moments, thumbnails, and the video's URL, as JSON values.
         facts: What else there is to know about the run.
         title: Heading.
     """

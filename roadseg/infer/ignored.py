@@ -4,6 +4,7 @@ import base64
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import islice
 
 import cv2
@@ -22,7 +23,7 @@ from roadseg.video.read.source import VideoInfo, decode, decode_keyframes
 SAMPLES = 40
 """Pictures in which what never moves is sought, at least, and twice as many at most."""
 LEAST_KEYFRAMES = 16
-"""With fewer, the pictures are those of the film's beginning."""
+"""With fewer, the pictures are those of the video's beginning."""
 BEGINNING_S = 60.0
 """How much of it."""
 
@@ -32,16 +33,16 @@ Mask = NDArray[np.bool_]
 def with_unmoving(config: InferConfig, info: VideoInfo) -> InferConfig:
     """Return settings that say what never moves, if they ask for it.
 
-    It is sought all along the film, whatever part of that is labelled: so the parts agree.
+    It is sought all along the video, whatever part of that is labelled: so the parts agree.
 
     Raises:
-        ConfigError: The film cannot be read twice.
+        ConfigError: The video cannot be read twice.
     """
     if BONNET not in config.ignore or config.unmoving:
         return config
     if not (info.reopens or info.images):
         raise ConfigError(
-            f"--ignore {BONNET} reads the film twice, and {info.path} is live; give a box or a PNG"
+            f"--ignore {BONNET} reads the video twice, and {info.path} is live; give a box or a PNG"
         )
     return replace(config, unmoving=_packed(find_unmoving(_samples(info))))
 
@@ -66,10 +67,15 @@ def ignored_pixels(config: InferConfig, info: VideoInfo) -> Mask | None:
 
 
 def leave_out(items: Iterator[SegmentedFrame], *, ignored: Mask) -> Iterator[SegmentedFrame]:
-    """Stage: take what is left out (H, W) from every class map."""
+    """Stage: take what is left out (H, W) from every class map, of whatever size."""
+    at_size = lru_cache(maxsize=2)(partial(_at_size, ignored))
+
+    def rest(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.where(at_size(ids.shape), np.uint8(IGNORE_INDEX), ids)
+
     for item in items:
-        class_map = np.where(ignored, np.uint8(IGNORE_INDEX), item.class_map)
-        yield replace(item, class_map=class_map)
+        coarse = None if item.coarse_map is None else rest(item.coarse_map)
+        yield replace(item, class_map=rest(item.class_map), coarse_map=coarse)
 
 
 def _check_box(text: str, box: tuple[int, int, int, int], size_hw: tuple[int, int]) -> None:
@@ -82,7 +88,7 @@ def _check_box(text: str, box: tuple[int, int, int, int], size_hw: tuple[int, in
 
 
 def _read_mask(path: str, size_hw: tuple[int, int]) -> Mask:
-    """Return where the picture in a file is lighter than dark; its sides are the film's in shape.
+    """Return where the picture in a file is lighter than dark; its sides are the video's in shape.
 
     Raises:
         ConfigError: It is no picture, or of another shape.
@@ -93,8 +99,8 @@ def _read_mask(path: str, size_hw: tuple[int, int]) -> Mask:
     height, width = mask.shape
     if abs(height * size_hw[1] - width * size_hw[0]) > max(height, width, *size_hw):
         raise ConfigError(
-            f"--ignore {path} is {width}x{height}, and the film {size_hw[1]}x{size_hw[0]}; give "
-            "a PNG of the film's size"
+            f"--ignore {path} is {width}x{height}, and the video {size_hw[1]}x{size_hw[0]}; give "
+            "a PNG of the video's size"
         )
     return np.asarray(mask > 127, np.bool_)
 
@@ -105,7 +111,7 @@ def _at_size(mask: Mask, size_hw: tuple[int, int]) -> Mask:
 
 
 def _samples(info: VideoInfo) -> NDArray[np.uint8]:
-    """Return the brightness of pictures from all along a film, (N, h, w)."""
+    """Return the brightness of pictures from all along a video, (N, h, w)."""
     found = _spread(decode_keyframes(info))
     if len(found) < LEAST_KEYFRAMES:
         frames = decode(info, ReadLog(), end_s=BEGINNING_S)

@@ -1,8 +1,8 @@
-"""Label what a camera sees now: the newest frame wins, so the delay never grows.
+"""Label a live source: older frames are dropped, so the delay does not grow.
 
 `LiveSession` runs capture, segment and record on threads of their own. Capture never waits: of the
-frames that the model has not taken yet only the newest is kept. Films are the exception, unless
-they play as a camera: no frame of theirs is dropped.
+frames that the model has not taken yet, only the newest is kept. Of a video file no frame is
+dropped, unless it plays as a camera.
 """
 
 import time
@@ -27,27 +27,27 @@ from roadseg.video.read.capture import capture, parse_source
 from roadseg.video.write.record import Recorder
 
 RATE_FRAMES = 30
-"""Frames over which the frame rate is taken."""
+"""Frames over which the frame rate is averaged."""
 MOST_WAITING = 4
-"""Frames that may wait for a look to end, where labels are moved to them in a moment then."""
+"""Frames that may wait for a prediction where labels are moved along, which is quick."""
 AGE_FRAMES = 1000
-"""Latest frames whose ages the summary is about."""
+"""Latest frames whose ages the summary covers."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a live run goes, as of one frame."""
+    """Rate, age and drops of a live run, as of one frame."""
 
     fps: float
-    """Frames shown a second, lately."""
+    """Frames a second over the last `RATE_FRAMES`."""
     age_s: float
-    """From the frame's arrival until its labels were there."""
+    """Seconds from the frame's arrival to its labels."""
     dropped: int
-    """Frames that came too late to be labelled, so far."""
+    """Frames dropped so far."""
 
     @property
     def lines(self) -> tuple[str, str, str]:
-        """The same for people to read."""
+        """The same as text."""
         return (
             f"{self.fps:.1f} frames a second",
             f"age {self.age_s * 1000:.0f} ms",
@@ -62,17 +62,17 @@ class LiveSummary:
     frames: int
     """Frames labelled."""
     dropped: int
-    """Frames that came and were not."""
+    """Frames that arrived and were not labelled."""
     network_frames: int
-    """Frames that the network looked at; the labels of the others were moved along."""
+    """Frames that the network predicted; the labels of the others were moved along."""
     wall_s: float
     """Seconds from the first label to the last."""
     age_p50_s: float
-    """Half of the frames were labelled within this time of their arrival."""
+    """Median of the seconds from a frame's arrival to its labels."""
     age_p95_s: float
-    """Nineteen of twenty were."""
+    """95th percentile of the same."""
     recorded: tuple[Path, ...]
-    """Films written."""
+    """Videos written."""
     stages: tuple[StageStats, ...]
     """Where the time went."""
 
@@ -87,7 +87,7 @@ class Meter:
         self._first_s = self._last_s = 0.0
 
     def read(self, arrival: Arrival, *, by_network: bool = True) -> Reading:
-        """Count a frame whose labels are there now, by the network or moved along."""
+        """Count a frame that was labelled just now, by the network or from labels moved along."""
         now_s = time.monotonic()
         self.frames += 1
         self.network_frames += by_network
@@ -110,18 +110,18 @@ class Meter:
 
 
 class LiveSession:
-    """A live run, for as long as the block lasts; iterating it gives frame by frame.
+    """A live run, for as long as the block lasts; iterating it yields its labelled frames.
 
     Args:
         config: Settings.
-        notify: Told in a sentence when the source is lost and when it is back.
+        notify: Called with a sentence when the source is lost and when it is back.
 
     Raises:
         VideoError: The source cannot be opened, or the recording exists.
         OutputError: The recording cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
-        ConfigError: A class name is unknown, or what is no film is to begin again.
+        ConfigError: A class name is unknown, or what is no video file is to begin again.
     """
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
@@ -134,7 +134,9 @@ class LiveSession:
         )
         source, stop = parse_source(config.source), Stop()
         if config.loop and not source.is_film:
-            raise ConfigError(f"--loop is for films, and {source.label} is live; leave it out")
+            raise ConfigError(
+                f"--loop is for video files, and {source.label} is live; leave it out"
+            )
         arriving = capture(
             source, stop=stop, notify=notify, at_its_own_rate=config.as_camera, loops=config.loop
         )
@@ -164,13 +166,13 @@ class LiveSession:
         self._pipeline.__exit__(kind, error, traceback)
 
     def __iter__(self) -> Iterator[tuple[SegmentedFrame, Reading]]:
-        """Yield every labelled frame with how the run goes."""
+        """Yield every labelled frame with the run's state."""
         for item in self._pipeline:
             assert item.frame.arrival is not None  # capture sees to it
             yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
 
     def summary(self) -> LiveSummary:
-        """Return what the run did; complete once the block is left."""
+        """Return the summary; it is complete once the block is left."""
         p50_s, p95_s = np.percentile(self._meter.ages_s or [0.0], [50, 95])
         return LiveSummary(
             frames=self._meter.frames,
@@ -192,7 +194,7 @@ def label_live(frames: Iterator[Frame], *, config: LiveConfig) -> Iterator[Segme
 def record(
     items: Iterator[SegmentedFrame], *, config: LiveConfig, recorder: Recorder
 ) -> Iterator[SegmentedFrame]:
-    """Stage: paint every frame and add it to the recording, which is finished however this ends."""
+    """Stage: paint every frame and add it to the recording, which is always finished."""
     overlay: Overlay | None = None
     with recorder:
         for item in items:

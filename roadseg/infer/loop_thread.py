@@ -1,10 +1,11 @@
 """An asyncio event loop on a thread of its own, for what waits on many things at once."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
+
+from roadseg.infer.stages import WatchThread
 
 
 class LoopThread:
@@ -23,12 +24,12 @@ class LoopThread:
         self._main = main
         self._stopping = asyncio.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"roadseg-{name}")
+        self._thread = WatchThread(self._run, lambda: self.call(self._stopping.set), name)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._note_error)
-        self._thread.start()
+        self._thread.__enter__()
         return self
 
     def __exit__(
@@ -37,8 +38,7 @@ class LoopThread:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self._thread.__exit__(kind, error, traceback)
         if self._error and not (kind and issubclass(kind, Exception)):
             raise self._error
 
@@ -60,7 +60,7 @@ class LoopThread:
             self._error = self._error or task.exception()
 
     def _note_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keep the first error that asyncio reports; a report without one is no more than news."""
+        """Keep the first error that asyncio reports; a report without one is only a log line."""
         error = context.get("exception")
         if not isinstance(error, asyncio.CancelledError):  # asyncio reports those of its streams
             self._error = self._error or error

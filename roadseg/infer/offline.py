@@ -5,7 +5,7 @@ Each is a stage on a thread of its own, and the network on several. The stages t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
+from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import count_pixels, save_stats, shares_of
+from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -33,13 +34,14 @@ from roadseg.infer.steps import (
     refuse_damage,
     some,
 )
-from roadseg.infer.tracks import see_objects
+from roadseg.infer.tracks import follow_objects
 from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
-from roadseg.segmentation.label import warm_up_s
-from roadseg.segmentation.placement import input_size
-from roadseg.video.frame import SegmentedFrame
+from roadseg.segmentation.label import look_ahead_s, warm_up_s
+from roadseg.segmentation.placement import Maps, input_size
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, decode, probe
@@ -50,16 +52,16 @@ from roadseg.video.write.part import behind
 
 @dataclass(frozen=True, kw_only=True)
 class InferResult:
-    """What a run did."""
+    """Results of a run."""
 
     out: Path | None
-    """The film written, as it was asked for; None if none was."""
+    """The video written; None if there is none."""
     frames: int
     """Frames labelled, those of an unfinished run included."""
     kept_frames: int
-    """Frames of them that an unfinished run had written; the figures below are without them."""
+    """Frames of them that an unfinished run had written; the numbers below exclude them."""
     network_frames: int
-    """Frames that the network looked at; the labels of the others were moved along."""
+    """Frames that the network predicted; the labels of the others were moved along."""
     wall_s: float
     """Seconds the whole run took."""
     network_hw: tuple[int, int]
@@ -71,9 +73,11 @@ class InferResult:
     stages: tuple[StageStats, ...]
     """Where the time went."""
     bottleneck: str
-    """The stage that was at work longest."""
+    """The stage that was busy longest."""
     warnings: tuple[str, ...]
-    """What was wrong with the input."""
+    """Faults of the input."""
+    hardware_encoder: str | None = None
+    """FFmpeg's name of the hardware encoder that wrote the video; None if none did."""
 
     @property
     def fps(self) -> float:
@@ -86,21 +90,22 @@ def infer(
     on_frame: Callable[[int, int | None], None] = lambda _done, _total: None,
     open_model: Opener = open_backend,
 ) -> InferResult:
-    """Write the overlay of a film.
+    """Write the overlay of a video.
 
     Args:
         config: Settings.
-        on_frame: Called with the frames written and those expected, where the file tells.
-        open_model: Opens each copy of the model; measurements give one that is metered.
+        on_frame: Called with the frames written and those expected, where the file states them.
+        open_model: Opens each replica of the model; measurements pass one that is metered.
 
     Raises:
-        VideoError: The film cannot be read, or the output exists or cannot hold it.
+        VideoError: The video cannot be read, or the output exists or cannot hold it.
         OutputError: The output cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A class name is unknown.
     """
     started_s = time.perf_counter()
+    give_large_blocks_back()
     check_model(config)
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
@@ -134,6 +139,7 @@ def infer(
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             warnings=tuple(reading_faults(log, info)),
+            hardware_encoder=outputs.hardware_encoder,
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
             film = ShownFilm(
@@ -144,11 +150,11 @@ def infer(
 
 
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
-    """Return what a report says about a run."""
+    """Return the facts about a run for its report."""
     height, width = result.network_hw
     backend = runtime_of(config.weights, config.backend)
     return {
-        "film": str(config.source),
+        "video": str(config.source),
         "overlay": str(config.out),
         "frames": f"{result.frames}, labelled at {result.fps:.1f} a second",
         "network input": f"{width}x{height}",
@@ -167,18 +173,17 @@ def build_pipeline(
     drive: DriveLog | None,
     open_model: Opener = open_backend,
 ) -> Pipeline:
-    """Put the stages in line: decode, label, overlay, encode, and what is asked for beside."""
-    stages, kept = labelling(config, open_model), outputs.kept
+    """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
+    stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
     if config.stats or config.report or config.boxes:
+        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
         written = outputs.stats.part if outputs.stats and kept.frames else None
-        stages["objects"] = partial(see_objects, min_region=config.min_region, written=written)
+        stages["tracks"] = partial(follow_objects, written=written)
     stages["view"] = note_view
     if outputs.stats is not None:
-        stages["stats"] = partial(
-            save_stats, place=outputs.stats.part, kept=kept.frames, min_region=config.min_region
-        )
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
@@ -199,22 +204,43 @@ def build_pipeline(
             end_s=config.end_s,
             sound=config.sound,
             keep_tags=config.redaction is None or config.redaction.keep_tags,
+            is_chunk=config.is_chunk,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
-    frames = decode(info, log, config.start_s, config.end_s)
-    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
-    if config.stats or config.boxes:
-        lead_s = max(lead_s, float(LEAST_STEP_S))  # what moved is seen from the frame before
-    if config.redaction:
-        lead_s = LEAD * config.redaction.hold_s
-    source = some(behind(frames, kept, lead_s), config.source)
+    source = frames_of(config, info, log, outputs)
     if config.strict:
         source = refuse_damage(source, log, config.source)
     return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
 
 
+def frames_of(
+    config: InferConfig, info: VideoInfo, log: ReadLog, outputs: Outputs
+) -> Iterator[Frame]:
+    """Yield the frames to label, and before them those that lead in.
+
+    Raises:
+        NoFrames: There is none.
+    """
+    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    if config.stats or config.boxes:
+        lead_s = max(lead_s, float(LEAST_STEP_S))  # motion is found from the frame before
+    if config.redaction:
+        lead_s = LEAD * config.redaction.hold_s
+    if config.is_chunk:
+        around = Around(lead_s, look_ahead_s(config))
+        return decode_chunk(info, log, config.start_s, config.end_s, around)
+    frames = decode(info, log, config.start_s, config.end_s)
+    return some(behind(frames, outputs.kept, lead_s), config.source)
+
+
+def maps_for(config: InferConfig) -> Maps:
+    """Return the class maps that a run needs: of full size only if they are painted or kept."""
+    maps = Maps.FULL if config.out or config.masks else Maps.COARSE
+    return maps | Maps.COARSE if config.stats or config.report or config.boxes else maps
+
+
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
-    """Return about how many frames a run will write, as far as the file tells."""
+    """Return about how many frames a run will write, if the file states it."""
     whole = info.frame_count
     if whole is None and info.end_s is not None:
         whole = round((info.end_s - info.start_s) * info.fps)

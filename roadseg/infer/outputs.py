@@ -1,4 +1,4 @@
-"""Where everything that a run writes goes, and what an unfinished run left there."""
+"""The outputs of a run: their places, and what an unfinished run left there."""
 
 import contextlib
 import sys
@@ -25,41 +25,42 @@ from roadseg.video.write.part import (
     check_settings,
     cut_torn_head,
     measure_part,
+    settings_of_part,
 )
 from roadseg.video.write.pipe import MP4, PipeWriter
 from roadseg.video.write.stills import StillWriter, check_stills
 
 
 class Outputs:
-    """What a run writes, as one.
+    """All outputs of a run, claimed and published together.
 
     Args:
         config: Settings.
-        info: The film.
+        info: The video.
 
     Raises:
-        VideoError: A name has no suffix of ours, or is taken.
-        ConfigError: A name is that of an input, or the film cannot be encoded so, resumed there
+        VideoError: A name has an unknown suffix, or exists.
+        ConfigError: A name is that of an input, or the video cannot be encoded so, resumed there
             or shown in a report.
-        OutputError: A folder takes no files, or a name is taken.
+        OutputError: A folder cannot be written to, or a name exists.
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        check_options(config)  # what exists is told last
+        check_options(config)  # existing files are reported last
         check_out(config)
         check_beside(config)
         self._config = config
         self.film = _film_place(config.out)
-        """Place of the film or its images; None for standard output, or if none is wanted."""
+        """Place of the video or its images; None for standard output, or if none is wanted."""
         self.masks = _mask_place(config.masks) if config.masks else None
         """Place of class maps, if they are wanted."""
         self.stats = FilePlace("--stats", config.stats) if config.stats else None
-        """Place of what is in every frame, if it is wanted."""
+        """Place of the statistics of every frame, if they are wanted."""
         report = config.report
         self.report = FilePlace("--report", report, lasts=False) if report else None
         """Place of the page, if one is wanted."""
         self.kept = Kept()
-        """What is kept of an unfinished run; known once the outputs are claimed."""
+        """Frames that are kept of an unfinished run; known once the outputs are claimed."""
         places = (self.film, self.masks, self.stats, self.report)
         self._places: list[Place] = [place for place in places if place]
         images = info.images or (info.path,)
@@ -70,16 +71,16 @@ class Outputs:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Self]:
-        """Hold all places while the block lasts; publish what is in them if it ends well.
+        """Claim all places while the block lasts; publish the outputs if it ends without an error.
 
-        What an unfinished run left is kept if the settings say so. If the block ends with an error,
-        nothing is published, and the part of a film stays for another run.
+        With --resume, what an unfinished run left is kept. After an error nothing is published, and
+        the part of a video stays for another run.
 
         Raises:
-            ConfigError: Two outputs are one, or the unfinished run was given other settings.
+            ConfigError: Two outputs are one, or the unfinished run had other settings.
             VideoError: What the unfinished run left is not complete.
-            OutputError: Another run writes there, a name that we need is taken, or what is whole
-                cannot take its name.
+            OutputError: Another run writes there, a temporary name is taken, or an output cannot
+                be renamed.
         """
         with contextlib.ExitStack() as held:
             for number, place in enumerate(self._places):
@@ -98,22 +99,30 @@ class Outputs:
                 clear(place, keep_part=False)
                 place.remove([place.aside])
 
+    @property
+    def hardware_encoder(self) -> str | None:
+        """FFmpeg's name of the encoder in hardware that is at work; None if none is."""
+        out, how = self._config.out, encoding(self._config)
+        if not how.in_hardware or not (is_file(out) or out == STDOUT):
+            return None
+        return how.codec_for(out if is_file(out) else MP4.name).encoder
+
     def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
-        """Return what the frames are written with, where a film is wanted.
+        """Return the writer of the frames, if a video is wanted.
 
         Args:
-            origin: What they come from.
+            origin: Their source.
         """
         config, film = self._config, self.film
         if film is None:
             return PipeWriter(origin, encoding(config))
         if isinstance(film, SeriesPlace):
             return StillWriter(film.part)
-        record, kept = settings_record(config), self.kept.frames
+        record, kept = self._settings(), self.kept.frames
         return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
 
     def _check_names(self) -> None:
-        """Refuse names that would be taken for those of our own work."""
+        """Refuse temporary names of roadseg as outputs."""
         for place in self._places:
             if is_ours(place.target):
                 raise ConfigError(
@@ -122,7 +131,7 @@ class Outputs:
                 )
 
     def _check_inputs(self, inputs: Iterable[Path | str]) -> None:
-        """Refuse to write where something is that is read, whatever it is called there."""
+        """Refuse outputs that are inputs under any name."""
         files = {identity(file): file for file in inputs if isinstance(file, Path)}
         files.pop(None, None)
         for place in self._places:
@@ -132,7 +141,7 @@ class Outputs:
                     raise ConfigError(_names_input(place, name, source))
 
     def _check_folder(self, source: Path | str) -> None:
-        """Refuse images among those of a source that is a folder."""
+        """Refuse images in the folder of the source's images."""
         if not (isinstance(source, Path) and source.is_dir()):
             return
         for place in self._places:
@@ -144,15 +153,15 @@ class Outputs:
                 )
 
     def _check_apart(self, place: Place, others: Iterable[Place]) -> None:
-        """Refuse two outputs under one name, as the file system has it."""
+        """Refuse two outputs that the file system takes for one."""
         for other in others:
             if identity(place.lock) == identity(other.lock) is not None:
                 raise ConfigError(_is_one(place, other))
 
     def _check_targets(self) -> None:
-        """Look at the targets, now that nobody else writes them: all are apart, and none a folder.
+        """Check again, now that the places are claimed, that targets differ and none is a folder.
 
-        A folder that was made for images can be the name of a file that is wanted too.
+        A folder created for images can have the name of another output.
         """
         for place in self._places:
             if put_back(place) and not self._config.overwrite:
@@ -168,22 +177,22 @@ class Outputs:
                 raise ConfigError(_is_one(one, other))
 
     def _check_still_free(self) -> None:
-        """See that nothing took a name that was free when the run began."""
+        """Check that no target was created by others during the run."""
         if self._config.overwrite:
             return
         for place in self._places:
             for path, _ in place.taken():
                 raise OutputError(
                     f"{place.flag} {path} came to be during the run and is not replaced; move it "
-                    "away and run again, with --resume if a film was labelled"
+                    "away and run again, with --resume if a video was labelled"
                 )
 
     def _to_keep(self) -> Kept:
-        """Return what can be kept of an unfinished run, all that goes with its frames there.
+        """Return what can be kept of an unfinished run, after checking that it is complete.
 
         Raises:
-            ConfigError: The unfinished run was given other settings.
-            VideoError: Something of it is missing.
+            ConfigError: The unfinished run had other settings.
+            VideoError: Some of its outputs are missing.
         """
         assert isinstance(self.film, FilePlace)  # `check_out` sees to it
         film = self.film.target
@@ -191,15 +200,20 @@ class Outputs:
         cut_torn_head(self.film.part)
         kept = measure_part(self.film.part)
         if kept.frames:
-            check_settings(film, settings_record(self._config))
+            check_settings(film, self._settings())
         if kept.frames and self.masks:
             check_kept_masks(self.masks.part, self.masks.target, kept.frames)
         if kept.frames and self.stats:
             keep_stats(self.stats.part, kept.frames)
         return kept
 
+    def _settings(self) -> dict[str, str]:
+        """Return what this run and one that goes on from it must have in common."""
+        chosen = self.hardware_encoder
+        return settings_record(self._config) | ({"hardware encoder": chosen} if chosen else {})
+
     def _clear_after_failure(self) -> None:
-        """Remove what no other run needs: all but images, or a film's part and its company."""
+        """Remove unfinished outputs, but for images and for a video's part and its side files."""
         resumes = isinstance(self.film, FilePlace) and self.film.part.exists()
         for place in self._places:
             is_images = place is self.film and isinstance(place, SeriesPlace)
@@ -207,7 +221,7 @@ class Outputs:
 
 
 def is_file(out: Path | None) -> TypeGuard[Path]:
-    """Return whether a film is written to a file, which can be resumed and shown in a report."""
+    """Return whether a video is written to a file, which can be resumed and shown in a report."""
     return out is not None and out != STDOUT and out.suffix.lower() not in STILL_SUFFIXES
 
 
@@ -223,12 +237,12 @@ def check_options(config: InferConfig) -> None:
 
 
 def check_out(config: InferConfig) -> None:
-    """Find out early whether a film can be written where it is wanted.
+    """Check early that the video can be written.
 
     Raises:
-        VideoError: Its suffix is none of ours, or it exists.
+        VideoError: Its suffix is unknown, or it exists.
         ConfigError: It cannot be encoded so, resumed there or shown in a report.
-        OutputError: Its folder takes no files.
+        OutputError: Its folder cannot be written to.
     """
     if is_file(config.out):
         if config.out.is_dir() or not config.out.suffix:
@@ -241,13 +255,13 @@ def check_out(config: InferConfig) -> None:
     for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
         if wanted:
             raise ConfigError(
-                f"{flag} needs a film in a file, and there is {_flag(config.out)}; give an --out "
+                f"{flag} needs a video in a file, and there is {_flag(config.out)}; give an --out "
                 f"that ends in .mp4, or leave out {flag}"
             )
     if config.out == STDOUT:
         if sys.stdout is None or sys.stdout.isatty():
             raise ConfigError(
-                "--out - is a terminal, or closed; send the film to a program or a file"
+                "--out - is a terminal, or closed; send the video to a program or a file"
             )
         encoding(config).codec_for(MP4.name)
     elif config.out is not None:
@@ -256,11 +270,11 @@ def check_out(config: InferConfig) -> None:
 
 
 def check_beside(config: InferConfig) -> None:
-    """Find out early whether what is written beside the film can be.
+    """Check early that the outputs beside the video can be written.
 
     Raises:
-        VideoError: There are class maps, or what cannot be replaced by them.
-        OutputError: It cannot.
+        VideoError: Class maps exist, or their place is taken.
+        OutputError: Another output cannot be written.
     """
     if config.masks is not None:
         check_masks(
@@ -275,7 +289,7 @@ def check_beside(config: InferConfig) -> None:
 
 
 def encoding(config: InferConfig) -> Encoding:
-    """Return how the film is to be encoded."""
+    """Return the codec and its settings."""
     return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
 
 
@@ -292,10 +306,10 @@ def _mask_place(masks: Path) -> Place:
 
 
 def _files_of(source: Path | str) -> tuple[Path, ...]:
-    """Return the files that a source is read from."""
+    """Return the files of a source."""
     if isinstance(source, str):
         return ()
-    with contextlib.suppress(VideoError):  # which is said when its turn comes
+    with contextlib.suppress(VideoError):  # reported when its turn comes
         return find_images(source) if is_series(source) else (source,)
     return ()
 
@@ -320,11 +334,22 @@ def _flag(out: Path | None) -> str:
     return "--no-film" if out is None else f"--out {out}"
 
 
+def as_begun(config: InferConfig) -> InferConfig:
+    """Return the settings with the model and the runtime that an unfinished run was begun with.
+
+    What is chosen where none are named may have changed since, and half a film each is no film.
+    """
+    begun = settings_of_part(config.out) if is_file(config.out) else {}
+    if not {"weights", "backend"} <= begun.keys():
+        return config
+    return replace(config, weights=Path(begun["weights"]), backend=begun["backend"])
+
+
 def keep_stats(place: Path, kept: int) -> None:
-    """Cut what an unfinished run wrote to the lines of the frames that are kept.
+    """Truncate an unfinished run's statistics to the frames that are kept.
 
     Raises:
-        VideoError: There are fewer.
+        VideoError: Lines are missing.
         OutputError: The file cannot be cut.
     """
     lines = kept + (place.suffix.lower() == CSV_SUFFIX)

@@ -1,7 +1,7 @@
-"""Places that a run writes to, each with every name that it needs: its own and those of the work.
+"""Places of outputs, each with all names that it needs: its target and its temporary names.
 
-All names of a place lie in one folder. So what is whole takes its name by being renamed, and the
-file system itself tells whether two places are one, however they are spelled.
+All names of a place lie in one folder. So a complete file gets its name by being renamed, and the
+file system itself decides whether two places are one, however they are spelled.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from roadseg.video.write.part import part_path, settings_path, whole_path
 from roadseg.video.write.stills import name_key, remove_stills, stills_of
 
 Move = tuple[Path, Path]
-"""A name that something has, and the one that it is to take."""
+"""An old and a new name."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class FilePlace:
     target: Path
     """Its name."""
     is_film: bool = False
-    """Whether it is the film, whose part is copied before it is whole."""
+    """Whether it is the video, whose part is copied into its final form."""
     lasts: bool = True
-    """Whether another run can go on from its part."""
+    """Whether another run can resume from its part."""
 
     @property
     def lock(self) -> Path:
-        """File by which a run has the place."""
+        """File of the lock."""
         return own_path(self.target, "part", ".lock")
 
     @property
@@ -44,25 +44,25 @@ class FilePlace:
 
     @property
     def whole(self) -> Path:
-        """File that takes the target's name in the end."""
+        """File that is renamed to the target in the end."""
         return whole_path(self.target) if self.is_film else self.part
 
     @property
     def lasting(self) -> tuple[Path, ...]:
-        """Names of what another run goes on from."""
+        """Names of files that another run resumes from."""
         record = (settings_path(self.target),) if self.is_film else ()
         return (self.part, *record) if self.lasts else ()
 
     @property
     def passing(self) -> tuple[Path, ...]:
-        """Names of what no other run needs."""
+        """Names of files that no other run needs."""
         if self.is_film:
             return self.whole, temporary_path(self.part)
         return () if self.lasts else (self.part,)
 
     @property
     def aside(self) -> Path:
-        """Name of what had the target's name, until all is in its place."""
+        """Name of the replaced target, until all outputs are published."""
         return own_path(self.target, "old")
 
     def names(self) -> list[Path]:
@@ -70,38 +70,38 @@ class FilePlace:
         return [self.target, self.lock, *self.lasting, *self.passing, self.aside]
 
     def taken(self) -> list[Move]:
-        """Return what has a name that the place gives, and where it is put aside."""
+        """Return the existing target, with the name that it is put aside under."""
         return [(self.target, self.aside)] if os.path.lexists(self.target) else []
 
     def put_aside(self) -> list[Move]:
-        """Return what a killed run put aside, with the name that it had."""
+        """Return the target that a killed run put aside, with its old name."""
         return [(self.aside, self.target)] if os.path.lexists(self.aside) else []
 
     def whole_files(self) -> list[Move]:
-        """Return what is whole, with the name that it takes."""
+        """Return the complete file, with its target."""
         return [(self.whole, self.target)]
 
     def could_be_work(self, path: Path) -> bool:
-        """Return whether a run could have made what is at a name of the work."""
+        """Return whether a run could have created what has a temporary name."""
         return path.is_file() and not path.is_symlink()
 
     def remove(self, work: Iterable[Path]) -> None:
-        """Remove what was made under names of the work."""
+        """Remove files with temporary names."""
         for path in work:
             path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class SeriesPlace:
-    """Images, one a frame; what is said of files under `FilePlace` holds of folders of them."""
+    """Images, one a frame; like a `FilePlace` with folders for files."""
 
     flag: str
     target: Path
-    """Their name, with a place for their number in it."""
+    """Pattern of their names."""
 
     @property
     def lock(self) -> Path:
-        """File by which a run has the place, and all names that another pattern may share."""
+        """File of the lock, the same for all patterns that can have an image in common."""
         return own_path(self._key, "part", ".lock")
 
     @property
@@ -111,7 +111,7 @@ class SeriesPlace:
 
     @property
     def lasting(self) -> tuple[Path, ...]:
-        """Folder of what another run goes on from."""
+        """Folder of images that another run resumes from."""
         return (part_path(self._key),)
 
     @property
@@ -121,29 +121,29 @@ class SeriesPlace:
 
     @property
     def aside(self) -> Path:
-        """Folder of what had the images' names, until all are in their place."""
+        """Folder of the replaced images, until all outputs are published."""
         return own_path(self._key, "old")
 
     @property
     def _key(self) -> Path:
-        # What lies among images must not be taken for one.
+        # A temporary name among images must not look like one of them.
         return self.target.with_name(name_key(self.target).replace(".", "-"))
 
     def names(self) -> list[Path]:
-        """Return every name that a run may write to and that something has."""
+        """Return every existing name that a run may write to."""
         patterns = (self.target, self.part, self.aside / self.target.name)
         return [self.lock, *(path for pattern in patterns for _, path in stills_of(pattern))]
 
     def taken(self) -> list[Move]:
-        """Return what has a name that the place gives, and where it is put aside."""
+        """Return the existing images, with the names that they are put aside under."""
         return [(path, self.aside / path.name) for _, path in stills_of(self.target)]
 
     def put_aside(self) -> list[Move]:
-        """Return what a killed run put aside, with the names that it had."""
+        """Return the images that a killed run put aside, with their old names."""
         return self._moves_from(self.aside)
 
     def whole_files(self) -> list[Move]:
-        """Return what is whole, with the names that it takes."""
+        """Return the complete images, with their targets."""
         return self._moves_from(self.part.parent)
 
     def _moves_from(self, folder: Path) -> list[Move]:
@@ -151,11 +151,11 @@ class SeriesPlace:
         return [(path, self.target.with_name(path.name)) for _, path in stills]
 
     def could_be_work(self, path: Path) -> bool:
-        """Return whether a run could have made what is at a name of the work."""
+        """Return whether a run could have created what has a temporary name."""
         return path.is_dir() and not path.is_symlink()
 
     def remove(self, work: Iterable[Path]) -> None:
-        """Remove what was made under names of the work; what else is in a folder stays."""
+        """Remove the images from folders with temporary names; other files in them stay."""
         for folder in work:
             remove_stills(folder / self.target.name)
 
@@ -165,10 +165,10 @@ Place = FilePlace | SeriesPlace
 
 @contextlib.contextmanager
 def holding(place: Place) -> Iterator[None]:
-    """Have a place for oneself while the block lasts.
+    """Hold the lock of a place while the block lasts.
 
     Raises:
-        OutputError: Another run has it, or a name of the work is given to something of the user's.
+        OutputError: Another run holds it, or a user's file has a temporary name.
     """
     with contextlib.ExitStack() as stack:
         with output_errors(place.target):
@@ -178,7 +178,7 @@ def holding(place: Place) -> Iterator[None]:
         try:
             check_work(place, is_ours=lock.was_there)
         except OutputError:
-            if not lock.was_there:  # else what is the user's would be taken for ours by the next
+            if not lock.was_there:  # or the next run would take the user's file for ours
                 lock.remove()
             raise
         try:
@@ -189,14 +189,14 @@ def holding(place: Place) -> Iterator[None]:
 
 
 def check_work(place: Place, *, is_ours: bool) -> None:
-    """See that the names of the work are free, or given to work of our own.
+    """Check that temporary names are free, or belong to work of an earlier run.
 
     Args:
         place: Place.
-        is_ours: Whether an earlier run had it.
+        is_ours: Whether an earlier run held it.
 
     Raises:
-        OutputError: A name is given to anything else.
+        OutputError: Something else has such a name.
     """
     for path in _work(place):
         if os.path.lexists(path) and not (is_ours and place.could_be_work(path)):
@@ -204,7 +204,7 @@ def check_work(place: Place, *, is_ours: bool) -> None:
 
 
 def put_back(place: Place) -> bool:
-    """Give the names back that a killed run took, where nothing has them; return if any."""
+    """Restore what a killed run put aside, where its name is free; return whether there was any."""
     with output_errors(place.target):
         lost = [move for move in place.put_aside() if not os.path.lexists(move[1])]
         for path, target in lost:
@@ -213,12 +213,12 @@ def put_back(place: Place) -> bool:
 
 
 def publish(places: Iterable[Place]) -> None:
-    """Give everything that is whole its name, or, where that fails, nothing.
+    """Rename all complete outputs to their targets, or none of them on an error.
 
-    What has such a name is put aside first, and comes back on a failure.
+    Existing targets are put aside first, and restored on an error.
 
     Raises:
-        OutputError: A name cannot be given.
+        OutputError: A file cannot be renamed.
     """
     with contextlib.ExitStack() as undo:
         for place in places:
@@ -231,11 +231,11 @@ def publish(places: Iterable[Place]) -> None:
 
 
 def clear(place: Place, *, keep_part: bool) -> None:
-    """Remove the work of a run that ended, but for what a failure left aside.
+    """Remove the temporary files of a run that ended, but for targets that are put aside.
 
     Args:
         place: Place.
-        keep_part: Leave what another run goes on from.
+        keep_part: Keep the files that another run resumes from.
     """
     with output_errors(place.target):
         place.remove(place.passing if keep_part else (*place.lasting, *place.passing))
@@ -246,7 +246,7 @@ def _work(place: Place) -> tuple[Path, ...]:
 
 
 def _make_folders(path: Path) -> list[Path]:
-    """Make a folder and those above it; return those made, the innermost first."""
+    """Create a folder and its parents; return those created, the innermost first."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     return missing

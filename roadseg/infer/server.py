@@ -1,15 +1,15 @@
-"""Serve the live view as a page: each viewer asks for the newest frame when it has shown the last.
+"""Serve the live view as a page, whose viewers request the newest frame one after the other.
 
-So a slow viewer gets fewer frames and never older ones, and the pipeline waits for nobody: showing
-a frame leaves it where the server finds it. Pictures travel as JPEG beside the class map, and the
-page paints them, so that every viewer has its own classes and opacity.
+A slow viewer gets fewer frames and never older ones. The pipeline waits for no viewer: it only
+replaces the frame that the server sends. Pictures are sent as JPEG beside the class map, and the
+page paints them, so that every viewer chooses classes and opacity.
 
-Without a token only this machine can connect, and only under a local name, lest a page of another
-site reach it through a name that it points here (DNS rebinding). Elsewhere every path begins with
-the token. Nothing can be changed through the server.
+Without a token only this machine can connect, and only under a local name, as a page of another
+site could use a name that resolves to this machine (DNS rebinding). Elsewhere every path begins
+with the token. The server is read-only.
 
-A connection that has shown no token costs little: there are few of them, the oldest makes room for
-the newest, and each has but seconds. Nothing that comes over the network ends the run.
+Connections without the token are limited: there are few, the oldest is closed for the newest, and
+each has a few seconds. Nothing that comes over the network ends the run.
 """
 
 import asyncio
@@ -51,28 +51,28 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""What every answer carries: no other site may read it, embed it or learn its address."""
+"""Headers of every response: other sites may not read it, embed it or learn its address."""
 BOUNDARY = f"roadseg-{secrets.token_hex(16)}"
-"""Stands between the parts of a frame; drawn at random, so that it is in none of them."""
+"""Boundary between the parts of a frame; random, so that no part contains it."""
 PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
-"""A viewer that waits this long for a frame is given the last once more."""
+"""Time after which a viewer that waits for a frame gets the last one again."""
 TOKEN_TIMEOUT_S = 5.0
-"""A connection that has not shown the token within this time is closed."""
+"""Time after which a connection without the token is closed."""
 IDLE_TIMEOUT_S = 60.0
-"""So is one that has, and then asks for nothing for this time."""
+"""Time without a request after which a viewer's connection is closed."""
 SEND_TIMEOUT_S = 20.0
-"""And so is one that does not take its answer within this time."""
+"""Time within which a viewer must receive a response."""
 ACCEPT_PAUSE_S = 0.2
-"""Wait before the next connection is accepted where one could not be."""
+"""Wait after a connection could not be accepted."""
 BACKLOG = 128
 """Connections that may wait to be accepted."""
 MAX_REQUEST_BYTES = 16_384
 MAX_STRANGERS, MAX_VIEWERS = 32, 64
-"""Connections at a time that have not shown the token, and that have."""
+"""Most connections at a time without the token, and with it."""
 FILES_SHARE = 1 / 6
-"""Share of the files that the process may open which strangers may take; viewers may take two."""
+"""Share of the process's open files for connections without the token; viewers have twice that."""
 HEAD_END = b"\r\n\r\n"
 
 
@@ -90,7 +90,7 @@ class Address:
         """Read an address as users write it, "HOST:PORT".
 
         Raises:
-            ServerError: It is none.
+            ServerError: It is not one.
         """
         host, _, port = text.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
@@ -105,7 +105,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame as viewers get it; what is costly is made once, when the first viewer asks."""
+    """A frame as it is sent; it is encoded once, for the first viewer."""
 
     item: SegmentedFrame
     reading: Reading
@@ -130,7 +130,7 @@ class Shown:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the page says about the frame."""
+        """Facts about the frame for the page."""
         spec = self.item.spec
         colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in spec.palette)
         return {
@@ -150,7 +150,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Request:
-    """What a viewer asks for."""
+    """A request of HTTP."""
 
     method: str
     path: str
@@ -215,30 +215,30 @@ class PageServer:
         """Make a frame the newest."""
         self._shown = Shown(item, reading)
         assert item.frame.arrival is not None  # capture sees to it
-        if item.frame.arrival.time_s > self._notice_s:  # not one that was on its way already
+        if item.frame.arrival.time_s > self._notice_s:  # not an earlier one
             self._notice = ""
         self._loop.call(self._announce)
 
     def notify(self, notice: str) -> None:
-        """Show a sentence until a frame is shown that came after it. Any thread may call it."""
+        """Show a sentence until a later frame is shown. Any thread may call it."""
         self._notice, self._notice_s = notice, time.monotonic()
         self._loop.call(self._announce)
 
     def _announce(self) -> None:
-        """Wake the viewers that wait. Runs on the loop's thread, as all below does."""
+        """Wake the viewers that wait. This and all methods below run on the loop's thread."""
         self._version += 1
         self._news.set()
         self._news = asyncio.Event()
 
     async def _serve(self) -> None:
-        """Accept one connection after the other, so that never more are open than are meant to."""
+        """Accept connections one after the other, which keeps to the limits."""
         loop = asyncio.get_running_loop()
         with self._listener:
             while True:
                 try:
                     connection, _ = await loop.sock_accept(self._listener)
                     await self._take_up(connection)
-                except OSError:  # it hung up at once, or the process has too many files open
+                except OSError:  # it was closed at once, or too many files are open
                     await asyncio.sleep(ACCEPT_PAUSE_S)
 
     async def _take_up(self, connection: socket.socket) -> None:
@@ -251,7 +251,7 @@ class PageServer:
             raise
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection's requests until it leaves or takes too long."""
+        """Answer a connection's requests until it is closed or times out."""
         gone = (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
         self._admit(writer.transport)
         try:
@@ -268,7 +268,7 @@ class PageServer:
             writer.transport.abort()
 
     def _admit(self, transport: asyncio.WriteTransport) -> None:
-        """Count a connection among the strangers; the oldest of too many is closed."""
+        """Add a connection without the token; close the oldest if there are too many."""
         self._strangers[transport] = None
         if len(self._strangers) > self._most_strangers:
             oldest = next(iter(self._strangers))
@@ -278,14 +278,14 @@ class PageServer:
     def _allow(
         self, seconds: float, transport: asyncio.WriteTransport, limit: asyncio.Timeout
     ) -> None:
-        """Give a viewer this time for what comes next; a stranger's time does not grow."""
+        """Extend a viewer's time; that of a connection without the token is fixed."""
         if transport in self._viewers:
             limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def _answer(
         self, request: Request | None, transport: asyncio.WriteTransport, limit: asyncio.Timeout
     ) -> bytes:
-        """Return the answer to a request; whoever shows the token is a viewer from then on."""
+        """Return the response to a request; a connection with the token becomes a viewer."""
         if request is None:
             return _response(HTTPStatus.BAD_REQUEST)
         if refusal := self._refusal(request, transport):
@@ -301,7 +301,7 @@ class PageServer:
         return self._assets.get(name) or _response(HTTPStatus.NOT_FOUND)
 
     def _refusal(self, request: Request, transport: asyncio.WriteTransport) -> HTTPStatus | None:
-        """Return why a request gets no answer; the token comes before all else."""
+        """Return the error of a refused request; the token is checked first."""
         if not hmac.compare_digest(request.path[: len(self._root)].encode(), self._root.encode()):
             return HTTPStatus.NOT_FOUND
         if self._is_local and not _is_local(request.host):
@@ -311,9 +311,9 @@ class PageServer:
         return None
 
     async def _newest_frame(self, seen: str) -> bytes:
-        """Return the newest frame, or wait for one if it has been seen."""
+        """Return the newest frame; wait for one if the viewer has seen it."""
         if seen == str(self._version):
-            with contextlib.suppress(TimeoutError):  # then it is seen again, and found to be old
+            with contextlib.suppress(TimeoutError):  # then the viewer gets the old one
                 await asyncio.wait_for(self._news.wait(), NEWS_TIMEOUT_S)
         facts: dict[str, Any] = {"version": self._version, "label": self._label}
         facts |= {"notice": self._notice}
@@ -342,7 +342,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _is_local(host: str) -> bool:
-    """Return whether a name means this machine by itself, whatever a name server says."""
+    """Return whether a name is local without a name server."""
     if host == "localhost":
         return True
     try:
@@ -352,7 +352,7 @@ def _is_local(host: str) -> bool:
 
 
 def _parse_request(head: bytes) -> Request | None:
-    """Read a request's line and its Host; None is no HTTP. Other headers do not matter here."""
+    """Parse a request's line and its Host header; None if it is not HTTP."""
     line, *headers = head.decode("latin-1").split("\r\n")
     method, _, rest = line.partition(" ")
     target, _, version = rest.partition(" ")

@@ -4,6 +4,7 @@ A stage is a function from an iterator to an iterator. It opens what it needs wi
 body, so each resource lives and dies on one thread. What is guaranteed:
 
 - Items keep their order, and at most `depth` wait between two stages.
+- The source adds no item while `most_bytes` wait between stages, all of them together.
 - The first error of any stage is raised as itself in the reading thread, with a note that names the
   stage, after every item that had passed the last stage was handed out or dropped.
 - Leaving the `with` block joins every thread, whether the items ran out, a stage raised, the reader
@@ -11,7 +12,7 @@ body, so each resource lives and dies on one thread. What is guaranteed:
 - Nothing polls and nothing sleeps.
 
 A stage that gives one item for each that it takes, and needs only that one, can run on several
-threads at once (`Parallel`): each takes the next item when it is free. Their answers wait for those
+threads at once (`Parallel`): each takes the next item when it is free. Their results wait for those
 before them, `depth` at most, and then for their turn.
 
 Where the world sets the pace, as a camera does, `newest=True` lets the source run freely: of the
@@ -27,7 +28,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from roadseg.infer.channel import Backlog, Cancelled, Channel
+
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
+
+MOST_BYTES = 32 << 20
+"""Bytes that may wait in a pipeline before its source does: two to three pictures in 4K."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,6 @@ class Parallel:
     def __post_init__(self) -> None:
         """Check that somebody is there to do the work."""
         assert self.workers >= 1
-
-
-class Cancelled(BaseException):
-    """Raised at a channel's ends when the pipeline stops early.
-
-    Not an `Exception`, so that a stage that catches those does not catch this by mistake.
-    """
 
 
 @dataclass
@@ -66,6 +65,8 @@ class StageStats:
     """Seconds waiting for room behind it, the items before its own included."""
     cpu_s: float = 0.0
     """CPU seconds of the stage's own threads, all together; a library's are not in it."""
+    parallel: bool = False
+    """Whether several threads can share it, however many did."""
 
 
 def _merged(workers: list[StageStats]) -> StageStats:
@@ -76,6 +77,7 @@ def _merged(workers: list[StageStats]) -> StageStats:
         starved_s=sum(stats.starved_s for stats in workers) / len(workers),
         blocked_s=sum(stats.blocked_s for stats in workers) / len(workers),
         cpu_s=sum(stats.cpu_s for stats in workers),
+        parallel=workers[0].parallel,
     )
 
 
@@ -93,82 +95,6 @@ class Stop:
         """Wait. Raises `Cancelled` as soon as the pipeline ends."""
         if self._event.wait(max(seconds, 0.0)):
             raise Cancelled
-
-
-class Channel:
-    """A bounded queue whose end is a state and not an item.
-
-    Args:
-        depth: Items that may wait.
-        newest: Let a new item take the place of the oldest rather than wait for room.
-    """
-
-    def __init__(self, depth: int, *, newest: bool = False) -> None:
-        self._items: dict[int, Any] = {}
-        self._depth = depth
-        self._newest = newest
-        self._next_in = 0
-        self._next_out = 0
-        self._taken = 0
-        self._ended = False
-        self._cancelled = False
-        self._changed = threading.Condition()
-
-    def put(self, item: Any, turn: int | None = None) -> None:
-        """Add an item; make room or wait for it. Raises `Cancelled`.
-
-        Args:
-            item: What to add.
-            turn: How many items come before it, where they are not added in their order. The one
-                that is to be taken next always has room.
-        """
-        with self._changed:
-            while not self._has_room(turn) and not self._cancelled:
-                self._changed.wait()
-            if self._cancelled:
-                raise Cancelled
-            if len(self._items) == self._depth:  # only the newest may come in then
-                del self._items[self._next_out]
-                self._next_out += 1
-            self._items[self._next_in if turn is None else turn] = item
-            self._next_in += 1
-            self._changed.notify_all()
-
-    def _has_room(self, turn: int | None) -> bool:
-        number = self._next_in if turn is None else turn
-        return self._newest or number < self._next_out + self._depth
-
-    def get(self) -> Any:
-        """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
-        return self.take()[1]
-
-    def take(self) -> tuple[int, Any]:
-        """Take the next item as `get` does, with the number of those taken before it."""
-        with self._changed:
-            while self._next_out not in self._items and not self._ended and not self._cancelled:
-                self._changed.wait()
-            if self._cancelled:
-                raise Cancelled
-            if self._next_out not in self._items:
-                raise StopIteration
-            item = self._items.pop(self._next_out)
-            self._next_out += 1
-            self._taken += 1
-            self._changed.notify_all()
-            return self._taken - 1, item
-
-    def end(self) -> None:
-        """Say that no item will follow."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        """Drop what waits and wake both ends."""
-        with self._changed:
-            self._cancelled = True
-            self._items.clear()
-            self._changed.notify_all()
 
 
 class _Inlet:
@@ -202,6 +128,7 @@ class Pipeline:
         source: Iterable that feeds the first stage; a generator is started on its own thread.
         stages: Functions from iterator to iterator, in order, some of them perhaps `Parallel`.
         depth: Items that may wait between two stages.
+        most_bytes: From how many bytes of waiting items on the source waits.
         names: Names of the source and the stages for notes and statistics; None takes the
             functions' own.
         newest: Never let the source wait; only its newest items wait for the first stage.
@@ -214,6 +141,7 @@ class Pipeline:
         source: Iterable[Any],
         *stages: Stage | Parallel,
         depth: int = 4,
+        most_bytes: int = MOST_BYTES,
         names: list[str] | None = None,
         newest: bool = False,
         waiting: int = 1,
@@ -221,12 +149,18 @@ class Pipeline:
     ) -> None:
         parts = [Parallel(lambda _: source, 1), *map(_as_parallel, stages)]
         names = names or [_name(source), *(_name(part.stage) for part in parts[1:])]
+        shared = [False, *(isinstance(stage, Parallel) for stage in stages)]
         self._stats = [
-            [StageStats(name) for _ in range(part.workers)]
-            for name, part in zip(names, parts, strict=True)
+            [StageStats(name, parallel=is_shared) for _ in range(part.workers)]
+            for name, part, is_shared in zip(names, parts, shared, strict=True)
         ]
-        first = Channel(waiting, newest=True) if newest else Channel(depth)
-        self._channels = [first, *(Channel(depth) for _ in stages)]
+        self._backlog = Backlog()
+        self._most_bytes = None if newest else most_bytes
+        depths = [waiting if newest else depth, *(depth for _ in stages)]
+        self._channels = [
+            Channel(depth, self._backlog, newest=newest and index == 0)
+            for index, depth in enumerate(depths)
+        ]
         self._stop_waiting = stop or Stop()
         self._error: BaseException | None = None
         self._error_raised = False
@@ -302,7 +236,7 @@ class Pipeline:
             stats.cpu_s = time.thread_time() - started_cpu_s
 
     def _is_last_at_work(self, index: int) -> bool:
-        """Note that a worker of a stage is done, and tell whether all of them are."""
+        """Note that a worker of a stage is done; return whether all of them are."""
         with self._lock:
             self._at_work[index] -= 1
             return not self._at_work[index]
@@ -317,7 +251,9 @@ class Pipeline:
             for item in items:
                 since = time.perf_counter()
                 try:
-                    # One answer too few, and the reader would wait for it for ever.
+                    if inlet is None and self._most_bytes is not None:
+                        self._backlog.wait_below(self._most_bytes)
+                    # With a result too few, the reader would wait for ever.
                     assert turns is None or turns.taken == stats.items + 1
                     outlet.put(item, turns.number if turns else None)
                 finally:
@@ -344,6 +280,7 @@ class Pipeline:
 
     def _cancel(self) -> None:
         self._stop_waiting.set()
+        self._backlog.cancel()
         for channel in self._channels:
             channel.cancel()
 

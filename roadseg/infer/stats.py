@@ -1,14 +1,15 @@
-"""What is in a frame, in numbers: the share of each class, and where the small objects are.
+"""Statistics of frames: the share of each class, and the objects.
 
 An object is a connected region of one of `OBJECT_CLASSES`. Two cars that overlap in the picture are
-one region, and a car behind a pole may be two.
+one object, and a car behind a pole may be two. Frames larger than the network's input are measured
+at the input's size: the labels hold nothing finer, and boxes are right to within a pixel of it.
 """
 
 import contextlib
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -19,86 +20,112 @@ from numpy.typing import NDArray
 from roadseg.files import create, output_errors
 from roadseg.paint.config import OverlayConfig
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import Region, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
-"""Classes whose regions are things that can be counted."""
+"""Classes whose regions are objects."""
 ROAD_EDGE_PERCENTILES = (2, 98)
-"""Where the road begins and ends in a row, single stray pixels left out."""
+"""Percentiles of the road's columns in a row that count as its edges, without stray pixels."""
 LEAST_ROAD_WIDTH = 0.2
-"""Share of the picture's width that the road has where its edges mean something; further away,
-where it runs out to a point, whoever is beside it would seem to be on it."""
+"""Least width of the road, as a share of the picture's, at which positions across it are given."""
 CSV_SUFFIX = ".csv"
 STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
+SAMPLE_COLUMNS = 320
+"""Least columns that are counted where no statistics are wanted: enough for legend and sums."""
 UNKNOWN = "-"
-"""Stands in a table for a number that there is not."""
+"""Stands in CSV for a number that is not known."""
 DIGITS = 6
 """Decimals of shares and seconds."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameStats:
-    """What is in one frame."""
-
-    pts: int
-    """The frame's time in the source, in the source's units."""
-    time_s: float
-    """The same in seconds."""
-    shares: dict[str, float]
-    """Share of each class in all pixels."""
-    objects: tuple[Region, ...]
-    """Objects, class by class."""
+def measured(items: Iterator[SegmentedFrame], *, min_region: float) -> Iterator[SegmentedFrame]:
+    """Stage: count the pixels of every frame and measure it; no frame depends on another."""
+    for item in items:
+        counted = replace(item, pixels=count_pixels(item))
+        yield replace(counted, stats=measure(counted, min_region))
 
 
 def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) -> FrameStats:
-    """Count a frame's pixels and find its objects.
+    """Count a frame's pixels and find its objects, on its coarse map if it has one.
 
     Args:
         item: The frame.
-        min_region: Share of the picture; a smaller region is taken for noise.
+        min_region: Share of the picture; a smaller region is noise.
     """
-    pixels = count_pixels(item)
-    found = find_objects(item, min_region) if item.objects is None else item.objects
+    ids, spec, pixels = measured_map(item), item.spec, count_pixels(item)
+    names = spec.class_names
+    present = [i for i, name in enumerate(names) if name in OBJECT_CLASSES and pixels[i]]
+    size_hw = item.frame.picture.size_hw
+    scales = [side / of for side, of in zip(size_hw, ids.shape, strict=True)]
+    regions = (region for i in present for region in _regions(ids, i, spec, min_region))
     return FrameStats(
         pts=item.frame.pts,
         time_s=round(item.frame.time_s, DIGITS),
-        shares={n: round(share, DIGITS) for n, share in shares_of(pixels, item.spec).items()},
-        objects=found,
+        shares={n: round(share, DIGITS) for n, share in shares_of(pixels, spec).items()},
+        objects=tuple(_scaled(region, *scales) for region in regions),
     )
 
 
-def find_objects(item: SegmentedFrame, min_region: float) -> tuple[Region, ...]:
-    """Return the objects in a frame, class by class, as `measure` does."""
-    present = (i for i, name in enumerate(item.spec.class_names) if name in OBJECT_CLASSES)
-    return tuple(region for i in present for region in _regions(item, i, min_region))
+def measured_map(item: SegmentedFrame) -> NDArray[np.uint8]:
+    """Return the class map on which a frame is measured."""
+    return item.class_map if item.coarse_map is None else item.coarse_map
 
 
-def count_pixels(item: SegmentedFrame) -> np.ndarray:
+def sample_pixels(item: SegmentedFrame) -> NDArray[np.int64]:
+    """Return the pixels of each id, (256,), of the coarse map, or of a sample of the frame's."""
+    if item.coarse_map is not None:
+        return count_ids(item.coarse_map)
+    step = max(item.class_map.shape[1] // SAMPLE_COLUMNS, 1)
+    return count_ids(np.ascontiguousarray(item.class_map[::step, ::step]))
+
+
+def count_pixels(item: SegmentedFrame) -> NDArray[np.int64]:
+    """Return the pixels of each id, (256,): as they were counted, or all that are measured."""
+    return count_ids(measured_map(item)) if item.pixels is None else item.pixels
+
+
+def count_ids(class_map: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the pixels of each id, (256,)."""
-    counts = cv2.calcHist([item.class_map], [0], None, [256], [0, 256])
+    counts = cv2.calcHist([class_map], [0], None, [256], [0, 256])
     return counts.ravel().astype(np.int64)
 
 
-def shares_of(pixels: np.ndarray, spec: ModelSpec) -> dict[str, float]:
+def shares_of(pixels: NDArray[np.int64], spec: ModelSpec) -> dict[str, float]:
     """Return the share of each class, given the pixels of each id."""
     total = pixels.sum()
     return {name: float(pixels[i] / total) for i, name in enumerate(spec.class_names)}
 
 
-def _regions(item: SegmentedFrame, class_id: int, min_region: float) -> Iterator[Region]:
-    """Yield the objects of a class."""
-    least = min_region * item.class_map.size
-    for left, top, width, height, pixels in _boxes(item.class_map, class_id):
+def _regions(
+    ids: NDArray[np.uint8], class_id: int, spec: ModelSpec, min_region: float
+) -> Iterator[Region]:
+    """Yield the objects of a class in a class map, at its size."""
+    least = min_region * ids.size
+    for left, top, width, height, pixels in _boxes(ids, class_id):
         if pixels >= least:
             yield Region(
-                name=item.spec.class_names[class_id],
+                name=spec.class_names[class_id],
                 left=left,
                 top=top,
                 width=width,
                 height=height,
                 pixels=pixels,
-                across_road=_across_road(item, top + height, left + (width - 1) / 2),
+                across_road=_across_road(ids, spec, top + height, left + (width - 1) / 2),
             )
+
+
+def _scaled(region: Region, scale_y: float, scale_x: float) -> Region:
+    """Return an object at another size of the picture."""
+    left, right = (round(x * scale_x) for x in (region.left, region.left + region.width))
+    top, bottom = (round(y * scale_y) for y in (region.top, region.top + region.height))
+    return replace(
+        region,
+        left=left,
+        top=top,
+        width=right - left,
+        height=bottom - top,
+        pixels=round(region.pixels * scale_y * scale_x),
+    )
 
 
 def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
@@ -116,10 +143,10 @@ def _boxes(class_map: NDArray[np.uint8], class_id: int) -> Iterator[list[int]]:
 
 
 def _components(member: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Return OpenCV's statistics (n, 5) of what is not a region, and of each region.
+    """Return OpenCV's statistics (n, 5) of the background and of each region.
 
-    Numbers of 16 bits take half the memory, which is most of the time. OpenCV refuses where there
-    are too many regions for them.
+    Labels of 16 bits save memory traffic, which is most of the time. OpenCV raises an error where
+    there are too many regions for them.
     """
     try:
         found = cv2.connectedComponentsWithStats(member, connectivity=8, ltype=cv2.CV_16U)
@@ -128,12 +155,14 @@ def _components(member: NDArray[np.uint8]) -> NDArray[np.int32]:
     return np.asarray(found[2], np.int32)
 
 
-def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
-    """Place a column between the edges of the road in a row, or in the last one there is."""
-    if "road" not in item.spec.class_names:
+def _across_road(
+    class_map: NDArray[np.uint8], spec: ModelSpec, row: int, column: float
+) -> float | None:
+    """Return the position of a column across the road in a row, or in the last row."""
+    if "road" not in spec.class_names:
         return None
-    ids = item.class_map[min(row, item.class_map.shape[0] - 1)]
-    road = np.flatnonzero(ids == item.spec.class_names.index("road"))
+    ids = class_map[min(row, class_map.shape[0] - 1)]
+    road = np.flatnonzero(ids == spec.class_names.index("road"))
     if not road.size:
         return None
     first, last = np.percentile(road, ROAD_EDGE_PERCENTILES)
@@ -143,27 +172,27 @@ def _across_road(item: SegmentedFrame, row: int, column: float) -> float | None:
 
 
 def save_stats(
-    items: Iterator[SegmentedFrame], *, place: Path, kept: int, min_region: float
+    items: Iterator[SegmentedFrame], *, place: Path, kept: int
 ) -> Iterator[SegmentedFrame]:
-    """Stage: write what is in every frame, as JSON lines or CSV by the suffix.
+    """Stage: write the statistics of every frame, as JSON lines or CSV by the suffix.
 
     Args:
-        items: Frames with their class maps.
-        place: File of ours to write; each line is in it before its frame goes on.
-        kept: Frames that the file has already.
-        min_region: Share of the picture; a smaller region is no object.
+        items: Measured frames.
+        place: Part to write; each line is written before its frame is passed on.
+        kept: Frames that the part has already.
     """
     with contextlib.ExitStack() as stack:
         write = None
         for item in items:
             write = write or stack.enter_context(_writing(place, kept))
-            write(measure(item, min_region))
+            assert item.stats is not None  # `measured` sees to it
+            write(item.stats)
             yield item
 
 
 @contextlib.contextmanager
 def _writing(place: Path, kept: int) -> Iterator[Callable[[FrameStats], object]]:
-    """Give a function that writes a frame's line, behind those of `kept` frames or anew."""
+    """Give a function that writes a frame's line, after those of `kept` frames."""
     with output_errors(place):
         if not kept:
             create(place).close()

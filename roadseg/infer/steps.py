@@ -1,4 +1,4 @@
-"""The stages that films, live views, the API and measurements share."""
+"""The stages that offline runs, live views, the API and measurements share."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,6 @@ import cv2
 
 from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import (
-    MOST_REPLICAS,
     Backend,
     Opener,
     import_runtime,
@@ -22,10 +21,11 @@ from roadseg.backends.runtimes import (
     runtime_of,
     stated_spec,
 )
-from roadseg.errors import VideoError
+from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
+from roadseg.infer.stats import sample_pixels
 from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover
 from roadseg.paint.in_view import InView
@@ -34,6 +34,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
+from roadseg.segmentation.placement import Maps
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -44,10 +45,16 @@ from roadseg.video.write.companions import Origin
 
 QUEUE_DEPTH = 4
 """Frames that may wait between two stages."""
+MOST_WORKERS = 4
+"""Threads of a stage without a network.
+
+None takes four times what the largest sequential stage does (`roadseg bench`, many cores), which is
+the limit then; and each has a frame in memory.
+"""
 
 
 class _OpenCv:
-    """OpenCV's number of threads, which is one for the whole process."""
+    """OpenCV's number of threads, a setting of the whole process."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -60,10 +67,10 @@ _opencv = _OpenCv()
 
 @contextmanager
 def opencv_on_one_thread() -> Iterator[None]:
-    """Keep OpenCV from sharing out its work, in all threads, while the block runs.
+    """Limit OpenCV to one thread, in the whole process, while the block runs.
 
-    In a pipeline the cores have enough to do, and OpenCV's threads spin while they wait. Blocks may
-    overlap: the last to end gives OpenCV its threads back.
+    A pipeline keeps the cores busy, and OpenCV's threads would spin while they wait. Blocks may
+    overlap; the last to end restores the number of threads.
     """
     with _opencv.lock:
         if not _opencv.users:
@@ -80,9 +87,9 @@ def opencv_on_one_thread() -> Iterator[None]:
 
 
 def check_model(config: InferConfig | LiveConfig) -> None:
-    """Find out early whether a model can label and knows the classes that are to be painted.
+    """Check early that a model can be run and has the classes that are to be painted.
 
-    The classes of an ONNX file are known without a runtime; those of others, once they are opened.
+    The classes of an ONNX file are known without a runtime; those of others once they are opened.
 
     Raises:
         ModelFileError: The weights are missing, or of a kind that the runtime does not read.
@@ -101,13 +108,13 @@ def some(frames: Iterator[Frame], path: Path | str) -> Iterator[Frame]:
     """Yield frames.
 
     Raises:
-        VideoError: There is none.
+        NoFrames: There is none.
     """
     first = next(frames, None)
     if first is None:
-        raise VideoError(f"{path} has no frame between --start and --end; choose other times")
+        raise NoFrames(f"{path} has no frame between --start and --end; choose other times")
     yield first
-    del first  # a picture is let go as soon as it is done with
+    del first  # frees the picture as soon as it is done with
     yield from frames
 
 
@@ -115,7 +122,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
     """Yield frames until the log has damage in it.
 
     Raises:
-        VideoError: It has.
+        VideoError: There is damage.
     """
     for frame in frames:
         if log.damaged:
@@ -123,31 +130,32 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         yield frame
     if log.damaged:
         raise VideoError(
-            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact film; "
+            f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact video; "
             "repair it with ffmpeg, or leave out --strict"
         )
 
 
 def labelling(
-    config: ModelConfig, open_model: Opener = open_backend
+    config: ModelConfig, open_model: Opener = open_backend, maps: Maps = Maps.FULL
 ) -> dict[str, Stage | Parallel]:
     """Return the stages that label a video, by name.
 
     Replicas of the network run on several frames at once, with the motion tracked before and the
     labels fused after them. Where key frames are chosen by the time that is left, each frame must
     be fused before the next is chosen, and one stage does it all. Class maps at the frame's size
-    are made of what was fused, of several frames at once. A film that is redacted is labelled by
+    are made of what was fused, of several frames at once. A video that is redacted is labelled by
     what cannot be ruled out in it, frame by frame, which then is held along the motion.
 
     Args:
         config: Settings.
         open_model: Opens each copy of the model.
+        maps: Class maps that are wanted.
 
     Raises:
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_all_cores(enlarged)}
+    enlarge = {"enlarge": on_all_cores(partial(enlarged, maps=maps))}
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
         return {"segment": partial(network, step=label_on_grid), **enlarge}
@@ -160,7 +168,7 @@ def labelling(
             "hold": partial(hold, redaction=config.redaction),
             "enlarge": on_all_cores(covered),
         }
-    step = predict if config.goes_by_motion else predict_alone
+    step = predict if config.goes_by_motion else partial(predict_alone, maps=maps)
     replica = partial(network, step=step, threads=replicas.threads)
     stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, replicas.number)}
     if not config.goes_by_motion:
@@ -170,8 +178,8 @@ def labelling(
 
 
 def on_all_cores(stage: Stage) -> Parallel:
-    """Have a stage done on as many threads as there are cores; it knows one frame at a time."""
-    return Parallel(stage, min(core_count(), MOST_REPLICAS))
+    """Run a stage on as many threads as there are cores, each on one frame at a time."""
+    return Parallel(stage, min(core_count(), MOST_WORKERS))
 
 
 def segment(
@@ -182,10 +190,10 @@ def segment(
     threads: int | None = None,
     open_model: Opener = open_backend,
 ) -> Iterator[Any]:
-    """Stage: open the model and do with it a step of labelling.
+    """Stage: open the model and run a step of labelling with it.
 
     Args:
-        items: What the step takes.
+        items: Input of the step.
         config: Settings.
         step: One of `predict`, `predict_alone`, `label` and `label_on_grid`.
         threads: Threads for the model; None leaves it to the runtime.
@@ -196,12 +204,13 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: note which classes are in view; frames that only lead in end here."""
+    """Stage: note which classes are in view; drop frames that only lead in."""
     view = InView()
     for item in items:
-        in_view = view.update(item.class_map, item.frame.time_s)
+        pixels = sample_pixels(item) if item.pixels is None else item.pixels
+        in_view = view.update(pixels, item.frame.time_s)
         if not item.frame.leads_in:
-            yield replace(item, in_view=in_view)
+            yield replace(item, pixels=pixels, in_view=in_view)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
@@ -217,7 +226,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
 def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
     """Return a painter that also draws the boxes of a frame, of those classes that are painted."""
     names = {item.spec.class_names[i] for i in shown_ids(item.spec, config)}
-    objects = [region for region in item.objects or () if region.name in names]
+    objects = [r for r in item.stats.objects if r.name in names] if item.stats else []
     width = item.class_map.shape[1]
     return Boxed(painter, item.spec, objects, width + width % 2 if config.side_by_side else 0)
 
@@ -225,7 +234,7 @@ def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
 def encode(
     items: Iterator[SegmentedFrame], *, outputs: Outputs, origin: Origin
 ) -> Iterator[SegmentedFrame]:
-    """Stage: write every picture to where it is wanted."""
+    """Stage: write every picture to the output."""
     with outputs.film_writer(origin) as writer:
         for item in items:
             writer.write(item.frame)

@@ -2,8 +2,8 @@
 
 An object of this frame, put back along the flow to where it was in the frame before, lies over the
 same object there. The numbers depend on nothing but what `--stats` writes: the times, the boxes and
-how these moved. So a run that goes on from another is told what that wrote, and numbers as it would
-have; and the statistics of several parts of a film can be numbered anew once they are joined.
+how these moved. So a resumed run reads what the first one wrote, and numbers as that would have;
+and the statistics of several parts of a video can be numbered anew once they are joined.
 """
 
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roadseg.infer.stats import DIGITS, find_objects, read_objects
+from roadseg.infer.stats import DIGITS, read_objects
 from roadseg.segmentation.flow import Flow, Luma, Motion, is_cut, is_torn, residual_of, torn_cells
 from roadseg.video.frame import Region, SegmentedFrame
 
@@ -103,14 +103,13 @@ class Tracker:
         return track.number
 
 
-def see_objects(
-    items: Iterator[SegmentedFrame], *, min_region: float, written: Path | None = None
+def follow_objects(
+    items: Iterator[SegmentedFrame], *, written: Path | None = None
 ) -> Iterator[SegmentedFrame]:
-    """Stage: find the objects in every frame, and follow them.
+    """Stage: number the objects of every frame.
 
     Args:
-        items: Frames with their class maps; of those that lead in, only the pictures count.
-        min_region: Share of the picture; a smaller region is no object.
+        items: Measured frames; of those that only lead in, the motion is used.
         written: Statistics of the frames before, if an unfinished run left any.
     """
     tracker, follower = Tracker(), _Follower()
@@ -121,12 +120,12 @@ def see_objects(
         if item.frame.leads_in:
             yield item
             continue
-        height, width = item.class_map.shape
-        objects = find_objects(item, min_region)
-        objects = tuple(replace(o, moved=_moved(o, flow, (height, width))) for o in objects)
-        numbers = tracker.number(round(item.frame.time_s, DIGITS), objects)
-        tracks = zip(objects, numbers, strict=True)
-        yield replace(item, objects=tuple(replace(o, track=number) for o, number in tracks))
+        assert item.stats is not None  # `measured` comes before
+        size_hw = item.frame.picture.size_hw
+        found = [replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects]
+        numbers = tracker.number(item.stats.time_s, found)
+        tracked = tuple(replace(o, track=n) for o, n in zip(found, numbers, strict=True))
+        yield replace(item, stats=replace(item.stats, objects=tracked))
 
 
 class _Follower:

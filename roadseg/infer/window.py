@@ -1,4 +1,4 @@
-"""Show the live view in a window of OpenCV's, where OpenCV was built with windows."""
+"""Show the live view in OpenCV's window, where OpenCV was built with one."""
 
 import os
 import sys
@@ -54,7 +54,7 @@ class Window:
         cv2.destroyAllWindows()
 
     def show(self, item: SegmentedFrame, reading: Reading) -> bool:
-        """Show a frame; return whether the user wants to see more."""
+        """Show a frame; return whether the window stays open."""
         self._overlay = self._overlay or Overlay(item.spec, self._config)
         picture = item.frame.picture.paint(self._overlay, item.class_map, item.in_view).rgb()
         draw_hud(picture, reading.lines)
@@ -65,7 +65,7 @@ class Window:
 
 
 def draw_hud(picture: NDArray[np.uint8], lines: Sequence[str]) -> None:
-    """Write lines in the lower left corner of a picture, in place, on a darkened ground."""
+    """Draw lines of text in the lower left corner of a picture, in place, on a dark background."""
     text_px = letter_px(picture.shape[0])
     row, pad = round(text_px * 1.5), text_px // 2
     top = picture.shape[0] - row * len(lines) - pad

@@ -59,7 +59,7 @@ def evaluation_page(
 
 
 def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
-    """Return how steady and how right the labels of a film are, in time and by class, as HTML.
+    """Return how steady and how right the labels of a video are, in time and by class, as HTML.
 
     Args:
         measured: Scores by the name of the model.
@@ -82,18 +82,18 @@ def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
 
 
 def film_headline(film: FilmScores) -> str:
-    """Return the scores of a film in a sentence."""
+    """Return the scores of a video in a sentence."""
     temporal, miou = film.temporal, film.scores.miou
     right = f"mIoU {miou:.1%}" if miou == miou else "no labels to be right by"
     return (
         f"{right}, consistency {temporal.consistency:.1%}, {temporal.flip_rate:.2%} of pixels flip "
-        f"along the motion and {temporal.flicker_rate:.2%} flicker in place; the network looked at "
+        f"along the motion and {temporal.flicker_rate:.2%} flicker in place; the network predicted "
         f"{film.network_frames} of {len(film.moments)} frames"
     )
 
 
 def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> Plot:
-    """Draw one metric of every frame by time; where the network looked, there is a dot."""
+    """Draw one metric of every frame by time; a dot marks each frame that the network predicted."""
     figure = go.Figure()
     for name, film in measured.items():
         dots = [6 if moment.by_network else 0 for moment in film.moments]

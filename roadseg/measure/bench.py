@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,9 @@ from roadseg.backends.weights import default_weights, shipped_model
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.files import sha256_of
 from roadseg.measure.config import BenchConfig
+from roadseg.measure.enlarged_film import enlarge_film
 from roadseg.measure.machine_record import machine_record
+from roadseg.measure.many_cores import many_cores
 from roadseg.measure.meters import busy_s
 from roadseg.measure.results import RECORD_FORMAT
 from roadseg.segmentation.config import ModelConfig
@@ -38,7 +40,7 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 
 INPUT_FRAMES = 8
-"""Frames of the film on which models are verified and timed."""
+"""Frames of the video on which models are verified and timed."""
 FEW_ROUNDS = 2
 """With no more rounds than these, live mode is measured in the first alone."""
 STAGE_FRAMES = 48
@@ -86,7 +88,7 @@ class Case:
     """Measure it in the first round only."""
 
     def record(self) -> dict[str, Any]:
-        """Return what a reader of the metrics wants to know, without this machine's folders."""
+        """Return the case for the record, without paths of this machine."""
         kept = {key: self.settings[key] for key in RECORDED if key in self.settings}
         if "weights" in kept:
             kept["weights"] = Path(kept["weights"]).name
@@ -101,23 +103,23 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         on_step: Called with a few words on what is being done.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
-        BenchError: A case broke down, or decides otherwise than the reference.
+        BenchError: A case failed, or disagrees with the reference.
     """
     with TemporaryDirectory() as folder:
-        testbed = Testbed(config, Path(folder), on_step)
+        testbed = Testbed(_at_its_size(config, Path(folder), on_step), Path(folder), on_step)
         models, checks = verified(models_of(testbed), testbed)
         films, roles = films_of(testbed, checks)
         cases = [*films, *models]
         rounds = [testbed.round(number, cases) for number in range(config.rounds)]
         work = testbed.work()
-    return {
+    record = {
         "format": RECORD_FORMAT,
         "made_by": f"roadseg {__version__}",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_record(),
-        "film": film_record(config.film),
+        "film": film_record(config.film, config.film_hw),
         "settings": json.loads(json.dumps(asdict(config), default=_name)),
         "reference": testbed.reference,
         "checks": checks,
@@ -126,15 +128,28 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         "work": work,
         "rounds": rounds,
     }
+    return record | {"many_cores": many_cores(record)}
+
+
+def _at_its_size(config: BenchConfig, folder: Path, on_step: Callable[[str], None]) -> BenchConfig:
+    """Return the settings with a film of the size that is to be measured."""
+    if config.film_hw is None:
+        return config
+    on_step("enlarging the film")
+    enlarged = folder / f"{config.film.stem}.mp4"
+    seconds = None if config.film_s is None else max(config.film_s, config.live_s)
+    enlarge_film(config.film, enlarged, config.film_hw, seconds)
+    return replace(config, film=enlarged)
 
 
 def _name(value: object) -> str:
     return value.name if isinstance(value, Path) else str(value)
 
 
-def film_record(film: Path) -> dict[str, Any]:
-    """Return what is to be known of the input."""
+def film_record(film: Path, enlarged_hw: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return the record of the video, with the size that it was enlarged to, if any."""
     info = probe(film)
+    enlarged = {"size_hw": enlarged_hw, "enlarged_from_hw": info.size_hw} if enlarged_hw else {}
     return {
         "name": film.name,
         "sha256": sha256_of(film),
@@ -142,11 +157,12 @@ def film_record(film: Path) -> dict[str, Any]:
         "size_hw": info.size_hw,
         "fps": float(info.fps),
         "frames": info.frame_count,
+        **enlarged,
     }
 
 
 class Testbed:
-    """What all measurements of a run share: inputs, the reference's answers, and how to run one.
+    """What all measurements of a run share: inputs, the reference's class maps, and `run`.
 
     Args:
         config: Settings.
@@ -154,7 +170,7 @@ class Testbed:
         on_step: Called with a few words on what is being done.
 
     Raises:
-        VideoError: The film cannot be read.
+        VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
     """
 
@@ -175,7 +191,7 @@ class Testbed:
 
     @property
     def frames(self) -> int | None:
-        """Frames of the film to label; None is all of them."""
+        """Frames of the video to label; None is all of them."""
         film_s = self.config.film_s
         return None if film_s is None else max(round(film_s * self._info.fps), 1)
 
@@ -188,7 +204,7 @@ class Testbed:
         return str(self._folder / f"answers-{size_hw[1]}x{size_hw[0]}.npy")
 
     def out(self, suffix: str = ".mp4") -> str:
-        """Return a name to write a film under."""
+        """Return a name to write a video under."""
         return str(self._folder / f"out{suffix}")
 
     def work(self) -> dict[str, Any]:
@@ -216,7 +232,7 @@ class Testbed:
         """Do a job of `roadseg.measure.jobs` in a process of its own.
 
         Raises:
-            BenchError: It broke down, which is a bug; the message ends with what it printed.
+            BenchError: It failed, which is a bug; the message ends with its output.
         """
         paths = [self._folder / f"{name}.json" for name in ("job", "result")]
         given = {"job": job, "settings": dict(settings), "spawned_s": time.monotonic()}
@@ -243,12 +259,12 @@ class Testbed:
         return check
 
     def _default_hw(self) -> tuple[int, int]:
-        """Return the network input that `roadseg infer` would choose for the film."""
+        """Return the network input that `roadseg infer` would choose for the video."""
         with contextlib.closing(open_backend(self.weights[0])) as backend:
             return input_size(self._info.size_hw, self._info.pixel_aspect, backend.spec)
 
     def _write_inputs(self, size_hw: tuple[int, int], *, padded: bool) -> None:
-        """Store frames from all over the part of the film that is labelled."""
+        """Store frames spread over the part of the video that is labelled."""
         known = [count for count in (self.frames, self._info.frame_count) if count]
         count = min(known, default=INPUT_FRAMES)
         step = max(count // INPUT_FRAMES, 1)
@@ -341,10 +357,10 @@ def verified(
 def films_of(
     testbed: Testbed, checks: dict[str, dict[str, Any]]
 ) -> tuple[list[Case], dict[str, str]]:
-    """Return what labels films, and which case stands for what in the targets.
+    """Return the cases that label videos, and the roles of cases in the targets.
 
     Raises:
-        BenchError: The model that roadseg would take decides otherwise than the reference.
+        BenchError: The default model disagrees with the reference.
     """
     size_hw, usual = testbed.sizes_hw[0], next(iter(MODES))
     check = testbed.verify(_model(testbed, testbed.usual, testbed.backend, size_hw, 1))
@@ -367,7 +383,7 @@ def films_of(
 
 
 def _others(testbed: Testbed, chosen: Mapping[str, Any]) -> list[Case]:
-    """Return what is measured of the default pipeline beside whole films, and the machine."""
+    """Return what is measured of the default pipeline beside whole videos, and the machine."""
     live = {
         "rate": testbed.config.rate,
         "seconds": testbed.config.live_s,

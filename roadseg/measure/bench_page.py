@@ -32,9 +32,9 @@ PARTS = {
     "blend": "#2a78b5",
     "encode": "#d1495b",
 }
-"""Colour of a step or stage; those that do the same work have one colour."""
+"""Colour of a step or stage; those with the same work have the same colour."""
 STATES = {"met": "met", "not met": "missed"}
-"""Class in the style sheet of a verdict, by how it begins; what was not measured has none."""
+"""CSS class of a verdict, by its first word; one that was not measured has none."""
 TARGETS_HINT = (
     "Ratios are taken within a round and their median is shown, with where it lies for 95 of 100 "
     "such runs."
@@ -325,9 +325,9 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "system": f"{machine['system']}, Python {machine['python']}",
         "versions": ", ".join(versions),
         "revision": machine["revision"] or "unknown",
-        "film": f"{film['name']}, {width}x{height}, {film['fps']:g} frames a second, "
+        "video": f"{film['name']}, {width}x{height}, {film['fps']:g} frames a second, "
         f"sha256 {film['sha256']}",
-        "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of film",
+        "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of video",
         "reference": record["reference"],
         "equal pixels": "; ".join(map(_check_fact, record["checks"].items())),
         "energy": "see the samples" if has_energy(record) else "not available on this machine",

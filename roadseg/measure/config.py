@@ -10,13 +10,18 @@ from roadseg.errors import ConfigError
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S
 
+LEAST_SIDE = 64
+"""Pixels of a side of a film that is enlarged, at least."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """Settings of one run of measurements."""
 
     film: Path
-    """Film to measure on."""
+    """Video to measure on."""
+    film_hw: tuple[int, int] | None = None
+    """Height and width that the video is enlarged to first; None takes it as it is."""
     weights: tuple[Path, ...] = ()
     """Model files, the reference in FP32 first; none means those that come along."""
     backends: tuple[str, ...] = ()
@@ -28,11 +33,11 @@ class BenchConfig:
     peer: Path | None = None
     """Road segmentation of the Open Model Zoo to measure beside."""
     rate: float | None = None
-    """Frames a second of the camera in live mode; None takes the film's."""
+    """Frames a second of the camera in live mode; None takes the video's."""
     rounds: int = 5
     """Times that everything is measured, in turns."""
     film_s: float | None = 4.0
-    """Seconds of the film to label; None labels it whole."""
+    """Seconds of the video to label; None labels it whole."""
     call_s: float = 1.5
     """Seconds for which a model is called, once it is warm."""
     live_s: float = 3.0
@@ -44,6 +49,12 @@ class BenchConfig:
             raise ConfigError(
                 f"--weights {self.weights[0]} comes first; the reference, which the plain loop "
                 "runs too, must be an exported model (.onnx); name it before the others"
+            )
+        if self.film_hw and any(side < LEAST_SIDE or side % 2 for side in self.film_hw):
+            height, width = self.film_hw
+            raise ConfigError(
+                f"--video-size is {width}x{height}; both sides must be even and at least "
+                f"{LEAST_SIDE}; use 1080p, 4k or one such as 1280x720"
             )
         if self.peer is not None and not self.peer.is_file():
             raise ConfigError(f"--peer {self.peer} does not exist; give the model's .xml file")
@@ -57,7 +68,7 @@ class BenchConfig:
             raise ConfigError(f"--seconds is {self.film_s}; it must be above 0, such as 4")
 
     def shortened(self) -> Self:
-        """Return settings for a look at everything in some 20 seconds; too short for claims."""
+        """Return settings that measure everything in some 20 seconds; too short for claims."""
         return replace(
             self,
             weights=self.weights or (default_weights(),),

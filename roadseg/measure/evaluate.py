@@ -1,6 +1,6 @@
-"""Measure a model: on a labelled split, picture by picture, or on a film, with its labels in time.
+"""Evaluate a model on the pictures of a labelled split, or on a video.
 
-Both give metrics of what a user would get, at the pictures' own size.
+Metrics are computed at the pictures' own size, on the class maps that a user would get.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +31,13 @@ from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass, as_shown
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.source import picture_of
 
-Answer = tuple[NDArray[np.uint8], NDArray[np.float32]]
+PicturePrediction = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A class map (H, W) and logits (C, H, W) at a picture's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore:
-    """One picture's part in a measurement."""
+    """Score of one picture."""
 
     index: int
     """Position in the split."""
@@ -49,7 +49,7 @@ class PictureScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A measurement of one model on one split."""
+    """Scores of one model on one split."""
 
     scores: Scores
     """Over all pictures."""
@@ -62,9 +62,9 @@ class Evaluation:
 
 
 def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
-    """Return the positions of the pictures with the lowest mIoU, the mean of some models.
+    """Return the positions of the pictures with the lowest mean mIoU of some models.
 
-    Pictures without a labelled pixel have none.
+    Pictures without labelled pixels are left out.
     """
     means = np.mean([[p.miou for p in found.pictures] for found in evaluations], axis=0)
     order = np.argsort(means, kind="stable")
@@ -74,12 +74,12 @@ def worst_together(evaluations: Sequence[Evaluation], count: int) -> list[int]:
 def wrong_pixels(
     target: NDArray[np.uint8], class_map: NDArray[np.uint8], allowed: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return a class map (H, W) that has ids only where it is wrong, and else `IGNORE_INDEX`.
+    """Return a class map (H, W) with `IGNORE_INDEX` where it is right.
 
     Args:
         target: (H, W) labels.
         class_map: (H, W) class ids.
-        allowed: (labels, C), which classes are right where each label stands.
+        allowed: (labels, C), which classes are right for each label.
     """
     table = np.ones((IGNORE_INDEX + 1, allowed.shape[1]), bool)
     table[: len(allowed)] = allowed
@@ -93,17 +93,17 @@ def evaluate(
     on_picture: Callable[[int], None] = lambda _done: None,
     batch_size: int = 1,
 ) -> Evaluation:
-    """Segment every picture of a split and count.
+    """Predict every picture of a split and compute scores.
 
-    Pictures are fed as `roadseg infer` feeds frames, one scale, no flipping; class maps are brought
-    back to the labels' size before they are compared.
+    Pictures reach the network as frames of `roadseg infer` do, at one scale and without flipping;
+    class maps are resized to the labels' size before they are compared.
 
     Args:
         backend: Model to measure.
         dataset: Labelled split.
         size_hw: Network input; None chooses for each picture as `roadseg infer` does.
         on_picture: Called with the number of pictures done.
-        batch_size: Most pictures that the network sees at once; more than one suit a GPU.
+        batch_size: Most pictures in a batch; more than one suit a GPU.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -116,8 +116,8 @@ def evaluate(
     confidence = Confidence()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
-    answered = _answered(backend, dataset, size_hw, batch_size)
-    for index, (target, (class_map, logits)) in enumerate(answered):
+    predicted = _predicted(backend, dataset, size_hw, batch_size)
+    for index, (target, (class_map, logits)) in enumerate(predicted):
         counts = confusion_matrix(target, class_map, len(names), len(space.labels))
         confusion += counts
         confidence += Confidence.of(target, logits)
@@ -135,7 +135,7 @@ def evaluate(
 
 
 def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
-    """Return a model's classes, in the data set's colours, and the sets of them that it labels.
+    """Return a model's classes, in the data set's colours, and the sets of them among its labels.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -170,17 +170,17 @@ def evaluate_split_as_film(
     *,
     can_wait: bool = True,
 ) -> FilmScores:
-    """Label a split's pictures as the films that they are frames of, and count.
+    """Label a split's sequences as videos and compute scores.
 
-    Each sequence is a film of its own, its pictures in the order of their names.
+    A sequence's pictures are its frames, in the order of their names.
 
     Args:
         backend: Model to measure.
         dataset: Labelled split.
         fps: Pictures a second.
-        config: How films are labelled; which model, does not count.
+        config: Settings of the labels; its model is not used.
         on_frame: Called with the number of frames done.
-        can_wait: Label as a file is labelled; otherwise as a live view, which waits for no frame.
+        can_wait: Label as a video file; otherwise as a live view, which waits for no frame.
 
     Raises:
         DatasetError: The labels are of classes that the model does not know.
@@ -202,12 +202,12 @@ def evaluate_film(
     config: ModelConfig,
     on_frame: Callable[[int], None] = lambda _done: None,
 ) -> FilmScores:
-    """Label a film that has no labels and measure how steady that is.
+    """Label a video and measure the steadiness of its labels.
 
     Args:
         backend: Model to measure.
-        frames: The film.
-        config: How it is labelled; which model, does not count.
+        frames: The video.
+        config: Settings of the labels; its model is not used.
         on_frame: Called with the number of frames done.
     """
     film = _FilmMeter(backend.spec.class_names, on_frame)
@@ -217,7 +217,7 @@ def evaluate_film(
 
 
 class _FilmMeter:
-    """Counts what there is to measure in a film, frame by frame."""
+    """Accumulates the scores of a video, frame by frame."""
 
     def __init__(self, names: tuple[str, ...], on_frame: Callable[[int], None]) -> None:
         self._names = names
@@ -229,7 +229,7 @@ class _FilmMeter:
         self.begin()
 
     def begin(self) -> None:
-        """Begin another film."""
+        """Begin another video."""
         self._meter = TemporalMeter(self._names)
 
     def add(self, item: SegmentedFrame, target: NDArray[np.uint8] | None) -> None:
@@ -260,20 +260,20 @@ class _FilmMeter:
         )
 
 
-def answer(
+def predict_picture(
     backend: Backend, picture: NDArray[np.uint8], size_hw: tuple[int, int] | None = None
-) -> Answer:
-    """Segment one picture, (H, W, 3) RGB, at its own size."""
-    (found,) = answers(backend, [picture], size_hw)
-    return found
+) -> PicturePrediction:
+    """Predict one picture, (H, W, 3) RGB, at its own size."""
+    (prediction,) = predict_pictures(backend, [picture], size_hw)
+    return prediction
 
 
-def answers(
+def predict_pictures(
     backend: Backend,
     pictures: Sequence[NDArray[np.uint8]],
     size_hw: tuple[int, int] | None = None,
-) -> Iterator[Answer]:
-    """Segment pictures, (H, W, 3) RGB each, at their own sizes, neighbours of one size together."""
+) -> Iterator[PicturePrediction]:
+    """Predict pictures, (H, W, 3) RGB, at their own sizes; neighbours of one size as a batch."""
     inputs = (placed(Frame.still(picture_of(p)), backend.spec, size_hw) for p in pictures)
     for placement, alike in groupby(inputs, key=itemgetter(0)):
         found = backend.run(
@@ -283,14 +283,14 @@ def answers(
             yield placement.restore(class_map), placement.restore_logits(logits)
 
 
-def _answered(
+def _predicted(
     backend: Backend, dataset: FolderDataset, size_hw: tuple[int, int] | None, batch_size: int
-) -> Iterator[tuple[NDArray[np.uint8], Answer]]:
-    """Give the target and the answer of each picture of a split, in order."""
+) -> Iterator[tuple[NDArray[np.uint8], PicturePrediction]]:
+    """Yield the target and the prediction of each picture of a split, in order."""
     for first in range(0, len(dataset), batch_size):
         samples = [dataset[i] for i in range(first, min(first + batch_size, len(dataset)))]
-        found = answers(backend, [picture for picture, _ in samples], size_hw)
-        yield from zip((target for _, target in samples), found, strict=True)
+        predictions = predict_pictures(backend, [picture for picture, _ in samples], size_hw)
+        yield from zip((target for _, target in samples), predictions, strict=True)
 
 
 def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,8 @@
 """One measurement, in a process of its own: `python -m roadseg.measure.jobs JOB RESULT`.
 
-So no case meets the memory, the threads or the warm caches of another, and its start counts.
-JOB and RESULT are JSON files. A job is a function and an entry in `JOBS`; it returns raw samples,
-of which `roadseg.measure.results` makes metrics. A mistake that the user can mend comes back as the
-result's "error".
+So cases do not share memory, threads or warm caches, and start-up is measured too. JOB and RESULT
+are JSON files. A job is a function and an entry in `JOBS`; it returns raw samples, from which
+`roadseg.measure.results` computes metrics. An error of the user is stored as the result's "error".
 """
 
 import json
@@ -55,8 +54,8 @@ class MeteredBackend:
     """A backend whose calls are timed.
 
     Args:
-        backend: What does the work.
-        meter: What counts it.
+        backend: The backend.
+        meter: Its meter.
     """
 
     def __init__(self, backend: Backend, meter: ModelMeter) -> None:
@@ -125,7 +124,7 @@ def run_loop(
     weights: str,
     size_hw: Sequence[int],
 ) -> dict[str, Any]:
-    """Job: the plain loop that a user would write otherwise."""
+    """Job: the plain loop that a user would write without roadseg."""
     height, width = probe(Path(film)).size_hw
     if height % 2 or width % 2:
         raise VideoError(f"{film} is {width}x{height}; the plain loop needs even sides; crop it")
@@ -196,7 +195,7 @@ def watch_live(
     size_hw: Sequence[int],
     **_: object,
 ) -> dict[str, Any]:
-    """Job: `roadseg live` without its view, on a film that plays as a camera at a given rate."""
+    """Job: `roadseg live` without its view, on a video that plays as a camera at a given rate."""
     info = probe(Path(film))
     if rate is not None:
         retime(Path(film), Path(out), rate / float(info.fps))
@@ -228,7 +227,7 @@ def watch_live(
 
 
 def retime(film: Path, out: Path, factor: float) -> None:
-    """Copy a film's pictures so that they play faster by a factor."""
+    """Copy a video's pictures so that they play faster by a factor."""
     info = probe(film)
     with open_for_reading(film) as source, av.open(out, "w", format="matroska") as target:
         stream = source.streams[info.stream_index]
@@ -243,7 +242,7 @@ def retime(film: Path, out: Path, factor: float) -> None:
 
 
 def run_command(*, film: str, out: str, weights: str, backend: str, **_: object) -> dict[str, Any]:
-    """Job: the command as users run it, for a film of one frame: from its start to its end."""
+    """Job: the command as users run it, for a video of one frame: from its start to its end."""
     frame_s = 1 / float(probe(Path(film)).fps)
     arguments = ["infer", film, "--out", out, "--weights", weights, "--backend", backend]
     options = ["--end", str(frame_s), "--overwrite", "--quiet"]
@@ -254,12 +253,12 @@ def run_command(*, film: str, out: str, weights: str, backend: str, **_: object)
 
 
 def measure_machine(**_: object) -> dict[str, Any]:
-    """Job: what the machine does at most."""
+    """Job: the peak rates of the machine."""
     return {"flops_a_s": peak_flops(), "bytes_a_s": peak_bytes()}
 
 
 def count_work(*, weights: str, inputs: str, **_: object) -> dict[str, Any]:
-    """Job: what one call of a model takes."""
+    """Job: the work of one call of a model."""
     height, width = np.load(inputs).shape[1:3]
     return asdict(work_of(Path(weights), (1, height, width, 3)))
 
@@ -278,7 +277,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "answer": answer,
     "verify": verify,
 }
-"""What a process can be asked to do."""
+"""The jobs by name."""
 
 
 def main(job_path: str, result_path: str) -> None:

@@ -1,16 +1,15 @@
 """The machine that a measurement was taken on, and the versions of what ran.
 
-What a system does not tell is None here, never a guess.
+A value that the system does not report is None, never a guess.
 """
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from roadseg.backends.machine import core_count, cpu_flags, cpu_name
+from roadseg.backends.machine import core_count, cpu_flags, cpu_name, memory_bytes
 
 PACKAGES = (
     "roadseg",
@@ -50,13 +49,6 @@ def machine_record() -> dict[str, Any]:
         "versions": package_versions(),
         "revision": own_revision(),
     }
-
-
-def memory_bytes() -> int | None:
-    """Return the machine's memory; None where the system does not tell, as Windows."""
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def gpu_names() -> list[str]:

@@ -1,10 +1,10 @@
-"""A model's classes told as those of some data, where the two have other names for them.
+"""Map a model's classes to those of some data, where the two have different names.
 
-A class of a model and one of the data belong together by their name, or by a mapping. Several of a
-model may be one of the data's: truck, bus and car are its car. Where one of a model is several of
-the data's, these are measured as one: background is sky, building and whatever else there is. A
-label whose class a model does not have is unlabelled. So is what a model calls something that the
-data do not have: where there is a label, it has missed that.
+Classes are matched by name, or by a mapping. Several classes of a model may match one of the data:
+truck, bus and car are its car. Where one class of a model matches several of the data, these are
+measured as one: background is sky, building and others. A label whose class a model does not have
+is unlabelled. A model's class that the data do not have counts as a prediction of unlabelled, which
+is wrong wherever there is a label.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,10 +24,10 @@ from roadseg.errors import DatasetError
 from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass
 
 FAR_BELOW = 20.0
-"""Distance from the lowest logit of what a model never says."""
+"""Distance below the lowest logit of classes that a model does not have."""
 
 Mapped = Mapping[str, tuple[str, ...]]
-"""What the classes of a model are called in some data, by their own names."""
+"""Names in some data, by a model's class names."""
 Group = tuple[str, ...]
 """Classes of the data that are measured as one."""
 
@@ -43,27 +43,27 @@ def in_common_classes(
     Args:
         models: Models by name.
         dataset: Labelled data.
-        mapping: File that tells what the models' classes are called in the data.
+        mapping: File with the names of the models' classes in the data.
 
     Raises:
-        DatasetError: There are none, or the file is no mapping.
+        DatasetError: There are none, or the file is not a mapping.
     """
     data = classes_named(dataset.meaning)
     specs = [model.spec for model in models.values()]
     adopted = [set(spec.class_names) for spec in specs if spec.adopted]
     if mapping is None and all({c.name for c in data} <= names for names in adopted):
         return dict(models), dataset
-    told = None
+    mapped = None
     if mapping is not None:
-        told = read_mapping(mapping)
-        _refuse_unknown(mapping, told, specs, data)
-    links = [_links(spec, data, told) for spec in specs]
+        mapped = read_mapping(mapping)
+        _refuse_unknown(mapping, mapped, specs, data)
+    links = [_links(spec, data, mapped) for spec in specs]
     matching = Matching.of(specs, data, links)
     matched = {
         name: MatchedBackend(model, matching, link)
         for (name, model), link in zip(models.items(), links, strict=True)
     }
-    return dict(matched), replace(dataset, meaning=matching.told(dataset.meaning))
+    return dict(matched), replace(dataset, meaning=matching.relabel(dataset.meaning))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,13 @@ class Matching:
     classes: tuple[SegClass, ...]
     """These classes, in the data's order and colours; unlabelled comes last, if at all."""
     positions: Mapping[str, int]
-    """Which of them each class of the data is that all models know."""
+    """Index among them of each class of the data that all models have."""
 
     @classmethod
     def of(
         cls, specs: Sequence[ModelSpec], data: Sequence[SegClass], links: Sequence[list[Group]]
     ) -> Self:
-        """Find what belongs together.
+        """Match the classes.
 
         Args:
             specs: The models.
@@ -87,7 +87,7 @@ class Matching:
             links: For each model, which of these each of its classes is.
 
         Raises:
-            DatasetError: There is nothing that does.
+            DatasetError: None match.
         """
         groups = [
             group
@@ -110,12 +110,12 @@ class Matching:
         return cls(classes=tuple(classes), positions=positions)
 
     def position(self, link: Group) -> int:
-        """Return which of the classes a model's class is, given those of the data that it is."""
+        """Return the index of a model's class, given the data's classes that it matches."""
         found = (self.positions[name] for name in link if name in self.positions)
         return next(found, len(self.classes) - 1)  # unlabelled
 
-    def told(self, meaning: LabelMeaning) -> LabelMeaning:
-        """Return the meaning of labels in these classes; a label without them is unlabelled."""
+    def relabel(self, meaning: LabelMeaning) -> LabelMeaning:
+        """Return the meaning of labels in these classes; labels of other classes are unlabelled."""
         names = [self._label(label.name) for label in meaning.classes]
         kept = {
             name: replace(label, name=name)
@@ -133,7 +133,7 @@ class Matching:
         )
 
     def _label(self, label: str) -> str | None:
-        """Return what a label is called, or None where it may be what a model does not know."""
+        """Return the name of a label, or None if it may be of an unmatched class."""
         if any(name not in self.positions for name in members(label)):
             return None
         found = dict.fromkeys(self.positions[name] for name in members(label))
@@ -141,7 +141,7 @@ class Matching:
 
 
 class MatchedBackend:
-    """A model that answers in the classes that it has in common with some data.
+    """A model that predicts the classes that it has in common with some data.
 
     Args:
         backend: The model.
@@ -159,7 +159,7 @@ class MatchedBackend:
         self._table = np.array([matching.position(link) for link in links], np.uint8)
 
     def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
-        """Run the model; a class has the logit of the strongest of those that it is."""
+        """Run the model; a class has the largest logit of those that match it."""
         found = dict(self._backend.run(frames, wants).outputs)
         if "class_map" in found:
             found["class_map"] = self._table[found["class_map"]]
@@ -180,14 +180,14 @@ class MatchedBackend:
         return together
 
 
-def _links(spec: ModelSpec, data: Sequence[SegClass], told: Mapped | None) -> list[Group]:
+def _links(spec: ModelSpec, data: Sequence[SegClass], mapped: Mapped | None) -> list[Group]:
     """Return which of the data's classes each of a model's is.
 
-    By what a mapping tells, or else by name; then by what the two are among CamVid's classes.
+    By a mapping, or else by name; then by what the two are among CamVid's classes.
     """
     names = [c.name for c in data]
-    if told is not None:
-        return [told.get(own, (own,) if own in names else ()) for own in spec.class_names]
+    if mapped is not None:
+        return [mapped.get(own, (own,) if own in names else ()) for own in spec.class_names]
     camvid = read_mapping()
 
     def alike(own: str) -> Group:
@@ -197,12 +197,12 @@ def _links(spec: ModelSpec, data: Sequence[SegClass], told: Mapped | None) -> li
 
 
 def _refuse_unknown(
-    mapping: Path, told: Mapped, specs: Sequence[ModelSpec], data: Sequence[SegClass]
+    mapping: Path, mapped: Mapped, specs: Sequence[ModelSpec], data: Sequence[SegClass]
 ) -> None:
-    """Raise `DatasetError` if a mapping names what neither models nor data have."""
+    """Raise `DatasetError` if a mapping has names that models or data do not."""
     ours = [name for spec in specs for name in spec.class_names]
     theirs = [c.name for c in data]
-    for names, known in ((told, ours), ((n for group in told.values() for n in group), theirs)):
+    for names, known in ((mapped, ours), ((n for group in mapped.values() for n in group), theirs)):
         if unknown := next((name for name in names if name not in known), None):
             raise DatasetError(
                 f"--map {mapping} names {unknown!r}, which is not among {', '.join(known)}; "
@@ -211,7 +211,7 @@ def _refuse_unknown(
 
 
 def _groups(names: Sequence[str], links: Iterable[Group]) -> list[Group]:
-    """Return the data's classes, those together that are one class of a model."""
+    """Return the data's classes, grouped where they are one class of a model."""
     together = {name: {name} for name in names}
     for link in links:
         joined = set[str]().union(*(together[name] for name in link))
@@ -220,7 +220,7 @@ def _groups(names: Sequence[str], links: Iterable[Group]) -> list[Group]:
 
 
 def _name(group: Group, specs: Sequence[ModelSpec], links: Sequence[list[Group]]) -> str:
-    """Return what a group is called: as the data do, or the model for which it is one class."""
+    """Return a group's name: the data's, or that of the model's class that it is."""
     if len(group) == 1:
         return group[0]
     names = (

@@ -1,7 +1,7 @@
-"""Count what a run takes while it goes on: frames, memory, CPU seconds and energy.
+"""Measure a run while it goes on: frames, memory, CPU seconds and energy.
 
-Seconds of CPU are steadier than those of the clock. What a system does not tell is None here, never
-a guess.
+CPU seconds vary less than those of the clock. A value that the system does not report is None,
+never a guess.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 WARMUP_CALLS = 3
-"""Calls of a model, after the first, before it is taken to be at its usual speed."""
+"""Calls of a model that count as its warm-up, after the first."""
 WARMUP_FRAMES = 16
-"""Frames of a film before the pipeline's queues and the encoder are taken to be full."""
+"""Frames that count as the warm-up of a pipeline, whose queues and encoder fill up."""
 MODEL_THREADS = "model"
-"""Begins the name of a thread that opens a model, and so of those that its runtime starts."""
+"""Prefix of the names of threads that open a model, which the runtime's threads inherit."""
 
 PROCESS = Path("/proc/self")
 POWER = Path("/sys/class/powercap")
 
 
 class Marks:
-    """When frames were done: seconds since this process was started, and its CPU seconds by then.
+    """Times at which frames were done, in seconds since the start, and CPU seconds by then.
 
     Args:
         spawned_s: Reading of `time.monotonic`, which all processes share, at the start.
@@ -41,12 +41,12 @@ class Marks:
         self.cpu_s: list[float] = []
 
     def add(self, *_: object) -> None:
-        """Note that a frame is done."""
+        """Note a finished frame."""
         self.wall_s.append(round(time.monotonic() - self._spawned_s, 5))
         self.cpu_s.append(round(time.process_time(), 5))
 
     def result(self) -> dict[str, Any]:
-        """Return all that was noted, and how the process stands now."""
+        """Return the notes, and the process's memory and energy."""
         frames = len(self.wall_s)
         self.add()
         return {
@@ -62,19 +62,19 @@ class Marks:
 
 
 def warmup_frames(frames: int) -> int:
-    """Return how many of a film's frames are not counted as steady."""
+    """Return the number of a video's frames that count as warm-up."""
     return min(WARMUP_FRAMES, frames // 3)
 
 
 class StepMeter:
-    """Adds up what the steps of a loop take, the work of a library's threads meanwhile included."""
+    """Times the steps of a loop, including CPU time of library threads."""
 
     def __init__(self) -> None:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
         self._steps: dict[str, dict[str, list[float]]] = {}
 
     def note(self, name: str) -> None:
-        """Note that a step has ended, and the next begins."""
+        """Note the end of a step."""
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         step = self._steps.setdefault(name, {"wall_s": [], "cpu_s": []})
         step["wall_s"].append(round(wall_s - self._wall_s, 6))
@@ -87,10 +87,10 @@ class StepMeter:
 
 
 class ModelMeter:
-    """Times a model's calls, and counts the CPU seconds they take on its runtime's own threads.
+    """Times a model's calls, and their CPU seconds on the runtime's threads.
 
     Args:
-        number: Tells it from others in this process.
+        number: Number of the meter in this process.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -102,23 +102,23 @@ class ModelMeter:
         """Seconds of each call."""
 
     def open(self, model: Callable[[], T]) -> T:
-        """Open a model so that the threads it starts are known again."""
+        """Open a model with a thread name that its threads inherit."""
         name_thread(self._threads)
         return model()
 
     def call(self, model: Callable[[NDArray[Any]], T], frames: NDArray[Any]) -> T:
-        """Call a model and note what it took."""
+        """Call a model and note its times."""
         since_s, cpu_s = time.perf_counter(), time.thread_time()
-        answer = model(frames)
+        result = model(frames)
         self._caller_cpu_s.append(time.thread_time() - cpu_s)
         self.calls_s.append(round(time.perf_counter() - since_s, 6))
         self._frames.append(len(frames))
         if len(self.calls_s) == WARMUP_CALLS:
             self.note_pool()
-        return answer
+        return result
 
     def note_pool(self) -> None:
-        """Note the CPU seconds of the runtime's threads; to be done before they end."""
+        """Note the CPU seconds of the runtime's threads, before they end."""
         self._pool_cpu_s.append(named_cpu_s(self._threads))
 
     @property
@@ -128,7 +128,7 @@ class ModelMeter:
 
     @property
     def warm_cpu_s(self) -> float | None:
-        """CPU seconds of these calls, as far as the system tells."""
+        """CPU seconds of these calls; None if the system does not report them."""
         if not self.warm_frames:
             return 0.0
         if len(self._pool_cpu_s) != 2 or None in self._pool_cpu_s:
@@ -139,7 +139,7 @@ class ModelMeter:
 
 
 def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
-    """Return each call's seconds, and the CPU seconds a frame once all copies are warm."""
+    """Return each call's seconds, and the CPU seconds a frame once all replicas are warm."""
     frames, seconds = sum(m.warm_frames for m in meters), [m.warm_cpu_s for m in meters]
     known = [s for s in seconds if s is not None]
     return {
@@ -153,7 +153,7 @@ def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
 def peak_rss_bytes() -> int | None:
     """Return the most memory that this process has held.
 
-    Not `getrusage`: its figure starts at what the process held that started this one.
+    Not by `getrusage`, whose value starts at that of the parent process.
     """
     return _status_bytes("VmHWM:")
 
@@ -164,7 +164,7 @@ def rss_bytes() -> int | None:
 
 
 def reset_peak_rss() -> None:
-    """Begin to measure `peak_rss_bytes` anew, where the system lets us."""
+    """Reset `peak_rss_bytes`, where the system allows it."""
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5")
 
@@ -177,7 +177,7 @@ def _status_bytes(field: str) -> int | None:
 
 
 def name_thread(name: str) -> None:
-    """Give the running thread a name that the system keeps; threads it starts inherit it."""
+    """Set the running thread's name in the system, which threads it starts inherit."""
     if PROCESS.exists():
         (PROCESS / "task" / str(threading.get_native_id()) / "comm").write_text(name)
 
@@ -198,7 +198,7 @@ def _nanoseconds(task: Path) -> int:
 
 
 def busy_s() -> float | None:
-    """Return the seconds that the machine's cores were at work since it started, all together."""
+    """Return the busy seconds of all cores since the machine's start."""
     for line in _lines(Path("/proc/stat")):
         user, nice, system, _idle, _wait, *rest = map(int, line.split()[1:])
         return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
@@ -206,27 +206,27 @@ def busy_s() -> float | None:
 
 
 class EnergyMeter:
-    """Reads the counters of processor packages (RAPL), where the machine has them and tells."""
+    """Reads the energy counters of processor packages (RAPL), where they are readable."""
 
     def __init__(self) -> None:
         self._counters = [f for f in POWER.glob("*-rapl:?/energy_uj") if os.access(f, os.R_OK)]
         self._before = [int(counter.read_text()) for counter in self._counters]
 
     def joules(self) -> float | None:
-        """Return the energy since the meter was made; None where nobody tells."""
+        """Return the energy since the meter was made; None where no counter is readable."""
         if not self._counters:
             return None
         used = 0
         for counter, before in zip(self._counters, self._before, strict=True):
             spent = int(counter.read_text()) - before
-            if spent < 0:  # it begins anew at its end
+            if spent < 0:  # the counter wrapped
                 spent += int(counter.with_name("max_energy_range_uj").read_text())
             used += spent
         return used / 1e6
 
 
 def _lines(path: Path) -> list[str]:
-    """Return a file's lines; none where there is no such file, as on other systems."""
+    """Return a file's lines; none if it does not exist, as on other systems."""
     try:
         return path.read_text().splitlines()
     except OSError:

@@ -56,7 +56,7 @@ def boundary_f1(
     The F1 of precision and recall of boundary pixels within `BOUNDARY_TOLERANCE` of the diagonal
     (Csurka, Larlus and Perronnin, BMVC 2013, section 2.2). An edge against unlabelled pixels is no
     boundary, and what is predicted there does not count. Unlabelled, for a class, are also those of
-    a set that it is of; and where there are sets, only classes that the target has get a figure.
+    a set that it is of; and where there are sets, only classes that the target has get a score.
 
     Args:
         target: (H, W) ids; ids that are of no class and no set are ignored.
@@ -64,17 +64,17 @@ def boundary_f1(
         num_classes: Number of classes.
         members: (S, C), classes of the sets with the ids from `num_classes` up; None has none.
     """
-    tells = np.zeros((256, num_classes), bool)  # of which classes a label tells where they are
-    tells[:num_classes] = True
+    known = np.zeros((256, num_classes), bool)  # whether a label determines where a class is
+    known[:num_classes] = True
     if members is not None:
-        tells[num_classes : num_classes + len(members)] = ~members
+        known[num_classes : num_classes + len(members)] = ~members
     reach = round(BOUNDARY_TOLERANCE * math.hypot(*target.shape))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     scores = np.full(num_classes, np.nan)
     for class_id in range(num_classes):
         if members is not None and not (target == class_id).any():
             continue
-        void = ~tells[:, class_id][target]
+        void = ~known[:, class_id][target]
         true = _boundary(target == class_id, void)
         found = _boundary((class_map == class_id) & ~void, void)
         if true.any() or found.any():
@@ -102,13 +102,13 @@ class Confidence:
     """Cross entropy and calibration, summed over labelled pixels."""
 
     log_loss_sum: float = 0.0
-    """Minus the logarithm of the true class's probability, in nats."""
+    """Sum of the negative log probability of the true class, in nats."""
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS, np.int64))
     """Pixels by bin of confidence."""
     confidence_sum: NDArray[np.float64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS))
     """Probability of the chosen class, by bin."""
     hits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(CALIBRATION_BINS, np.int64))
-    """Pixels that are right, by bin."""
+    """Correct pixels, by bin."""
 
     @classmethod
     def of(cls, target: NDArray[np.uint8], logits: NDArray[np.float32]) -> "Confidence":
@@ -160,7 +160,7 @@ class Confidence:
 
 @dataclass(frozen=True, kw_only=True)
 class SetScores:
-    """What a model says where a label is a set of S classes."""
+    """Predictions of a model where labels are sets of classes, S of them."""
 
     names: tuple[str, ...]
     """Names of the sets, S of them."""
@@ -171,17 +171,17 @@ class SetScores:
 
     @property
     def allowed(self) -> NDArray[np.int64]:
-        """(S,) pixels whose prediction is of the set."""
+        """(S,) pixels whose predicted class is in the set."""
         return np.asarray((self.confusion * self.members).sum(axis=1))
 
     @property
     def outside(self) -> NDArray[np.int64]:
-        """(C,) pixels predicted as a class that the set does not have."""
+        """(C,) pixels predicted as a class outside their set."""
         return np.asarray((self.confusion * ~self.members).sum(axis=0))
 
     @property
     def within(self) -> NDArray[np.float64]:
-        """(S,) share of the pixels of each set that are predicted as of it, NaN without any."""
+        """(S,) share of the pixels of each set predicted inside it, NaN without any."""
         return _ratio(self.allowed, np.asarray(self.confusion.sum(axis=1)))
 
     def summary(self) -> dict[str, float | None]:
@@ -198,9 +198,9 @@ class Scores:
     confusion: NDArray[np.int64]
     """(C, C); rows are the target."""
     sets: "SetScores | None" = None
-    """What there is on pixels whose label is a set of classes, if some are."""
+    """Scores of pixels whose label is a set of classes, if there are any."""
     confidence: Confidence = field(default_factory=Confidence)
-    """What the probabilities are worth."""
+    """Cross entropy and calibration."""
     boundary_f1: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(C,) mean over the pictures that have the class, or empty if not measured."""
 
@@ -254,7 +254,7 @@ class Scores:
 
     @property
     def _found(self) -> NDArray[np.int64]:
-        """(C,) pixels found to be a class where the label tells whether they are."""
+        """(C,) pixels predicted as a class where the label determines whether they are of it."""
         found = np.asarray(self.confusion.sum(axis=0))
         return found if self.sets is None else found + self.sets.outside
 
@@ -281,7 +281,7 @@ class Scores:
 
 
 def counted(class_names: Sequence[str], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the values (C,) of classes without that of unlabelled, which is not counted."""
+    """Return the values (C,) of classes with NaN for unlabelled, which is not counted."""
     return np.where([name == UNLABELLED for name in class_names], np.nan, values)
 
 
@@ -296,5 +296,5 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def finite(value: float) -> float | None:
-    """Return a metric as JSON has it: null for what is not a number."""
+    """Return a metric for JSON: None if it is not finite."""
     return float(value) if math.isfinite(value) else None

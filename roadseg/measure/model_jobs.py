@@ -1,7 +1,4 @@
-"""Jobs that measure or verify a model alone, on frames that lie in memory.
-
-`roadseg.measure.jobs` does them.
-"""
+"""Jobs of `roadseg.measure.jobs` that time or verify a model alone, on frames in memory."""
 
 import contextlib
 import time
@@ -21,10 +18,10 @@ from roadseg.segmentation.placement import resize_class_map
 from roadseg.spec import CLASS_NAMES
 
 LEAST_CALLS = 5
-"""Calls timed, however long they take."""
+"""Least number of timed calls."""
 ROAD = CLASS_NAMES.index("road")
 PEER_ROAD = (1, 3)
-"""Ids of the road in the Open Model Zoo's road segmentation, where markings are a class apart."""
+"""Ids of the road in the Open Model Zoo's road segmentation, lane markings included."""
 Frames = NDArray[np.uint8]
 Model = Callable[[Frames], Frames]
 
@@ -84,7 +81,7 @@ def _time_calls(
     seconds: float,
     **_: object,
 ) -> dict[str, Any]:
-    """Open a model and call it on real frames for a while; the first calls are set apart."""
+    """Open a model and time its calls on real frames, the first ones separately."""
     frames = np.load(inputs)
     batches = [frames.take(range(i, i + batch), axis=0, mode="wrap") for i in range(len(frames))]
     energy = EnergyMeter()
@@ -114,7 +111,7 @@ def _time_calls(
 
 
 def answer(*, weights: str, backend: str, inputs: str, answers: str, **_: object) -> dict[str, Any]:
-    """Job: label frames and keep the class maps, for others to be compared with."""
+    """Job: label frames and store the class maps as the reference."""
     with contextlib.closing(open_backend(Path(weights), backend)) as model:
         np.save(answers, _label_each(_class_maps_of(model), inputs))
         return {"runtime": runtime_of(Path(weights), backend)}
@@ -125,8 +122,8 @@ def verify(
 ) -> dict[str, Any]:
     """Job: return the share of pixels in which a model decides as the reference does.
 
-    Another project's model has other classes; what both know is the road. What a model's file says
-    that it reached on validation pictures is returned too.
+    A model of another project is compared on the road alone, the one class that both have. The mIoU
+    on validation pictures in a model's record is returned too.
     """
     expected, runtime, miou = np.load(answers), "onnxruntime", None
     if job == "peer":

@@ -1,6 +1,6 @@
-"""What a recorded run of measurements says, as metrics by name.
+"""The metrics of a recorded run of measurements, by name.
 
-A metric that was not measured is None. One that nobody has heard of is a bug and raises.
+A metric that was not measured is None. An unknown one is a bug and raises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +15,15 @@ RECORD_FORMAT = 1
 Metrics = Mapping[str, float | None]
 """All metrics of a case by name; None where it was not measured."""
 Round = Mapping[str, Metrics]
-"""Metrics by the name of the case, which a record calls a contender."""
+"""Metrics by the name of the case, under the record's key "contenders"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a metric is."""
+    """Title and unit of a metric."""
 
     title: str
-    """What tables call it."""
+    """Its name in tables."""
     unit: str
     """Its unit."""
     more_is_better: bool = False
@@ -48,7 +48,7 @@ KINDS = {
     "bound_fps": Kind(title="bound by CPU time and cores", unit="fps", more_is_better=True),
     "efficiency": Kind(title="share of that bound", unit="", more_is_better=True),
     "peak_mb": Kind(title="peak memory", unit="MB"),
-    "out_mb": Kind(title="size of the film", unit="MB"),
+    "out_mb": Kind(title="size of the video", unit="MB"),
     "joules": Kind(title="energy a frame", unit="J"),
     "dropped": Kind(title="share of frames dropped", unit=""),
     "slowest_fps": Kind(title="slowest stage alone", unit="fps", more_is_better=True),
@@ -70,7 +70,7 @@ A metric of one of them is named by both, "decode cpu".
 
 
 def kind_of(metric: str) -> Kind:
-    """Return what a metric is, given its name with or without a part before it.
+    """Return the kind of a metric, given its name with or without a part before it.
 
     Raises:
         KeyError: There is none of this name, which is a bug.
@@ -107,7 +107,7 @@ def _metrics(job: str, result: Mapping[str, Any], cores: int) -> Metrics:
 
 
 def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
-    """Return the metrics of a film, and of the loop's steps, by step and metric."""
+    """Return the metrics of a video, and of the loop's steps, by step and metric."""
     warm = steady(result)
     bound_fps = 1000 * cores / warm["cpu"]
     model_ms = _scaled(result["model_cpu_s_a_frame"], 1000)
@@ -136,7 +136,7 @@ def _of_steps(result: Mapping[str, Any]) -> Metrics:
 
 
 def steady(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the speed of a film, or of a stage alone, once it is warm."""
+    """Return the speed of a video, or of a stage alone, once it is warm."""
     first = result["warmup_frames"]
     at_s, cpu_at_s = result["frames_at_s"][first:], result["cpu_at_s"][first:]
     frames = len(at_s) - 1
@@ -202,7 +202,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
         "gbytes": result["bytes_a_s"] / 1e9,
     },
 }
-"""What a result means, by the job that it is of; a film's depends on the cores too."""
+"""Functions that compute the metrics of a result, by its job; see `_of_film` for videos."""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -212,8 +212,8 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def value_of(measured: Round, case: str, metric: str) -> float | None:
     """Return a metric of a case in a round, or None if it was not measured.
 
-    That is so where the case failed or was left out, where the system does not say, and where the
-    film was labelled without that stage.
+    That is so if the case failed or was left out, if the system does not report the value, or if
+    the video was labelled without that stage.
 
     Raises:
         KeyError: The case has no such metric, which is a bug.
@@ -248,7 +248,7 @@ def spread(rounds: Sequence[Round], case: str, metric: str) -> Interval | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """A model's speed beside what its file says that it reached."""
+    """A model's speed, and the accuracy in its record."""
 
     name: str
     fps: float

@@ -1,8 +1,8 @@
-"""How fast a network could be at best: its work against what the machine can do.
+"""Upper bounds on a network's speed: its work against the machine's peak rates.
 
 The roofline of Williams, Waterman and Patterson (2009): a machine computes at most so many
 operations and moves at most so many bytes a second, and a network needs so many of either. ONNX
-Runtime's own profile tells both, so nothing else has to read the graph.
+Runtime's own profile has both, so nothing else has to read the graph.
 """
 
 import json
@@ -20,25 +20,25 @@ import onnxruntime as ort
 from roadseg.errors import ModelFileError
 
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "QLinearConv": 3}
-"""Operators that multiply each output by the weights of one filter, and where those weights are
-among their inputs. All other work in a segmentation network is a few percent."""
+"""Convolutions, with the index of the weights among their inputs. All other work in a segmentation
+network is a few percent."""
 TRANSPOSED = "ConvTranspose"
-"""Multiplies each input by the weights of one filter."""
+"""Transposed convolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one call of a network takes."""
+    """Work of one call of a network."""
 
     flops: int
     """Operations in convolutions; a multiplication and its addition are two."""
     moved_bytes: int
-    """Bytes read and written by the operators as ONNX Runtime joins them, weights included."""
+    """Bytes read and written by ONNX Runtime's fused operators, weights included."""
     kinds_s: dict[str, float]
     """Seconds in each kind of operator, in one call."""
 
     def limit_s(self, machine_flops: float, machine_bytes: float) -> float:
-        """Return the least time a call can take, given what the machine does in a second."""
+        """Return the least time of a call, given the machine's peak rates a second."""
         return max(self.flops / machine_flops, self.moved_bytes / machine_bytes)
 
 
@@ -64,7 +64,7 @@ def work_of(model: Path, frames_shape: tuple[int, int, int, int]) -> Work:
 
 
 def _profile(model: Path, frames_shape: tuple[int, ...], level: Any) -> list[dict[str, Any]]:
-    """Return what ONNX Runtime notes of each operator in a call, once it is warm."""
+    """Return ONNX Runtime's profile of each operator in a warm call."""
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.enable_profiling = True

@@ -1,4 +1,4 @@
-"""Tell a difference from noise: medians with their intervals, and permutation tests."""
+"""Distinguish differences from noise: medians with intervals, and permutation tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 4000
 """Bootstrap samples of an interval, and random permutations where there are too many to try all."""
 CONFIDENCE = 0.95
-"""Share of intervals that hold the true value."""
+"""Confidence level of intervals."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A median and where it lies for sure, as far as the samples tell."""
+    """A median and its confidence interval."""
 
     median: float
     low: float
@@ -49,10 +49,10 @@ def _interval(median: float, drawn: np.ndarray) -> Interval:
 
 
 def permutation_p(before: Sequence[float], after: Sequence[float]) -> float:
-    """Return how often chance alone parts two sets of samples as far as they are (Fisher 1935).
+    """Return the p-value of a difference between two sets of samples (Fisher 1935).
 
-    All ways to deal the samples into two sets are tried, or many at random where there are too
-    many. The distance is that of the means of the logarithms.
+    It is that of a permutation test of the means of the logarithms, exact for few samples and with
+    random permutations for many.
     """
     pooled = np.log(np.concatenate([before, after]))
     count, total = len(before), len(pooled)

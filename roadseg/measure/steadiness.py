@@ -1,11 +1,10 @@
-"""How steady the labels of a film are: consistency along the motion, flips, and flicker in place.
+"""Steadiness of a video's labels: consistency along the motion, flips, and flicker in place.
 
-None of these metrics says whether a label is right: a film of one class is perfectly steady. So
-they stand beside mIoU, or mean nothing.
+These metrics do not measure whether labels are right: a constant class map is perfectly steady.
+They are meaningful only beside mIoU.
 
-The motion is Farneback's flow at the frames' own size, another method than
-`roadseg.segmentation.flow` has: labels that were moved or filtered along one flow would flatter
-themselves by the same one.
+The motion is Farneback's flow at the frames' own size, not that of `roadseg.segmentation.flow`:
+labels filtered along a flow would score too well along the same flow.
 """
 
 import math
@@ -22,20 +21,20 @@ from roadseg.segmentation.flow import Flow, Luma, fetch, is_cut, leads_out, resi
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalScores:
-    """How steady labels are over some pairs of neighbouring frames."""
+    """Steadiness of labels over some pairs of neighbouring frames."""
 
     class_names: tuple[str, ...]
     """Names by id, C of them."""
     moved: NDArray[np.int64]
-    """(C, C) pixels seen in both frames of a pair; rows are the earlier class, moved along."""
+    """(C, C) pixels visible in both frames of a pair; rows are the earlier class, warped."""
     flickers: int = 0
-    """Pixels whose class is another in one frame than in those before and after it."""
+    """Pixels with another class in one frame than in the frames before and after it."""
     watched: int = 0
-    """Pixels that could have flickered: all of the frames that have both neighbours."""
+    """Pixels of frames that have both neighbours."""
 
     @property
     def by_class(self) -> NDArray[np.float64]:
-        """(C,) IoU of each class with itself a frame earlier, moved along; NaN where it is not."""
+        """(C,) IoU of each class with itself a frame earlier, warped; NaN if it is absent."""
         return Scores(class_names=self.class_names, confusion=self.moved).iou
 
     @property
@@ -61,8 +60,8 @@ class TemporalScores:
     def flicker_rate(self) -> float:
         """Share of pixels that are of another class in one frame than in both its neighbours.
 
-        It needs no flow, and so owes nothing to one. What moves by a whole width of itself between
-        two frames, such as a distant pole, counts too: labels drawn by hand are not at zero.
+        It does not depend on a flow. Objects that move by their own width between two frames, such
+        as distant poles, count too, so ground truth is not at zero.
         """
         return self.flickers / self.watched if self.watched else math.nan
 
@@ -87,12 +86,12 @@ class TemporalScores:
 
 @dataclass(frozen=True, kw_only=True)
 class FilmMoment:
-    """One frame's part in the measurement of a film."""
+    """Scores of one frame of a video."""
 
     time_s: float
     """The frame's time."""
     by_network: bool
-    """Whether the network looked at it."""
+    """Whether the network predicted it."""
     consistency: float
     """With the frame before, 0..1; NaN for the first of a scene."""
     flip_rate: float
@@ -103,18 +102,18 @@ class FilmMoment:
 
 @dataclass(frozen=True, kw_only=True)
 class FilmScores:
-    """A measurement of one model on one film."""
+    """Scores of one model on one video."""
 
     temporal: TemporalScores
-    """How steady the labels are."""
+    """Steadiness of the labels."""
     scores: Scores
-    """How right they are; without any where the film has no labels."""
+    """Their scores against ground truth; empty if there is none."""
     moments: tuple[FilmMoment, ...]
     """Frame by frame."""
 
     @property
     def network_frames(self) -> int:
-        """Frames that the network looked at."""
+        """Frames that the network predicted."""
         return sum(moment.by_network for moment in self.moments)
 
     def summary(self) -> dict[str, Any]:
@@ -128,7 +127,7 @@ class FilmScores:
 
 
 class TemporalMeter:
-    """Measures the labels of one film, frame by frame.
+    """Measures the labels of one video, frame by frame.
 
     Args:
         class_names: Names by id.
@@ -140,13 +139,13 @@ class TemporalMeter:
         self._maps: list[NDArray[np.uint8]] = []
 
     def add(self, luma: Luma, class_map: NDArray[np.uint8]) -> TemporalScores:
-        """Return what a frame adds: nothing if it is the first of a scene.
+        """Return the scores of a frame; empty if it is the first of a scene.
 
         Args:
             luma: (H, W) brightness.
             class_map: (H, W) ids.
         """
-        before, self._luma = self._luma, luma.copy()  # a plane may be written to once it is out
+        before, self._luma = self._luma, luma.copy()  # the plane may be overwritten later
         flow = None if before is None else _flow(luma, before)
         if before is None or flow is None:
             self._maps = [class_map]
@@ -180,9 +179,9 @@ def _flow(later: Luma, earlier: Luma) -> Flow | None:
 
 
 def _seen_before(later: Luma, earlier: Luma, back: Flow) -> NDArray[np.bool_]:
-    """Return where (H, W) the earlier frame shows what the later one does.
+    """Return where (H, W) the earlier frame shows the same point as the later one.
 
-    There the flow forth leads back to where it came from (Sundaram, Brox and Keutzer, ECCV 2010,
+    There the flows in both directions cancel out (Sundaram, Brox and Keutzer, ECCV 2010,
     equation 5).
     """
     forth = fetch(_farneback(earlier, later), back, cv2.INTER_LINEAR)

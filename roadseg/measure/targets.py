@@ -1,4 +1,4 @@
-"""Hold a recorded run against its targets, its ceilings and another run."""
+"""Compare a recorded run with its targets, its ceilings and another run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from roadseg.measure.results import Round, kind_of, rounds_of, value_of, values_
 from roadseg.measure.statistics import Interval, median_interval, permutation_p, ratio_interval
 
 LEAST_ROUNDS = 4
-"""With fewer rounds in each of two runs chance alone is never improbable enough."""
+"""Least rounds of each run at which a difference can be significant."""
 SIGNIFICANCE = 0.05
-"""Improbability by chance from which on a difference counts."""
+"""Largest p-value of a significant difference."""
 SMALL_CHANGE = 0.02
-"""A difference below this share is called none, whatever the samples say."""
+"""Relative difference below which there is none, whatever its p-value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What roadseg wants to reach."""
+    """A target for roadseg's speed."""
 
     name: str
-    """What is compared."""
+    """Name of the metric."""
     limit: float
     """The target."""
     metric: Callable[["Cast", Round], float | None]
-    """Returns what is compared, in a round; None if it was not measured."""
+    """Returns the metric in a round; None if it was not measured."""
     at_least: bool = True
     """Whether more is better."""
     unit: str = "x"
@@ -36,7 +36,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Cast:
-    """Which case stands for what."""
+    """The cases by their roles in the targets."""
 
     loop: str
     plain: str
@@ -139,7 +139,7 @@ class Score:
 
 
 def scores_of(record: Mapping[str, Any]) -> list[Score]:
-    """Return what a run says of every goal."""
+    """Return the score of a run on every goal."""
     rounds, cast = rounds_of(record), Cast.of(record)
     scores = []
     for goal in GOALS:
@@ -152,19 +152,19 @@ def scores_of(record: Mapping[str, Any]) -> list[Score]:
 
 @dataclass(frozen=True, kw_only=True)
 class Ceiling:
-    """A limit, and how near something comes to it."""
+    """An upper bound on speed, and how much of it is reached."""
 
     name: str
     limit_fps: Interval
-    """Frames a second at which it lies."""
+    """The bound in frames a second."""
     reached: Interval
-    """Share of that which is reached."""
+    """Share of it that is reached."""
     by: str
     """The case that reaches it."""
 
 
 def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
-    """Return what bounds the pipeline and the models of a run, as far as it was measured."""
+    """Return the upper bounds of the pipeline and the models of a run, if they were measured."""
     rounds, cast = rounds_of(record), Cast.of(record)
     found = [
         _ceiling(rounds, "CPU time and cores", cast.defaults, _bound(cast.defaults, "bound_fps")),
@@ -228,7 +228,7 @@ class Change:
     ratio: Interval
     """After over before."""
     p: float
-    """How often chance alone would part the rounds that far."""
+    """p-value of the difference."""
     rounds: int
     """Rounds of the run that has fewer."""
     more_is_better: bool
@@ -296,7 +296,7 @@ def _change(
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return in what two runs differ beside their metrics, a sentence each."""
+    """Return differences of two runs in machine, video and settings, a sentence each."""
     return [
         f"{part}, {key}: {old} before, {after[part].get(key)} after"
         for part in ("machine", "film", "settings")

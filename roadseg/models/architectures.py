@@ -1,4 +1,4 @@
-"""The networks of the architectures."""
+"""Build the network of each architecture."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ NETWORKS: dict[str, Callable[[ModelSpec, bool], nn.Module]] = {
     "unet-lite": _unet_lite,
     "deeplabv3plus": _deeplabv3plus,
 }
-"""What builds an architecture, by its name in `ARCHITECTURES`."""
+"""Functions that build an architecture, by its name in `ARCHITECTURES`."""
 
 
 def build_model(spec: ModelSpec, *, pretrained: bool = False) -> nn.Module:

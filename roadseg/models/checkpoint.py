@@ -1,6 +1,6 @@
-"""Model files on disk, written atomically and read without pickle.
+"""Model files (`.safetensors`), written atomically and read without pickle.
 
-A model file (`.safetensors`) holds weights and the `ModelSpec`: what to share, export and evaluate.
+A model file holds the weights and the `ModelSpec` of a network.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from roadseg.spec import ModelSpec
 
 
 def save_model(path: Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Write weights and record to `path`, all or nothing. Raises `OutputError`."""
+    """Write weights and record to `path` atomically. Raises `OutputError`."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, {"roadseg": spec.to_json()}))

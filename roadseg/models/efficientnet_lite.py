@@ -28,7 +28,6 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM_CHANNELS = 32
-
 VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 """Factors on the channels and on the repeats of the stages."""
 
@@ -57,9 +56,9 @@ def _same_padding(side: int, kernel: int, stride: int) -> int:
 
 
 class DepthwiseConv2d(SameConv2d):
-    """One filter a channel; under a CPU's autocast in FP32 where bfloat16 is the slower of the two.
+    """One filter a channel; in FP32 under a CPU's autocast where bfloat16 would be slower.
 
-    There the gradient of a 5x5 or strided filter takes 1.2 to 8 times as long in bfloat16, of a
+    In bfloat16 the gradient of a 5x5 or strided filter takes 1.2 to 8 times as long, and that of a
     plain 3x3 half as long (PyTorch 2.13, oneDNN, AVX-512 with bfloat16).
     """
 
@@ -72,10 +71,10 @@ class DepthwiseConv2d(SameConv2d):
 
 
 class ReLU6(nn.Module):
-    """min(max(x, 0), 6), as whichever operator suits the mode.
+    """min(max(x, 0), 6): relu6 for training, a clamp for inference.
 
-    TensorRT keeps a clamp in half precision and takes relu6 back to FP32; the gradient of relu6 is
-    one pass over memory and that of a clamp is five.
+    The gradient of relu6 takes one pass over memory, that of a clamp five. TensorRT keeps a clamp
+    in half precision and converts relu6 to FP32.
     """
 
     def forward(self, x: Tensor) -> Tensor:

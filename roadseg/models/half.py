@@ -1,7 +1,7 @@
-"""The graph for half precision: what runtimes that compute as the graph says are given.
+"""The graph in half precision, for runtimes that take their types from it.
 
-TensorRT 11 is strongly typed: it computes in half precision what has that type in the graph, and
-nothing else. So the types are set here, once, and can be checked without a GPU.
+TensorRT 11 is strongly typed: it computes in half precision only what has that type in the graph.
+The types are set here, and can be checked without a GPU.
 """
 
 import copy
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from roadseg.models.segmenter import PIXEL_MEAN, PIXEL_SCALE, enlarge
 
 EXAMPLE_HW = (64, 96)
-"""Size at which a network is run to see what its normalisations follow."""
+"""Input size of the run that finds which convolution each normalisation follows."""
 
 
 class HalfSegmenter(nn.Module):
     """A network in half precision with everything around it: uint8 frames in, int32 class map out.
 
-    It decides as `roadseg.models.segmenter.Segmenter` does, but for rounding, and differs in what
-    TensorRT wants: batch normalisation is folded into the convolutions, the first operator turns
-    the frames to floating point, as uint8 is known at the border alone, and ids are int32, as uint8
-    cannot be returned.
+    Its class map is that of `roadseg.models.segmenter.Segmenter`, but for rounding. It differs
+    where TensorRT requires it: batch normalisation is folded into the convolutions; the first
+    operator converts the frames to floating point, as uint8 is only allowed as an input; ids are
+    int32, as uint8 cannot be an output.
 
     Args:
         network: Network in single precision and evaluation mode; it is left alone.
@@ -50,10 +50,10 @@ class HalfSegmenter(nn.Module):
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Return a copy of a network whose convolutions do their batch normalisation's work.
+    """Return a copy of a network with batch normalisation folded into its convolutions.
 
-    The network is run once to see which convolution each normalisation follows. Half precision
-    would round the product of two roundings otherwise.
+    Otherwise half precision would round twice. The network is run once to find which convolution
+    each normalisation follows.
 
     Args:
         network: Network in single precision and evaluation mode.
@@ -71,8 +71,10 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def _observe_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Return each batch normalisation with the convolution whose output it is given."""
-    makers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # tensors are kept, so that ids stay theirs
+    """Return each batch normalisation with the convolution before it."""
+    makers: dict[
+        int, tuple[nn.Conv2d, Tensor]
+    ] = {}  # keeps the tensors, as ids of freed ones are reused
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def made(conv: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
@@ -97,6 +99,6 @@ def _observe_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Multiply a normalisation into the convolution before it, in place."""
+    """Fold a normalisation into the convolution before it, in place."""
     fused = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
     conv.weight, conv.bias = fused.weight, fused.bias

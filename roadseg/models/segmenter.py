@@ -1,4 +1,4 @@
-"""The graph that turns any network into a segmenter of frames."""
+"""A network with normalisation before it and argmax after it."""
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,9 @@ def enlarge(logits: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
 
 
 class Segmenter(nn.Module):
-    """A network with everything around it: uint8 RGB frames in, uint8 class map out.
+    """A network with normalisation and argmax: uint8 RGB frames in, uint8 class map out.
 
-    This is the graph that is exported, so no runtime can normalise or decide differently.
+    This graph is exported as a whole, so every runtime normalises and decides in the same way.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -19,7 +19,7 @@ REFINE_CHANNELS = 16
 
 
 class UpLite(nn.Module):
-    """Enlarge to the skip's size, concatenate, one 3x3 convolution."""
+    """Upsample to the skip's size, concatenate, one 3x3 convolution."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class UpLite(nn.Module):
 
 
 class Refine(nn.Module):
-    """Correct enlarged logits by the encoder's features of stride 2.
+    """Correct upsampled logits with the encoder's features of stride 2.
 
-    The last convolution starts at zero, so that training starts from the coarse logits alone.
+    The last convolution is initialised to zero, so that training starts from the coarse logits.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, num_classes: int) -> None:

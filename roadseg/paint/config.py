@@ -1,4 +1,4 @@
-"""How class maps are painted: frozen and validated."""
+"""Settings of the overlay: frozen and validated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from roadseg.errors import ConfigError
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 NO_LEGEND = "none"
 LEGENDS = (*CORNERS, NO_LEGEND)
-"""Where a legend can be."""
+"""Positions of a legend."""
 
 
 HIDEABLE = {
@@ -29,7 +29,7 @@ COVERS = ("black", "pixelate", "blur")
 
 @dataclass(frozen=True, kw_only=True)
 class Redaction:
-    """What is hidden of a film, and how: what may be there is hidden, and not what is likely."""
+    """What is hidden of a video, and how: what may be there is hidden, and not what is likely."""
 
     hide: tuple[str, ...] = tuple(HIDEABLE)
     """Keys of `HIDEABLE`."""
@@ -89,7 +89,7 @@ class OverlayConfig:
     only: tuple[str, ...] = ()
     """Names of the classes to paint while the rest of the picture turns to dark grey."""
     outline: bool = True
-    """Draw a light line where one class ends."""
+    """Draw a light line between classes."""
     min_region: float = 0.0002
     """Share of the picture; a smaller region has no outline and is no object."""
     legend: str = "top-left"

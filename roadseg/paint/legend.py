@@ -1,4 +1,4 @@
-"""The legend: a swatch and a name for each painted class that is in view."""
+"""Draw the legend: a swatch and a name for each painted class in view."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,29 +8,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.class_file import Color
+from roadseg.settings import Color
 from roadseg.video.picture import ColorSpace, Picture
 
 GROUND_LEVEL = 32
-"""Grey level of the legend's ground; everything else in it is letters or swatches."""
+"""Grey level of the legend's background; letters and swatches have others."""
 GROUND_OPACITY = 0.75
-"""How much of the road the legend's ground hides."""
+"""Opacity of the background; letters and swatches are opaque."""
 MOST_SHARE = 0.1
-"""Share of the picture that a legend may cover."""
+"""Largest share of the picture that a legend covers."""
 LEAST_LETTER_PX = 8
 """Height of the smallest letters that can be read."""
 FONT = cv2.FontFace("sans")
 WEIGHT = 500
-"""How bold its letters are."""
+"""Weight of its letters."""
 LEGENDS_KEPT = 16
-"""Legends that are kept: which classes are in view changes back and forth."""
+"""Legends that are cached, as the classes in view change back and forth."""
 
 Entry = tuple[str, Color]
 """A class by its name and colour."""
 
 
 class Layer(NamedTuple):
-    """What is laid over a plane: the plane times `kept`, plus `added`."""
+    """A layer over a plane: the result is the plane times `kept`, plus `added`."""
 
     kept: NDArray[np.float32]
     added: NDArray[np.float32]
@@ -55,15 +55,12 @@ def legend_at(
     size_hw: tuple[int, int],
     space: ColorSpace,
 ) -> Legend | None:
-    """Return the legend in a corner of a picture; None where there is nothing to say, or no room.
-
-    Swatches and letters are opaque, the ground lets the road shine through.
+    """Return the legend in a corner of a picture; None if it has no entries or no room.
 
     Args:
         corner: One of `roadseg.paint.config.CORNERS`.
-        entries: What it says. In a small picture the first are left out: sky and buildings are
-            the easiest to guess.
-        names: All that it may say in this film; letters are as large as leaves room for them.
+        entries: Its entries. In a small picture the first ones, such as sky, are left out.
+        names: All classes that it may name in this video, which the letters must leave room for.
         size_hw: Height and width of the picture.
         space: Colour space of the picture.
     """
@@ -92,7 +89,7 @@ def render_legend(entries: Sequence[Entry], text_px: int) -> NDArray[np.uint8]:
     """Return a panel (h, w, 3) RGB with a swatch and a name for each entry. Its sides are even.
 
     Args:
-        entries: What it says.
+        entries: Its entries.
         text_px: Height of its letters.
     """
     pad, row, swatch = _measures(text_px)
@@ -123,9 +120,9 @@ def _panel_hw(names: Sequence[str], text_px: int) -> tuple[int, int]:
 
 
 def _fitting_letter_px(names: Sequence[str], size_hw: tuple[int, int]) -> int:
-    """Return the height of the largest letters with which a legend of some names fits a picture.
+    """Return the height of the largest letters with which a legend of some names fits.
 
-    Where none can be read, the smallest that can.
+    It is at least that of the smallest legible letters.
     """
     for text_px in range(letter_px(size_hw[0]), LEAST_LETTER_PX, -1):
         if _fits(_panel_hw(names, text_px), size_hw):
@@ -142,12 +139,12 @@ def _fits(panel_hw: tuple[int, int], size_hw: tuple[int, int]) -> bool:
 
 
 def _margin(size_hw: tuple[int, int]) -> int:
-    """Return how far a legend is from the edges of a picture; even."""
+    """Return the distance of a legend from the edges of a picture; even."""
     return letter_px(size_hw[0]) // 4 * 2
 
 
 def _layers(panel: NDArray[np.uint8], space: ColorSpace) -> tuple[Layer, ...]:
-    """Return what a panel (h, w, 3) RGB lays over Y, U and V."""
+    """Return the layers of a panel (h, w, 3) RGB for Y, U and V."""
     ground = panel.max(axis=2) == GROUND_LEVEL
     opacity = np.full(ground.shape, 1, np.float32)
     opacity[ground] = GROUND_OPACITY

@@ -1,7 +1,7 @@
 """Draw class maps over pictures: colour, outline, legend, side by side.
 
-Everything is drawn on the planes of Y, U and V, in the picture's own colour space. A sample of
-colour, which four pixels share, goes by the class of the top left one.
+Everything is drawn on the planes of Y, U and V, in the picture's own colour space. A chroma sample,
+which four pixels share, takes the class of the top left one.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
 from roadseg.video.picture import ColorSpace, Picture, Plane
 
 OUTLINE_LEVEL = 235
-"""Grey level of the line between two classes; the line keeps a tint of what it lies on."""
+"""Grey level of the line between two classes, which keeps the chroma below it."""
 DIMMED = 0.35
-"""Brightness of what is dimmed."""
+"""Factor on the brightness of dimmed pixels."""
 PLANE_STEPS = (1, 2, 2)
-"""Pixels a sample, along either side: Y has them all, U and V every second."""
+"""Pixels a sample along either side, for Y, U and V."""
 
 
 def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
     """Return the ids of classes by name as users write them behind a flag.
 
-    No names mean all but unlabelled, which some models of others have a class for.
+    No names mean all classes but unlabelled, which some adopted models have.
 
     Raises:
         ConfigError: The model does not know a name.
@@ -49,7 +49,7 @@ class Overlay:
 
     Args:
         spec: Names and colours of the classes.
-        config: What to paint, and how.
+        config: Settings.
         side_by_side: Put the untouched picture to the left of the painted one.
 
     Raises:
@@ -73,7 +73,7 @@ class Overlay:
         """Return a painted copy of a picture; side by side, twice as wide.
 
         Args:
-            picture: What to paint on.
+            picture: The picture.
             class_map: (H, W) ids.
             in_view: Ids of the classes that the legend may name; None allows all.
         """
@@ -128,7 +128,7 @@ class Overlay:
     def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
         """Lighten the pixels that differ from their left or upper neighbour, in place.
 
-        Where either is of a speck, they stay as they are.
+        Specks have no outline.
         """
         regions = np.asarray(cv2.LUT(class_map, self._region_table), np.uint8)
         edges = np.zeros_like(class_map)
@@ -145,7 +145,7 @@ class Overlay:
     def _add_legend(
         self, planes: Sequence[Plane], space: ColorSpace, in_view: AbstractSet[int] | None
     ) -> None:
-        """Lay the legend over a corner, in place."""
+        """Draw the legend, in place."""
         entries = legend_entries(self._spec, self._shown, in_view)
         names = tuple(self._spec.class_names[i] for i in self._shown)
         height, width = planes[0].shape
@@ -172,12 +172,12 @@ def shown_ids(spec: ModelSpec, config: OverlayConfig) -> tuple[int, ...]:
 def legend_entries(
     spec: ModelSpec, shown: Sequence[int], in_view: AbstractSet[int] | None = None
 ) -> tuple[Entry, ...]:
-    """Return what a legend says of the classes that are painted and, if it is known, in view."""
+    """Return the legend's entries: the classes that are painted and, if it is known, in view."""
     named = (i for i in shown if in_view is None or i in in_view)
     return tuple((spec.class_names[i], spec.palette[i]) for i in named)
 
 
-@lru_cache(maxsize=16)  # a run has one, wanted for every frame
+@lru_cache(maxsize=16)  # a run has one
 def color_tables(
     palette: tuple[tuple[int, int, int], ...], space: ColorSpace
 ) -> tuple[Plane, Plane, Plane]:

@@ -1,4 +1,4 @@
-"""Pictures beside class maps."""
+"""Draw a picture beside class maps of it."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def compare_pictures(
         class_maps: (H, W) ids each; an id without a colour is black.
         palette: RGB colours by id.
         columns: Panels in a row, a divisor of their number; None puts all in one.
-        share: Of the colour in a class map's panel, 0..1; the rest is the picture.
+        share: Share of the colour in a class map's panel, 0..1; the rest is the picture.
     """
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette

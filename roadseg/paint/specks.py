@@ -1,31 +1,31 @@
-"""Find the specks in a class map: connected regions too small to mean anything."""
+"""Find the specks in a class map: connected regions too small to be outlined."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 GRID_COLUMNS = 320
-"""Regions are measured on about so many columns: the network hardly sees finer, and all pixels of
-1920x1080 would take far longer than all the rest of the painting."""
+"""Columns on which regions are measured, about as many as the network sees: measuring all pixels of
+1920x1080 would take longer than the rest of the painting."""
 NO_SPECK = 254
-"""Stands for pixels of no speck."""
+"""Id of pixels outside specks."""
 HIDDEN = 255
-"""Id of what is in no region."""
+"""Id of pixels outside regions."""
 
 
 def find_specks(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8] | None:
     """Return a mask (H, W) of 255 on each pixel of a speck and 0 elsewhere; None if there is none.
 
     Args:
-        regions: (H, W) class ids, `HIDDEN` where nothing is looked for.
-        least_share: Share of the picture from which a region is no speck.
+        regions: (H, W) class ids, `HIDDEN` outside regions.
+        least_share: Share of the picture below which a region is a speck.
     """
     step = max(regions.shape[1] // GRID_COLUMNS, 1)
     small = np.ascontiguousarray(regions[::step, ::step])
     found = _speck_ids(small, least_share * small.size)
     if found is None:
         return None
-    # A speck reaches up to a step further than the samples of it.
+    # A speck extends up to a step beyond its samples.
     grown = cv2.erode(found, np.ones((3, 3), np.uint8))
     rows, columns = small.shape
     ids = cv2.resize(grown, (columns * step, rows * step), interpolation=cv2.INTER_NEAREST)
@@ -34,11 +34,11 @@ def find_specks(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.ui
 
 
 def _speck_ids(regions: NDArray[np.uint8], least: float) -> NDArray[np.uint8] | None:
-    """Return the class id of each pixel of a speck, and `NO_SPECK` elsewhere; None if all is.
+    """Return the class id of each pixel of a speck, `NO_SPECK` elsewhere; None without specks.
 
     Args:
         regions: (H, W) class ids.
-        least: Pixels of the smallest region that is no speck.
+        least: Pixels below which a region is a speck.
     """
     if least <= 1:
         return None
@@ -52,9 +52,9 @@ def _speck_ids(regions: NDArray[np.uint8], least: float) -> NDArray[np.uint8] | 
 def _paint_specks(
     ids: NDArray[np.uint8], member: NDArray[np.uint8], class_id: int, least: float
 ) -> None:
-    """Write a class's id where its specks are, in place.
+    """Write a class's id to the pixels of its specks, in place.
 
-    Each is looked up in its own box, as it is small and the picture is not.
+    Each is searched for in its own bounding box only.
     """
     left, top, width, height = cv2.boundingRect(member)
     part = slice(top, top + height), slice(left, left + width)

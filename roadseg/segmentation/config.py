@@ -1,20 +1,21 @@
-"""Which model labels, and how: frozen and validated."""
+"""Settings of the labels: which model makes them, and how. Frozen and validated."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
 from roadseg.spec import DEFAULT_PALETTE, palette_colors
 
 MOST_BETWEEN = 12
-"""Most frames of a video from one that the network looks at to the next."""
+"""Largest distance between key frames, in frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which model labels, on what, at which size, and in which colours."""
+    """Model, runtime, input size, colours, and how labels use the motion."""
 
     weights: Path = field(default_factory=default_weights)
     """Model file."""
@@ -25,13 +26,14 @@ class ModelConfig:
     palette: str = DEFAULT_PALETTE
     """Colours of the classes, a key of `PALETTES` or a file of them."""
     steady: float = 0.6
-    """Weight of the past in a video's labels after a fifteenth of a second; 0 has no past."""
-    every: int = 1
-    """Frames of a video from one that the network looks at to the next."""
+    """Weight of the past in a video's labels after a fifteenth of a second; 0 ignores it."""
+    every: int | Literal["auto"] = "auto"
+    """Distance between key frames, on which the network runs, in frames; "auto" goes by the second,
+    and takes all frames where the past has no weight or a later key frame cannot be waited for."""
     fps_target: float | None = None
-    """Frames a second to reach by letting the network look at fewer of them."""
+    """Frames a second to reach by running the network on fewer of them."""
     realtime: bool = False
-    """Reach the video's own rate that way."""
+    """Reach the video's own rate in the same way."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -40,25 +42,32 @@ class ModelConfig:
             raise ConfigError(
                 f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"
             )
-        if not 1 <= self.every <= MOST_BETWEEN:
-            raise ConfigError(f"--every is {self.every}; it must be from 1 to {MOST_BETWEEN}")
+        if self.every != "auto" and self.every not in range(1, MOST_BETWEEN + 1):
+            raise ConfigError(
+                f"--every is {self.every}; it must be auto, or from 1 to {MOST_BETWEEN}"
+            )
         if self.fps_target is not None and not (
             self.fps_target > 0 and math.isfinite(self.fps_target)
         ):
             raise ConfigError(f"--fps-target is {self.fps_target}; it must be above 0, such as 25")
-        ways = (self.every > 1, self.fps_target is not None, self.realtime)
+        ways = (self._counts, self.fps_target is not None, self.realtime)
         if sum(ways) > 1:
             raise ConfigError(
-                "--every, --fps-target and --realtime each say how often the network looks; "
+                "--every, --fps-target and --realtime each say how often the network runs; "
                 "choose one"
             )
 
     @property
     def goes_by_motion(self) -> bool:
-        """Whether labels follow the motion in a video, rather than each frame being a stranger."""
-        return bool(self.steady or self.every > 1 or self.goes_by_time)
+        """Whether labels follow the motion; if not, each frame is labelled alone."""
+        return bool(self.steady or self._counts or self.goes_by_time)
 
     @property
     def goes_by_time(self) -> bool:
-        """Whether the frames that the network looks at are chosen by the time that is left."""
+        """Whether key frames are chosen by the time that is left."""
         return bool(self.fps_target or self.realtime)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether key frames lie a given number of frames apart."""
+        return self.every not in (1, "auto")

@@ -1,9 +1,9 @@
-"""Class maps at the size of a picture, from the classes' strengths on a coarser grid.
+"""Class maps at the size of a picture, from the levels of the classes on a coarser grid.
 
-Each class is interpolated bilinearly and each pixel goes to the strongest, so that an edge becomes
-a slanted line rather than a staircase. Where the four corners of a cell of the grid have the same
-strongest class, so has every pixel in between: only the cells on a boundary, some 5 % of a road
-scene, need all the classes. The result is that of the whole computation, for a fraction of it.
+Each class is interpolated bilinearly and each pixel takes the strongest, so that edges come out as
+lines, not staircases. Where the four corners of a cell have the same strongest class, so has every
+pixel between them; only cells on a boundary, some 5 % of a road scene, need all classes. The result
+equals that of interpolating every class everywhere.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAR_BEHIND = 12.0
-"""Distance from the strongest logit at which a class counts no more."""
+"""Distance from the strongest logit at which a class is cut off."""
 STRONGEST = 255
 """Level of the strongest class of a cell; 0 is `FAR_BEHIND` or more."""
 MIXED = 255
-"""Stands in for the class of a cell whose corners differ. No model has that many classes."""
+"""Marks a cell whose corners differ. No model has that many classes."""
 ROW_PX = 4096
-"""Length of the rows in which scattered pixels are handed to OpenCV, which takes no long ones."""
+"""Length of the rows in which scattered pixels go to OpenCV, whose rows are limited."""
 MOST_CHANNELS = 4
 """Channels of a picture that OpenCV interpolates at once."""
 
 Levels = NDArray[np.uint8]
-"""(C, h, w): how strong each class is."""
+"""(C, h, w), one level for each class; see `levels_of`."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the pixels along one side of a picture lie on the grid."""
+    """Positions on the grid of the pixels along one side of a picture."""
 
     positions: NDArray[np.float32]
-    """Of each pixel's centre, in cells; the first cell's centre is 0."""
+    """Position of each pixel's centre, in cells; 0 is the centre of the first cell."""
 
     @classmethod
     def window(cls, cells: int, enlarged: int, first: int, count: int) -> "Axis":
@@ -50,15 +50,15 @@ class Axis:
 
     @property
     def corners(self) -> NDArray[np.intp]:
-        """For each pixel, which of the grid's corners lies before it, counted from one outside."""
+        """Index of the corner before each pixel, counted from the one outside the grid."""
         return np.floor(self.positions).astype(np.intp) + 1
 
 
 def levels_of(logits: NDArray[np.float32]) -> Levels:
     """Return how far each class is behind the strongest of its cell, in 8 bits.
 
-    That keeps the distance of any two, and memory is what interpolation takes time for. Classes
-    nearer to each other than `FAR_BEHIND` / 255 become equal.
+    Distances between classes are kept; 8 bits save memory traffic, which interpolation is bound by.
+    Classes nearer to each other than `FAR_BEHIND` / 255 become equal.
 
     Args:
         logits: (C, h, w).
@@ -82,9 +82,9 @@ def enlarge(levels: Levels, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
 
 
 def _between(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what lies between four corners (h + 1, w + 1): their class, or `MIXED`.
+    """Return the class of each cell between four corners, (h + 1, w + 1), or `MIXED`.
 
-    Around the grid, its edge is repeated.
+    The grid's edge is repeated around it.
     """
     corners = np.asarray(cv2.copyMakeBorder(ids, 1, 1, 1, 1, cv2.BORDER_REPLICATE), np.uint8)
     first = corners[:-1, :-1]

@@ -1,14 +1,14 @@
-"""Where things went from one frame to the next: dense flow between small pictures of the luma.
+"""Dense optical flow between frames, computed on small pictures of the luma.
 
-Flow leads back: at each pixel of the later picture it is the way, (x, y) in pixels, to where the
-same thing was in the earlier one. So what is known of the earlier frame is fetched from there, and
-every pixel of the later frame gets a value. Flow belongs to whole frames and not to a size: it is
-made on small pictures, and scaled to whatever is to be moved.
+Flow points backwards: at each pixel of the later picture it is the displacement, (x, y) in pixels,
+to the same point in the earlier one. Values of the earlier frame are fetched along it, so that
+every pixel of the later frame gets one. It is computed at a small size and scaled to the size of
+whatever is warped.
 
-A search always returns some flow, and a flow from one road to another explains its brightness well
-enough. What tells it from motion is its shape. Things that move take along what is beside them;
-where nothing matches, the search settles on chance and leads neighbours far apart. There the flow
-is torn, and says nothing.
+A search always returns some flow, and a small residual does not prove that it is right: one road
+resembles another. Its smoothness does. Real motion varies little from pixel to pixel; where nothing
+matches, the search returns noise, and neighbours point far apart. Such flow is called torn here and
+is not used.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNSEEN = 255.0
-"""Residual where the earlier picture does not show the place, or no motion was found."""
+"""Residual where the earlier picture does not show the point, or the flow is torn."""
 CUT_SHARE = 0.5
-"""Residual, as a share of the picture's contrast, from which two frames are of different scenes."""
+"""Mean residual, as a share of the contrast, above which two frames are of different scenes."""
 LEAST_CONTRAST = 8.0
-"""Grey levels of contrast that every picture is granted, so that noise in the dark is no cut."""
+"""Least contrast assumed, in grey levels, so that noise in the dark is no cut."""
 CELL_PX = 8
-"""Side of the cells over which flow is compared with that beside it."""
+"""Side of the cells over which flow is compared with its neighbours."""
 MOST_STRETCH = 0.5
-"""Pixels by which flow may change from one pixel to the next, across the cell and down together."""
+"""Largest change of flow from pixel to pixel, in pixels, summed over both directions."""
 TORN_AROUND = 0.35
-"""Share of the nine cells in and around a place that change by more if the flow is torn there."""
+"""Share of a cell and its eight neighbours that change by more where flow is torn."""
 TORN_CUT = 0.2
-"""Torn share of the picture from which no way leads from one frame to the other.
+"""Torn share of the picture above which two frames are not linked by motion.
 
-Drives at 15 Hz and more stay below it, at 5 Hz they are about at it, and jumps are far beyond.
+Drives at 15 Hz and more stay below it, at 5 Hz they come near it, and jumps are far beyond.
 """
 
 Luma = NDArray[np.uint8]
@@ -44,7 +44,7 @@ Flow = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Warp:
-    """What leads from a frame back to another one."""
+    """The motion from a frame back to an earlier one."""
 
     flow: Flow
     """(h, w, 2)."""
@@ -71,7 +71,7 @@ class Motion:
 def single_step(
     later: Luma, earlier: Luma, flow: Flow, torn: NDArray[np.bool_], elapsed_s: float
 ) -> Warp:
-    """Return the warp along a flow whose `torn_cells` are known."""
+    """Return the warp between neighbouring frames, given its flow and its `torn_cells`."""
     residual = residual_of(later, earlier, flow)
     places = cv2.resize(torn.astype(np.uint8), later.shape[::-1], interpolation=cv2.INTER_NEAREST)
     residual[places != 0] = UNSEEN
@@ -79,7 +79,7 @@ def single_step(
 
 
 def extend(step: Warp, further: Warp, later: Luma, earliest: Luma) -> Warp:
-    """Return the warp along `step` and then `further`; what either does not see, is not seen."""
+    """Return the warp along `step` and then `further`; `UNSEEN` where either is."""
     flow = compose(step.flow, further.flow)
     residual = residual_of(later, earliest, flow)
     beyond = fetch(further.residual, step.flow, cv2.INTER_NEAREST)
@@ -88,19 +88,19 @@ def extend(step: Warp, further: Warp, later: Luma, earliest: Luma) -> Warp:
 
 
 def compose(flow: Flow, further: Flow) -> Flow:
-    """Return the flow that leads along `flow`, and from where that arrives along `further`."""
+    """Return the flow along `flow` and, from its end points, along `further`."""
     return np.asarray(flow + fetch(further, flow, cv2.INTER_LINEAR), np.float32)
 
 
 def residual_of(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
-    """Return how much flow leaves unexplained, (h, w) in grey levels; `UNSEEN` beyond the edge."""
+    """Return the difference (h, w) that warping leaves, in grey levels; `UNSEEN` past the edge."""
     difference = cv2.absdiff(later, fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
     difference[leads_out(flow)] = UNSEEN
     return difference
 
 
 def leads_out(flow: Flow) -> NDArray[np.bool_]:
-    """Return where (h, w) flow leads beyond the edge of the earlier picture."""
+    """Return where (h, w) flow points past the edge of the earlier picture."""
     height, width = flow.shape[:2]
     x, y = cv2.split(_positions(flow))
     outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
@@ -108,7 +108,7 @@ def leads_out(flow: Flow) -> NDArray[np.bool_]:
 
 
 def torn_cells(flow: Flow) -> NDArray[np.bool_]:
-    """Return in which cells, (rows, columns), flow is torn: no motion was found there."""
+    """Return which cells, (rows, columns), have torn flow."""
     centres = flow[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
     across, down = (np.abs(np.diff(centres, axis=axis)).sum(axis=2) for axis in (1, 0))
     stretch = np.pad(across, ((0, 0), (0, 1))) + np.pad(down, ((0, 1), (0, 0)))
@@ -117,12 +117,12 @@ def torn_cells(flow: Flow) -> NDArray[np.bool_]:
 
 
 def is_torn(torn: NDArray[np.bool_]) -> bool:
-    """Tell a jump from motion by the `torn_cells` of the flow: no way leads across a jump."""
+    """Return whether so many cells are torn that the camera jumped between the frames."""
     return float(torn.mean()) > TORN_CUT
 
 
 def is_cut(later: Luma, residual: NDArray[np.float32]) -> bool:
-    """Tell a change of scene from motion: next to nothing of the picture is explained by flow.
+    """Return whether a residual is so large that the scene changed between the frames.
 
     Args:
         later: The picture.
@@ -133,16 +133,16 @@ def is_cut(later: Luma, residual: NDArray[np.float32]) -> bool:
 
 
 def contrast(luma: Luma) -> float:
-    """Return how far a picture's brightness is from its mean, on average, in grey levels."""
+    """Return the mean absolute deviation of a picture's brightness, in grey levels."""
     return max(float(np.abs(luma - np.float32(luma.mean())).mean()), LEAST_CONTRAST)
 
 
 def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-    """Return an earlier frame's class map (H, W) where things are in the later frame.
+    """Return an earlier frame's class map (H, W) warped to the later frame.
 
-    Positions are enlarged rather than flow, which saves adding to them at full size. Beyond the
-    outermost of the small picture's centres they are repeated, so up to half of its pixel there is
-    fetched from beside.
+    Absolute positions are enlarged rather than flow, which saves an addition at full size. Outside
+    the small picture's outermost pixel centres they are repeated, an error of at most half of one
+    of its pixels.
     """
     height, width = class_map.shape
     positions = _positions(flow)
@@ -153,7 +153,7 @@ def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8
 
 
 def move_planes(planes: NDArray[Number], flow: Flow) -> NDArray[Number]:
-    """Return what an earlier frame has (C, h, w) where things are in the later frame, anew."""
+    """Return planes (C, h, w) of an earlier frame warped to the later frame, as a new array."""
     positions = _positions(flow)
     result = np.empty_like(planes)
     for plane, target in zip(planes, result, strict=True):
@@ -162,7 +162,7 @@ def move_planes(planes: NDArray[Number], flow: Flow) -> NDArray[Number]:
 
 
 def fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
-    """Return what lies where flow leads, from an array of its size; beyond the edge, the edge."""
+    """Return an array's values at the end points of a flow of its size; edges are repeated."""
     return _remap(values, _positions(flow), interpolation)
 
 
@@ -172,7 +172,7 @@ def _remap(
     interpolation: int,
     target: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Return what lies at positions (H, W, 2), perhaps in an array that is there already."""
+    """Return the values at positions (H, W, 2), written into `target` if it is given."""
     found = cv2.remap(
         values,
         positions,
@@ -185,7 +185,7 @@ def _remap(
 
 
 def _positions(flow: Flow) -> NDArray[np.float32]:
-    """Return the columns and rows (h, w, 2) where flow leads."""
+    """Return the end points of a flow as columns and rows (h, w, 2)."""
     return np.asarray(flow + _grid(flow.shape[0], flow.shape[1]), np.float32)
 
 

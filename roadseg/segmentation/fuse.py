@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.enlarge import Levels, levels_of
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, move_planes, residual_of
-from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
@@ -19,14 +19,16 @@ from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
 
 NEARER_LEVELS = 2.0
-"""Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
+"""Handicap of the farther key frame, in grey levels a frame of difference in distance."""
+ALIKE_LEVELS = 5.0
+"""Difference of residuals, in grey levels, at which the better key frame has most of the weight."""
 BLUR_PX = 5
-"""Side of the square over which two key frames' residuals are compared."""
+"""Side of the square over which residuals are averaged before they are compared."""
 
 
 @dataclass(frozen=True)
 class Fused:
-    """A frame and its labels on the network's grid, at which all that is sequential is done."""
+    """A frame and its labels on the network's grid."""
 
     frame: Frame
     spec: ModelSpec
@@ -36,7 +38,12 @@ class Fused:
     levels: Levels
     """(C, h, w), not to be changed."""
     by_network: bool = True
-    """Whether the network predicted these labels, or they were moved here from other frames."""
+    """Whether the network predicted these labels; if not, they were warped from other frames."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.frame.nbytes
 
 
 def fuse(
@@ -47,16 +54,17 @@ def fuse(
     Args:
         items: Frames of one video, the first of them a key frame.
         config: Settings.
-        can_wait: Whether frames between key frames are labelled when both of them are.
+        can_wait: Whether frames between key frames may wait for the second of them.
     """
     return Fuser(config, can_wait=can_wait).fuse(items)
 
 
-def enlarged(items: Iterator[Fused]) -> Iterator[SegmentedFrame]:
-    """Yield every frame with its class map at its own size; no frame depends on another."""
+def enlarged(items: Iterator[Fused], maps: Maps = Maps.FULL) -> Iterator[SegmentedFrame]:
+    """Yield every frame with the class maps that are wanted; no frame depends on another."""
     for item in items:
-        class_map = item.placement.enlarge(item.levels)
-        yield SegmentedFrame(item.frame, class_map, item.spec, by_network=item.by_network)
+        at = partial(Placement.enlarge, levels=item.levels)
+        class_map, coarse_map = maps.make(item.placement, at)
+        yield SegmentedFrame(item.frame, class_map, item.spec, item.by_network, coarse_map)
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,16 @@ class _Key:
         return KeyLabels(class_map, self.class_names)
 
     def moved(self, flow: Flow) -> Levels:
-        """Return the labels where things are in another frame, given its flow back to this one."""
-        grid_hw = self.levels.shape[1], self.levels.shape[2]
-        return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
+        """Return the labels warped to another frame, given its flow back to this one."""
+        return move_planes(self.levels, flow_on_grid(flow, self.placement, self._grid_hw))
+
+    def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return values (h, w) of the luma's size, resized to the grid of the labels."""
+        return self.placement.spread(values, self._grid_hw)
+
+    @property
+    def _grid_hw(self) -> tuple[int, int]:
+        return self.levels.shape[1], self.levels.shape[2]
 
 
 class Fuser:
@@ -101,7 +116,7 @@ class Fuser:
             yield from self._take(item)
 
     def _take(self, item: Predicted) -> Iterator[Fused]:
-        """Take a frame and yield those that have their labels now, in order."""
+        """Take a frame and yield all frames that can be labelled now, in order."""
         if item.prediction is not None:
             yield from self._take_key(item.tracked, item.prediction, item.spec)
         elif self._can_wait:
@@ -137,13 +152,12 @@ class Fuser:
         for number, (item, forth) in enumerate(zip(waiting, onward, strict=True), 1):
             assert item.warp is not None
             nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
-            # Where both ways are torn, brightness alone still tells which one fits better.
+            # Torn flow counts here too: the smaller residual is still the better fit.
             past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
-            from_after = _blurred(residual_of(item.luma, after.luma, forth)) < past + nearer
-            levels = before.moved(item.warp.flow)
-            grid_hw = levels.shape[1], levels.shape[2]
-            chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
-            np.copyto(levels, after.moved(forth), where=chosen)
+            coming = _blurred(residual_of(item.luma, after.luma, forth))
+            better = (past + nearer - coming) / ALIKE_LEVELS
+            share = after.spread(_logistic(better))
+            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), share)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
@@ -159,3 +173,16 @@ class Fuser:
 
 def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(residual, (BLUR_PX, BLUR_PX)), np.float32)
+
+
+def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)), in a form that cannot overflow."""
+    return np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)
+
+
+def _mixed(past: Levels, coming: Levels, share: NDArray[np.float32]) -> Levels:
+    """Return a mixture of two, given the share (h, w) that the second has; the first is lost."""
+    rest = 1 - share
+    for earlier, later in zip(past, coming, strict=True):
+        cv2.blendLinear(earlier, later, rest, share, dst=earlier)
+    return past

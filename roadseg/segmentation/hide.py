@@ -7,7 +7,7 @@ what it saw in another shows nothing. Where the flow is torn, nobody knows where
 places stay hidden as they are, too.
 
 What lies further away in time than `Redaction.hold_s` makes no difference to a frame. So a part of
-a film is hidden as the whole is, if as much is read before it.
+a video is hidden as the whole is, if as much is read before it.
 """
 
 import math
@@ -33,7 +33,7 @@ HIDDEN, NAME = 0, "hidden"
 AHEAD = 0.5
 """How much of `Redaction.hold_s` a place is hidden before it is found."""
 LEAD = 2.0
-"""How many times that, before a part of a film, is enough for it to be hidden as in the whole."""
+"""How many times that, before a part of a video, is enough for it to be hidden as in the whole."""
 
 Mask = NDArray[np.bool_]
 
@@ -153,7 +153,7 @@ class _Holder:
         self._ages = np.zeros((0, 0), np.float32)
 
     def take(self, item: Suspected) -> Iterator[Suspected]:
-        """Take a frame and yield those that can be told by now."""
+        """Take a frame and yield those that are decided by now."""
         self._ages = self._aged(item)
         self._ages[item.mask] = 0
         if self._waiting:

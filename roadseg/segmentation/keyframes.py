@@ -1,11 +1,11 @@
-"""On which frames the network looks, where it does not look at all of them.
+"""Choose the key frames: those that the network predicts, where it does not predict all of them.
 
-In between, labels move along the flow. A `Chooser` is asked at every frame; the first frame of a
-scene is always looked at and is not asked about. In a film, every `n`th frame lies on a grid of its
-time, which cuts add looks to and never shift: a part of the film is looked at where the whole is.
-What the choice can go by is `need`: how much of
-the picture the labels' motion leaves unexplained, where small things that move count most, since
-they are what moved labels lose first.
+Between key frames, labels move along the flow. A `Chooser` decides on every frame but the first of
+a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut
+adds one and does not shift the grid, so a part of a video has the key frames that the whole has.
+
+A choice by time also weighs the frame's `need`: the residual of the motion along which its labels
+would be moved. Small moving objects weigh most, as moved labels lose them first.
 """
 
 import time
@@ -23,87 +23,112 @@ from roadseg.segmentation.flow import UNSEEN, Luma, contrast
 from roadseg.video.frame import Place
 
 LONGEST_S = 0.35
-"""Time of the film after which a near thing has moved too far to be followed."""
+"""Longest time between key frames: near objects move too far to be tracked for longer."""
+KEY_FRAMES_A_SECOND = 13.5
+"""Rate of key frames by the second, rounded to whole frames: 12 to 15 at usual frame rates."""
+SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
+"""Interval of frames below which key frames come more often, as at most `MOST_BETWEEN` can wait."""
+LONGEST_STEP_S = 0.1
+"""Longest time between such key frames: in videos of few frames a second, all are key frames."""
 SMALL_CLASSES = ("car", "pedestrian", "bicyclist")
-"""Classes of things that move and can be small."""
+"""Classes of small moving objects."""
 SMALL_WEIGHT = 8.0
-"""How much more a pixel of theirs counts than another."""
+"""Weight of one of their pixels, relative to any other."""
 SMALL_MARGIN_PX = 2
-"""Pixels around them that count as theirs."""
+"""Width of the margin around them that has their weight."""
 STILL_NEED = 0.01
-"""Below this need the picture has not changed: the network would say the same again."""
+"""Below this need the picture has not changed, and neither would the prediction."""
 USUAL_NEED = 0.15
-"""Need from which the network may look before its time has come."""
+"""Need above which a prediction may be made ahead of its time."""
 MOST_CREDIT = 2.0
-"""Frames' time that can be saved up."""
+"""Most time that can be saved, in frames."""
 MOST_ADVANCE = 2.0
-"""Frames' time that an urgent look may take in advance."""
+"""Most time that an urgent prediction may borrow, in frames."""
 SLACK = 0.1
-"""Share of a frame's time that a frame may be late by, as the world is never quite on time."""
+"""Share of a frame's time by which a frame may be late without being skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What is known of a frame that the network might look at."""
+    """What is known of a frame before it is chosen as a key frame or not."""
 
     gap: int
-    """Frames since the last one that the network looked at, this one included."""
+    """Frames since the last key frame, this one included."""
     elapsed_s: float
-    """Time of the film since that one."""
+    """Time in the video since that one."""
     interval_s: float
-    """Time that the source takes for a frame."""
+    """Time between two frames of the source."""
     age_s: float
-    """Time since the frame arrived, if its source is live; infinite if not."""
+    """Time since the frame arrived; infinite if its source is not live."""
     need: Callable[[], float]
-    """Returns the frame's need; only called where it matters."""
+    """Computes the frame's need; only called where the choice depends on it."""
     places: tuple[Place, Place] | None = None
-    """Where the frame before and this one lie in their film, if they are of one."""
+    """Places of the last frame and of this one in their video file; None without one."""
 
 
 class Chooser(Protocol):
-    """Decides whether the network looks at a frame."""
+    """Decides whether a frame is a key frame."""
 
     def due(self, situation: Situation) -> bool:
-        """Decide."""
+        """Return whether it is one."""
         ...
 
 
 class EveryNth:
-    """Looks at every `n`th frame, or sooner where frames are far apart in time.
+    """Chooses every `n`th frame, or more of them where frames are far apart in time.
 
-    In a film, at the first frame of every `n` frames' time, counted from the film's start.
+    In a video file: the first frame in each period of `n` frames, counted from the video's start.
     """
 
     def __init__(self, n: int) -> None:
         self._n = n
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the time of the film, or by the count where there is none."""
+        """Decide by the places in the video file, or else by the count."""
         if self._n == 1:
             return True
         if situation.places is None:
             return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
-        before, here = map(self._turn, situation.places)
-        return here > before
+        return _reached(situation.places, min(self._n * situation.places[1].usual_s, LONGEST_S))
 
-    def _turn(self, place: Place) -> int:
-        """Return how many looks the grid has had before a place."""
-        step_s = min(self._n * place.usual_s, LONGEST_S)
-        # Files round times, and a grid through the middle of frames does not notice.
-        return floor((place.since_s + place.usual_s / 2) / step_s)
+
+class BySecond:
+    """Chooses about `KEY_FRAMES_A_SECOND` key frames a second of a video, whatever its frame rate.
+
+    That is every `n`th frame at an even rate, and as many a second at an uneven one.
+    """
+
+    def due(self, situation: Situation) -> bool:
+        """Decide by the place in the video, or the time since the last key frame if live."""
+        if situation.places is None:
+            step_s = self._step_s(situation.interval_s)
+            return situation.elapsed_s + situation.interval_s / 2 >= step_s
+        return _reached(situation.places, self._step_s(situation.places[1].usual_s))
+
+    def _step_s(self, frame_s: float) -> float:
+        """Return the time from a key frame to the next, given that of a frame."""
+        frames = round(1 / (KEY_FRAMES_A_SECOND * max(frame_s, SHORTEST_FRAME_S)))
+        return min(max(frames, 1) * frame_s, LONGEST_STEP_S)
+
+
+def _reached(places: tuple[Place, Place], step_s: float) -> bool:
+    """Return whether a key frame of the grid lies between two places in a video."""
+    # Half a frame is added because files round their times.
+    before, here = (floor((place.since_s + place.usual_s / 2) / step_s) for place in places)
+    return here > before
 
 
 class InTime:
-    """Looks whenever there is time, so that a slow machine keeps up and a fast one loses nothing.
+    """Chooses a frame whenever there is time for a prediction, and so keeps to a frame rate.
 
-    Every frame brings the time that it is to take and costs the time that passed since the one
-    before, all work and waiting of the program included. While more was spent than came in, labels
-    move along; where the need is great, the network looks up to `MOST_ADVANCE` frames' time early,
-    and where nothing has changed it does not look.
+    A credit of time grows by one interval with every frame, and falls by the time that has passed
+    since the frame before, whatever the program spent it on. While the credit is negative, labels
+    move along; a great need may borrow up to `MOST_ADVANCE` intervals, and a frame that has not
+    changed is left out. No two key frames are more than `MOST_BETWEEN` frames apart.
 
     Args:
-        interval_s: Seconds that a frame may take; None goes by the source's own clock.
-        clock: Tells the time in seconds.
+        interval_s: Seconds a frame; None takes the source's own interval.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -115,9 +140,9 @@ class InTime:
         self._last_s: float | None = None
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the time that is left, and by the need."""
+        """Decide by the credit and the need."""
         frame_s = situation.interval_s if self._interval_s is None else self._interval_s
-        self._settle(frame_s, situation.age_s)
+        self._update_credit(frame_s, situation.age_s)
         if situation.gap >= MOST_BETWEEN:
             return True
         if self._credit_s < -MOST_ADVANCE * frame_s:
@@ -126,10 +151,10 @@ class InTime:
         early = min(max(wanted / USUAL_NEED - 1, SLACK), MOST_ADVANCE)
         return wanted > STILL_NEED and self._credit_s >= -early * frame_s
 
-    def _settle(self, frame_s: float, age_s: float) -> None:
-        """Add a frame's time to the credit and take off what has passed.
+    def _update_credit(self, frame_s: float, age_s: float) -> None:
+        """Add a frame's interval to the credit and subtract the time that has passed.
 
-        Who has just received a frame has caught up, whatever was lost on the way.
+        The debt is never longer than the frame's age: with a new frame, a live view has caught up.
         """
         now_s = self._clock()
         if self._last_s is not None:
@@ -139,12 +164,20 @@ class InTime:
         self._last_s = now_s
 
 
-def chooser_for(config: ModelConfig) -> Chooser:
-    """Return the chooser that the settings ask for."""
+def chooser_for(config: ModelConfig, *, can_wait: bool = True) -> Chooser:
+    """Return the chooser that the settings ask for.
+
+    Args:
+        config: Settings.
+        can_wait: Whether frames can wait for the next key frame. Where they cannot, labels move
+            from the one before alone, which loses too much to be done unasked.
+    """
     if config.realtime:
         return InTime(None)
     if config.fps_target is not None:
         return InTime(1 / config.fps_target)
+    if config.every == "auto":
+        return BySecond() if can_wait else EveryNth(1)
     return EveryNth(config.every)
 
 
@@ -154,11 +187,10 @@ def need_of(
     class_map: NDArray[np.uint8],
     class_names: tuple[str, ...],
 ) -> float:
-    """Return how much a frame's labels ask for a look: 0 if its picture is wholly explained.
+    """Return how much a frame needs a prediction, 0..1; 0 if the motion explains its picture.
 
-    The mean residual over the picture, in units of its contrast; a pixel of `SMALL_CLASSES` counts
-    `SMALL_WEIGHT` times more than another, and places that have just come into view count as much
-    as contrast goes.
+    The need is the mean residual over the picture, in units of its contrast. A pixel of
+    `SMALL_CLASSES` weighs `SMALL_WEIGHT`, any other 1; where the residual is not known, it is 1.
 
     Args:
         luma: The frame.

@@ -2,22 +2,22 @@
 
 That takes four steps, one after the other in `label`, or each a stage of a pipeline:
 
-- `track` finds the warp from every frame back to the last key frame, and decides which frames are
-  key frames, on which the network runs: the first of a scene, and those that the settings ask for.
-- `predict` runs it on those. A prediction depends on no other frame, so several copies of the
-  network can run at once.
+- `track` finds the warp from every frame back to the last key frame, and chooses the key frames:
+  the first of a scene, and those that the settings ask for.
+- `predict` runs the network on those. A prediction depends on no other frame, so several replicas
+  of the network can run at once.
 - `fuse` gives every frame its labels, on the network's grid. The logits of key frames are filtered
   along the flow since the last one (`roadseg.segmentation.temporal_filter`). In between, labels are
   moved: from the last key frame, and where the reader can wait, from the next one too, each cell
-  from the one with the lower residual there. A cut, and a jump within a scene, drop the past.
+  mixed of both, and the more of one the lower its residual there is than the other's. A cut, and a
+  jump within a scene, drop the past.
 - `enlarged` brings them to the frame's size. That is most of the work, and no frame depends on
   another, so several threads can share it.
 
 Where each frame is labelled by itself, `predict_alone` does it all.
 
-To begin in the middle of a video, give the frames of the last `warm_up_s` before it too, marked
-`leads_in`: they are labelled for those after them, which so get the labels that they would have had
-with the whole video before them.
+To begin in the middle of a video, start `warm_up_s` earlier and mark the extra frames `leads_in`.
+The frames after them then get the labels that they have when the whole video is labelled.
 """
 
 import math
@@ -32,7 +32,7 @@ from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
 
 FORGOTTEN = 5e-4
-"""Weight of the past that no labels depend on any more."""
+"""Weight at which the past no longer changes a label."""
 LEAST_WARM_UP_S = 1.0
 """Longer than two intervals between key frames."""
 
@@ -58,7 +58,7 @@ def label_on_grid(
 ) -> Iterator[Fused]:
     """Yield every frame with its labels on the network's grid, as `label` does at full size.
 
-    Here tracking learns what the last key frame's labels are, for a choice that goes by the time.
+    Tracking is given the last key frame's labels, which a choice by time depends on.
     """
     fuser = Fuser(config, can_wait=can_wait)
     tracked = track(frames, config, can_wait=can_wait, key_labels=fuser.key_labels)
@@ -66,9 +66,15 @@ def label_on_grid(
 
 
 def warm_up_s(config: ModelConfig) -> float:
-    """Return how long a film must be labelled before what was earlier makes no difference."""
+    """Return how many seconds of video must be labelled before the earlier past is forgotten."""
     if not config.goes_by_motion:
         return 0.0
     if not config.steady:
         return LEAST_WARM_UP_S
     return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+
+
+def look_ahead_s(config: ModelConfig) -> float:
+    """Return how many seconds of video after a frame decide on its labels too."""
+    only_key_frames = config.every == 1 and not config.goes_by_time
+    return 0.0 if only_key_frames else LEAST_WARM_UP_S

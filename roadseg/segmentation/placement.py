@@ -1,11 +1,13 @@
-"""Pictures to network size and class maps back: aspect ratio kept, edges smooth.
+"""Letterbox pictures to the network's input size, and resize class maps back.
 
-A picture is shrunk or enlarged by one factor for both sides and laid in the middle of the network's
-input; what is left over is grey. The way back cuts the picture's part out of the class map and
-brings it to the picture's size.
+A picture is scaled by one factor, so that its aspect ratio is kept, and centred in the network's
+input; the rest is grey. On the way back, its part is cut out of the class map and resized to the
+picture's size with smooth edges.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Flag, auto
 from fractions import Fraction
 from functools import lru_cache
 
@@ -19,18 +21,18 @@ from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame
 
 MAX_PADDED_SHARE = 0.02
-"""Share of the input that may be grey when a size is chosen freely."""
+"""Share of the input that may be padding when its size is chosen freely."""
 
 
 @lru_cache(maxsize=64)  # takes longer than a frame may; a folder of pictures has many sizes
 def network_size(
     shown_hw: tuple[int, int], budget_hw: tuple[int, int], multiple: int = SIDE_MULTIPLE
 ) -> tuple[int, int]:
-    """Choose a network input for a frame: the largest within the budget that is filled well.
+    """Choose a network input for a frame: the largest within an area that needs little padding.
 
     Args:
         shown_hw: Height and width of the frame as it is shown, with square pixels.
-        budget_hw: Height and width whose area is not to be exceeded.
+        budget_hw: Height and width whose area is not exceeded.
         multiple: What both sides are to be multiples of.
     """
     pixels = budget_hw[0] * budget_hw[1]
@@ -68,7 +70,7 @@ class Placement:
         network_hw: tuple[int, int],
         pixel_aspect: Fraction = Fraction(1),
     ) -> "Placement":
-        """Place a frame as large as it goes, in the middle, at the aspect ratio it is shown at.
+        """Centre a frame as large as it fits, at the aspect ratio it is shown at.
 
         Args:
             frame_hw: Height and width of the frame.
@@ -89,6 +91,15 @@ class Placement:
             left=(network_hw[1] - width) // 2,
         )
 
+    @property
+    def coarse(self) -> "Placement":
+        """The same of the frame brought to its size in the input, where it is larger than that.
+
+        A class map of that size has all that the network can tell, and the frame's adds pixels.
+        """
+        height, width = map(min, self.frame_hw, self.content_hw)
+        return replace(self, frame_hw=(height, width))
+
     def restore(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame's class map, `frame_hw`, from the network's, `network_hw`."""
         return resize_class_map(class_map[self._window], self.frame_hw)
@@ -96,7 +107,7 @@ class Placement:
     def restore_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frame's logits (C, *frame_hw) from the network's (C, h, w) at any stride.
 
-        The scale and the shift of both steps, stride and placement, go into one interpolation.
+        Stride and placement are undone in one interpolation.
         """
         rows = _source_positions(self.frame_hw[0], self.content_hw[0], self.top)
         columns = _source_positions(self.frame_hw[1], self.content_hw[1], self.left)
@@ -116,7 +127,7 @@ class Placement:
     def enlarge(self, levels: Levels) -> NDArray[np.uint8]:
         """Return the frame's class map from the classes' levels on the network's grid (C, h, w).
 
-        The grid is laid on whole pixels of the frame, which moves an edge by less than one.
+        The grid is aligned to whole pixels of the frame, which moves an edge by less than one.
         """
         rows, columns = (
             Axis.window(cells, round(network * f / c), round(offset * f / c), f)
@@ -132,9 +143,9 @@ class Placement:
         return enlarge(levels, rows, columns)
 
     def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
-        """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.
+        """Resize values over the frame, (h, w) or (h, w, n), to the network's grid at any stride.
 
-        The frame takes whole cells of the grid; beside it, its edge is repeated.
+        The frame covers whole cells of the grid; around it, its edge is repeated.
         """
         rows, columns = (
             _cells(offset, content, network, grid)
@@ -161,11 +172,34 @@ class Placement:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring a class map to another size with smooth edges.
+class Maps(Flag):
+    """Which class maps of a frame are wanted."""
 
-    Each class present is resized as a picture of its own and each pixel goes to the class that is
-    strongest there, so an edge becomes a slanted line rather than a staircase.
+    FULL = auto()
+    """At the frame's size, to paint and to write."""
+    COARSE = auto()
+    """At its size in the network's input, to measure."""
+
+    def make(
+        self, placement: Placement, at: Callable[[Placement], NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Return a frame's class map, coarse if only that is wanted, and its coarse map if it is.
+
+        Args:
+            placement: Where the frame lies in the network's input.
+            at: Makes the class map for a placement.
+        """
+        if Maps.COARSE not in self:
+            return at(placement), None
+        coarse = at(placement.coarse)
+        is_enough = Maps.FULL not in self or placement.coarse == placement
+        return coarse if is_enough else at(placement), coarse
+
+
+def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a class map with smooth edges.
+
+    Each class present is resized as a mask of its own, and each pixel takes the strongest.
 
     Args:
         class_map: (h, w) ids.
@@ -186,13 +220,13 @@ def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> 
 
 
 def _cells(offset: int, content: int, network: int, grid: int) -> tuple[int, int]:
-    """Return the first cell of a grid that a frame takes along one side, and how many it takes."""
+    """Return the first cell that a frame covers along one side of a grid, and their number."""
     first = round(offset * grid / network)
     return first, min(max(round(content * grid / network), 1), grid - first)
 
 
 def _source_positions(frame_side: int, content_side: int, offset: int) -> NDArray[np.float64]:
-    """Return where in the network's input the centres of the frame's pixels lie, along one side."""
+    """Return the positions of a frame's pixel centres in the network's input, along one side."""
     centers = np.arange(frame_side, dtype=np.float64) + 0.5
     return centers * (content_side / frame_side) - 0.5 + offset
 
@@ -207,7 +241,7 @@ def placed(
 ) -> tuple[Placement, NDArray[np.uint8]]:
     """Return where a frame lies in a model's input, and that input, (1, H, W, 3) RGB.
 
-    Every picture that a network sees comes this way, so that all see the same pixels of it.
+    All pictures reach a network through this function, so a picture always gives the same input.
 
     Args:
         frame: The frame.

@@ -1,11 +1,12 @@
-"""Run the network on the frames that it is to label."""
+"""Run the network on key frames, or on every frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from roadseg.backends.runtimes import LOGITS, Backend
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.placement import Placement, placed
+from roadseg.segmentation.placement import Maps, Placement, placed
 from roadseg.segmentation.temporal_filter import Logits
 from roadseg.segmentation.track import Tracked
 from roadseg.spec import ModelSpec
@@ -21,6 +22,11 @@ class Predicted:
     """The model's record, in the colours wanted."""
     prediction: "Prediction | None" = None
     """None between key frames."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.tracked.nbytes
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,12 @@ def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> 
 
 
 def predict_alone(
-    frames: Iterator[Frame], backend: Backend, config: ModelConfig
+    frames: Iterator[Frame], backend: Backend, config: ModelConfig, maps: Maps = Maps.FULL
 ) -> Iterator[SegmentedFrame]:
-    """Yield every frame with the class map that the network predicts from it alone."""
+    """Yield every frame with the class maps wanted, as the network predicts them from it alone."""
     spec = backend.spec.recolored(config.palette)
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
-        class_map = backend.run(pictures).class_map[0]
-        yield SegmentedFrame(frame, placement.restore(class_map), spec)
+        at = partial(Placement.restore, class_map=backend.run(pictures).class_map[0])
+        class_map, coarse_map = maps.make(placement, at)
+        yield SegmentedFrame(frame, class_map, spec, coarse_map=coarse_map)

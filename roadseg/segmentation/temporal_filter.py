@@ -1,16 +1,16 @@
-"""Steady labels: a frame's logits are mixed with those of the frame before, moved along the flow.
+"""Temporal filter: a frame's logits are mixed with the previous ones, warped along the flow.
 
-A network that treats every frame as a stranger changes its mind where it is unsure, and masks
-flicker. The cure is a recursive filter, y = x + w (moved y' - x), of the logits x. Mixing logits is
-mixing logarithms of probabilities up to a term that all classes share, so the strongest class is
-that of the filtered probabilities, and nothing needs to be normalised. The past has the weight
+A network that sees each frame alone changes its decision where it is unsure, and class maps
+flicker. A recursive filter of the logits x removes that: y = x + w (warped y' - x). Logits are
+logarithms of probabilities up to a term that all classes share, so the strongest class is that of
+the filtered probabilities without normalising them. The past has the weight
 
     w = strength ^ (elapsed / REFERENCE_S) * exp(-(residual / TOLERANCE)^2)
 
-The first factor keeps the filter's memory in seconds the same at every frame rate, even a variable
-one; the second, pixel by pixel, drops the past where the picture was not explained by motion: where
-something was hidden, entered or changed. As w is from 0 to 1, the state stays within the values
-that the network has given.
+The first factor makes the filter's memory the same in seconds at every frame rate, even a variable
+one. The second, pixel by pixel, drops the past where motion does not explain the picture: something
+was hidden, entered or changed. As w is from 0 to 1, the state stays within the range of the
+predicted logits.
 """
 
 import cv2
@@ -21,9 +21,9 @@ from roadseg.segmentation.flow import Flow, Warp, move_planes
 from roadseg.segmentation.placement import Placement
 
 REFERENCE_S = 1 / 15
-"""Time after which the past keeps `strength` of its weight."""
+"""Time after which the weight of the past is `strength`."""
 TOLERANCE = 20.0
-"""Residual, in grey levels, at which the past's weight has fallen to a third."""
+"""Residual, in grey levels, at which the weight of the past falls to 1/e."""
 
 Logits = NDArray[np.float32]
 
@@ -43,9 +43,9 @@ class SteadyFilter:
         """Return a frame's filtered logits, which the caller must not change.
 
         Args:
-            logits: (C, h, w), as the network gives them.
+            logits: (C, h, w), as predicted.
             placement: Where the frame lies in the network's input.
-            warp: Back to the frame of the last call; None forgets all that was.
+            warp: Back to the frame of the last call; None drops the past.
         """
         past = self._state
         if past is None or warp is None or past.shape != logits.shape:

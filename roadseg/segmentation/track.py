@@ -1,4 +1,4 @@
-"""Follow the motion from frame to frame, and decide on which frames the network predicts."""
+"""Track the motion from frame to frame, and choose the key frames."""
 
 import math
 import time
@@ -20,28 +20,33 @@ from roadseg.segmentation.flow import (
     single_step,
     torn_cells,
 )
-from roadseg.segmentation.keyframes import Situation, chooser_for, need_of
+from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
 from roadseg.video.frame import Frame
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """A frame and the motion that led to it."""
+    """A frame and its motion since the last key frame."""
 
     frame: Frame
     luma: Luma
     warp: Warp | None
-    """Back to the key frame before; None begins a scene."""
+    """Back to the last key frame; None at the beginning of a scene."""
     is_key: bool
-    """Whether the network is to predict its labels."""
+    """Whether the network predicts it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, next to which what is small does not count."""
+        return self.frame.nbytes
 
 
 @dataclass(frozen=True)
 class KeyLabels:
-    """Labels of a key frame, small."""
+    """Labels of a key frame at the size of its small luma."""
 
     class_map: NDArray[np.uint8]
-    """(h, w) ids, at the size of the frame's small luma."""
+    """(h, w) ids."""
     class_names: tuple[str, ...]
     """Names of the classes by id."""
 
@@ -58,12 +63,12 @@ def track(
     Args:
         frames: Frames of one video.
         config: Settings.
-        can_wait: Whether a frame may be kept until it is known if it is the last of its scene,
-            which then is a key frame too.
-        key_labels: Returns the labels of the last key frame, as far as they are fused by then.
-            Only a choice that goes by the time asks for them.
+        can_wait: Whether a frame may be held until the next one shows if it is the last of its
+            scene, which is a key frame too.
+        key_labels: Returns the labels of the last key frame, if it is fused by then. Only a choice
+            by time calls it.
     """
-    tracker = _Tracker(config, key_labels)
+    tracker = _Tracker(chooser_for(config, can_wait=can_wait), key_labels)
     held: Tracked | None = None
     for frame in frames:
         item = tracker.take(frame)
@@ -79,10 +84,10 @@ def track(
 class _Tracker:
     """Tracks one frame after the other."""
 
-    def __init__(self, config: ModelConfig, key_labels: Callable[[], KeyLabels | None]) -> None:
+    def __init__(self, chooser: Chooser, key_labels: Callable[[], KeyLabels | None]) -> None:
+        self._chooser = chooser
         self._key_labels = key_labels
         self._motion = Motion()
-        self._chooser = chooser_for(config)
         self._key: Tracked | None = None
         self._last: Tracked | None = None
         self._gap = 0
@@ -128,7 +133,7 @@ class _Tracker:
         return self._chooser.due(situation)
 
     def _need(self, luma: Luma, warp: Warp) -> float:
-        """Return how much a frame needs a prediction, by the labels that would be moved to it."""
+        """Return the frame's need, given the labels that would be warped to it."""
         labels = self._key_labels()
         if labels is None:
             return math.inf

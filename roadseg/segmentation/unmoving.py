@@ -23,7 +23,7 @@ STAYS, PASSES = 0.8, 0.6
 LEAST_STAYING, LEAST_PASSING = 3.0, 2.0
 """Mean gradient of an edge that stays, and of one that passes."""
 MOST_STAYING = 0.5
-"""Share of all edges that stay from which the camera stood still, and nothing can be told."""
+"""Share of edges that stay above which the camera stood still, and nothing can be found."""
 BAR_EDGE = 0.5
 """Share of a row or column along which a bar's edge stays."""
 BAR_DEPTH = 0.35

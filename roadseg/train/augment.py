@@ -1,6 +1,6 @@
-"""Random changes to a picture and its target, alike in geometry, the picture alone in colour.
+"""Random changes of a picture and its target: geometry of both, colour of the picture.
 
-Every change draws from the generator it is given, so a sample is a pure function of its seed.
+All randomness comes from the given generator, so a sample is a pure function of its seed.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from roadseg.train.config import AugmentConfig
 from roadseg.train.looks import LOOKS, Picture, Sample
 
 FOURIER_REACH = (0.005, 0.03)
-"""Bounds of the highest frequency that is taken from a stranger, in cycles a pixel."""
+"""Bounds of the highest frequency that is taken from another picture, in cycles a pixel."""
 FOURIER_STRENGTH = (0.3, 1.0)
-"""Bounds of the share of the stranger's amplitudes there."""
+"""Bounds of the share of the other picture's amplitudes there."""
 
 
 def augment(
@@ -28,14 +28,14 @@ def augment(
     rare: Sequence[int],
     rng: np.random.Generator,
 ) -> Sample:
-    """Return a random crop of a sample, changed as `config` says.
+    """Return a random crop of a sample, augmented.
 
     Args:
         picture: (H, W, 3) RGB.
         target: (H, W) ids.
         crop_hw: Height and width of the crop.
         config: Strengths.
-        rare: Ids of the classes around which crops are laid.
+        rare: Ids of the classes around which crops are centred.
         rng: Source of all randomness.
 
     Returns:
@@ -50,7 +50,7 @@ def augment(
         picture = _camera(picture, rng)
     for name, change in LOOKS.items():
         share = getattr(config, name)
-        if share and rng.random() < share:  # what is off draws nothing
+        if share and rng.random() < share:  # draws nothing if it is off
             picture, target = change((picture, target), rng)
     matrix = _random_affine(target, crop_hw, config, rare, rng)
     size_wh = crop_hw[::-1]

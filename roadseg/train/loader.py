@@ -1,4 +1,4 @@
-"""Training batches as a pure function of seed and step, so that a run can go on anywhere."""
+"""Training batches as a pure function of seed and step, so that a run can be resumed anywhere."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,18 +25,20 @@ of the first data set are those that it has when alone.
 
 
 MEMORY_SHARE = 0.25
-"""Of the machine's memory that decoded pictures may fill, in all processes together."""
+"""Share of the machine's memory that decoded pictures may fill, in all processes together."""
+UNKNOWN_MEMORY_BYTES = 4 << 30
+"""Memory assumed where the system does not report it."""
 SHARE_TOLERANCE = 1e-6
-"""By which shares that are given as decimals may miss 1 together."""
+"""Tolerance of the sum of shares."""
 MOST_REPLICAS = 14
-"""Most processes that are started unasked."""
+"""Most processes by default."""
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Data sets and how many samples of each a batch has.
 
-    The first one counts the epochs and lends the classes that are pasted on samples.
+    The first one defines the epochs, and its classes are pasted on samples.
     """
 
     datasets: tuple[FolderDataset, ...]
@@ -78,10 +80,7 @@ class Mixture:
 
 
 class _Decoded:
-    """The pairs of a data set, kept in memory once they are read, as long as there is room.
-
-    Only reading them is saved: a sample does not depend on what is kept.
-    """
+    """The pairs of a data set, kept in memory after they are read, as long as there is room."""
 
     def __init__(self, dataset: FolderDataset, room_bytes: int) -> None:
         self._dataset = dataset
@@ -112,7 +111,7 @@ class _Samples(Dataset[tuple[Tensor, Tensor]]):
     rare: Sequence[int]
     seed: int
     picture_hw: tuple[int, int]
-    """Size of the first data set's pictures, to which those of others are brought."""
+    """Size of the first data set's pictures, to which those of others are scaled."""
 
     def __getitem__(self, position: Position) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, *position])
@@ -159,7 +158,7 @@ class _Batches(Sampler[list[Position]]):
             yield batch
 
     def _of_the_first(self, step: int) -> list[Position]:
-        """Return the part of the first data set, whose passes are the epochs; their rest drops."""
+        """Return the part of the first data set, without the rest of an epoch."""
         size, count = len(self.mixture.datasets[0]), self.mixture.counts[0]
         epoch, batch = divmod(step, self.mixture.steps_per_epoch)
         # A split smaller than a batch is repeated to fill it.
@@ -168,7 +167,7 @@ class _Batches(Sampler[list[Position]]):
         return [(epoch, int(index), 0) for index in chosen]
 
     def _of_another(self, number: int, step: int) -> list[Position]:
-        """Return the part of another data set, which begins anew wherever it ends."""
+        """Return the part of another data set, which is repeated without gaps."""
         size, count = len(self.mixture.datasets[number]), self.mixture.counts[number]
         places = (divmod(i, size) for i in range(step * count, (step + 1) * count))
         return [(turn, int(self._order(number, turn)[i]), number) for turn, i in places]
@@ -181,8 +180,8 @@ class _Batches(Sampler[list[Position]]):
 def suited_workers(device: torch.device) -> int:
     """Return how many processes should prepare samples.
 
-    A GPU leaves the cores to them. Where the step is computed on the cores too, it takes many times
-    as long as its samples, and processes of their own would gain nothing.
+    With a GPU they have the cores to themselves. On a CPU, a step takes many times as long as its
+    samples, and processes would gain nothing.
     """
     return min(max(core_count() - 1, 1), MOST_REPLICAS) if device.type == "cuda" else 0
 
@@ -206,7 +205,8 @@ def batches(
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
     """
     sampler = _Batches(mixture, epochs, first_step, seed)
-    room_bytes = memory_bytes() * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
+    known_bytes = memory_bytes() or UNKNOWN_MEMORY_BYTES
+    room_bytes = known_bytes * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
     datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
     picture_hw = datasets[0][0][1].shape
     samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)

@@ -1,4 +1,4 @@
-"""Looks that films of cars have and the data may lack: night, rain, a bonnet, bars of a letterbox.
+"""Augmentations for footage that the data may lack: night, rain, a bonnet, letterbox bars.
 
 Each change takes a sample and returns one of the same size. What hides the scene is unlabelled.
 """

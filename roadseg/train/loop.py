@@ -18,7 +18,7 @@ from roadseg.data.sets import LabelSpace, classes_named
 from roadseg.data.source import DataSource
 from roadseg.errors import ConfigError
 from roadseg.files import identity, output_errors, replacing
-from roadseg.measure.evaluate import answer, evaluate
+from roadseg.measure.evaluate import evaluate, predict_picture
 from roadseg.measure.metrics import Scores
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model, save_model
@@ -52,23 +52,23 @@ from roadseg.train.step import (
 from roadseg.train.trackers import check_trackers, open_trackers
 
 GPU_BATCH = 16
-"""Pictures that a network on a GPU sees at once where it is measured."""
+"""Batch size of validation on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainData:
-    """The splits of a run, all with targets as one label space numbers them."""
+    """The splits of a run, with the targets of one label space."""
 
     space: LabelSpace
-    """The classes, and the sets of them that data coarser than these have."""
+    """The classes, and the sets of them in coarser data."""
     mixture: Mixture
-    """To learn from."""
+    """Data sets for training."""
     measured: Mapping[str, FolderDataset]
-    """To measure on: "val", "holdout" if a sequence is held out, and other data by their names."""
+    """Splits for validation: "val", "holdout" for a held-out sequence, and other data by name."""
     counts: ClassCounts
-    """Of the classes in the first training split."""
+    """Pixels of the classes in the first training split."""
     pixels: Mapping[str, list[int]]
-    """Pixels of each label in each split, by which the data are known again."""
+    """Pixels of each label in each split, by which the data are recognised."""
 
     @classmethod
     def open(cls, config: TrainConfig) -> "TrainData":
@@ -106,7 +106,7 @@ class TrainData:
         )
 
     def criterion(self, config: TrainConfig) -> Criterion:
-        """Return what the network is to be held against."""
+        """Return the loss."""
         weigh = choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
         weights = weigh(self.counts.pixels, self.counts.shared_pixels)
         return Criterion(
@@ -119,7 +119,7 @@ class TrainData:
 def _splits(
     sources: Sequence[DataSource], holdout_sequence: str | None
 ) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
-    """Return what to train on and what to measure on, by name; the first ones are the main data.
+    """Return the splits for training and for validation, by name; the first are the main data.
 
     Raises:
         DatasetError: A split is missing, or there is no such sequence.
@@ -139,7 +139,7 @@ def _splits(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a run has reached."""
+    """Result of a run."""
 
     best_miou: float
     """Best mIoU, 0..1, on the held-out sequence or else on val."""
@@ -155,7 +155,7 @@ class TrainResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What a dry run found out."""
+    """Result of a dry run."""
 
     data: TrainData
     """The splits, all of them readable."""
@@ -172,7 +172,7 @@ class Rehearsal:
 def train(
     config: TrainConfig, on_log: Callable[[dict[str, Any]], None] = lambda _record: None
 ) -> TrainResult:
-    """Train as configured; go on where the folder `config.out` holds an unfinished run.
+    """Train a model; resume the unfinished run in the folder `config.out`, if there is one.
 
     Args:
         config: Settings. A resumed run must have those it was started with.
@@ -207,7 +207,7 @@ def train(
             if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
                 save_state(config.out / STATE_FILE, pack(state))
                 saved_s = time.monotonic()
-            if record:  # a tracker that fails costs the run no work, but has missed this epoch
+            if record:  # after the state is saved: a tracker that fails costs no work
                 track(record)
                 on_log(record)
     return TrainResult(
@@ -243,7 +243,7 @@ def rehearse(config: TrainConfig) -> Rehearsal:
 
 
 def _settled(config: TrainConfig) -> TrainConfig:
-    """Return the settings with what they leave to the machine, which a run keeps to elsewhere."""
+    """Return the settings with defaults of this machine filled in, for resuming on another."""
     return replace(config, amp=uses_amp(config.amp, _device()))
 
 
@@ -252,7 +252,7 @@ def _device() -> torch.device:
 
 
 def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, Criterion]:
-    """Return the data, the state before the first step, and what the network is held against."""
+    """Return the data, the state before the first step, and the loss."""
     _check(config)
     data = TrainData.open(config)
     state = new_state(data.spec(config), config, _device())
@@ -261,7 +261,7 @@ def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, Criterion]:
 
 
 def _check(config: TrainConfig) -> None:
-    """Raise `ConfigError` for a name that nothing has or a folder in use, before data are read."""
+    """Raise `ConfigError` for an unknown name or a folder in use, before data are read."""
     if config.out.exists() and not config.out.is_dir():
         raise ConfigError(f"--out {config.out} is a file; give a folder")
     written = (MODEL_FILE, LOG_FILE, PAGE_FILE, CONFIG_FILE, PICTURE_FOLDER)
@@ -303,7 +303,7 @@ def _batches(
 
 @contextmanager
 def _determinism(config: TrainConfig) -> Iterator[None]:
-    """Ask PyTorch for deterministic algorithms while the block runs, if that is wanted."""
+    """Request deterministic algorithms from PyTorch while the block runs, if configured."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(config.deterministic or before, warn_only=True)
     try:
@@ -315,7 +315,7 @@ def _determinism(config: TrainConfig) -> Iterator[None]:
 def _close_epoch(
     state: TrainState, data: TrainData, per_epoch: int, lr: float, config: TrainConfig
 ) -> dict[str, Any]:
-    """Measure if it is due, write the epoch's line and, if the average is the best, its model."""
+    """Validate if it is due; write the epoch's record and, if it is the best, the model."""
     epoch = state.step // per_epoch
     spec = data.spec(config)
     crops = Scores(class_names=spec.class_names, confusion=state.confusion)
@@ -349,10 +349,12 @@ def _keep_best(
     record: Mapping[str, Any],
     config: TrainConfig,
 ) -> None:
-    """Write the model file and the sample pictures if no validation was better."""
+    """Write the model file and the sample pictures if this validation is the best."""
     decisive = "val" if config.holdout_sequence is None else "holdout"
     miou = record[decisive]["miou"]
-    reached = record[decisive]["pixel_accuracy"] if miou is None else miou  # sets alone have none
+    reached = (
+        record[decisive]["pixel_accuracy"] if miou is None else miou
+    )  # data with sets alone have none
     if reached <= state.best_miou:
         state.stale += 1
         return
@@ -369,7 +371,7 @@ def _keep_best(
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
         picture, target = dataset[int(index)]
-        class_map, _ = answer(backend, picture, config.size_hw)
+        class_map, _ = predict_picture(backend, picture, config.size_hw)
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
             temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))

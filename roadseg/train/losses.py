@@ -4,10 +4,10 @@ A loss takes logits (N, C, H, W) float32, a target (N, H, W) int64 in which `IGN
 counted, and class weights (C,) float32, and returns a scalar; a batch without a labelled pixel has
 loss 0. `LOSSES` and `CLASS_WEIGHTS` name them for users.
 
-Where data do not tell all classes apart, a target holds ids of sets of classes too, from C up, and
-the loss takes their members (S, C) bool. The cross entropy of such a pixel is minus the logarithm
-of the sum of its classes' probabilities, and its weight the mean of theirs. Dice knows of it that
-the other classes are not there; the Lovász and the boundary loss leave it out.
+Where labels do not distinguish all classes, a target holds ids of sets of classes too, from C up,
+and the loss takes their members (S, C) bool. The cross entropy of such a pixel is minus the
+logarithm of the sum of its classes' probabilities, and its weight the mean of theirs. Dice knows of
+it that the other classes are not there; the Lovász and the boundary loss leave it out.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from torch import Tensor
 from roadseg.spec import IGNORE_INDEX, choose
 
 HARD_SHARE = 0.25
-"""Share of pixels, the worst ones, that online hard example mining learns from."""
+"""Share of pixels, those with the largest loss, of online hard example mining."""
 LOVASZ_PIXELS = 2**17
 """Pixels of a batch, drawn at random, on which the Lovász loss is computed: it sorts them."""
 BOUNDARY_PX = 2
@@ -31,7 +31,7 @@ BOUNDARY_PX = 2
 
 
 class Loss(Protocol):
-    """What a loss is called with."""
+    """A loss function."""
 
     def __call__(
         self, logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
@@ -104,7 +104,7 @@ def cross_entropy_and_dice(
     """
     num_classes = logits.shape[1]
     known = _of_one_class(target, num_classes)
-    probabilities = logits.softmax(dim=1) * _told(target, num_classes, sets)  # (N, C, H, W)
+    probabilities = logits.softmax(dim=1) * _known(target, num_classes, sets)  # (N, C, H, W)
     labelled = known != IGNORE_INDEX
     safe = known.masked_fill(~labelled, 0)  # (N, H, W)
     true = (probabilities.gather(1, safe[:, None])[:, 0] * labelled).flatten()
@@ -117,10 +117,10 @@ def cross_entropy_and_dice(
     return loss + (1 - dice[present]).mean() if bool(present.any()) else loss
 
 
-def _told(target: Tensor, num_classes: int, sets: Tensor | None) -> Tensor:
-    """Return where the label tells whether a class is there, (N, C or 1, H, W) bool.
+def _known(target: Tensor, num_classes: int, sets: Tensor | None) -> Tensor:
+    """Return where the label determines whether a class is there, (N, C or 1, H, W) bool.
 
-    The label of one class tells it of all; that of a set does not tell it of the set's own classes.
+    The label of one class does so for all classes; that of a set, only for those outside it.
     """
     if sets is None:
         return (target != IGNORE_INDEX)[:, None]
@@ -164,17 +164,17 @@ def cross_entropy_dice_and_boundary(
     """Return the cross entropy plus 1 - Dice plus 1 - boundary F1, averaged over classes.
 
     The last is that of Bokhovkin and Burnaev (arXiv 1905.07852, equations 1 to 5): what maximum
-    pooling of the other classes adds is the inner edge of a class, soft where the answer is. An
+    pooling of the other classes adds is the inner edge of a class, soft where the prediction is. An
     edge is found if one of the other map is within `BOUNDARY_PX`. Edges of unlabelled areas are
     none of the picture's.
     """
     known = _of_one_class(target, logits.shape[1])
     labelled = (known != IGNORE_INDEX)[:, None].float()  # (N, 1, H, W)
     safe = known.masked_fill(known == IGNORE_INDEX, 0)
-    answer = logits.softmax(dim=1)  # (N, C, H, W)
+    predicted = logits.softmax(dim=1)  # (N, C, H, W)
     truth = F.one_hot(safe, logits.shape[1]).permute(0, 3, 1, 2).float()  # (N, C, H, W)
     inner = 1 - _widest(1 - labelled, 1)  # (N, 1, H, W)
-    edges, true_edges = ((_widest(1 - m, 1) - (1 - m)) * inner for m in (answer, truth))
+    edges, true_edges = ((_widest(1 - m, 1) - (1 - m)) * inner for m in (predicted, truth))
     near, true_near = (_widest(m, BOUNDARY_PX) for m in (edges, true_edges))
     all_of_class = (0, 2, 3)
     true_total = true_edges.sum(dim=all_of_class)  # (C,)
@@ -250,7 +250,7 @@ CLASS_WEIGHTS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArra
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """What a network is held against: a loss with what it knows of the classes."""
+    """A loss with its class weights and sets of classes."""
 
     loss: str
     """Its name in `LOSSES`."""

@@ -1,6 +1,6 @@
-"""The folder of a training run: its files, its state, and how a run goes on.
+"""The folder of a training run: its files and its state, from which a run is resumed.
 
-A training state (`.pt`) holds all that a run needs to go on as if it had never stopped.
+A resumed run gives the same result as one that was never stopped.
 """
 
 import io
@@ -33,8 +33,8 @@ NOT_OF_THE_RESULT = ("data", "out", "workers", "checkpoint_every_s", "pictures",
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state to `path`, all or nothing. Raises `OutputError`."""
-    buffer = io.BytesIO()  # torch.save into a file tells a full disk from a bug by its prose alone
+    """Write a training state to `path` atomically. Raises `OutputError`."""
+    buffer = io.BytesIO()  # into a file, torch.save raises a RuntimeError for a full disk
     torch.save({"format": STATE_FORMAT, **state}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
@@ -61,7 +61,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def open_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
-    """Go on where the run's folder stands, or begin a new one; nobody else writes there then."""
+    """Lock the run's folder, and resume its state or begin a new one."""
     state_path = config.out / STATE_FILE
     make_folder(config.out)
     with written_alone(state_path, "--out"):
@@ -71,13 +71,13 @@ def open_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
         else:
             write_run_file(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
             write_run_file(config.out / LOG_FILE, "")
-            # A run that ends before it saves more can begin again.
+            # Without a state, a folder with files would be refused.
             save_state(state_path, pack(state))
         yield
 
 
 def pack(state: TrainState) -> dict[str, Any]:
-    """Return all that a run needs to go on, as `save_state` takes it."""
+    """Return the state of a run for `save_state`."""
     return {
         "config": state.settings,
         "data": state.data,
@@ -129,12 +129,12 @@ def comparable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop lines written after the checkpoint that the run goes on from."""
+    """Drop lines that were written after the checkpoint."""
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     write_run_file(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def write_run_file(path: Path, text: str) -> None:
-    """Write a text file of a run, all or nothing. Raises `OutputError`."""
+    """Write a text file of a run atomically. Raises `OutputError`."""
     with replacing(path) as temporary:
         temporary.write_text(text)

@@ -24,11 +24,11 @@ from roadseg.train.losses import Criterion
 
 @dataclass(kw_only=True)
 class TrainState:
-    """All that changes while training."""
+    """The state of a training run."""
 
     network: nn.Module
     average: nn.Module
-    """Exponential moving average of the network: what is evaluated and kept."""
+    """Exponential moving average of the network, which is evaluated and saved."""
     optimizer: torch.optim.Optimizer
     confusion: NDArray[np.int64]
     """Confusion on this epoch's training crops, (C, C)."""
@@ -41,9 +41,9 @@ class TrainState:
     loss_sum: float = 0.0
     """Training losses of this epoch's steps, summed."""
     data: dict[str, list[int]] = field(default_factory=dict)
-    """Pixels of each class in each split, by which the data are known again."""
+    """Pixels of each class in each split, by which the data are recognised."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Settings on which the result depends, by which the run is known again."""
+    """Settings that the result depends on, by which the run is recognised."""
 
 
 def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
@@ -68,9 +68,9 @@ def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> Tra
 
 
 def start_from(path: Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Give a network the weights of a model file.
+    """Load the weights of a model file into a network.
 
-    Heads are filled class by class, by name; those of classes that the file does not know stay new.
+    Heads are loaded class by class, by name; other classes keep their initial weights.
 
     Raises:
         ModelFileError: It is no model file of ours.
@@ -99,7 +99,7 @@ def same_architecture(path: Path, known: ModelSpec, spec: ModelSpec) -> None:
 
 
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW: a gentler rate for a pretrained encoder, no decay of biases and norms."""
+    """Return AdamW, with a lower rate for a pretrained encoder and no decay of biases and norms."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         gentle = config.starts_with_encoder and name.startswith("encoder.")
@@ -113,9 +113,9 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def learning_rate(step: int, total_steps: int, *, peak: float, warmup: float) -> float:
-    """Return the rate at a step: up from a 25th of the peak along a cosine, then down to nothing.
+    """Return the rate at a step: along a cosine from 1/25 of the peak to the peak, then to zero.
 
-    The shape is one cycle of Smith and Topin (arXiv 1708.07120) as PyTorch's OneCycleLR draws it.
+    This is one cycle of Smith and Topin (arXiv 1708.07120), as in PyTorch's OneCycleLR.
     """
     warm_steps = warmup * total_steps
     if step < warm_steps:
@@ -198,10 +198,10 @@ def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
 
 
 def uses_amp(wanted: bool | None, device: torch.device) -> bool:
-    """Tell whether to compute in bfloat16, which needs no scaling of the loss.
+    """Return whether to compute in bfloat16, which needs no loss scaling.
 
     Args:
-        wanted: What the settings say; None leaves it to the device.
+        wanted: The setting; None depends on the device.
         device: Where the network is.
     """
     if wanted is not None:
@@ -215,7 +215,7 @@ def uses_amp(wanted: bool | None, device: torch.device) -> bool:
 def _update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move the average one step towards the network, buffers of batch norms included.
 
-    Early on the average follows faster, so that it does not drag the random start along.
+    Early on the decay is lower, so that the average forgets the random initialisation.
     """
     decay = min(decay, (1 + step) / (10 + step))
     old, new = average.state_dict(), network.state_dict()

@@ -1,8 +1,7 @@
-"""Experiment trackers: the metrics of each epoch, written where other tools look for them.
+"""Experiment trackers, which get the metrics of each epoch.
 
-All of them write into the run's folder and touch no network, unless the user names a server. A run
-that is resumed goes on in the same place. Each tracker is an optional package, imported when asked
-for.
+All of them write into the run's folder and use no network, unless the user names a server. A
+resumed run continues its records. Each tracker is an optional package, imported on demand.
 """
 
 import hashlib
@@ -25,17 +24,17 @@ Record = Mapping[str, Any]
 
 
 class Tracker(Protocol):
-    """Where metrics go."""
+    """A tracker of metrics."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Store the metrics of a step, named as in "val/iou/car"."""
 
     def close(self, error: BaseException | None) -> None:
-        """Write what is pending; the error is what the run ended with, if it did not end well."""
+        """Write what is pending; the error is that of the run, if it failed."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Find out early whether the trackers of a run can be opened.
+    """Check early that the trackers of a run can be opened.
 
     Raises:
         ConfigError: There is no such tracker.
@@ -49,7 +48,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextmanager
 def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record], None]]:
-    """Open the trackers of a run and give the function that logs a record to all of them.
+    """Open the trackers of a run and yield a function that logs a record to all of them.
 
     Args:
         config: Settings, which name the trackers and the run's folder.
@@ -74,12 +73,12 @@ def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record],
 
 
 def _closing(tracker: Tracker) -> Callable[..., None]:
-    """Return what an `ExitStack` calls at the end."""
+    """Return an exit callback for an `ExitStack`."""
     return lambda _kind, error, _traceback: tracker.close(error)
 
 
 def flatten(record: Record, prefix: str = "") -> dict[str, float]:
-    """Return the numbers of a record by path, such as "val/iou/car"; what is null is left out."""
+    """Return the numbers of a record by path, such as "val/iou/car", without null values."""
     metrics: dict[str, float] = {}
     for name, value in record.items():
         path = f"{prefix}{name}"
@@ -115,14 +114,16 @@ class _MLflow:
     """A run in a SQLite file in the run's folder, or on the server of MLFLOW_TRACKING_URI."""
 
     def __init__(self, config: TrainConfig, step: int) -> None:
-        del step  # what is logged a second time at a step stands beside the first
+        del step  # values of a repeated step are added
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
         try:
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise _missing("mlflow") from error
         self._folder = config.out.resolve()
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every table it makes
+        logging.getLogger("alembic").setLevel(
+            logging.WARNING
+        )  # it logs every table that it creates
         uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self._folder / 'mlflow.db'}")
         self._client = MlflowClient(tracking_uri=uri)
         run_file = self._folder / "mlflow.run"
@@ -167,7 +168,9 @@ class _Neptune:
         except ImportError as error:
             raise _missing("neptune") from error
         self._folder = config.out.resolve()
-        logging.getLogger("neptune").setLevel(logging.WARNING)  # it names a page that is not there
+        logging.getLogger("neptune").setLevel(
+            logging.WARNING
+        )  # it links to a page that does not exist
         with _environment(NEPTUNE_DATA_DIRECTORY=str(self._folder / ".neptune")):
             self._run = neptune.init_run(
                 mode=os.environ.get("NEPTUNE_MODE", "offline"),  # type: ignore[arg-type]
@@ -190,7 +193,7 @@ class _Neptune:
         from neptune.types import File
 
         for path in sorted(self._folder.glob("*.html")) + sorted(self._folder.glob("*.jsonl")):
-            # By content: of a file that it is given by name, the offline run keeps the name alone.
+            # By content, as the offline run would store only the path of a file.
             self._run[f"files/{path.stem}"].upload(
                 File.from_content(path.read_bytes(), extension=path.suffix[1:])
             )

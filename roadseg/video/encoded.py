@@ -1,4 +1,4 @@
-"""Pictures as the bytes of an image file, with one quality of JPEG for each use."""
+"""Encode pictures as image files, with one JPEG quality for each use."""
 
 from enum import IntEnum
 
@@ -10,16 +10,16 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 class JpegQuality(IntEnum):
-    """OpenCV's quality of a JPEG file, 0..100, by what becomes of it."""
+    """OpenCV's JPEG quality, 0..100, by use."""
 
     OUTPUT = 92
-    """The result of a run, which is kept and worked on."""
+    """Output of a run."""
     PANEL = 85
-    """A picture beside its class maps on a page, looked at closely."""
+    """Picture beside its class maps on a page."""
     LIVE = 80
-    """A frame sent to viewers, replaced by the next."""
+    """Frame of the live view."""
     THUMBNAIL = 75
-    """A small picture of many on a page."""
+    """Thumbnail on a page."""
 
 
 def encoded(rgb: NDArray[np.uint8], quality: JpegQuality, suffix: str = ".jpg") -> bytes:
@@ -27,7 +27,7 @@ def encoded(rgb: NDArray[np.uint8], quality: JpegQuality, suffix: str = ".jpg") 
 
     Args:
         rgb: (H, W, 3).
-        quality: Quality of a JPEG file; other formats lose nothing.
+        quality: Quality of a JPEG file; other formats are lossless.
         suffix: Format, as the suffix of a file's name.
     """
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

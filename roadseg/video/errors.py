@@ -1,4 +1,4 @@
-"""Translate FFmpeg's errors, where videos are opened, read and written, into ours."""
+"""Translate FFmpeg's errors of opening, reading and writing videos."""
 
 import contextlib
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def read_errors(path: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Have FFmpeg's errors name an address as it may be shown, without what is secret in it."""
+    """Replace an address in FFmpeg's errors by the form without its secrets."""
     try:
         yield
     except av.FFmpegError as error:
@@ -49,7 +49,7 @@ def naming(path: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Translate errors of writing `path`: the file system's, the encoder's, the format's."""
+    """Translate errors of writing `path`, from the file system and from FFmpeg."""
     with output_errors(path):
         try:
             yield
@@ -62,6 +62,6 @@ def write_errors(path: Path) -> Iterator[None]:
                 else "choose an --out that ends in .mkv"
             )
             raise VideoError(
-                f"{path} cannot be written: FFmpeg refuses this film in this format "
+                f"{path} cannot be written: FFmpeg refuses this video in this format "
                 f"({error.strerror}); {advice}"
             ) from error

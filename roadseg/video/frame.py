@@ -1,4 +1,4 @@
-"""What travels between the stages of the pipeline."""
+"""Frames, as they pass between the stages of the pipeline."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,30 +13,30 @@ from roadseg.video.picture import AnyPicture
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a frame of a live source came in."""
+    """When a frame of a live source arrived."""
 
     number: int
-    """Frames that came before it."""
+    """Frames that arrived before it."""
     time_s: float
-    """Reading of `time.monotonic`."""
+    """Its arrival on the clock of `time.monotonic`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame lies in its film, whichever part of that is read."""
+    """Position of a frame in its whole video, whichever part of it is read."""
 
     since_s: float
-    """Seconds since the film's first frame."""
+    """Seconds since the video's first frame."""
     usual_s: float
-    """Seconds that a frame of the film usually lasts."""
+    """Usual duration of its frames, in seconds."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a film."""
+    """A picture and its time in a video."""
 
     picture: AnyPicture
-    """What it shows, upright."""
+    """The picture, upright."""
     pts: int
     """Presentation time, in units of `time_base`."""
     time_base: Fraction
@@ -44,16 +44,21 @@ class Frame:
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height."""
     arrival: Arrival | None = None
-    """When it came in, if its source is live."""
+    """Its arrival, if its source is live."""
     place: Place | None = None
-    """Where it lies in its film, if it is of one."""
+    """Its position in its video file; None if it is not from one."""
     leads_in: bool = False
-    """Whether it is there for the labels of those after it alone, and not to be written."""
+    """Whether it only leads in: it is labelled for the frames after it, and not written."""
 
     @classmethod
     def still(cls, picture: AnyPicture) -> Self:
-        """Return a frame of a picture that belongs to no video."""
+        """Return a frame of a picture that is in no video."""
         return cls(picture, 0, Fraction(1))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.picture.nbytes
 
     @property
     def time_s(self) -> float:
@@ -80,28 +85,51 @@ class Region:
     height: int
     """Rows."""
     pixels: int
-    """Pixels of its own in that box."""
+    """Its pixels in that box."""
     across_road: float | None
-    """Where its foot stands between the edges of the road there: 0 is the left edge, 1 the right
-    one, less or more is beside it. None where there is no road, or it is far away."""
+    """Position of its foot across the road: 0 is the left edge, 1 the right one; less or more is
+    beside it. None where there is no road, or it is too narrow."""
     moved: tuple[float, float] | None = None
-    """Columns and rows that it has come since the frame before; None where nobody knows."""
+    """Columns and rows of its motion since the frame before; None if not known."""
     track: int | None = None
-    """Number of the thing, the same as long as it is followed; None if it is not, or not yet."""
+    """Number of the object, the same in all its frames; None if it is not followed, or not yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStats:
+    """Statistics of one frame."""
+
+    pts: int
+    """The frame's time in the source, in the source's units."""
+    time_s: float
+    """The same in seconds."""
+    shares: dict[str, float]
+    """Share of each class in all pixels."""
+    objects: tuple[Region, ...]
+    """Objects, class by class."""
 
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame and what the model sees in it."""
+    """A frame and its labels."""
 
     frame: Frame
     class_map: NDArray[np.uint8]
-    """(H, W) ids, at the frame's size."""
+    """(H, W) ids, at the frame's size; the coarse map where nothing of that size is wanted."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
-    """Whether the network looked at this frame, or its labels were moved here from others."""
+    """Whether the network predicted it; if not, its labels were moved from other frames."""
+    coarse_map: NDArray[np.uint8] | None = None
+    """(h, w) ids at the frame's size in the network's input, to measure; None if not wanted."""
+    pixels: NDArray[np.int64] | None = None
+    """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
     in_view: frozenset[int] | None = None
-    """Ids of the classes that a legend names; None if nobody followed that."""
-    objects: tuple[Region, ...] | None = None
-    """Objects, class by class; None if nobody looked for them."""
+    """Ids of the classes that a legend names; None if they are not known."""
+    stats: FrameStats | None = None
+    """Its statistics; None if it was not measured."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.frame.nbytes + self.class_map.nbytes

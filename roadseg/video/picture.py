@@ -1,9 +1,9 @@
-"""A picture as decoders give it and encoders take it, wherever it lies.
+"""Pictures as decoders return them and encoders take them.
 
-What the stages of a pipeline ask of a picture is `AnyPicture`. `Picture` is its form in the CPU's
-memory: planes of 8-bit YUV 4:2:0. It is never turned into full-size RGB on its way from one video
-to the other, so what nothing is painted over keeps its values to the bit. Its numbers mean a colour
-only together with its `ColorSpace`.
+`AnyPicture` is what the stages of a pipeline need of a picture. `Picture` is the implementation in
+CPU memory: planes of 8-bit YUV 4:2:0. It is never converted to full-size RGB between decoder and
+encoder, so pixels that nothing is painted over keep their exact values. Samples have a colour only
+together with the `ColorSpace`.
 """
 
 from collections.abc import Sequence
@@ -35,29 +35,28 @@ PIXEL_FORMAT = "yuv420p"
 BITS = 8
 """Bits a sample."""
 TO_RGB = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-"""Conversion without FFmpeg's usual bias: with less, a film comes back two levels darker."""
+"""Flags of an unbiased conversion; FFmpeg's default returns a video two levels darker."""
 TO_YUV = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 SMALL_LONG_SIDE_PX = 384
-"""Longer side of the small pictures on which motion is found; twice that costs four times as much.
-"""
+"""Longer side of the small pictures for motion; the cost grows with its square."""
 SMALL_SHORT_SIDE_PX = 64
-"""Least shorter side of these: OpenCV finds no flow in a narrow strip."""
+"""Least shorter side of them: OpenCV finds no flow in a narrow strip."""
 
 Plane = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class ColorSpace:
-    """What the numbers of a picture mean."""
+    """Matrix and range of a picture's YUV samples."""
 
     matrix: int = BT709
-    """How Y, U and V are made of RGB: a key of `LUMA_WEIGHTS`."""
+    """Matrix from RGB to YUV, a key of `LUMA_WEIGHTS`."""
     full_range: bool = False
     """Whether black and white are 0 and 255, not 16 and 235."""
 
     @property
     def color_range(self) -> ColorRange:
-        """The range as FFmpeg calls it."""
+        """The range as PyAV's constant."""
         return ColorRange.JPEG if self.full_range else ColorRange.MPEG
 
     def yuv(self, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,7 +76,7 @@ class ColorSpace:
 
 
 class InputPlacement(Protocol):
-    """Where a picture lies in a network's input, as `roadseg.segmentation.placement` decides."""
+    """Position of a picture in a network's input; see `roadseg.segmentation.placement`."""
 
     @property
     def network_hw(self) -> tuple[int, int]:
@@ -101,7 +100,7 @@ class InputPlacement(Protocol):
 
 
 class Painter(Protocol):
-    """What paints pictures, as `roadseg.paint.overlay` does."""
+    """Paints pictures; see `roadseg.paint.overlay`."""
 
     def draw(
         self,
@@ -114,7 +113,7 @@ class Painter(Protocol):
 
 
 class AnyPicture(Protocol):
-    """What the stages of a pipeline ask of a picture, wherever it lies."""
+    """What the stages of a pipeline need of a picture, in whichever memory it is."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -122,8 +121,13 @@ class AnyPicture(Protocol):
         ...
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        ...
+
+    @property
     def space(self) -> ColorSpace:
-        """What the numbers mean."""
+        """Matrix and range of its samples."""
         ...
 
     def luma(self) -> Plane:
@@ -161,7 +165,7 @@ class AnyPicture(Protocol):
 
 
 class Picture:
-    """A picture in the CPU's memory; where a side is odd, chroma has half of it, rounded up.
+    """A picture in CPU memory; chroma has half of each side, rounded up.
 
     Args:
         frame: Picture in 8-bit 4:2:0 whose matrix and range are tagged; it is not written to.
@@ -172,7 +176,7 @@ class Picture:
 
     @classmethod
     def empty(cls, size_hw: tuple[int, int], space: ColorSpace) -> Self:
-        """Return a new picture whose planes are to be filled."""
+        """Return a new picture with uninitialised planes."""
         frame = av.VideoFrame(size_hw[1], size_hw[0], PIXEL_FORMAT)
         frame.colorspace, frame.color_range = space.matrix, space.color_range
         return cls(frame)
@@ -187,7 +191,7 @@ class Picture:
         """Return a picture of a frame in any format; one in 8-bit 4:2:0 is taken as it is.
 
         Args:
-            frame: Frame whose numbers mean what `space` says; its tags do not count.
+            frame: Frame whose samples are in `space`, whatever its tags.
             space: Space of the frame and of the picture; for RGB, of the picture.
             size_hw: Height and width wanted; None keeps the frame's.
         """
@@ -217,8 +221,13 @@ class Picture:
         return self.frame.height, self.frame.width
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take."""
+        return sum(plane.buffer_size for plane in self.frame.planes)
+
+    @property
     def space(self) -> ColorSpace:
-        """What the numbers mean."""
+        """Matrix and range of its samples."""
         return ColorSpace(self.frame.colorspace, self.frame.color_range == ColorRange.JPEG)
 
     @cached_property
@@ -287,11 +296,11 @@ class Picture:
         return Picture.convert(self.frame, self.space, size_hw)
 
     def turned(self, matrix: tuple[int, int, int, int]) -> "Picture":
-        """Return the picture turned or mirrored, or itself where there is nothing to do.
+        """Return the picture rotated or mirrored, or itself where the matrix is the identity.
 
         Args:
-            matrix: (a, b, c, d), each -1, 0 or 1: a pixel right of another comes to lie at (a, b)
-                from it, one below at (c, d); x to the right, y down.
+            matrix: (a, b, c, d), each -1, 0 or 1: the step to the right, (1, 0), becomes (a, b),
+                and the step down, (0, 1), becomes (c, d).
         """
         if matrix == (1, 0, 0, 1):
             return self
@@ -323,7 +332,7 @@ def _filled(size_hw: tuple[int, int], space: ColorSpace, planes: Sequence[Plane]
 
 
 def _view(plane: av.video.plane.VideoPlane) -> Plane:
-    """Return a plane as an array; a negative line size means that rows lie from below up."""
+    """Return a plane as an array; a negative line size means that rows run from bottom to top."""
     rows: Plane = np.frombuffer(memoryview(plane), np.uint8)
     rows = rows.reshape(plane.height, abs(plane.line_size))
     return rows[:: -1 if plane.line_size < 0 else 1, : plane.width]

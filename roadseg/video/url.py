@@ -1,7 +1,7 @@
-"""Addresses on the network, which show themselves without what is secret in them.
+"""Network addresses that hide their secrets when they are shown.
 
-An address is opened as it was given, and is shown, printed and written with asterisks in place of
-passwords and tokens. What looks like a secret is taken for one.
+An address is opened as it was given; shown, printed or written, it has asterisks in place of
+passwords and tokens. Whatever looks like a secret is hidden.
 """
 
 import hashlib
@@ -14,49 +14,46 @@ SECRET_NAMES = re.compile(
     r"pass|pwd|pw$|secret|token|key|auth|sig|cred|session|sid$|pin$|jwt|hash|code|^user|login",
     re.IGNORECASE,
 )
-"""What the names of secret values have in them."""
+"""Matches the names of secret values."""
 LONGEST_PLAIN = 16
-"""Values longer than this are taken for tokens, whatever they are called."""
+"""Length above which a value counts as a token, whatever its name."""
 VALUE = re.compile(r"(?P<name>[^/?&;#=]+)=(?P<value>[^/?&;#]*)")
 """A named value in a path, a query or a fragment."""
 
 
 class Url(str):
-    """An address: as a `str` the one that was given, but shown as text without its secrets."""
+    """An address: its value is the given one, and `str` of it hides the secrets."""
 
     __slots__ = ()
 
     @classmethod
     def if_one(cls, text: str) -> Self | None:
-        """Return a text as an address, or None if it is none."""
+        """Return a text as an address, or None if it is not one."""
         return cls(text) if "://" in text else None
 
     @property
     def given(self) -> str:
-        """The address as it was given, for libraries that open what it shows itself as."""
+        """The address as it was given, for libraries that call `str`."""
         return str.__str__(self)
 
     @property
     def fingerprint(self) -> str | None:
-        """What tells it from one with other secrets; guessing these from it is slow work.
-
-        None is that of an address without any.
-        """
+        """A slow hash, equal only for the same secrets; None for an address without any."""
         salt = redacted(self).encode()
         if salt == self.encode():
             return None
         return hashlib.scrypt(self.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=16).hex()
 
     def __str__(self) -> str:
-        """Return it as it may be shown."""
+        """Return it without its secrets."""
         return redacted(self)
 
     def __repr__(self) -> str:
-        """Return it quoted, as it may be shown."""
+        """Return it quoted, without its secrets."""
         return repr(redacted(self))
 
     def __format__(self, spec: str) -> str:
-        """Return it as it may be shown, in an f-string."""
+        """Return it without its secrets, in an f-string."""
         return format(redacted(self), spec)
 
 
@@ -74,7 +71,7 @@ def redacted(address: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    """Return whether it can be a host with or without a port."""
+    """Return whether a text can be a host, with or without a port."""
     try:
         return urlsplit(f"//{text}").port is not None or ":" not in text
     except ValueError:

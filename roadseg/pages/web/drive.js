@@ -67,6 +67,10 @@ if (record.people.length === 0) {
   $("nobody").textContent = "The model has no class of people that could be seen.";
   $("mark").hidden = true;
 }
+if (record.moments_left_out > 0) {
+  $("left-out").textContent = `${record.moments_left_out} moments with less to see are left out.`;
+  $("left-out").hidden = false;
+}
 $("moments").append(...record.moments.map((m) => tile(m.image, describe(m), m.peak_s)));
 $("thumbnails").append(...record.thumbnails.map((t) => tile(t.image, clock(t.time_s), t.time_s)));
 redraw();

@@ -1,4 +1,4 @@
-"""The cameras of this machine, as Linux lists them."""
+"""List the cameras of this machine, on Linux."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from roadseg.errors import VideoError
 
 LIST = Path("/sys/class/video4linux")
-"""Where Linux has a folder for each of its cameras' devices."""
+"""Where Linux has a folder for each video device."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Camera:
     """A camera of this machine."""
 
     number: int
-    """Its device is /dev/video with this number."""
+    """Number of its device, /dev/videoN."""
     name: str
-    """What it calls itself."""
+    """Name that its driver reports."""
 
     def __str__(self) -> str:
         return f"{self.number} ({self.name})"
@@ -27,14 +27,14 @@ def list_cameras() -> list[Camera]:
     found = []
     for folder in LIST.glob("video*"):
         number = folder.name.removeprefix("video")
-        # Of the devices of one camera, the first gives its pictures.
+        # A camera can have several devices; the first delivers its pictures.
         if number.isdecimal() and _read(folder / "index") in ("0", ""):
             found.append(Camera(int(number), _read(folder / "name")))
     return sorted(found, key=lambda camera: camera.number)
 
 
 def find_camera(name: str) -> Camera:
-    """Return the camera whose name has a text in it, upper or lower case.
+    """Return the camera whose name contains a text, whatever the case.
 
     Raises:
         VideoError: There is none, or more than one.
@@ -51,5 +51,5 @@ def find_camera(name: str) -> Camera:
 def _read(path: Path) -> str:
     try:
         return path.read_text().strip()
-    except OSError:  # not every driver tells everything
+    except OSError:  # not every driver has every file
         return ""

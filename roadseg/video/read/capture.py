@@ -1,8 +1,8 @@
-"""Read a live source: a camera, a stream of the network, or a film played as a camera would.
+"""Read a live source: a camera, a network stream, or a video file played as a camera would.
 
-Frames are handed on as fast as they come, each marked with its arrival, so that nothing piles up
-before the one who reads. A source that is lost is opened again, ever more patiently; one that
-cannot be opened in the first place is an error.
+Frames are passed on as they come, each marked with its arrival, so that none are buffered here. A
+source that is lost is opened again, after ever longer waits; one that cannot be opened at first is
+an error.
 """
 
 import re
@@ -28,50 +28,51 @@ from roadseg.video.url import Url
 
 
 class Stop(Protocol):
-    """What a reader waits with, so that the end of a run wakes it."""
+    """Waits for a time, and is woken by the end of the run."""
 
     def wait(self, seconds: float) -> None:
-        """Wait so many seconds. Raises as soon as the run ends."""
+        """Wait. Raises as soon as the run ends."""
         ...
 
 
 OPEN_TIMEOUT_S = 5.0
-"""A source that does not answer within this time cannot be opened."""
+"""Time within which a source must answer when it is opened."""
 READ_TIMEOUT_S = 5.0
-"""A source that sends nothing for this time is lost."""
+"""Time without data after which a source counts as lost."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-"""Waits before a lost source is opened again: each is twice the one before."""
+"""First and longest wait before a lost source is opened again; each doubles the last."""
 CLOCK = Fraction(1, 1_000_000)
 """Time base of frames that are timed by their arrival."""
 LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000"}
-"""FFmpeg's settings for streams: begin at once, keep nothing back."""
+"""FFmpeg's options for streams: short analysis, no buffering."""
 
 
 @dataclass(frozen=True)
 class LiveSource:
-    """Where frames come from."""
+    """A source of frames."""
 
     uri: str
-    """What FFmpeg opens."""
+    """File, device or address that FFmpeg opens."""
     format: str | None = None
-    """FFmpeg's input format, where the address alone does not tell."""
+    """FFmpeg's input format; None lets FFmpeg detect it."""
     options: dict[str, str] = field(default_factory=dict)
     """FFmpeg's options."""
     is_film: bool = False
-    """Whether it is a file, which ends and is not lost."""
+    """Whether it is a video file, whose end is no loss."""
 
     @property
     def label(self) -> str:
-        """The source as it may be shown: without a password."""
+        """The source without secrets, for display."""
         return str(self.uri)
 
 
 def parse_source(text: str) -> LiveSource:
-    """Tell a camera ("0", "/dev/video0", a part of its name) from a stream and from a file.
+    """Return the source that a text names: a camera, a stream or a file.
+
+    A camera is named by its number, its device or a part of its name.
 
     Raises:
-        VideoError: There is nothing of that name, or it is a camera and this system's cameras are
-            not supported.
+        VideoError: There is no such source, or cameras are not supported on this system.
     """
     camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
     if camera and sys.platform != "linux":
@@ -100,14 +101,14 @@ def capture(
     """Yield the frames of a source, each marked with its arrival.
 
     Args:
-        source: Where they come from.
-        stop: Wakes the reader while it waits.
-        notify: Told in a sentence when the source is lost and when it is back.
-        at_its_own_rate: Play a film as fast as it was recorded, not as fast as it can be read.
-        loops: Begin a film again at its end, for ever.
+        source: The source.
+        stop: Ends a wait when the run ends.
+        notify: Called with a sentence when the source is lost and when it is back.
+        at_its_own_rate: Play a video file at the rate of its frames, not as fast as it can be read.
+        loops: Begin a video file again at its end, for ever.
 
     Raises:
-        VideoError: The source cannot be opened, or is a film that is damaged.
+        VideoError: The source cannot be opened, or is a damaged video file.
     """
     if source.is_film:
         info = probe(Path(source.uri))
@@ -121,10 +122,10 @@ def capture(
 
 
 def _looped(info: VideoInfo) -> Iterator[Frame]:
-    """Yield the frames of a film again and again, as one film without an end.
+    """Yield the frames of a video file again and again, as one video without an end.
 
     Raises:
-        VideoError: The film cannot be opened.
+        VideoError: The file cannot be opened.
     """
     step = max(round(1 / info.fps / info.time_base), 1)
     shift = 0
@@ -140,7 +141,7 @@ def _looped(info: VideoInfo) -> Iterator[Frame]:
 
 
 def _later(frame: Frame, units: int) -> Frame:
-    """Return a frame of a film some units of time later, in its place there too."""
+    """Return a frame of a video file some units of time later, in its place there too."""
     place = frame.place
     if place:
         place = replace(place, since_s=place.since_s + float(units * frame.time_base))
@@ -148,7 +149,7 @@ def _later(frame: Frame, units: int) -> Frame:
 
 
 def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:
-    """Hold every frame back until its time has come, counted from the first."""
+    """Yield every frame at its time, counted from the first frame."""
     lead_s: float | None = None
     for frame in frames:
         if lead_s is None:
@@ -158,7 +159,7 @@ def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:
 
 
 def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None]) -> Iterator[Frame]:
-    """Yield the frames of one connection after the other, timed by their arrival."""
+    """Yield the frames of successive connections, timed by their arrival."""
     started_s = time.monotonic()
     wait_s: float | None = None
     while True:
@@ -182,7 +183,7 @@ def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None])
 
 
 def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
-    """Open a source and yield what decodes until it ends or fails."""
+    """Open a source and yield its frames until it ends or fails."""
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     with (
         naming(source.uri),
@@ -193,18 +194,17 @@ def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise av.FFmpegError(0, "it has no video")
-        stream.thread_type = "SLICE"  # threads that take a frame each would keep frames back
-        # Without a keyframe yet, or with a part lost, a packet does not decode; the next keyframe
-        # mends it.
+        stream.thread_type = "SLICE"  # frame threads would delay frames
+        # Packets before the first keyframe, or after a loss, do not decode; the next keyframe does.
         yield from decode_packets(demux(container, [stream]), stream, lambda _packet: None)
 
 
 def _timed_by_arrival(decoded: av.VideoFrame, started_s: float) -> Frame:
-    """Return a frame whose time is that of its arrival: a source's own clock starts anew each time.
+    """Return a frame timed by its arrival, as a source's own clock restarts with each connection.
 
     Args:
-        decoded: Frame that has just come.
-        started_s: Reading of `time.monotonic` that is time zero.
+        decoded: Frame that has just arrived.
+        started_s: Time zero on the clock of `time.monotonic`.
     """
     pts = int((time.monotonic() - started_s) / CLOCK)
     return Frame(upright_picture(decoded), pts, CLOCK)
@@ -213,6 +213,6 @@ def _timed_by_arrival(decoded: av.VideoFrame, started_s: float) -> Frame:
 def _reason(failure: av.FFmpegError | None) -> str:
     if failure is None:
         return "it ended"
-    if isinstance(failure, av.error.ExitError):  # what FFmpeg says when our timeout stops it
+    if isinstance(failure, av.error.ExitError):  # raised on our timeout
         return "nothing came in time"
     return str(failure.strerror)

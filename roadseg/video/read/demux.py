@@ -1,4 +1,4 @@
-"""Take a film's packets out of its file, and pictures out of packets, whatever is damaged there."""
+"""Read a file's packets and decode its frames, and go on where either is damaged."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,11 @@ from roadseg.video.read.timeline import unit_of
 Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 
 MOST_FAILURES = 32
-"""Failures to read, one right after the other, after which a film counts as ended."""
+"""Consecutive read errors after which a video counts as ended."""
 MOST_AHEAD = 2000
-"""Packets that are kept while looking for the keyframe of a time."""
+"""Packets that are kept while searching for a keyframe."""
 NETWORK_LOST = (av.error.ExitError, ConnectionError)
-"""What says that a source is gone rather than damaged."""
+"""Errors of a source that is gone rather than damaged."""
 
 
 def demux(
@@ -25,15 +25,15 @@ def demux(
     streams: Sequence[av.stream.Stream],
     on_late: Callable[[], None] = lambda: None,
 ) -> Packets:
-    """Yield the packets of some streams, without the empty ones that PyAV puts at their ends.
+    """Yield the packets of some streams, without the empty ones that PyAV adds at their ends.
 
-    PyAV stumbles at the end over a stream that appeared after the file was opened, which is none of
-    those wanted.
+    PyAV raises an `IndexError` at the end if a stream appeared after the file was opened. It is
+    ignored, as such a stream is not among those wanted.
 
     Args:
         container: The file.
-        streams: Its streams that are wanted.
-        on_late: Called if there was such a stream.
+        streams: The streams wanted.
+        on_late: Called if another stream appeared late.
     """
     ended = False
     try:
@@ -51,10 +51,10 @@ def demux(
 def intact_packets(
     container: av.container.InputContainer, streams: Sequence[av.stream.Stream], log: ReadLog
 ) -> Packets:
-    """Yield the packets that can be read; a place where they cannot is counted as damaged.
+    """Yield the packets that can be read; each run of read errors counts as one damaged packet.
 
     Raises:
-        FFmpegError: An address does not answer any more.
+        FFmpegError: The network connection is lost.
     """
     failures, time_s = 0, None
     while failures < MOST_FAILURES:
@@ -65,7 +65,7 @@ def intact_packets(
                 yield packet
         except NETWORK_LOST:
             raise
-        except Exception:  # not only FFmpeg's: PyAV has its own troubles with damaged files
+        except Exception:  # PyAV raises errors of its own on damaged files
             if not failures:
                 log.damaged_packets += 1
                 log.note_damage(time_s)
@@ -75,13 +75,13 @@ def intact_packets(
 
 
 def time_of(packet: "av.Packet[Any]", default: float | None = None) -> float | None:
-    """Return when a packet's content begins to be shown or heard, in seconds."""
+    """Return the presentation time of a packet in seconds, or its decoding time if it has none."""
     units = packet.dts if packet.pts is None else packet.pts
     return default if units is None else units * unit_of(packet)
 
 
 def from_keyframe(packets: Packets, time_s: float) -> Packets:
-    """Yield the packets of pictures from the last keyframe at or before a time on."""
+    """Yield the packets from the last keyframe at or before a time on."""
     kept: list[av.Packet[Any]] = []
     for packet in packets:
         begin_s = time_of(packet, time_s)
@@ -103,7 +103,7 @@ def decode_packets(
     Args:
         packets: Packets of the stream.
         stream: The stream.
-        note: Told each packet that does not decode.
+        note: Called with each packet that does not decode.
     """
     for packet in packets:
         try:
@@ -117,16 +117,16 @@ def decode_packets(
 
 
 class ShowingOrder:
-    """Times for the frames of a container that tells only when a packet is to be decoded (AVI).
+    """Presentation times for the frames of AVI, which stores decoding times only.
 
-    The frame that is shown as the n-th has the n-th of the packets' times.
+    The n-th frame in presentation order gets the n-th of the packets' times.
     """
 
     def __init__(self) -> None:
         self._waiting: list[int] = []
 
     def take(self, packets: Packets) -> Packets:
-        """Note the times of packets on their way to the decoder; a frame gets its packet's."""
+        """Collect the times of packets before they are decoded."""
         for packet in packets:
             if packet.dts is not None and packet.size:
                 heappush(self._waiting, packet.dts)
@@ -134,9 +134,9 @@ class ShowingOrder:
             yield packet
 
     def give(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Yield decoded frames with the times at which they are shown."""
+        """Yield decoded frames with their presentation times."""
         for frame in frames:
-            if frame.key_frame and frame.pts is not None:  # what came before is shown, or lost
+            if frame.key_frame and frame.pts is not None:  # earlier frames are out, or lost
                 while self._waiting and self._waiting[0] < frame.pts:
                     heappop(self._waiting)
             frame.pts = heappop(self._waiting) if self._waiting else None

@@ -1,4 +1,4 @@
-"""What was wrong with a film, in sentences for its user."""
+"""Warnings about faults of a video that was read."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo
 
 LOST_TAIL_S = 0.5
-"""A film that ends this much before its stated length counts as cut off."""
+"""A video that ends this long before its stated end counts as truncated."""
 
 
 def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
-    """Yield a sentence for each fault found in the input."""
+    """Yield a sentence for each fault in the input."""
     if log.damaged_packets or log.damaged_frames:
         yield (
             f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode and "
@@ -66,5 +66,5 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
 
 
 def at_time(time_s: float | None) -> str:
-    """Return when something happened, to follow what happened."""
+    """Return a time as the end of a sentence."""
     return " at an unknown time" if time_s is None else f" at {time_s:.2f} s"

@@ -1,4 +1,4 @@
-"""A folder of images, or those that a pattern finds, as a film."""
+"""Read the images of a folder or a pattern as a video."""
 
 import contextlib
 import re
@@ -14,11 +14,11 @@ from roadseg.video.errors import read_errors
 from roadseg.video.pyav import open_for_reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Files of a folder that count as images."""
+"""Suffixes of the files of a folder that count as images."""
 EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4}|^)(?:Exif\0\0)?(?P<record>II\*\0|MM\0\*)", re.DOTALL)
-"""Beginning of an Exif record in a JPEG, PNG or WebP file; a TIFF file is one itself."""
+"""Header of an Exif record in a JPEG, PNG or WebP file; a TIFF file is one itself."""
 ORIENTATION = 0x0112
-"""Tag in it that says how the picture is to be turned."""
+"""Exif tag of the picture's orientation."""
 EXIF_TURNS = (
     (1, 0, 0, 1),
     (-1, 0, 0, 1),
@@ -31,24 +31,24 @@ EXIF_TURNS = (
 )
 """Orientations, as `Picture.turned` takes them, by the values 1 to 8 of that tag (Exif 2.3)."""
 WILDCARD = re.compile(r"[*?]|\[[^]]+\]")
-"""What tells a pattern from a name."""
+"""Wildcards, by which a pattern differs from a name."""
 
 
 def is_series(source: Path) -> bool:
     """Return whether a path is a folder or a pattern, not one file.
 
-    A bracket alone is no pattern: names of films have them too.
+    A bracket alone is no pattern, as names of videos have them too.
     """
     return source.is_dir() or (not source.exists() and bool(WILDCARD.search(str(source))))
 
 
 def is_one_picture(source: Path) -> bool:
-    """Return whether a path is that of a picture, or of a folder or pattern with one in it."""
+    """Return whether a path is a picture, or a folder or pattern with a single one."""
     return is_picture(source) or (is_series(source) and len(find_images(source)) == 1)
 
 
 def is_picture(source: Path) -> bool:
-    """Return whether a path is that of a picture file."""
+    """Return whether a path is a picture file."""
     return source.is_file() and source.suffix.lower() in SUFFIXES
 
 
@@ -63,7 +63,7 @@ def find_images(source: Path) -> tuple[Path, ...]:
     if source.is_dir():
         found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
         fault = (
-            f"holds no image; give a folder of files that end in {', '.join(SUFFIXES)}, or a film"
+            f"holds no image; give a folder of files that end in {', '.join(SUFFIXES)}, or a video"
         )
     else:
         found = [path for path in _matches(source) if not path.is_dir()]
@@ -77,15 +77,15 @@ def find_images(source: Path) -> tuple[Path, ...]:
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """Yield what a pattern finds; one that is none, such as a**b, finds nothing."""
+    """Yield the matches of a pattern; an invalid one, such as a**b, has none."""
     with contextlib.suppress(ValueError):
         yield from Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor)))
 
 
 def exif_turn(picture: bytes) -> tuple[int, int, int, int]:
-    """Return how the Exif record in a picture file turns it, as `Picture.turned` takes it.
+    """Return the orientation in a picture file's Exif record, as `Picture.turned` takes it.
 
-    FFmpeg tells of the quarter turns alone, and not of the mirrorings.
+    FFmpeg reports rotations only, and not mirroring.
     """
     found = EXIF.search(picture)
     if found is None:
@@ -104,7 +104,7 @@ def exif_turn(picture: bytes) -> tuple[int, int, int, int]:
 
 
 def read_image(path: Path) -> av.VideoFrame:
-    """Return an image file's frame; its `opaque` is how it is to be turned.
+    """Return an image file's frame, with the orientation as its `opaque`.
 
     Raises:
         VideoError: It cannot be read.
@@ -123,12 +123,12 @@ def read_image(path: Path) -> av.VideoFrame:
 def read_images(
     paths: tuple[Path, ...], fps: Fraction, unreadable: list[Path]
 ) -> Iterator[av.VideoFrame]:
-    """Yield the images that can be read, each with its place in the series as its time.
+    """Yield the images that can be read, timed by their position in the series.
 
     Args:
         paths: Files.
         fps: Images a second.
-        unreadable: Is given the files that cannot be read.
+        unreadable: Files that cannot be read are added to it.
     """
     for number, path in enumerate(paths):
         try:
@@ -141,6 +141,6 @@ def read_images(
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return a key by which numbers in a name count as numbers."""
+    """Return a sort key in which numbers in a name count as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -1,4 +1,4 @@
-"""What a reader of a film finds, for those who tell the user."""
+"""Log of the faults and facts found while a video is read."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,41 +6,41 @@ from pathlib import Path
 
 @dataclass
 class ReadLog:
-    """What was found while reading.
+    """Faults and facts found while reading.
 
-    The reader fills it as it goes, on its own thread, and it reaches others beside the frames and
-    not with them, as much of it belongs to no frame: a packet that does not decode gives none, and
-    an end that is missing is known when there are no more. Who reads it when:
+    The reader fills it on its own thread. It is shared between threads rather than attached to
+    frames, as much of it belongs to none: a packet that does not decode, or a missing end. What is
+    valid when:
 
-    - `first_pts` is there before the first frame is. The muxer needs it, as the first frame that it
-      gets need not be the first of the cut: an unfinished run may have written that.
-    - `damaged` is up to date for every frame that was given on, and `--strict` stops by it.
-    - `left_behind` is the writer's, which adds what its format cannot hold.
-    - All else is complete, and read, when the frames have run out.
+    - `first_pts` is set before the first frame is yielded. The muxer needs it, as the first frame
+      that it gets need not be the first of the cut: an unfinished run may have written that.
+    - `damaged` is up to date with every frame that is yielded; `--strict` stops by it.
+    - `left_behind` belongs to the writer, which adds what its format cannot hold.
+    - Everything else is complete, and read, after the last frame.
     """
 
     first_pts: int | None = None
-    """Time of the first frame of the film or cut."""
+    """Time of the first frame of the video or cut."""
     damaged_packets: int = 0
     """Packets that could not be read or did not decode."""
     damaged_frames: int = 0
-    """Frames that the decoder patched up."""
+    """Frames that the decoder concealed errors in."""
     first_damage_s: float | None = None
-    """Time of the first of either, where known."""
+    """Time of the first of either, if known."""
     unreadable: list[Path] = field(default_factory=list)
-    """Images that were left out."""
+    """Images that could not be read."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
     resized_frames: int = 0
-    """Frames of another size than the first, brought to its size."""
+    """Frames of another size than the first, resized to it."""
     interlaced_frames: int = 0
-    """Frames of two fields, taken half a frame's time apart."""
+    """Interlaced frames."""
     jumps_s: list[float] = field(default_factory=list)
-    """Times, as bridged, at which the film's clock restarts or jumps."""
+    """Times on the continuous clock at which the video's own clock restarts or jumps."""
     has_late_stream: bool = False
-    """Whether a stream appeared after the beginning, as GPS of some cameras does."""
+    """Whether a stream appeared after the beginning, such as a camera's GPS."""
     left_behind: list[str] = field(default_factory=list)
-    """What else the film has and the output lacks, in sentences."""
+    """What the output lacks of the video, in sentences."""
     read_until_s: float | None = None
     """Time at which the last frame read ends."""
     reached_end: bool = False
@@ -57,10 +57,10 @@ class ReadLog:
             self.first_damage_s = time_s
 
     def forget_faults(self) -> None:
-        """Begin anew, where a film is read again from its beginning."""
+        """Forget faults, as the video is read again from its beginning."""
         self.damaged_packets = self.damaged_frames = self.retimed_frames = 0
         self.first_damage_s, self.jumps_s = None, []
 
     def note_late_stream(self) -> None:
-        """Keep that there was one."""
+        """Note a stream that appeared late."""
         self.has_late_stream = True

@@ -1,8 +1,9 @@
-"""Read a film: what it is, and its frames one by one with their timestamps.
+"""Read a video: its properties, and its frames one by one with their timestamps.
 
-A film is a file, an address on the network, or a series of images.
+A video is a file, an address on the network, or a series of images.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,35 +36,37 @@ from roadseg.video.read.timeline import Timeline, has_straight_clock, unit_of
 from roadseg.video.url import Url
 
 HD_HEIGHT = 720
-"""Untagged film from this height up is taken for BT.709, below it for BT.601, as players do."""
+"""Height from which untagged video counts as BT.709, and below as BT.601, as in players."""
 USUAL_FPS = Fraction(25)
-"""Frame rate of a film that tells none, and of images."""
+"""Frame rate of a video that states none, and of images."""
 NETWORK_TIMEOUT_S = 10.0
 """Seconds of silence after which an address on the network counts as dead."""
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
-"""Beginnings of addresses that cannot be read from the same place twice."""
+"""Schemes of live addresses, which cannot be read twice."""
+DECODER_BYTES = 96 << 20
+"""Most bytes of pictures that a decoder's threads hold, of which each has one."""
 LEAST_STEP_S = Fraction(1, 1000)
-"""Time between frames that all formats can tell apart."""
+"""Least time between frames that every format can store."""
 LEAST_BIT_RATE = 1000
-"""Bits a second below which a stated length is not to be believed: the clock has jumped."""
+"""Bits a second below which the stated length is wrong, as the clock has jumped."""
 QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
-"""Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
+"""Orientations, as `Picture.turned` takes them, by anticlockwise quarter turns."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a film says about itself."""
+    """Properties of a video, as its file states them."""
 
     path: Path | str
-    """Where it lies: a file, folder or pattern, or as text its address."""
+    """File, folder or pattern, or as text its address."""
     size_hw: tuple[int, int]
-    """Height and width in pixels as shown, once upright."""
+    """Height and width in pixels, upright."""
     orientation: tuple[int, int, int, int]
-    """How to turn its pictures upright, as `Picture.turned` takes it."""
+    """Orientation of its pictures, as `Picture.turned` takes it."""
     pixel_aspect: Fraction
-    """Width of a pixel over its height, once upright."""
+    """Width of a pixel over its height, upright."""
     fps: Fraction
     """Average frame rate."""
     time_base: Fraction
@@ -71,11 +74,11 @@ class VideoInfo:
     start_s: float
     """Time of the first frame."""
     end_s: float | None
-    """Time at which the last frame should end, where the file tells."""
+    """Time at which the last frame should end, if the file states it."""
     frame_count: int | None
-    """Frames, where the file tells."""
+    """Number of frames, if the file states it."""
     space: ColorSpace
-    """Matrix and range of its colours, tagged or taken for granted."""
+    """Matrix and range of its samples, as tagged or assumed."""
     primaries: int
     """Colour primaries as tagged, as a code of H.273."""
     transfer: int
@@ -83,39 +86,39 @@ class VideoInfo:
     bits: int
     """Bits a sample."""
     stream_index: int = 0
-    """Which of the file's streams is the film; a cover picture is none."""
+    """Number of the file's stream that is labelled."""
     bit_rate: int | None = None
-    """Bits a second of the pictures, where the file tells."""
+    """Bits a second of the pictures, if the file states it."""
     left_out: tuple[str, ...] = ()
-    """What else there is to see in the file, in sentences."""
+    """Other video streams of the file, in sentences."""
     images: tuple[Path, ...] = ()
-    """The files, where it is a series of images."""
+    """The files, if it is a series of images."""
 
     @property
     def reopens(self) -> bool:
-        """Whether it is a container that can be read anew, for its sound and tags."""
+        """Whether it can be opened again, to read its sound and tags."""
         scheme = str(self.path).partition("://")[0]
         is_live = isinstance(self.path, str) and scheme in LIVE_SCHEMES
         return not self.images and not is_live
 
 
 def named(film: Path | str) -> Path | Url:
-    """Return what users call a film as `probe` takes it: an address is text, all else a path."""
+    """Return a video's name as `probe` takes it: an address is text, all else a path."""
     return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
 
 
 def probe(
     source: Path | str, image_fps: Fraction = USUAL_FPS, stream_index: int | None = None
 ) -> VideoInfo:
-    """Open a film far enough to know it.
+    """Open a video and return its properties.
 
     Args:
         source: File, folder or pattern of images, or as text an address.
         image_fps: Images a second, where it is a series of them.
-        stream_index: Which of the file's streams is the film; None chooses.
+        stream_index: Number of the stream to label; None chooses.
 
     Raises:
-        VideoError: There is no such film, it is none, or nothing in it decodes.
+        VideoError: There is no such video, it is not one, or nothing in it decodes.
         ConfigError: The stream has no pictures.
     """
     source = named(source)
@@ -143,7 +146,7 @@ def probe(
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
             left_out=others_said(container, stream),
-            **_look(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
+            **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
 
 
@@ -160,12 +163,12 @@ def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
         start_s=0.0,
         end_s=float(len(paths) / fps),
         frame_count=len(paths),
-        **_look(first, Fraction(1)),
+        **_properties_of(first, Fraction(1)),
     )
 
 
-def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
-    """Return what a film's first frame tells of all of them, as fields of `VideoInfo`."""
+def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
+    """Return the properties of a video that its first frame has, as fields of `VideoInfo`."""
     orientation = _orientation(frame)
     lies = orientation[0] == 0
     return {
@@ -180,7 +183,7 @@ def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
 
 
 def open_input(source: Path | str) -> av.container.InputContainer:
-    """Open a file, or an address that is given up when it is silent for too long."""
+    """Open a file, or an address with a timeout."""
     timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
     return open_for_reading(source, timeout=timeout_s)
 
@@ -191,19 +194,19 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Iterator[Frame]:
-    """Yield the frames of a film, upright, each later than the one before.
+    """Yield the frames of a video, upright, each later than the one before.
 
-    A packet that does not decode is left out and counted in `log`. A frame without a time, or with
-    one that does not increase, is put right behind the one before it and counted too.
+    A packet that does not decode is skipped and counted in `log`. A frame without a time, or with
+    one that does not increase, is placed right after the frame before it and counted too.
 
     Args:
-        info: The film.
+        info: The video.
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
 
     Raises:
-        VideoError: The film cannot be opened.
+        VideoError: The video cannot be opened.
     """
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
@@ -227,10 +230,10 @@ def decode(
 
 
 def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
-    """Yield the pictures of a film that decode without others, upright; of images, all.
+    """Yield the pictures of a video that decode without others, upright; of images, all.
 
     Raises:
-        VideoError: The film cannot be opened.
+        VideoError: The video cannot be opened.
     """
     log = ReadLog()
     if info.images:
@@ -258,7 +261,7 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
             if sought is not None:
                 yield from sought
                 return
-    # Some formats cannot seek, or land behind the time: then only the long way is left.
+    # Some formats cannot seek, or seek past the time; then the video is read from its beginning.
     log.forget_faults()
     with open_input(info.path) as container:
         yield from _decode_all(container, _pictures(container, info), log, from_s)
@@ -268,7 +271,17 @@ def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.Vid
     stream = container.streams[info.stream_index]
     assert isinstance(stream, av.VideoStream)
     stream.thread_type = "AUTO"
+    most_threads = _most_threads(stream.codec_context)
+    if most_threads < (os.cpu_count() or 1):
+        stream.codec_context.thread_count = most_threads
     return stream
+
+
+def _most_threads(decoder: av.VideoCodecContext) -> int:
+    """Return how many threads a decoder may have for the memory of its pictures."""
+    bits = decoder.format.padded_bits_per_pixel if decoder.format else 24
+    picture_bytes = max(decoder.width * decoder.height * bits // 8, 1)
+    return max(DECODER_BYTES // picture_bytes, 2)
 
 
 def read_from(
@@ -278,18 +291,18 @@ def read_from(
     items: Iterator[Item],
     begin_s: Callable[[Item], float],
 ) -> Iterator[Item] | None:
-    """Go to a keyframe at or before a time; return the items from there on.
+    """Seek to a keyframe at or before a time; return the items from there on.
 
     Args:
         container: An open file, of which nothing has been read.
         stream: Stream whose keyframes count.
         time_s: The time.
-        items: Reads them from wherever the file stands.
-        begin_s: Tells when one of them begins.
+        items: Iterator that reads from the file's position.
+        begin_s: Returns the time at which an item begins.
 
     Returns:
-        The items; None if the format cannot seek, lands behind the time, or may have a clock that
-        jumps on the way.
+        The items; None if the format cannot seek, seeks past the time, or may have a clock that
+        jumps.
     """
     try:
         container.seek(int(time_s / unit_of(stream)), stream=stream)
@@ -313,9 +326,9 @@ def _decode_all(
 
     Args:
         container: The file.
-        stream: The film.
+        stream: The video.
         log: Filled while reading.
-        from_s: Begin to decode at the last keyframe before this time; None decodes all.
+        from_s: Time whose last keyframe is decoded first; None decodes everything.
     """
     assert stream.time_base
     last_pts = None
@@ -341,7 +354,7 @@ def _decode_intact(
     log: ReadLog,
     from_s: float | None,
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames of the packets that can be read and decode, on the film's one clock."""
+    """Yield the frames that can be read and decoded, on a continuous clock."""
 
     def note(packet: "av.Packet[Any]") -> None:
         log.damaged_packets += 1
@@ -361,7 +374,7 @@ def _decode_intact(
 
 
 def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
-    """Return when the stream should end: by its index, or by the tag that Matroska files carry."""
+    """Return when the stream should end, by its index or by the tag of a Matroska file."""
     assert stream.time_base
     if stream.duration:
         return start_s + float(stream.duration * stream.time_base)
@@ -379,7 +392,7 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
 
 
 def color_space(frame: av.VideoFrame) -> ColorSpace:
-    """Return the space that a frame is tagged with, or the one that players take for granted."""
+    """Return the space that a frame is tagged with, or the one that players assume."""
     usual = BT709 if frame.height >= HD_HEIGHT else BT601
     matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
     is_grey = len(frame.format.components) == 1
@@ -388,25 +401,25 @@ def color_space(frame: av.VideoFrame) -> ColorSpace:
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Return how a frame is to be turned by its display matrix, in quarter turns and mirrorings.
+    """Return a frame's orientation by its display matrix, in quarter turns and mirroring.
 
-    Of an image file the Exif record says it, each for itself.
+    An image file's frame has that of its own Exif record.
     """
     if frame.opaque is not None:
         return cast(tuple[int, int, int, int], frame.opaque)
     try:
         side_data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV trips over side data that it does not know, such as a photo's Exif
+    except ValueError:  # PyAV fails on side data that it does not know, such as a photo's Exif
         return QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if side_data is None:
         return QUARTER_TURNS[0]
     matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
     a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
-    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is left alone
+    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is ignored
 
 
 def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
-    """Return a frame as a picture of the film's size and colour space."""
+    """Return a frame as a picture of the video's size and colour space."""
     orientation = _orientation(frame) if info.images else info.orientation
     size_hw = info.size_hw if orientation[0] else info.size_hw[::-1]
     log.interlaced_frames += frame.interlaced_frame
@@ -415,12 +428,12 @@ def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Pic
 
 
 def upright_picture(frame: av.VideoFrame) -> Picture:
-    """Return a frame as a picture, by its own tags and the way it is to be shown."""
+    """Return a frame as an upright picture, by its own tags."""
     return Picture.convert(frame, color_space(frame)).turned(_orientation(frame))
 
 
 def picture_of(rgb: NDArray[np.uint8]) -> Picture:
-    """Return an array (H, W, 3) RGB as the picture that reading a PNG file of it gives."""
+    """Return an array (H, W, 3) RGB as the picture that is read from a PNG file of it."""
     frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
     frame.color_range = ColorRange.JPEG
     return upright_picture(frame)

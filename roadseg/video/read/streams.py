@@ -1,4 +1,4 @@
-"""Which of a file's streams is the film, where there are several cameras or a cover picture."""
+"""Choose the stream to label in a file with several cameras or a cover picture."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +42,7 @@ def film_stream(
 
 
 def others_said(container: av.container.InputContainer, chosen: av.VideoStream) -> tuple[str, ...]:
-    """Return in a sentence which other films a file holds, if it does."""
+    """Return a sentence about a file's other video streams, if it has any."""
     others = [film for film in _films(container) if film.index != chosen.index]
     if not others:
         return ()
@@ -54,9 +54,9 @@ def others_said(container: av.container.InputContainer, chosen: av.VideoStream) 
 
 
 def stated_rate(stream: av.VideoStream) -> Fraction | None:
-    """Return frames a second as the file tells or FFmpeg guesses.
+    """Return the frame rate that the file states, or that FFmpeg guesses.
 
-    AVI tells the rate of its clock, which may tick many times a frame; its index tells the frames.
+    AVI states the rate of its clock, which may tick many times a frame; its index has the frames.
     """
     rate = exact(stream.average_rate) or exact(stream.guessed_rate)
     entries = stream.index_entries
@@ -69,14 +69,14 @@ def stated_rate(stream: av.VideoStream) -> Fraction | None:
 
 
 def stated_frames(stream: av.VideoStream) -> int | None:
-    """Return how many frames there are, as the file tells."""
+    """Return the number of frames that the file states."""
     entries = stream.index_entries
     is_indexed = stream.container.format.name == "avi" and len(entries) > 1
     return len(entries) if is_indexed else stream.frames or None
 
 
 def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """Return the video streams that have a decoder and are no cover pictures."""
+    """Return the video streams that have a decoder and are not cover pictures."""
     return [
         stream
         for stream in container.streams.video

@@ -1,11 +1,11 @@
-"""One clock for a whole film, whatever the clocks of its parts do.
+"""One continuous clock for a video whose own clock restarts, jumps or wraps.
 
-A clock restarts where recordings were joined, jumps where a camera was set, wraps where its bits
-run out. A stretch of film between two such places is a part; all times of a part are moved by one
-offset, for pictures and sound alike, so that it follows the part before it at its own pace.
+A clock restarts where recordings were joined, jumps where a camera's was set, and wraps where its
+bits overflow. The video between two such points is a part. All times of a part, of pictures and
+sound alike, are moved by one offset, so that it follows the part before it at its own pace.
 
-The offsets depend on the packets of pictures and sound in the order of the file, and on nothing
-else: whoever reads the same file from its beginning finds the same ones.
+The offsets depend only on the packets of pictures and sound in the order of the file, so every
+reading of a file from its beginning finds the same ones.
 """
 
 from collections.abc import Iterator
@@ -16,29 +16,29 @@ from typing import Any
 import av
 
 BACK_S = 0.5
-"""A clock that goes back by more than this within a stream has begun anew."""
+"""Step back within a stream above which its clock has restarted."""
 NEAR_S = 1.0
-"""A packet belongs to a part if that puts it within this time of where it is expected."""
+"""Largest distance from its expected time at which a packet belongs to a part."""
 DELAY_S = 60.0
-"""Nothing is decoded so long before it is shown."""
+"""Time between decoding and presentation that only damage can explain."""
 MOST_HELD = 256
-"""Packets of sound that wait for the pictures to say where a new part begins."""
+"""Packets of sound that may wait until the pictures begin a new part."""
 MOST_PARTS = 16
-"""Latest parts that a packet may still belong to."""
+"""Number of latest parts that a packet may belong to."""
 BROADCAST_GAP_S, FILE_GAP_S = 10.0, 600.0
-"""A step forward by more than this is a jump: in formats for broadcast, whose clocks do jump, and
-in others, where a long gap may be meant."""
+"""Step forward above which a clock has jumped, in broadcast formats and in others, whose long gaps
+may be intended."""
 CLOCKS_JUMP = 0x0200
-"""FFmpeg's flag (AVFMT_TS_DISCONT) of formats whose clocks may jump."""
+"""FFmpeg's flag AVFMT_TS_DISCONT, of formats whose clocks may jump."""
 
 
 def clocks_jump(container: av.container.InputContainer) -> bool:
-    """Return whether a file is of a format for broadcast, such as MPEG-TS."""
+    """Return whether a file has a broadcast format, such as MPEG-TS."""
     return bool(container.format.flags & CLOCKS_JUMP)
 
 
 def has_straight_clock(container: av.container.InputContainer, stream: av.stream.Stream) -> bool:
-    """Return whether a file's index shows that time and place in the file grow together."""
+    """Return whether, by the file's index, times grow with the position in the file."""
     entries = list(stream.index_entries)
     if clocks_jump(container) or not entries:
         return False
@@ -49,7 +49,7 @@ def has_straight_clock(container: av.container.InputContainer, stream: av.stream
 
 
 def unit_of(item: "av.stream.Stream | av.Packet[Any]") -> float:
-    """Return how many seconds a unit of time has in a stream or packet."""
+    """Return the seconds of a unit of time of a stream or packet."""
     unit = item.time_base
     assert unit is not None  # streams of a file that is read have one
     return unit.numerator / unit.denominator
@@ -57,25 +57,25 @@ def unit_of(item: "av.stream.Stream | av.Packet[Any]") -> float:
 
 @dataclass
 class _Track:
-    """Where one stream has come to on the film's clock."""
+    """State of one stream on the continuous clock."""
 
     part: int = 0
-    """Number of the part that it is in."""
+    """Number of its current part."""
     end_s: float | None = None
-    """When its last packet ends, by the order of decoding."""
+    """End of its last packet, in decoding order."""
     shown_end_s: float | None = None
-    """When the last of its pictures ends, by the order of showing."""
+    """End of its last picture, in presentation order."""
     held: "list[av.Packet[Any]]" = field(default_factory=list)
-    """Packets of a part that is not known yet."""
+    """Packets whose part is not known yet."""
 
 
 class Timeline:
-    """Puts the packets of one reading of a file on the film's clock.
+    """Moves the packets of one reading of a file to the continuous clock.
 
     Args:
         container: The file, of which nothing has been read.
-        pictures: Number of the stream that the film is; where there is sound too, the pictures say
-            where a part begins, so that they are evenly spaced across it.
+        pictures: Number of the stream that is labelled; where there is sound too, the pictures
+            decide where a part begins, so that they are evenly spaced across it.
     """
 
     def __init__(self, container: av.container.InputContainer, pictures: int) -> None:
@@ -85,10 +85,10 @@ class Timeline:
         self._tracks: dict[int, _Track] = {}
         self._reached_s: float | None = None
         self.jumps_s: list[float] = []
-        """Times on the film's clock at which the pictures' own clock jumped."""
+        """Times on the continuous clock at which the pictures' own clock jumped."""
 
     def bridge(self, packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
-        """Yield the packets with their times on the film's clock.
+        """Yield the packets with their times on the continuous clock.
 
         Args:
             packets: Of pictures, sound and perhaps more, in the order of the file.
@@ -104,7 +104,7 @@ class Timeline:
             yield self._moved(packet, track)
             return
         if packet.pts is not None and abs(packet.pts - packet.dts) * unit_of(packet) > DELAY_S:
-            packet.dts = packet.pts  # one of them is damaged, and this is the one that is shown
+            packet.dts = packet.pts  # one of them is damaged; the presentation time counts
         time_s = packet.dts * unit_of(packet)
         if packet.stream.type not in ("video", "audio"):
             yield from self._take_sparse(packet, track, time_s)
@@ -121,7 +121,7 @@ class Timeline:
     def _take_sparse(
         self, packet: "av.Packet[Any]", track: _Track, time_s: float
     ) -> "Iterator[av.Packet[Any]]":
-        """Place a subtitle or the like, whose gaps may be long, by where the film has come to."""
+        """Place a packet of subtitles or data, with gaps of any length, in the nearest part."""
         now_s, parts = self._reached_s or 0.0, self._latest_parts()
         track.part = min(parts, key=lambda part: abs(time_s + self._offsets_s[part] - now_s))
         yield self._moved(packet, track)
@@ -129,7 +129,7 @@ class Timeline:
     def _take_known(
         self, packet: "av.Packet[Any]", track: _Track, part: int
     ) -> "Iterator[av.Packet[Any]]":
-        """Place a packet of a part that is known, and those that waited for it."""
+        """Place a packet whose part is known, and those that waited for it."""
         has_changed, track.part = part != track.part, part
         held, track.held = track.held, []
         for waiting in held:
@@ -139,7 +139,7 @@ class Timeline:
             yield from self._take_held()
 
     def _placed_if_near(self, packet: "av.Packet[Any]", track: _Track) -> "av.Packet[Any]":
-        """Place a packet where it belongs, or right behind the one before if it is a stray."""
+        """Place a packet by its part, or right after the one before if that is too far off."""
         self._moved(packet, track)
         unit_s, end_s = unit_of(packet), track.end_s
         assert packet.dts is not None and end_s is not None  # only such packets wait
@@ -149,14 +149,14 @@ class Timeline:
         return packet
 
     def _take_held(self) -> "Iterator[av.Packet[Any]]":
-        """Try again to place what waited for the pictures."""
+        """Place the packets that waited for the pictures."""
         for track in self._tracks.values():
             held, track.held = track.held, []
             for packet in held:
                 yield from self._take(packet)
 
     def _release(self, track: _Track) -> "Iterator[av.Packet[Any]]":
-        """Place what waits: the pictures do not say where it belongs."""
+        """Place packets that waited in vain, as a part of their own."""
         held, track.held = track.held, []
         for number, packet in enumerate(held):
             if not number:
@@ -166,10 +166,10 @@ class Timeline:
             yield self._placed(packet, track)
 
     def _part_of(self, track: _Track, time_s: float) -> int | None:
-        """Return the part that a time belongs to; None if it is that of no part so far."""
+        """Return the part that a time belongs to; None if it belongs to none so far."""
         if self._reached_s is None:
             return track.part
-        if track.end_s is None:  # streams of one part may begin and lie far apart in the file
+        if track.end_s is None:  # its first packet: streams of a part may begin far apart
             pictures = self._tracks.get(self._pictures, track).part
             near = abs(time_s + self._offsets_s[pictures] - self._reached_s) <= self._gap_s
             return pictures if near else 0
@@ -187,7 +187,7 @@ class Timeline:
         return range(max(len(self._offsets_s) - MOST_PARTS, 0), len(self._offsets_s))
 
     def _begin_part(self, packet: "av.Packet[Any]", track: _Track, time_s: float) -> None:
-        """Let a packet begin a part right where its stream has come to."""
+        """Begin a part with a packet, at the end of its stream so far."""
         assert track.end_s is not None  # a stream's first packet is always placed
         begin_s = track.end_s
         if packet.is_keyframe and packet.pts is not None and track.shown_end_s is not None:
@@ -210,7 +210,7 @@ class Timeline:
         return packet
 
     def _note(self, packet: "av.Packet[Any]", track: _Track) -> None:
-        """Keep where a placed packet ends."""
+        """Note the end of a placed packet."""
         unit_s = unit_of(packet)
         assert packet.dts is not None  # those without are not placed
         begin_s = packet.dts * unit_s

@@ -1,1 +1,1 @@
-"""Video out: films, images, pipes, recordings and masks."""
+"""Video out: files, images, pipes, recordings and masks."""

@@ -1,4 +1,4 @@
-"""What a film has besides its pictures: sound, subtitles, telemetry, chapters and tags."""
+"""The streams of a video besides its pictures: sound, subtitles, telemetry; chapters and tags."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 KINDS = ("audio", "subtitle", "data")
-"""Types of streams that go along."""
+"""Types of streams that are copied."""
 SOUND_WITHIN_S = 60.0
-"""Sound that has not begun after this much of the film may still come; before, it is waited for."""
+"""How far into the video its sound is waited for; it may still begin later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tags:
-    """What a film says of itself in words."""
+    """Tags and chapters of a video."""
 
     film: Mapping[str, str] = field(default_factory=dict)
-    """Tags of the whole film: time of recording, place, title."""
+    """Tags of the whole video: time of recording, place, title."""
     pictures: Mapping[str, str] = field(default_factory=dict)
     """Tags of its video stream: language, camera."""
     chapters: "Sequence[Chapter]" = ()
@@ -43,7 +43,7 @@ class Tags:
 
 
 def read_tags(info: VideoInfo) -> Tags:
-    """Return a film's tags.
+    """Return a video's tags.
 
     Raises:
         VideoError: It cannot be read.
@@ -64,12 +64,12 @@ def read_tags(info: VideoInfo) -> Tags:
 def shifted_chapters(
     chapters: "Sequence[Chapter]", first_s: float, last_s: float, zero_s: float
 ) -> "list[Chapter]":
-    """Return the chapters that lie in a cut, as long as they are in it.
+    """Return the chapters of a cut, shortened to it.
 
     Args:
-        chapters: Chapters of the whole film.
-        first_s: Where the cut begins.
-        last_s: Where it ends.
+        chapters: Chapters of the whole video.
+        first_s: Beginning of the cut.
+        last_s: Its end.
         zero_s: Time that becomes zero.
     """
     kept: list[Chapter] = []
@@ -86,45 +86,48 @@ def shifted_chapters(
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the pictures of a film being written come from."""
+    """The source of the pictures of a video being written."""
 
     source: VideoInfo
-    """The film."""
+    """The video."""
     log: ReadLog
-    """Where its reader notes the time of the first frame."""
+    """Log in which its reader notes the time of the first frame."""
     start_s: float = 0.0
-    """Where a cut begins, counted from the film's first frame."""
+    """Beginning of a cut, in seconds from the video's first frame."""
     end_s: float | None = None
-    """Where it ends; None is the film's end."""
+    """Its end; None is the video's end."""
     sound: str = "auto"
     """What becomes of its sound: auto, copy, aac or none."""
     keep_tags: bool = True
     """Let tags, chapters, subtitles and telemetry go along."""
+    is_chunk: bool = False
+    """Whether the pictures alone are written, at the times that they have in the source."""
 
     @property
     def first_s(self) -> float:
-        """Time in the film at which it begins; of a whole film, what is before the pictures too."""
+        """Beginning in the video; of a whole video, everything before its pictures is included."""
         return self.source.start_s + self.start_s if self.start_s > 0 else -inf
 
     @property
     def last_s(self) -> float:
-        """Time in the film at which it ends."""
+        """End in the video."""
         return inf if self.end_s is None else self.source.start_s + self.end_s
 
 
 class Companions:
-    """The sound, subtitles and telemetry of a source, put packet by packet into another file.
+    """The sound, subtitles and telemetry of a source, copied packet by packet into another file.
 
-    What the file's format cannot hold is encoded anew or left out, and noted; it never costs the
-    film.
+    What the file's format cannot hold is encoded anew or left out, and noted in the log. No fault
+    of theirs fails the run.
 
     Args:
-        origin: Film, or cut of it, that they belong to.
-        target: File to put them into.
+        origin: Video, or cut of it, that they belong to.
+        target: File to write them to.
     """
 
     def __init__(self, origin: Origin, target: av.container.OutputContainer) -> None:
         self._source = origin.source
+        self._wanted = origin.source.reopens and not origin.is_chunk
         self._sound = origin.sound
         self._keeps_tags = origin.keep_tags
         self._log = origin.log
@@ -152,7 +155,7 @@ class Companions:
             self._container.close()
 
     def begin_at(self, time_s: float) -> None:
-        """Leave out what begins before a time, and let that time be zero."""
+        """Leave out packets that begin before a time, which becomes zero."""
         self._first_s = self._offset_s = time_s
 
     def open_streams(self) -> None:
@@ -180,7 +183,7 @@ class Companions:
         return self._sound != "none" if kind == "audio" else self._keeps_tags
 
     def copy_until(self, time_s: float) -> None:
-        """Copy the packets that start before a time, so that all lie side by side in the file."""
+        """Copy the packets up to a time, so that streams are interleaved in the file."""
         while (packet := self._pending or self._next()) is not None:
             start_s = _start_s(packet)
             if start_s > time_s:
@@ -191,7 +194,7 @@ class Companions:
                 self._write(packet)
 
     def finish(self) -> None:
-        """Copy what is left."""
+        """Copy the remaining packets."""
         self.copy_until(inf)
         for track in self._tracks.values():
             track.finish()
@@ -203,7 +206,7 @@ class Companions:
     def _open(self) -> None:
         if self._container is not None:
             self._container.close()
-        if self._source.reopens:
+        if self._wanted:
             with read_errors(self._source.path):
                 self._container = open_input(self._source.path)
 
@@ -224,7 +227,7 @@ class Companions:
         )
 
     def _demux(self, wanted: Collection[int]) -> Packets:
-        """Return the packets from the beginning of the cut on, and perhaps some before it."""
+        """Return the packets from the beginning of the cut on, and perhaps some earlier ones."""
         if self._seek_s > -inf:
             assert self._container is not None
             pictures = self._container.streams[self._source.stream_index]
@@ -236,7 +239,7 @@ class Companions:
         return self._read(wanted)
 
     def _read(self, wanted: Collection[int]) -> Packets:
-        """Yield the wanted packets on the film's clock, which its pictures and sound settle."""
+        """Yield the wanted packets on the continuous clock, which depends on pictures and sound."""
         container, pictures = self._container, self._source.stream_index
         assert container is not None
         timeline = Timeline(container, pictures)
@@ -264,7 +267,7 @@ class Companions:
 
 
 def _absent(wanted: "Sequence[av.stream.Stream]", packets: Packets) -> tuple[set[int], Packets]:
-    """Find out which sound is announced and never comes; return its streams and all packets."""
+    """Return the streams of sound that have no packets, and all packets."""
     missing = {s.index for s in wanted if s.type == "audio"}
     read: list[av.Packet[Any]] = []
     for packet in packets:
@@ -278,8 +281,8 @@ def _absent(wanted: "Sequence[av.stream.Stream]", packets: Packets) -> tuple[set
 def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
     """Leave out what the source's edit list hides.
 
-    Decoders start with what lies before the first sound to be heard: a format with edit lists of
-    its own keeps all of it hidden, any other gets the last packet.
+    A decoder needs hidden packets before the first audible one. A format with edit lists keeps all
+    of them hidden; any other gets only the last.
     """
     begun: set[int] = set()
     lead: dict[int, av.Packet[Any]] = {}

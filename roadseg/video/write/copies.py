@@ -1,4 +1,4 @@
-"""Copies of streams as they are, in files that may be particular about what they take."""
+"""Copy streams without encoding them, as far as the file's format takes them."""
 
 import contextlib
 import io
@@ -12,23 +12,23 @@ from roadseg.video.pyav import all_legible
 from roadseg.video.read.timeline import unit_of
 
 OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "duration")
-"""Tags that say how a file was made, which are the new file's own business."""
+"""Tags about how a file was made, which the new file sets itself."""
 STATISTICS = ("bps", "number_of_", "_statistics")
-"""Beginnings of tags in which Matroska files count what was in them."""
+"""Prefixes of the statistics tags in Matroska files."""
 AS_FFMPEG_WOULD = {"strict": "experimental"}
-"""Option with which a format takes all that FFmpeg can put there."""
+"""Option with which a format takes everything that FFmpeg can write to it."""
 WITH_EDIT_LISTS = ("mp4", "mov")
 """Formats that can hide the beginning of a stream."""
 EQUAL_TIMES = ("matroska", "webm")
-"""Formats in which packets of a stream may have the same time."""
+"""Formats in which two packets of a stream may have the same time."""
 NO_TAG = "\0\0\0\0"
-"""Lets a format choose its own name of a codec."""
+"""Lets a format choose its own codec tag."""
 LONGEST_PACKET_S = 600.0
-"""A packet that says it lasts longer is not believed."""
+"""Longest duration of a packet that is believed."""
 
 
 def lasting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Leave out the tags that are true of one file only."""
+    """Return the tags that stay true in another file."""
     return {
         name: text
         for name, text in all_legible(tags).items()
@@ -37,7 +37,7 @@ def lasting(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def copy_stream(stream: av.stream.Stream, target: av.container.OutputContainer) -> av.stream.Stream:
-    """Add a stream of the same kind, tags and role to a file.
+    """Add a stream with the same codec, tags and disposition to a file.
 
     Raises:
         ValueError: The file's format cannot hold it.
@@ -54,10 +54,10 @@ def copy_stream(stream: av.stream.Stream, target: av.container.OutputContainer) 
 
 
 def _dressed(stream: av.stream.Stream, target: av.container.OutputContainer) -> av.stream.Stream:
-    """Add a stream of sound of a codec that Matroska takes from FFmpeg, but not from PyAV.
+    """Add sound of a codec that FFmpeg can put into Matroska and PyAV refuses.
 
-    PyAV asks for what the format has a name of its own for; telephone codecs and the like lie in
-    Matroska under their names in WAV. A stream of another codec is added and then made the same.
+    PyAV takes only codecs for which the format has an ID of its own; telephone codecs and others
+    are stored under their WAV tags. A PCM stream is added and gets the codec's parameters.
     """
     with io.BytesIO() as file:
         with av.open(file, "w", format="wav") as wave:
@@ -74,7 +74,7 @@ def _dressed(stream: av.stream.Stream, target: av.container.OutputContainer) -> 
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file object that discards what is written."""
 
     def __init__(self) -> None:
         self._place = self._end = 0
@@ -93,10 +93,10 @@ class _Nowhere:
 
 
 class CopiedTrack:
-    """A stream copied packet by packet; what the format refuses is left out and counted.
+    """A stream copied packet by packet; packets that the format refuses are skipped and counted.
 
-    Every packet is written to a file that goes nowhere first. There a refusal costs that packet;
-    in the real file, where FFmpeg puts packets of all streams in order, it would cost the film.
+    Every packet is first written to a trial file that is discarded. A refusal there costs only that
+    packet; in the real file, where FFmpeg interleaves all streams, it would fail the run.
 
     Args:
         stream: What to copy.
@@ -114,7 +114,7 @@ class CopiedTrack:
         self._trial.start_encoding()
         self._stream = copy_stream(stream, target)
         self._target = target
-        # Broadcasts repeat a header before each packet, which MP4 has once for all.
+        # Broadcast AAC has a header in each packet, where MP4 has one for the stream.
         is_bare = form in WITH_EDIT_LISTS and _is_broadcast_aac(stream)
         self._filter = BitStreamFilterContext("aac_adtstoasc", stream) if is_bare else None
         self._least_step = 0 if form in EQUAL_TIMES else 1
@@ -122,13 +122,13 @@ class CopiedTrack:
         self.refused = 0
 
     def write(self, packet: "av.Packet[Any]") -> None:
-        """Copy a packet, which has a time at which it is to be decoded."""
+        """Copy a packet that has a decoding time."""
         for copy in self._accepted(packet):
             copy.stream = self._stream
             self._target.mux(copy)
 
     def _accepted(self, packet: "av.Packet[Any]") -> "list[av.Packet[Any]]":
-        """Return what the format takes of a packet."""
+        """Return a packet as the format takes it; nothing if it is refused."""
         try:
             bare = self._filter.filter(packet) if self._filter else [packet]
             for copy in bare:
@@ -141,12 +141,12 @@ class CopiedTrack:
         return bare
 
     def finish(self) -> None:
-        """End the trial; there is nothing left to copy."""
+        """Close the trial file; nothing is buffered."""
         with contextlib.suppress(av.FFmpegError):
             self._trial.close()
 
     def _mend_times(self, packet: "av.Packet[Any]") -> None:
-        """Bring times to the units of the file, none before that of the packet before."""
+        """Convert times to the file's units, increasing as the format demands."""
         assert packet.dts is not None and self._trial_stream.time_base is not None
         ratio = packet.time_base / self._trial_stream.time_base
         dts = round(packet.dts * ratio)

@@ -1,8 +1,8 @@
-"""Compress pictures second by second of film, each second by an encoder begun anew.
+"""Encode video second by second, each with a new encoder.
 
-So no picture stays in an encoder for longer than that, however far it looks ahead and on however
-many threads. Each second begins with the one keyframe that it has and depends on nothing before it:
-it comes out alike wherever a run began or went on. (Not to the last bit, as x264's threads see to.)
+No picture stays in an encoder for longer, whatever its lookahead and threads. Each second has one
+keyframe, its first frame, and depends on nothing before it: it is the same wherever a run began or
+was resumed (not bit for bit, because of x264's threads).
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from typing import Any
 import av
 
 PERIOD_S = 1
-"""Seconds of film from one encoder to the next."""
+"""Seconds of video from one encoder to the next."""
 NO_OTHER_KEYFRAME = {"g": "32767"}
-"""What keeps an encoder from beginning anew within a period, beside what `CODECS` says."""
+"""Option against further keyframes within a period, besides those of `CODECS`."""
 SETTINGS = (
     "width",
     "height",
@@ -29,32 +29,33 @@ SETTINGS = (
     "codec_tag",
     "flags",
 )
-"""Attributes of an encoder that make its pictures what they are."""
+"""Attributes that a new encoder takes over."""
 
 
 class PeriodEncoder:
     """The encoders of a stream, one after the other.
 
     Args:
-        stream: Stream of the file, with an encoder that is set up and encodes the first period.
-        options: What that was given.
-        start_s: Time of the film's first frame, from which periods are counted.
+        stream: Stream of the file, with a configured encoder. That encodes nothing itself, as it
+            would hold its pictures for as long as the file is open.
+        options: Options of that encoder.
+        start_s: Time of the video's first frame, from which periods are counted.
     """
 
     def __init__(self, stream: av.VideoStream, options: Mapping[str, str], start_s: float) -> None:
         self._stream = stream
-        self._encoder = stream.codec_context
         self._options = {**options, **NO_OTHER_KEYFRAME}
-        self._encoder.options = self._options
+        stream.codec_context.options = self._options
+        self._encoder = self._like(stream.codec_context)
         self._start_s = start_s
         self._period: int | None = None
 
     def encode(self, picture: av.VideoFrame, time_s: float) -> "list[av.Packet[Any]]":
-        """Take a picture; return the packets that are ready, those of the period before included.
+        """Encode a picture; return the packets that are ready.
 
         Args:
             picture: The picture, with its time in the file.
-            time_s: Its time in the film.
+            time_s: Its time in the video.
         """
         packets: list[av.Packet[Any]] = []
         period = floor((time_s - self._start_s) / PERIOD_S)
@@ -65,7 +66,7 @@ class PeriodEncoder:
         return packets + self._of_stream(self._encoder.encode(picture))
 
     def flush(self) -> "list[av.Packet[Any]]":
-        """Return what the encoder still holds; it takes no more pictures."""
+        """Return the packets that the encoder still holds; it takes no more pictures."""
         return [] if self._period is None else self._of_stream(self._encoder.encode(None))
 
     def _like(self, encoder: av.VideoCodecContext) -> av.VideoCodecContext:

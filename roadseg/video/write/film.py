@@ -1,10 +1,9 @@
-"""Write a film to a file: at the frames' own times, with all that its source has besides pictures.
+"""Write a video to a file, at the frames' own times, with the source's sound, subtitles and tags.
 
-While it is written, the film has another name (`part_path`) and a form that plays wherever it is
-cut off; its last form is a copy (`whole_path`). `Outputs` gives that its name.
+The video is first written as a part (`part_path`), in a form that plays wherever it is cut off. In
+the end it is copied into its final form (`whole_path`), which `Outputs` renames to its target.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 from math import inf
@@ -12,16 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
-
 from roadseg.errors import VideoError
 from roadseg.files import check_writable, temporary_path
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
-from roadseg.video.write.companions import Companions, Origin
+from roadseg.video.write.companions import Origin
 from roadseg.video.write.encoder import PERIOD_S
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
-from roadseg.video.write.mux import Muxer, unbroken
+from roadseg.video.write.mux import Muxing, unbroken
 from roadseg.video.write.part import (
     cut_torn_head,
     measure_part,
@@ -51,14 +48,14 @@ def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
 
 
 class VideoWriter:
-    """A film being written; it is whole, at `whole_path`, when the block ends without an error.
+    """A video being written; it is complete, at `whole_path`, once the block ends without an error.
 
     Args:
         path: File to write.
-        origin: What the frames and all else come from.
+        origin: Source of the frames, and of everything else.
         encoding: Codec and quality.
-        record: What to note beside the part, for a run that goes on from it.
-        kept: Frames of an unfinished run that are kept; those that come go behind them.
+        record: Settings to store beside the part, for a run that resumes it.
+        kept: Frames of an unfinished run that are kept; new frames are appended to them.
     """
 
     def __init__(
@@ -78,17 +75,14 @@ class VideoWriter:
         self._part = part_path(path)
         self._record = record
         self._kept = kept
-        # What goes on from a part is written beside it until it holds as much on the disk.
+        # A resumed part is written beside the old one until it holds as many frames.
         self._place = temporary_path(self._part) if kept else self._part
         self._compare_at_s = -inf
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack, write_errors(self._path):
-            options = unbroken(is_mp4=self._is_mp4)
-            container = stack.enter_context(open_film(self._place, options))
-            companions = stack.enter_context(Companions(self._origin, container))
-            self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
-            self._exits = stack.pop_all()
+        opened = open_film(self._place, unbroken(is_mp4=self._is_mp4))
+        self._muxing = Muxing(self._path, opened, self._origin, self._encoding, self._codec)
+        self._muxer = self._muxing.__enter__()
         return self
 
     def __exit__(
@@ -97,16 +91,12 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._muxing.__exit__(kind, error, traceback)
         if kind is None:
             with write_errors(self._path):
-                with self._exits:
-                    self._muxer.finish()
                 self._take_over()
                 self._remux(whole_path(self._path))
             return
-        # What ended the run is what counts: a full disk refuses the last pictures too.
-        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
-            self._muxer.flush()
         cut_torn_head(self._place)
         self._take_over()
         if self._place != self._part:
@@ -116,7 +106,7 @@ class VideoWriter:
         """Encode a frame at its own time.
 
         Raises:
-            VideoError: FFmpeg refuses the film in this format.
+            VideoError: FFmpeg refuses the video in this format.
             OutputError: The file cannot be written.
         """
         with write_errors(self._path):
@@ -128,19 +118,19 @@ class VideoWriter:
                 self._take_over()
 
     def _begin(self, frame: Frame) -> None:
-        """Add all streams to the file, and what an unfinished run wrote."""
+        """Add all streams to the file, and the frames that are kept."""
         self._muxer.begin(frame)
         if self._kept:
             self._muxer.copy(whole_gops(self._part))
         else:
-            self._part.unlink(missing_ok=True)  # or these settings would seem to be its own
+            self._part.unlink(missing_ok=True)  # or the record below would be taken for its own
             if self._record is not None:
                 note_settings(self._path, self._record)
 
     def _take_over(self) -> None:
-        """Let the file take the place of the part that it goes on from, once it holds all of it.
+        """Replace the part that is resumed, once the new file holds all of its frames.
 
-        Before that, what was in the part would be lost with this run.
+        Before that, they would be lost if this run failed.
         """
         if self._place != self._part and measure_part(self._place).frames >= self._kept:
             self._place.replace(self._part)  # what follows goes there too

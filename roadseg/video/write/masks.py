@@ -1,14 +1,12 @@
-"""Class maps as files: a folder of PNGs, or a lossless film whose grey levels are class ids.
+"""Write class maps: a folder of PNG files, or a lossless video whose grey levels are class ids.
 
-A PNG holds the ids as levels of grey, or as indices into a palette, which shows them in colour.
+A PNG file holds the ids as grey levels, or as indices into a palette, which shows them in colour.
 """
 
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from zlib import crc32
 
 import av
 import cv2
@@ -18,21 +16,18 @@ from roadseg.errors import ConfigError, VideoError
 from roadseg.files import check_writable, is_ours
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import SegmentedFrame
+from roadseg.video.png import PALETTE_TYPE, SIGNATURE, chunk, chunks
 from roadseg.video.write.sink import open_film
 from roadseg.video.write.stills import stills_of, write_still
 
 MASK_NAME = "%06d.png"
 """File name of a class map, by the number of its frame in the output."""
 FILM_SUFFIX = ".mkv"
-"""What tells a film of class maps from a folder."""
-PNG_HEAD = slice(8, 33)
-"""Where a PNG has its head: 13 bytes, after their length and name and before their checksum."""
-PALETTE_TYPE = 3
-"""Colour type of a PNG with a palette."""
+"""Suffix of a video of class maps; any other name is a folder."""
 
 
 def is_mask_film(target: Path) -> bool:
-    """Return whether class maps go into a film, not into a folder."""
+    """Return whether class maps are written to a video, not to a folder."""
     return target.suffix.lower() == FILM_SUFFIX
 
 
@@ -40,19 +35,19 @@ def check_masks(target: Path, *, in_colors: bool, overwrite: bool) -> None:
     """Find out early whether class maps can be written.
 
     Args:
-        target: Folder or film.
-        in_colors: Whether they shall have a palette.
-        overwrite: Whether what is there may be replaced.
+        target: Folder or video.
+        in_colors: Whether they get a palette.
+        overwrite: Whether existing files may be replaced.
 
     Raises:
-        ConfigError: A film cannot have a palette.
-        VideoError: There is something, and `overwrite` is off.
+        ConfigError: A video cannot have a palette.
+        VideoError: The target exists, and `overwrite` is off.
         OutputError: Their folder takes no files.
     """
     if is_mask_film(target):
         if in_colors:
             raise ConfigError(
-                f"--mask-format palette is for PNG files, and --masks {target} is a film of grey "
+                f"--mask-format palette is for PNG files, and --masks {target} is a video of grey "
                 "levels; give a folder, or leave out --mask-format"
             )
         if os.path.lexists(target) and not overwrite:
@@ -65,15 +60,15 @@ def check_masks(target: Path, *, in_colors: bool, overwrite: bool) -> None:
 
 
 def check_kept_masks(part: Path, target: Path, kept: int) -> None:
-    """See that an unfinished run left the class maps of the frames that are kept.
+    """Check that an unfinished run left the class maps of the frames that are kept.
 
     Args:
         part: Where it wrote them.
-        target: Where they shall be.
+        target: Their final place.
         kept: Frames that are kept.
 
     Raises:
-        VideoError: It did not, or cannot have.
+        VideoError: It did not, or they are in a video, which cannot be resumed.
     """
     if is_mask_film(part):
         raise VideoError(
@@ -93,9 +88,9 @@ def save_masks(
 
     Args:
         items: Frames with their class maps.
-        place: File of ours, or pattern in a folder of ours.
-        first: Number of the first of them in the film.
-        fps: Frames a second, for a film of class maps.
+        place: Part to write: a file, or a pattern in a folder.
+        first: Number of the first frame in the video.
+        fps: Frames a second, for a video of class maps.
         in_colors: Give images a palette: the colours of the classes.
     """
     if is_mask_film(place):
@@ -117,20 +112,13 @@ def _save_as_images(
 def _with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
     """Return an 8-bit grey PNG as one whose levels are indices into a palette.
 
-    OpenCV writes none; the two differ in a byte of the head and in the palette behind it.
+    The two differ in the header's colour type, and in the palette after the header.
     """
-    _, name, size, depth, _, rest = struct.unpack(">I4s8scB3s", png[PNG_HEAD][:21])
-    head = size + depth + bytes([PALETTE_TYPE]) + rest
+    (name, header), *rest = chunks(png)
+    header = header[:9] + bytes([PALETTE_TYPE]) + header[10:]
     colors = bytes(level for color in palette for level in color).ljust(3 * 256, b"\0")
-    chunks = _chunk(name, head) + _chunk(b"PLTE", colors)
-    return png[: PNG_HEAD.start] + chunks + png[PNG_HEAD.stop :]
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return (
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc32(name + content))
-    )
+    parts = [(name, header), (b"PLTE", colors), *rest]
+    return SIGNATURE + b"".join(chunk(*part) for part in parts)
 
 
 def _save_as_film(

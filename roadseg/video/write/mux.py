@@ -1,12 +1,16 @@
-"""Put pictures into an open file at their own times, and beside them what their source has."""
+"""Encode and mux pictures at their own times, with the other streams of their source."""
 
+import contextlib
 from collections.abc import Iterable
 from fractions import Fraction
 from math import floor
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import av
 
+from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
 from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.write.companions import Companions, Origin, read_tags, shifted_chapters
@@ -15,39 +19,88 @@ from roadseg.video.write.encoder import PeriodEncoder
 from roadseg.video.write.encoding import Codec, Encoding
 
 FAR_START_S = 1.0
-"""A film whose clock starts later than this, or below zero, is moved to zero: recorders start
-anywhere."""
+"""Start time above which a video is moved to zero, as is one that starts before zero."""
 IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", **AS_FFMPEG_WOULD}
-"""What makes MP4 play wherever it is cut off."""
+"""Options with which an MP4 file plays wherever it is cut off."""
 TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled", **AS_FFMPEG_WOULD}
-"""What keeps Matroska from moving a film whose sound begins a little before it."""
+"""Options with which Matroska keeps times when sound begins a little before the pictures."""
 PIECE_MS = 200
-"""Milliseconds of film in one piece of a file, which is written when it is whole."""
+"""Milliseconds of video in one fragment of a file, which is written as a whole."""
 AT_ONCE = {
     "flush_packets": "1",
-    # FFmpeg waits ten seconds for the next packet of a stream that has ended or is rare.
+    # FFmpeg would wait ten seconds for the next packet of a stream that has ended or is sparse.
     "max_interleave_delta": str(1000 * PIECE_MS),
 }
-"""What has every format write what it has."""
+"""Options with which every format writes its packets at once."""
 SMALL_PIECES = {"frag_duration": str(1000 * PIECE_MS)}, {"cluster_time_limit": str(PIECE_MS)}
-"""The same for the pieces of MP4, and of Matroska."""
+"""The same for the fragments of MP4, and the clusters of Matroska."""
 
 
 def unbroken(*, is_mp4: bool) -> dict[str, str]:
-    """Return options for a file that plays wherever it is cut off, with all but the last moment."""
+    """Return options for a file that plays wherever it is cut off, but for its last fragment."""
     pieces, clusters = SMALL_PIECES
     return AT_ONCE | (IN_PIECES | pieces if is_mp4 else TIMES_AS_THEY_ARE | clusters)
 
 
+class Muxing:
+    """A video being written, for as long as the block lasts; it is finished if that ends well.
+
+    After an error only the pictures in the encoder are still written. Errors of that are dropped:
+    the first one counts.
+
+    Args:
+        name: Name of the video in errors.
+        opened: Opens the file to write to.
+        origin: Source of the pictures and of all other streams.
+        encoding: Codec, quality and preset.
+        codec: The codec that `encoding` chooses.
+    """
+
+    def __init__(
+        self,
+        name: Path,
+        opened: contextlib.AbstractContextManager[av.container.OutputContainer],
+        origin: Origin,
+        encoding: Encoding,
+        codec: Codec,
+    ) -> None:
+        self._name = name
+        self._opened = opened
+        self._origin = origin
+        self._encoding = encoding
+        self._codec = codec
+
+    def __enter__(self) -> "Muxer":
+        with contextlib.ExitStack() as stack, write_errors(self._name):
+            container = stack.enter_context(self._opened)
+            companions = stack.enter_context(Companions(self._origin, container))
+            self._muxer = Muxer(container, self._origin, companions, self._encoding, self._codec)
+            self._exits = stack.pop_all()
+        return self._muxer
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with write_errors(self._name), self._exits:
+                self._muxer.finish()
+            return
+        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
+            self._muxer.flush()
+
+
 class Muxer:
-    """The streams of a film being written.
+    """The streams of a video being written.
 
     Args:
         container: File to write to, open and empty.
-        origin: What the pictures come from.
-        companions: Sound and subtitles of it.
+        origin: Source of the pictures.
+        companions: Its sound and subtitles.
         encoding: Quality and preset.
-        codec: What to compress the pictures with.
+        codec: Codec of the pictures.
     """
 
     def __init__(
@@ -58,7 +111,7 @@ class Muxer:
         encoding: Encoding,
         codec: Codec,
     ) -> None:
-        self._container = container
+        self.container = container
         self._origin = origin
         self._companions = companions
         self._encoding = encoding
@@ -71,14 +124,15 @@ class Muxer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the streams are there."""
+        """Whether the streams were added."""
         return self._stream is not None
 
     def begin(self, frame: Frame) -> None:
-        """Add all streams to the file, given the first frame that will be written."""
+        """Add all streams to the file, given the first frame to be written."""
         first_pts = self._origin.log.first_pts
         first = (frame.pts if first_pts is None else first_pts) * frame.time_base
-        if self._origin.start_s > 0 or not 0 <= first <= FAR_START_S:
+        moves = self._origin.start_s > 0 or not 0 <= first <= FAR_START_S
+        if moves and not self._origin.is_chunk:
             self._offset = first  # a cut begins at zero, and so does its sound
             self._companions.begin_at(float(first))
         options = self._options(frame)
@@ -96,12 +150,20 @@ class Muxer:
         self._mux(self._encoder.encode(encoded, frame.time_s))
 
     def copy(self, packets: "Iterable[av.Packet[Any]]") -> None:
-        """Add pictures that another run encoded, before any is written."""
+        """Copy pictures that an unfinished run encoded, before any frame is written."""
         for packet in packets:
             assert packet.pts is not None and packet.time_base
             packet.stream = self._stream
             self._companions.copy_until(float(packet.pts * packet.time_base + self._offset))
             self._mux([packet])
+
+    def copy_from_source_times(self, packets: "Iterable[av.Packet[Any]]") -> None:
+        """Add pictures that were encoded for this video and have the times of its source."""
+        for packet in packets:
+            assert packet.pts is not None and packet.dts is not None and packet.time_base
+            units = int(self._offset / packet.time_base)
+            packet.pts, packet.dts = packet.pts - units, packet.dts - units
+            self.copy([packet])
 
     def flush(self) -> None:
         """Write the pictures that the encoder still holds."""
@@ -109,16 +171,16 @@ class Muxer:
             return
         self._mux(self._encoder.flush())
         if self._held is not None:
-            self._container.mux(self._held)
+            self.container.mux(self._held)
             self._held = None
 
     def finish(self) -> None:
-        """Write what is left of pictures, sound and subtitles."""
+        """Write the remaining pictures, sound and subtitles."""
         self.flush()
         self._companions.finish()
 
     def describe(self, film: av.container.OutputContainer, pictures: av.stream.Stream) -> None:
-        """Put tags and chapters into a film, this or a copy of it, before its first packet."""
+        """Put tags and chapters into a video, this or a copy of it, before its first packet."""
         if not self._origin.keep_tags:
             return
         tags = read_tags(self._origin.source)
@@ -136,24 +198,22 @@ class Muxer:
         return self._encoding.options(self._codec, source.fps, pixels, bit_rate)
 
     def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
-        picture, source = frame.picture.encodable(), self._origin.source
-        stream = self._container.add_stream(self._codec.encoder, rate=source.fps, options=options)
+        source = self._origin.source
+        stream = self.container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
-        stream.time_base = stream.codec_context.time_base = frame.time_base
+        set_up_pictures(stream, frame, frame.picture.encodable())
+        stream.pix_fmt = self._codec.pixel_format
         context = stream.codec_context
-        context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.colorspace, picture.color_range
         context.color_primaries, context.color_trc = source.primaries, source.transfer
-        if self._codec.mp4_tag and self._container.format.name in ("mp4", "mov"):
+        if self._codec.mp4_tag and self.container.format.name in ("mp4", "mov"):
             context.codec_tag = self._codec.mp4_tag
         return stream
 
     def _mux(self, packets: "list[av.Packet[Any]]") -> None:
-        """Write packets of the video stream, those of two encoders' joint in order.
+        """Write packets of the video stream, with increasing times where encoders change.
 
-        Each waits for the one behind it: a piece of MP4 goes on where the last packet of the piece
-        before says that it ends.
+        Each is held until the next one, which gives its duration: a fragment of MP4 begins where
+        the last packet of the fragment before it ends.
         """
         for packet in packets:
             assert packet.dts is not None and packet.time_base
@@ -164,5 +224,20 @@ class Muxer:
             if self._held is not None:
                 assert self._last_dts is not None and self._held.time_base is not None
                 self._held.duration = round((dts - self._last_dts) / self._held.time_base)
-                self._container.mux(self._held)
+                self.container.mux(self._held)
             self._last_dts, self._held = dts, packet
+
+
+def set_up_pictures(stream: av.VideoStream, frame: Frame, picture: av.VideoFrame) -> None:
+    """Give a new video stream the size, time base and colours of its first frame.
+
+    Args:
+        stream: The stream, before its encoder is opened.
+        frame: The first frame.
+        picture: What is encoded of it.
+    """
+    context = stream.codec_context
+    stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, PIXEL_FORMAT
+    stream.time_base = context.time_base = frame.time_base
+    context.sample_aspect_ratio = frame.pixel_aspect
+    context.colorspace, context.color_range = picture.colorspace, picture.color_range

@@ -1,4 +1,4 @@
-"""The part of a film that an unfinished run leaves: it plays, and another run goes on from it."""
+"""The part of a video that an unfinished run leaves, which plays and can be resumed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,15 @@ from roadseg.video.frame import Frame
 from roadseg.video.write.encoding import FRAGMENTED
 
 BOX_HEAD_BYTES = 8
-"""Length and name, four bytes each, with which every box of an MP4 begins."""
+"""Header of an MP4 box: length and name, four bytes each."""
 READ_BYTES = 1 << 20
-"""Bytes read at once where a file is only read to see whether it can be."""
+"""Bytes read at once when a file is read only to test whether it can be."""
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-"""Filters that undo what files do to the packets of an encoder, by codec."""
+"""Bitstream filters that restore packets from a file to an encoder's form, by codec."""
 
 
 def part_path(path: Path) -> Path:
-    """Return the name under which a film is written until it is whole."""
+    """Return the name of a video while it is written."""
     return own_path(path, "part")
 
 
@@ -34,12 +34,12 @@ def settings_path(path: Path) -> Path:
 
 
 def whole_path(path: Path) -> Path:
-    """Return the name of a whole film until all that is written with it is whole too."""
+    """Return the name of a complete video until all outputs of its run are complete."""
     return own_path(path, "whole")
 
 
 def note_settings(path: Path, settings: Mapping[str, str]) -> None:
-    """Record what the film at `path` is begun with.
+    """Store the settings with which the video at `path` is begun.
 
     Raises:
         OutputError: The record cannot be written.
@@ -48,8 +48,16 @@ def note_settings(path: Path, settings: Mapping[str, str]) -> None:
         record.write_text(json.dumps(dict(settings), indent=2) + "\n")
 
 
+def settings_of_part(path: Path) -> dict[str, str]:
+    """Return what the unfinished film at `path` was begun with; nothing if that cannot be read."""
+    try:
+        return dict(json.loads(settings_path(path).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
 def check_settings(path: Path, settings: Mapping[str, str]) -> None:
-    """See that a part was begun with the settings it is to be finished with.
+    """Check that a part was begun with the settings that it is resumed with.
 
     Raises:
         ConfigError: It was not.
@@ -72,10 +80,10 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def check_no_old_part(path: Path) -> None:
-    """See that no earlier version left a part of a film: its names and settings were others.
+    """Check that no older version left a part, which this version cannot resume.
 
     Raises:
-        ConfigError: One did, and there is none of this version.
+        ConfigError: One did, and there is no part of this version.
     """
     old = path.with_name(f"{path.stem}.part{path.suffix}")
     if old.exists() and old.with_suffix(".json").exists() and not part_path(path).exists():
@@ -86,9 +94,10 @@ def check_no_old_part(path: Path) -> None:
 
 
 def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
-    """Yield packets that all have a time to decode them at, and none without any time.
+    """Yield packets with a decoding time; those without any time are dropped.
 
-    Matroska stores none, and FFmpeg finds none for the first packets of a film with B-frames.
+    Matroska stores no decoding times, and FFmpeg derives none for the first packets of a video with
+    B-frames.
     """
     waiting: dict[int, list[av.Packet[Any]]] = {}
     for packet in packets:
@@ -111,34 +120,40 @@ def _count_up_to(dts: int, packets: "list[av.Packet[Any]]") -> "Iterator[av.Pack
 
 
 def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
-    """Yield the video packets before the last keyframe, as an encoder gives them.
+    """Yield the video packets before the last keyframe, in the form of an encoder's.
 
-    What follows may be cut off.
+    The packets after it may be incomplete.
 
     Raises:
-        VideoError: The file cannot be read, which says nothing of what is in it.
+        VideoError: The file cannot be read, so its contents are not known.
     """
     try:
         yield from _legible_gops(part)
     except av.FFmpegError as error:
-        # A torn end, or a beginning that holds nothing yet, only ends what there is. FFmpeg gives
-        # errors of the system for those too; whether the system has any, reading the file tells.
+        # A truncated file ends here. FFmpeg reports that as a system error too, so the file is read
+        # to find out whether the system really has one.
         if isinstance(error, OSError):
             _refuse_unreadable(part)
 
 
 def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
     pending: list[av.Packet[Any]] = []
-    with av.open(part) as container:
+    for packet in encoded_packets(part):
+        if packet.is_corrupt:
+            return
+        if packet.is_keyframe:
+            yield from pending
+            pending = []
+        pending.append(packet)
+
+
+def encoded_packets(film: Path) -> "Iterator[av.Packet[Any]]":
+    """Yield the packets of a video's pictures, as an encoder gives them."""
+    with av.open(film) as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
         for packet in with_dts(container.demux(stream)):
-            if packet.is_corrupt:
-                return
-            if packet.is_keyframe:
-                yield from pending
-                pending = []
-            pending += unpack.filter(packet)
+            yield from unpack.filter(packet)
 
 
 def _refuse_unreadable(part: Path) -> None:
@@ -155,9 +170,9 @@ def _refuse_unreadable(part: Path) -> None:
 
 
 def cut_torn_head(part: Path) -> None:
-    """Take the last piece of an MP4 away if a full disk or power cut tore its head.
+    """Remove the last fragment of an MP4 file if its header was truncated.
 
-    FFmpeg opens a file that ends in the pictures of a piece, but not one that ends in their list.
+    FFmpeg opens a file that is truncated in the data of a fragment, but not in its header.
     """
     if part.suffix.lower() not in FRAGMENTED or not part.exists():
         return
@@ -174,16 +189,16 @@ def cut_torn_head(part: Path) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a run keeps of an unfinished one."""
+    """The frames that a run keeps of an unfinished one."""
 
     frames: int = 0
-    """Frames, the first of the film or cut."""
+    """Number of frames, the first of the video or cut."""
     span_s: float = 0.0
     """Seconds from the first of them to the last."""
 
 
 def measure_part(part: Path) -> Kept:
-    """Return what can be kept of an unfinished film; nothing of one that is not there."""
+    """Return what can be kept of an unfinished video, if there is one."""
     if not part.exists():
         return Kept()
     times = [
@@ -196,14 +211,12 @@ def measure_part(part: Path) -> Kept:
 
 
 def behind(frames: Iterator[Frame], kept: Kept, warm_up_s: float) -> Iterator[Frame]:
-    """Yield the frames behind those that are kept.
-
-    Before them come the last of those, for the labels' sake.
+    """Yield the frames after those that are kept, preceded by those that lead in.
 
     Args:
-        frames: All frames of the film or cut: so the count is exact.
-        kept: What is there of them.
-        warm_up_s: Seconds of film before the join whose frames lead in; 0 for none.
+        frames: All frames of the video or cut, so that the count is exact.
+        kept: Frames of them that are kept.
+        warm_up_s: Seconds of video before the join whose frames lead in; 0 for none.
     """
     first_s: float | None = None
     for number, frame in enumerate(frames):

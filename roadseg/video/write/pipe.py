@@ -1,9 +1,8 @@
-"""Write a film to standard output: in a form that plays while it comes, with sound, tags and all.
+"""Write a video to standard output, with sound, subtitles and tags, in a form that can be streamed.
 
-The form is MP4 in fragments, or Matroska where MP4 cannot hold the film's sound or subtitles.
+That is fragmented MP4, or Matroska where MP4 cannot hold the video's sound or subtitles.
 """
 
-import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,23 +17,23 @@ from roadseg.video.frame import Frame
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.write.companions import Companions, Origin
 from roadseg.video.write.encoding import Encoding
-from roadseg.video.write.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxer
+from roadseg.video.write.mux import IN_PIECES, TIMES_AS_THEY_ARE, Muxing
 from roadseg.video.write.sink import open_pipe
 
-SPOKEN = Path("standard output")
-"""What errors call it."""
+NAME = Path("standard output")
+"""Name of standard output in errors."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which a film can come."""
+    """A format of the stream."""
 
     ffmpeg: str
-    """What FFmpeg calls it."""
+    """FFmpeg's name of it."""
     name: Path
-    """What a file of it is called."""
+    """Name of a file in this format, for its suffix."""
     options: Mapping[str, str]
-    """How it is written."""
+    """FFmpeg's options for it."""
 
 
 MP4 = Form("mp4", Path("-.mp4"), IN_PIECES)
@@ -42,10 +41,10 @@ MATROSKA = Form("matroska", Path("-.mkv"), TIMES_AS_THEY_ARE)
 
 
 class PipeWriter:
-    """A film being written to standard output; it is ended properly when the block ends.
+    """A video being written to standard output; it is finished at the end of the block.
 
     Args:
-        origin: What the frames and all else come from.
+        origin: Source of the frames, and of everything else.
         encoding: Codec and quality.
     """
 
@@ -55,14 +54,10 @@ class PipeWriter:
 
     def __enter__(self) -> Self:
         form = form_for(self._origin)
+        opened = open_pipe(form.ffmpeg, {"flush_packets": "1", **form.options})
         codec = self._encoding.codec_for(form.name)
-        options = {"flush_packets": "1", **form.options}
-        with contextlib.ExitStack() as stack, write_errors(SPOKEN):
-            container = stack.enter_context(open_pipe(form.ffmpeg, options))
-            companions = stack.enter_context(Companions(self._origin, container))
-            self._muxer = Muxer(container, self._origin, companions, self._encoding, codec)
-            self._container = container
-            self._exits = stack.pop_all()
+        self._muxing = Muxing(NAME, opened, self._origin, self._encoding, codec)
+        self._muxer = self._muxing.__enter__()
         return self
 
     def __exit__(
@@ -71,36 +66,31 @@ class PipeWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
-            with write_errors(SPOKEN), self._exits:
-                self._muxer.finish()
-            return
-        # What ended the run is what counts; perhaps nobody reads any more.
-        with contextlib.suppress(av.FFmpegError, OSError), self._exits:
-            self._muxer.flush()
+        self._muxing.__exit__(kind, error, traceback)
 
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time.
 
         Raises:
-            BrokenPipeError: Whoever read is gone.
-            VideoError: FFmpeg refuses the film in this format.
+            BrokenPipeError: The reader has closed the pipe.
+            VideoError: FFmpeg refuses the video in this format.
             OutputError: It cannot be written.
         """
-        with write_errors(SPOKEN):
+        with write_errors(NAME):
             if not self._muxer.has_begun:
                 self._muxer.begin(frame)
-                self._muxer.describe(self._container, self._container.streams.video[0])
+                container = self._muxer.container
+                self._muxer.describe(container, container.streams.video[0])
             self._muxer.write(frame)
 
 
 def form_for(origin: Origin) -> Form:
-    """Return the form that holds more of what a film has besides its pictures, MP4 if both do."""
+    """Return the format that holds more of a video's other streams, MP4 if both hold as many."""
     return min((MP4, MATROSKA), key=lambda form: _count_lost(origin, form))
 
 
 def _count_lost(origin: Origin, form: Form) -> int:
-    """Return how many of a film's streams a form can hold only encoded anew, or not at all."""
+    """Return how many of a video's streams a format cannot hold without encoding them anew."""
     sound = "copy" if origin.sound == "auto" else origin.sound
     trial = replace(origin, log=ReadLog(), sound=sound)
     with (

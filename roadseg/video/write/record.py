@@ -1,8 +1,8 @@
-"""Record what is shown, in one film or in segments of a length, whatever ends the run.
+"""Record the live view, in one video or in segments.
 
-While it is recorded, a film has another name (`part_path`) and a form that plays wherever a crash
-cuts it off. It is brought to its last form and takes its name when it is whole; a run that is
-stopped ends its film first. What a crash left is never recorded over.
+A video is first written as a part (`part_path`), in a form that plays wherever a crash cuts it off.
+It is copied into its final form and renamed when it is complete, also if the run is stopped. A part
+that a crash left is never overwritten.
 """
 
 import contextlib
@@ -21,30 +21,30 @@ from roadseg.errors import VideoError
 from roadseg.files import replacing, written_alone
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
-from roadseg.video.picture import PIXEL_FORMAT, AnyPicture, Picture
+from roadseg.video.picture import AnyPicture, Picture
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.film import check_output
-from roadseg.video.write.mux import unbroken
+from roadseg.video.write.mux import set_up_pictures, unbroken
 from roadseg.video.write.part import part_path
 from roadseg.video.write.remux import remux
 from roadseg.video.write.sink import open_film
 
 USUAL_FPS = 30
-"""Rate that the encoder reckons with; every frame has its own time all the same."""
+"""Nominal frame rate for the encoder; every frame has its own time."""
 KEYFRAME_S = 2
-"""Seconds between keyframes at that rate: what a jump in a player costs."""
+"""Seconds between keyframes at that rate."""
 
 
 class Recorder:
-    """Films of pictures that come at times of their own.
+    """Records pictures with their own times.
 
     Args:
-        path: Film to write; with `segment_s`, a number is put before its suffix.
-        segment_s: Begin a new film when one has run for this time; None writes one film.
-        overwrite: Replace a film that exists. Segments never do: they go on counting.
+        path: Video to write; with `segment_s`, a number is put before its suffix.
+        segment_s: Begin a new video when one has run for this time; None writes one video.
+        overwrite: Replace an existing video. Segments never do, as their numbers continue.
 
     Raises:
-        VideoError: The film or a part of it exists, or its suffix is not one of ours.
+        VideoError: The video or a part of it exists, or its suffix is not one of ours.
         OutputError: Its folder takes no files.
     """
 
@@ -79,7 +79,7 @@ class Recorder:
         """Add a picture at the time of a frame.
 
         Raises:
-            OutputError: The film cannot be written.
+            OutputError: The video cannot be written.
         """
         if self._first and self._segment_s and _since_s(self._first, frame) >= self._segment_s:
             self._finish()
@@ -88,7 +88,7 @@ class Recorder:
             self._begin(frame, encoded)
         assert self._first is not None
         with write_errors(self._path):
-            # A source may come back with another size.
+            # A source may reconnect with another size.
             encoded = Picture(encoded).resized((self._stream.height, self._stream.width)).frame
             encoded.pts, encoded.time_base = frame.pts - self._first.pts, frame.time_base
             self._container.mux(self._stream.encode(encoded))
@@ -106,17 +106,13 @@ class Recorder:
         self._first = frame
 
     def _add_stream(self, frame: Frame, picture: av.VideoFrame) -> av.VideoStream:
-        height, width = picture.height, picture.width
         codec = self._encoding.codec_for(self._path)
-        options = self._encoding.options(codec, Fraction(USUAL_FPS), height * width, None)
+        pixels = picture.height * picture.width
+        options = self._encoding.options(codec, Fraction(USUAL_FPS), pixels, None)
         options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
         stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
-        stream.time_base = stream.codec_context.time_base = frame.time_base
-        context = stream.codec_context
-        context.sample_aspect_ratio = frame.pixel_aspect
-        context.colorspace, context.color_range = picture.colorspace, picture.color_range
+        set_up_pictures(stream, frame, picture)
         return stream
 
     def _finish(self) -> None:
@@ -134,12 +130,12 @@ class Recorder:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    """Yield names with a number before the suffix, those that are free behind all taken now."""
+    """Yield unused names with a number before the suffix, after the highest one in use."""
     pattern = re.compile(rf"{re.escape(path.stem)}-(\d+)")
     matches = (pattern.fullmatch(p.stem) for p in path.parent.glob(f"*{path.suffix}"))
     taken = [int(match[1]) for match in matches if match]
     names = (path.with_stem(f"{path.stem}-{n:04d}") for n in count(max(taken, default=0) + 1))
-    # A part is what a crash left.
+    # A crash may have left a part.
     return (n for n in names if not (os.path.lexists(n) or os.path.lexists(part_path(n))))
 
 

@@ -1,4 +1,4 @@
-"""Bring a film that was written in pieces, to play wherever it is cut off, to its last form."""
+"""Copy a video that was written in fragments into its final form, with one index."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from roadseg.video.write.part import with_dts
 from roadseg.video.write.sink import open_film
 
 INDEX_IN_FRONT = {"movflags": "faststart+use_metadata_tags", **AS_FFMPEG_WOULD}
-"""What makes MP4 play while it loads, and keep tags of any name."""
+"""Options with which an MP4 file plays while it loads, and keeps tags of any name."""
 Describe = Callable[[av.container.OutputContainer, av.stream.Stream], None]
 
 
@@ -24,13 +24,13 @@ def remux(
     mp4_tag: str | None = None,
     describe: Describe = lambda _film, _pictures: None,
 ) -> None:
-    """Copy a film's streams into a file with one index.
+    """Copy a video's streams into a file with one index.
 
     Args:
-        part: The film in pieces.
+        part: The video in fragments.
         target: File to write.
-        mp4_tag: Name of the pictures' codec, where FFmpeg's choice does not play everywhere.
-        describe: Puts tags into the file, given it and its pictures, before its first packet.
+        mp4_tag: Codec tag of the pictures, where FFmpeg's choice does not play everywhere.
+        describe: Adds tags to the file and its video stream, before the first packet.
 
     Raises:
         ValueError: The format cannot hold a stream.

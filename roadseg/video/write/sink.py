@@ -1,7 +1,7 @@
-"""Open a file, or standard output, to write a film to, so that no failed write goes unnoticed.
+"""Open a file, or standard output, to write a video to, and report every failed write.
 
-FFmpeg forgets those at the end of an MP4 file, and a full disk would leave half a film that counts
-as whole.
+FFmpeg ignores failures at the end of an MP4 file, so that a full disk would leave a truncated video
+that passes for a complete one.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from roadseg.files import create
 
 @contextlib.contextmanager
 def open_film(path: Path, options: Mapping[str, str]) -> Iterator[av.container.OutputContainer]:
-    """Give a file to write a film to, in the format of its suffix; it is there once it is begun.
+    """Open a file for a video in the format of its suffix; it is created by the first write.
 
     Args:
         path: Name of the file.
@@ -29,7 +29,7 @@ def open_film(path: Path, options: Mapping[str, str]) -> Iterator[av.container.O
 
 @contextlib.contextmanager
 def open_pipe(form: str, options: Mapping[str, str]) -> Iterator[av.container.OutputContainer]:
-    """Give standard output to write a film to.
+    """Open standard output for a video.
 
     Args:
         form: FFmpeg's name of the format.
@@ -51,14 +51,13 @@ def _writing(
 
 
 class Sink:
-    """A file as FFmpeg wants it, which remembers a failure. It is made when it is written to.
+    """An unbuffered file object for FFmpeg that keeps the first failure.
 
-    What is written has left this program, as there is no buffer.
+    The file is created by the first write.
 
     Args:
-        target: Name of ours that the file is to have; or the number of one that is open and that
-            bytes can only be written to one after the other.
-        name: Its name, from which FFmpeg may read what it wrote.
+        target: Path of the file, or the descriptor of an open one that cannot seek.
+        name: Its name, from which FFmpeg may read back what it wrote.
     """
 
     def __init__(self, target: Path | int, name: str) -> None:
@@ -68,7 +67,7 @@ class Sink:
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write all of it; return how much that is, or FFmpeg's number of an error."""
+        """Write all of it; return its length, or the negative number of an error, as for FFmpeg."""
         rest = memoryview(data)
         try:
             while rest:
@@ -80,19 +79,19 @@ class Sink:
         return len(data)
 
     def seekable(self) -> bool:
-        """Return whether it can be written to anywhere."""
+        """Return whether `seek` works."""
         return isinstance(self._target, Path)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Change the position."""
         return self._open().seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._open().tell()
 
     def close(self) -> None:
-        """Close it, but not what was open before."""
+        """Close the file, but not a descriptor that was open before."""
         if self._file is not None:
             self._file.close()
 

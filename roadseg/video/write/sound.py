@@ -1,4 +1,4 @@
-"""Sound encoded anew, where a format cannot hold it as it is."""
+"""Encode sound, where a format cannot hold it as it is."""
 
 from fractions import Fraction
 from typing import Any
@@ -9,21 +9,21 @@ import numpy as np
 from roadseg.video.write.copies import lasting
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-"""Samples a second that AAC is used with; others are brought to the next above."""
+"""Sample rates of AAC; any other is resampled to the next higher one."""
 OPUS_RATE = 48000
-"""Samples a second of Opus."""
+"""Sample rate of Opus."""
 BITS_A_CHANNEL = 64_000
 """Bits a second for each channel."""
 BITS_A_SAMPLE = 4
-"""Most bits a sample, which telephone sound has no use for."""
+"""Most bits a sample, a limit for telephone sound."""
 GAP_S = 0.1
-"""Sound that is off by more than this from its time is brought back to it."""
+"""Largest error of sound's time, above which it is corrected."""
 
 
 class EncodedTrack:
     """A stream of sound that is decoded and encoded as AAC, in WebM as Opus.
 
-    It is encoded from its beginning in every run, so that the same sound gives the same bytes.
+    Every run encodes it from its beginning, so that the same sound gives the same bytes.
 
     Args:
         stream: The sound.
@@ -79,7 +79,7 @@ class EncodedTrack:
         self._target.mux(self._stream.encode(None))
 
     def _make_room(self, begin: int) -> bool:
-        """Fill a gap before a sample with silence; return False if its place is taken."""
+        """Fill a gap before a sample with silence; return False if the sample is too late."""
         assert self._written is not None
         missing = begin - (self._written + self._fifo.samples)
         if missing < -GAP_S * self._rate:
@@ -100,7 +100,7 @@ class EncodedTrack:
         return frame
 
     def _add(self, frame: av.AudioFrame | None) -> None:
-        """Encode a frame, or what is left in the resampler."""
+        """Encode a frame, or the rest of the resampler if it is None."""
         try:
             pieces = self._resampler.resample(frame)
         except ValueError:  # the sound has changed its rate or its channels
@@ -109,7 +109,7 @@ class EncodedTrack:
             pieces += self._resampler.resample(frame)
         for piece in pieces:
             if piece is not None:
-                piece.pts = None  # the place in the sound is counted here
+                piece.pts = None  # times are counted here
                 self._fifo.write(piece)
         self._encode()
 

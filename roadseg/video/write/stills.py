@@ -1,4 +1,4 @@
-"""Images with numbers in their names: a film written so, and those of a pattern that there are."""
+"""Write a video as numbered images, and list the images of a pattern."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import Frame
 
 NUMBER = re.compile(r"%(0\d+)?d")
-"""Stands for a frame's number in the name of an image, as in C and FFmpeg."""
+"""Place of a frame's number in the name of an image, as in C and FFmpeg."""
 
 
 def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
@@ -23,11 +23,11 @@ def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
 
     Args:
         pattern: Their name, with `NUMBER` in it.
-        one: There is one, whose name needs no number.
-        overwrite: Replace those that there are.
+        one: Whether there is only one, whose name needs no number.
+        overwrite: Whether existing ones may be replaced.
 
     Raises:
-        VideoError: Their name has no place for a number, or there are some.
+        VideoError: Their name has no place for a number, or some exist.
         OutputError: Their folder takes no files.
     """
     places = len(NUMBER.findall(pattern.name))
@@ -41,10 +41,10 @@ def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
 
 
 class StillWriter:
-    """A film being written as images, numbered from zero as class maps are.
+    """A video being written as images, numbered from zero as class maps are.
 
     Args:
-        pattern: Their name, with `NUMBER` in it, in a folder of ours.
+        pattern: Their name, with `NUMBER` in it, in the folder of the part.
     """
 
     def __init__(self, pattern: Path) -> None:
@@ -67,7 +67,7 @@ class StillWriter:
 
         Raises:
             OutputError: The file cannot be written.
-            VideoError: It is the second under a name for one.
+            VideoError: There is a second frame, and the name is for one.
         """
         if self._count and not NUMBER.search(self._pattern.name):
             raise _one_name(self._pattern)
@@ -79,7 +79,7 @@ class StillWriter:
 
 
 def _one_name(pattern: Path) -> VideoError:
-    """Return the error that a name is wrong for the images of a film."""
+    """Return the error for a name that is not a pattern of several images."""
     name = NUMBER.sub("", pattern.stem).rstrip("-_")
     return VideoError(
         f"{pattern} names one image, and there is one a frame; put their number into the name "
@@ -88,7 +88,7 @@ def _one_name(pattern: Path) -> VideoError:
 
 
 def write_still(pattern: Path, number: int, data: bytes) -> None:
-    """Write an image of a pattern in a folder of ours; number 0 begins the folder anew.
+    """Write an image of a pattern in the folder of the part; number 0 clears the folder.
 
     Raises:
         OutputError: The file cannot be written.
@@ -106,7 +106,7 @@ def remove_stills(pattern: Path) -> None:
     """Remove the images of a pattern, and their folder if it holds nothing else."""
     for _, path in stills_of(pattern):
         path.unlink()
-    with contextlib.suppress(OSError):  # there is none, or somebody put something into it
+    with contextlib.suppress(OSError):  # it does not exist, or holds other files
         pattern.parent.rmdir()
 
 
@@ -115,10 +115,10 @@ def _name(pattern: Path, number: int) -> str:
 
 
 def stills_of(pattern: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the images of a pattern that there are, each with its number.
+    """Yield the existing images of a pattern, each with its number.
 
-    A pattern without a place for a number is the name of one. Where case makes no difference to a
-    file system, it makes none here.
+    A pattern without a place for a number is the name of one image. On a file system that ignores
+    case, so does this.
     """
     if not NUMBER.search(pattern.name):
         if os.path.lexists(pattern):
@@ -136,7 +136,7 @@ def stills_of(pattern: Path) -> Iterator[tuple[int, Path]]:
 
 
 def name_key(pattern: Path) -> str:
-    """Return what the names of all images that two patterns may share have in common."""
+    """Return a key that is equal for patterns that can have an image in common."""
     return re.sub(r"\d+", "#", NUMBER.sub("0", pattern.name))
 
 

@@ -1,4 +1,4 @@
-"""Subtitles of MP4, such as a camera's GPS in words, as Matroska takes them."""
+"""Convert subtitles of MP4, such as a camera's GPS as text, for Matroska."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import av
 from roadseg.video.write.copies import lasting
 
 LENGTH_BYTES = 2
-"""Bytes before a text of MP4 that tell how long it is; behind it there may be its looks."""
+"""Bytes before a text of MP4 with its length; its style may follow it."""
 
 
 class TextTrack:

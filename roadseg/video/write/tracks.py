@@ -1,4 +1,4 @@
-"""The forms in which a stream beside the pictures can go into a film."""
+"""The forms in which sound, subtitles and data can be written."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,11 +17,11 @@ class Track(Protocol):
     """Packets that were left out."""
 
     def write(self, packet: "av.Packet[Any]") -> None:
-        """Write a packet of the source, which has a time at which it is to be decoded."""
+        """Write a packet of the source that has a decoding time."""
         ...
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write what is buffered."""
         ...
 
 
@@ -29,11 +29,11 @@ Form = Callable[[Any, av.container.OutputContainer], Track]
 
 
 def forms_of(stream: av.stream.Stream, sound: str) -> tuple[Form, ...]:
-    """Return the forms to try for a stream, the best first.
+    """Return the forms to try for a stream, best first.
 
     Args:
-        stream: Sound, subtitles or data of a film.
-        sound: What is wanted of sound: auto, copy or aac.
+        stream: Sound, subtitles or data of a video.
+        sound: How sound is written: auto, copy or aac.
     """
     if stream.type != "audio":
         return (CopiedTrack, TextTrack)

@@ -1,0 +1,130 @@
+"""From what `roadseg batch` is given to its videos, each with the settings of its run."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
+from roadseg.errors import ConfigError, VideoError
+from roadseg.files import identity, is_ours
+from roadseg.infer.config import InferConfig
+from roadseg.video.url import Url
+
+COMMENT = "#"
+"""How a line of a list begins that names no video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The videos of a batch and what becomes of each."""
+
+    source: Path
+    """Folder of videos, or list of them."""
+    out: Path
+    """Folder of all that is written, in folders as the videos are."""
+    beside: Beside
+    """What is written beside each video's overlay: the ends of their names."""
+    settings: Mapping[str, Any]
+    """All other settings."""
+    no_film: bool
+    """Write only what is beside it."""
+
+    def __post_init__(self) -> None:
+        """Check that all that is written lies below one folder."""
+        for flag, path in vars(self.beside).items():
+            if path is not None and (path.parent.name or path.is_absolute()):
+                raise ConfigError(
+                    f"--{flag} is {path}, and what a batch writes lies below --out, beside each "
+                    f"video's overlay; give a name alone, such as {path.name}"
+                )
+
+    def films(self) -> dict[str, InferConfig]:
+        """Return the settings for each video that there is now, by its name in the batch.
+
+        Raises:
+            VideoError: There is no such folder or list.
+            ConfigError: A setting cannot be used, or two videos would get the same name.
+        """
+        found = _in_folder(self.source, self.out) if self.source.is_dir() else _listed(self.source)
+        films: dict[str, InferConfig] = {}
+        names: dict[Path, str] = {}
+        for name, film in found:
+            config = self._config(name, film)
+            base = _base(config)
+            if base in names:
+                raise ConfigError(
+                    f"{names[base]} and {name} would both be written as {base}; give one of them "
+                    "another name"
+                )
+            names[base] = name
+            films[name] = config
+        return films
+
+    def _config(self, name: str, film: Path | Url) -> InferConfig:
+        folder = self.out / PurePosixPath(name).parent
+        overlay = overlay_name(film)
+        stem = overlay.stem.removesuffix(OVERLAY)
+        beside: dict[str, Any] = {
+            flag: path and folder / f"{stem}.{path.name}"
+            for flag, path in vars(self.beside).items()
+        }
+        out = None if self.no_film else folder / overlay
+        return InferConfig(source=film, out=out, **beside, **self.settings)
+
+
+def _base(config: InferConfig) -> Path:
+    """Return what the names of all that is written for a video begin with."""
+    path = config.out or config.stats or config.masks
+    assert path is not None  # `InferConfig` sees to it
+    return path.with_name(path.name.partition(".")[0])
+
+
+def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the videos in a folder and those in it, without what roadseg wrote."""
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not (is_ours(here / name) or identity(here / name) == identity(out) is not None)
+        )
+        for path in (here / name for name in sorted(files)):
+            is_film = path.suffix.lower() in FILM_SUFFIXES
+            if is_film and not (path.stem.endswith(OVERLAY) or is_ours(path)):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
+    """Yield the videos that a list names, a line each.
+
+    Raises:
+        VideoError: There is no such list.
+        ConfigError: It is a video itself.
+    """
+    if source.suffix.lower() in FILM_SUFFIXES:
+        raise ConfigError(
+            f"{source} is a video, and batch takes a folder or a list of videos; run: roadseg "
+            f"infer {source}"
+        )
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise VideoError(f"{source} does not exist; give a folder or a list of videos") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise VideoError(
+            f"{source} cannot be read as a list ({error}); give a text file with a video a line"
+        ) from error
+    for line in filter(None, map(str.strip, lines)):
+        if not line.startswith(COMMENT):
+            yield _named(line)
+
+
+def _named(line: str) -> tuple[str, Path | Url]:
+    """Return a video's name in the batch and where it lies: no name leads out of a folder."""
+    if address := Url.if_one(line):
+        return PurePosixPath(f"{address}").name.partition("?")[0] or "film", address
+    path = Path(line)
+    is_below = not path.is_absolute() and ".." not in path.parts
+    return (path.as_posix() if is_below else path.name), path

@@ -1,0 +1,1 @@
+"""Many videos on many machines: what is done, what is half done, and who does it."""

@@ -1,0 +1,167 @@
+"""The right to drive a shard, for a time: a second driver of the same shard is refused.
+
+On one machine the driver holds the system's lock on a file, which ends with its process. Machines
+that share no locks go by a lease, a file that says until when it holds and that its driver renews.
+A driver that died elsewhere is waited for until its lease ends; one that lives renews it meanwhile.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from roadseg.errors import OutputBusy, OutputError
+from roadseg.files import output_errors, replacing, written_alone
+from roadseg.infer.stages import WatchThread
+
+TERM_S = 60.0
+"""How long a lease holds: what a driver that was killed on another machine costs."""
+BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
+"""Distinguishes machines of the same name."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a lease says."""
+
+    driver: str
+    """Whose it is, by a random number."""
+    machine: str
+    """Name of that one's machine."""
+    machine_id: str
+    """What no other machine has."""
+    until_s: float
+    """When it ends, in seconds since 1970."""
+
+    def __str__(self) -> str:
+        until = datetime.fromtimestamp(self.until_s, UTC).isoformat(timespec="seconds")
+        return f"{self.machine} until {until}"
+
+
+class Lease:
+    """A lease on a shard, renewed while the block lasts.
+
+    Args:
+        manifest: The shard's manifest.
+        on_wait: Called with a sentence if the lease of a driver elsewhere must end first.
+        term_s: How long it holds.
+
+    Raises:
+        OutputBusy: Another driver has it.
+        OutputError: It cannot be written.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        on_wait: Callable[[str], None] = lambda _sentence: None,
+        term_s: float = TERM_S,
+    ) -> None:
+        self._manifest = manifest
+        self._path = lease_path(manifest)
+        self._on_wait = on_wait
+        self._term_s = term_s
+        self._driver = os.urandom(8).hex()
+        self._ended = threading.Event()
+        self._lost: str | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(written_alone(self._manifest, "--out"))
+            self._wait_for_others()
+            self._write()
+            stack.callback(self._give_up)
+            stack.enter_context(WatchThread(self._keep, self._ended.set, "lease"))
+            self._exits = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exits.close()
+
+    def check(self) -> None:
+        """See that the lease is still ours.
+
+        Raises:
+            OutputBusy: It is another's, as it could not be renewed in time.
+        """
+        if self._lost:
+            raise OutputBusy(
+                f"{self._manifest} is driven by {self._lost} now, as this driver could not renew "
+                "its lease in time; nothing is lost, and the other one goes on"
+            )
+
+    def _wait_for_others(self) -> None:
+        """Wait until the lease of a driver on another machine ends, if that does not renew it."""
+        found = self._read()
+        if found is None or found.machine_id == machine_id():
+            return  # that driver is dead, as we have the lock
+        left_s = min(found.until_s - time.time(), self._term_s)
+        if left_s > 0:
+            self._on_wait(f"{self._manifest} is leased to {found}; waiting for its end")
+            time.sleep(left_s)
+        now = self._read()
+        if now is not None and now.until_s > max(found.until_s, time.time()):
+            raise OutputBusy(
+                f"{self._manifest} is driven by another run on {now}, which renews its lease; "
+                "one shard has one driver: wait for its end, or choose another --shard"
+            )
+
+    def _keep(self) -> None:
+        """Renew the lease until the block ends, or it is another's."""
+        while not self._ended.wait(self._term_s / 3):
+            found = self._read()
+            if found is not None and found.driver != self._driver:
+                self._lost = str(found)
+                return
+            with contextlib.suppress(OutputError):  # a full disk: it may have room the next time
+                self._write()
+
+    def _write(self) -> None:
+        until_s = time.time() + self._term_s
+        terms = Terms(self._driver, platform.node(), machine_id(), until_s)
+        with replacing(self._path) as temporary:
+            temporary.write_text(json.dumps(asdict(terms)) + "\n")
+
+    def _read(self) -> Terms | None:
+        return read_lease(self._manifest)
+
+    def _give_up(self) -> None:
+        found = self._read()
+        if found is not None and found.driver == self._driver:
+            with output_errors(self._path):
+                self._path.unlink(missing_ok=True)
+
+
+def lease_path(manifest: Path) -> Path:
+    """Return the file of the lease on a shard."""
+    return manifest.with_suffix(".lease")
+
+
+def read_lease(manifest: Path) -> Terms | None:
+    """Return what the lease on a shard says; None if there is none that can be read."""
+    try:
+        return Terms(**json.loads(lease_path(manifest).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def machine_id() -> str:
+    """Return what no other machine has, containers of one machine included."""
+    try:
+        boot = BOOT_FILE.read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{platform.node()} {boot}".strip()

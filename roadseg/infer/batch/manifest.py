@@ -1,0 +1,221 @@
+"""The manifest of a batch, with the state of every video: JSON lines, a file for each shard.
+
+The first line of a manifest has the settings; each that follows has the state of a video, or of a
+chunk of one, and the last one counts. Only the shard's driver writes to it, by appending, so that a
+driver may be killed at any moment; an incomplete last line is dropped. `docs/scale.md` has the
+fields.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from roadseg import __version__
+from roadseg.errors import ConfigError
+from roadseg.files import output_errors
+from roadseg.infer.batch.chunks import Metrics
+
+FORMAT = 1
+"""Version of the manifest's form; later ones add fields and keep these."""
+RUNNING, STOPPED, DONE, FAILED = "running", "stopped", "done", "failed"
+NAME = "manifest-{}-of-{}.jsonl"
+"""File name of a shard's manifest."""
+PATTERN = "manifest-*-of-*.jsonl"
+
+
+def now() -> str:
+    """Return the time in UTC, as manifests have it: earlier times sort before later ones."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of a video, or of a chunk of it, at a time."""
+
+    film: str
+    """Name of the video below what the batch was given."""
+    state: str
+    """running, stopped (in good order), done or failed."""
+    attempt: int
+    """Which attempt it was."""
+    machine: str
+    """Name of the machine that made it."""
+    at: str = field(default_factory=now)
+    """When, in UTC."""
+    chunk: int | None = None
+    """Number of the chunk; None is the whole video."""
+    source: str | None = None
+    """Size in bytes and date of the video, by which another in its place is noticed."""
+    outputs: tuple[str, ...] = ()
+    """Files and folders written."""
+    metrics: Mapping[str, Any] | None = None
+    """What it came to, the fields of `Metrics`."""
+    error: str | None = None
+    """Why it failed."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return a line's record; what a later version has added is left out."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        return cls(**known | {"outputs": tuple(values.get("outputs", ()))})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a line holds."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+    def measured(self) -> Metrics:
+        """Return what it came to."""
+        known = {f.name for f in fields(Metrics)}
+        values = {k: v for k, v in (self.metrics or {}).items() if k in known}
+        return Metrics(**values | {"warnings": tuple(values.get("warnings", ()))})
+
+
+@dataclass
+class FilmState:
+    """All that is known of a video."""
+
+    last: Record | None = None
+    """The last word on the whole video."""
+    chunks: dict[int, Record] = field(default_factory=dict)
+    """The last word on each chunk that was labelled since the video was begun."""
+
+    def add(self, record: Record) -> None:
+        """Take a record that is newer than all before."""
+        if record.chunk is not None:
+            self.chunks[record.chunk] = record
+            return
+        is_other = self.last is not None and self.last.source != record.source
+        if is_other or record.state == DONE:
+            self.chunks.clear()  # they are another video's, or joined and gone
+        self.last = record
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as it was read."""
+
+    path: Path
+    """Its file."""
+    settings: Mapping[str, str]
+    """What its videos are labelled with."""
+    records: tuple[Record, ...]
+    """What became of them, the oldest first."""
+    listed: int = 0
+    """Videos that the shard had when they were last listed."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest, to its last line that is whole.
+
+    Raises:
+        ConfigError: It is none, or of another version.
+    """
+    try:
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); give a manifest, or the --out of a batch"
+        ) from error
+    try:
+        head, *lines = [json.loads(line) for line in whole.splitlines()] or [{}]
+        form = head.get("roadseg_manifest")
+        if form == FORMAT:
+            records = tuple(Record.from_json(line) for line in lines if "film" in line)
+            listed = [line["listed"] for line in lines if "listed" in line]
+            return Manifest(path, head["settings"], records, listed[-1] if listed else 0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path} is no manifest of roadseg; give one, or move it away") from error
+    raise ConfigError(
+        f"{path} is a manifest of form {form}, and this version of roadseg reads form {FORMAT}; "
+        "use the version that made it, or another --out"
+    )
+
+
+def manifests_of(place: Path) -> list[Manifest]:
+    """Return a manifest, or those of all shards in a folder.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    paths = sorted(place.glob(PATTERN)) if place.is_dir() else [place]
+    if not paths:
+        raise ConfigError(
+            f"{place} holds no {PATTERN}; give the --out of a batch, or one of its manifests"
+        )
+    return [read_manifest(path) for path in paths]
+
+
+def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
+    """Return what is known of every video by the manifests of all shards, by its name."""
+    records = [record for manifest in manifests for record in manifest.records]
+    films: dict[str, FilmState] = {}
+    for record in sorted(
+        records, key=lambda record: record.at
+    ):  # a stable order: lines keep theirs
+        films.setdefault(record.film, FilmState()).add(record)
+    return films
+
+
+class ManifestWriter:
+    """The manifest that a driver adds to.
+
+    Args:
+        path: Its file.
+        settings: What the videos are labelled with.
+
+    Raises:
+        ConfigError: The file is of another version, or its videos are labelled with other settings.
+        OutputError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
+        self._path = path
+        with output_errors(path):
+            if path.exists() and b"\n" in path.read_bytes():
+                check_settings(read_manifest(path), settings)
+                _cut_torn_line(path)
+                return
+            head = {"roadseg_manifest": FORMAT, "version": __version__, "settings": dict(settings)}
+            path.write_text(json.dumps(head) + "\n")
+
+    def add(self, record: Record) -> None:
+        """Write a record, which is on the disk when this returns.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        self._append(record.to_json())
+
+    def note_listed(self, films: int) -> None:
+        """Write how many videos the shard has. Raises `OutputError`."""
+        self._append({"listed": films, "at": now()})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with output_errors(self._path), self._path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def check_settings(manifest: Manifest, settings: Mapping[str, str]) -> None:
+    """See that videos are labelled with the settings that a manifest has.
+
+    Raises:
+        ConfigError: They are others.
+    """
+    names = sorted({*manifest.settings, *settings})
+    changed = [n for n in names if manifest.settings.get(n) != settings.get(n)]
+    if changed:
+        raise ConfigError(
+            f"{manifest.path} was begun with other settings ({', '.join(changed)}); give the same, "
+            "or another --out"
+        )
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(file.read().rindex(b"\n") + 1)

@@ -1,0 +1,97 @@
+"""How far a batch is, by the manifests of all its shards."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from roadseg.infer.batch.lease import read_lease
+from roadseg.infer.batch.manifest import (
+    DONE,
+    FAILED,
+    RUNNING,
+    Manifest,
+    Record,
+    manifests_of,
+    merged,
+)
+
+INTERRUPTED, WAITING = "interrupted", "waiting"
+"""States that no manifest says: whose driver is gone, and not begun."""
+STATES = (DONE, RUNNING, INTERRUPTED, FAILED, WAITING)
+"""States of videos in the order of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How far a batch is."""
+
+    films: dict[str, int]
+    """Videos in each of `STATES`."""
+    frames: int
+    """Frames of the videos that are done."""
+    video_s: float
+    """Seconds of them."""
+    cpu_s: float
+    """CPU seconds that they took."""
+    left_s: float | None
+    """Seconds to the end, if videos go on as they did; None where nothing runs or is done."""
+    running: dict[str, str]
+    """Videos that are being labelled, each with its machine."""
+    failed: dict[str, str]
+    """Videos that failed, each with the reason."""
+
+
+def status_of(place: Path) -> Status:
+    """Return how far a batch is.
+
+    Args:
+        place: A manifest, or the folder of several.
+
+    Raises:
+        ConfigError: There is none, or one of another version.
+    """
+    manifests = manifests_of(place)
+    driven = _driven_films(manifests)
+    films = {name: state.last for name, state in merged(manifests).items() if state.last}
+    states = Counter(_state(record, driven) for record in films.values())
+    states[WAITING] = max(sum(m.listed for m in manifests) - len(films), 0)
+    done = [record for record in films.values() if record.state == DONE]
+    measured = [record.measured() for record in done]
+    running = {n: r.machine for n, r in films.items() if _state(r, driven) == RUNNING}
+    return Status(
+        films={name: states[name] for name in STATES},
+        frames=sum(metrics.frames for metrics in measured),
+        video_s=round(sum(metrics.video_s for metrics in measured), 1),
+        cpu_s=round(sum(metrics.cpu_s for metrics in measured), 1),
+        left_s=_left_s(films.values(), len(done), states) if running else None,
+        running=running,
+        failed={n: r.error or "" for n, r in films.items() if r.state == FAILED},
+    )
+
+
+def _driven_films(manifests: Iterable[Manifest]) -> set[str]:
+    """Return the videos of the shards that a driver has at the moment."""
+    films: set[str] = set()
+    for manifest in manifests:
+        lease = read_lease(manifest.path)
+        if lease is not None and lease.until_s > time.time():
+            films |= {record.film for record in manifest.records}
+    return films
+
+
+def _state(record: Record, driven: set[str]) -> str:
+    if record.state in (DONE, FAILED):
+        return record.state
+    return RUNNING if record.state == RUNNING and record.film in driven else INTERRUPTED
+
+
+def _left_s(films: Iterable[Record], done: int, states: Counter[str]) -> float | None:
+    """Return how long what is left takes at the pace of what is done."""
+    if not done:
+        return None
+    begun_s = min(datetime.fromisoformat(record.at).timestamp() for record in films)
+    left = states[RUNNING] + states[INTERRUPTED] + states[WAITING]
+    return round((time.time() - begun_s) * left / done, 1)

@@ -1,0 +1,137 @@
+"""What joins the stages of a pipeline: bounded queues, and what waits in all of them together."""
+
+import threading
+from typing import Any
+
+
+class Cancelled(BaseException):
+    """Raised at a channel's ends when the pipeline stops early.
+
+    Not an `Exception`, so that a stage that catches those does not catch this by mistake.
+    """
+
+
+class Backlog:
+    """The bytes of all items that wait in a pipeline's channels, for its source to go by.
+
+    So what grows on its way is bounded as a whole, wherever it piles up. Only the source waits for
+    it, and whatever lies in a channel leaves it sooner or later: nothing can lock.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._cancelled = False
+        self._changed = threading.Condition()
+
+    def wait_below(self, most_bytes: int) -> None:
+        """Wait until fewer bytes than these wait. Raises `Cancelled`."""
+        with self._changed:
+            while self._bytes >= most_bytes and not self._cancelled:
+                self._changed.wait()
+            if self._cancelled:
+                raise Cancelled
+
+    def add(self, item: Any) -> None:
+        """Count an item that begins to wait."""
+        self._change(_bytes_of(item))
+
+    def remove(self, item: Any) -> None:
+        """Count an item no more."""
+        self._change(-_bytes_of(item))
+
+    def _change(self, by: int) -> None:
+        with self._changed:
+            self._bytes += by
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Wake whoever waits."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+
+def _bytes_of(item: Any) -> int:
+    """Return what an item says of itself as arrays do; of what says nothing, none."""
+    return int(getattr(item, "nbytes", 0))
+
+
+class Channel:
+    """A bounded queue whose end is a state and not an item.
+
+    Args:
+        depth: Items that may wait.
+        backlog: Counts those that do.
+        newest: Let a new item take the place of the oldest rather than wait for room.
+    """
+
+    def __init__(self, depth: int, backlog: Backlog, *, newest: bool = False) -> None:
+        self._items: dict[int, Any] = {}
+        self._depth = depth
+        self._newest = newest
+        self._backlog = backlog
+        self._next_in = 0
+        self._next_out = 0
+        self._taken = 0
+        self._ended = False
+        self._cancelled = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Any, turn: int | None = None) -> None:
+        """Add an item; make room or wait for it. Raises `Cancelled`.
+
+        Args:
+            item: What to add.
+            turn: How many items come before it, where they are not added in their order. The one
+                that is to be taken next always has room.
+        """
+        with self._changed:
+            while not self._has_room(turn) and not self._cancelled:
+                self._changed.wait()
+            if self._cancelled:
+                raise Cancelled
+            if len(self._items) == self._depth:  # only the newest may come in then
+                self._backlog.remove(self._items.pop(self._next_out))
+                self._next_out += 1
+            self._backlog.add(item)
+            self._items[self._next_in if turn is None else turn] = item
+            self._next_in += 1
+            self._changed.notify_all()
+
+    def _has_room(self, turn: int | None) -> bool:
+        number = self._next_in if turn is None else turn
+        return self._newest or number < self._next_out + self._depth
+
+    def get(self) -> Any:
+        """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
+        return self.take()[1]
+
+    def take(self) -> tuple[int, Any]:
+        """Take the next item as `get` does, with the number of those taken before it."""
+        with self._changed:
+            while self._next_out not in self._items and not self._ended and not self._cancelled:
+                self._changed.wait()
+            if self._cancelled:
+                raise Cancelled
+            if self._next_out not in self._items:
+                raise StopIteration
+            item = self._items.pop(self._next_out)
+            self._backlog.remove(item)
+            self._next_out += 1
+            self._taken += 1
+            self._changed.notify_all()
+            return self._taken - 1, item
+
+    def end(self) -> None:
+        """Say that no item will follow."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Drop what waits and wake both ends."""
+        with self._changed:
+            self._cancelled = True
+            while self._items:
+                self._backlog.remove(self._items.popitem()[1])
+            self._changed.notify_all()

@@ -1,0 +1,409 @@
+"""A batch of films: nothing is done twice, nothing is lost, and a bad film stops no other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, patience
+from films import Film, frame_times, packets
+
+from roadseg.cli.batch_films import Plan
+from roadseg.cli.films import Beside
+from roadseg.errors import ConfigError, OutputBusy, OutputError
+from roadseg.infer.batch.driver import Driver, Listener, Summary
+from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
+from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
+from roadseg.infer.batch.manifest import manifests_of, merged, read_manifest
+from roadseg.infer.batch.status import INTERRUPTED, WAITING, status_of
+from roadseg.infer.batch.workers import Task, ThisProcess
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import infer
+
+FILM = Film(times=tuple(range(70)), sounds=1, options=(("g", "10"),))
+OnFrame = Callable[[Task, int, int | None], None]
+
+
+class Killed(BaseException):
+    """Stands for the program's end, whatever it was doing."""
+
+
+def nothing(_task: Task, _done: int, _total: int | None) -> None:
+    pass
+
+
+def batch_of(config: InferConfig, folder: Path, **more) -> BatchConfig:
+    """A batch of the films in a folder; its films have the settings of `config`."""
+    names = ("alpha", "outline", "legend", "weights", "steady", "crf", "every")
+    settings = {name: getattr(config, name) for name in names}
+    plan = Plan(
+        source=folder / "films",
+        out=folder / "out",
+        beside=Beside(masks=None, stats=Path("stats.jsonl"), report=None),
+        settings=settings,
+        no_film=False,
+    )
+    chunk_s = more.get("chunk_s")
+    common = common_settings(replace(config, stats=Path("stats.jsonl")), chunk_s)
+    return BatchConfig(out=plan.out, films=plan.films, settings=common, **more)
+
+
+@pytest.fixture
+def batch(plain, tmp_path) -> BatchConfig:
+    for name in ("a", "b", "night/c"):
+        path = tmp_path / "films" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FILM.write(path)
+    return batch_of(plain, tmp_path)
+
+
+def drive(batch: BatchConfig, on_frame: OnFrame = nothing, **told) -> Summary:
+    return Driver(batch, ThisProcess("here", on_frame), Listener(**told)).run()
+
+
+def labelled(batch: BatchConfig, on_frame: OnFrame = nothing) -> tuple[list[str], Summary]:
+    """Drive a batch; return the films that were worked on."""
+    seen: dict[str, None] = {}
+
+    def note(task: Task, done: int, total: int | None) -> None:
+        seen[task.film] = None
+        on_frame(task, done, total)
+
+    return list(seen), drive(batch, note)
+
+
+def names(records) -> list[str]:
+    return sorted(record.film for record in records)
+
+
+def test_all_films_are_labelled_in_folders_as_they_lie_and_none_twice(batch) -> None:
+    summary = drive(batch)
+    assert names(summary.done) == ["a.mp4", "b.mp4", "night/c.mp4"]
+    for name in ("a", "b", "night/c"):
+        assert len(frame_times(batch.out / f"{name}.overlay.mp4")) == len(FILM.times)
+        assert len((batch.out / f"{name}.stats.jsonl").read_text().splitlines()) == len(FILM.times)
+    films, again = labelled(batch)
+    assert films == []
+    assert again == Summary(done=(), failed=(), done_before=3)
+
+
+def test_a_bad_film_stops_no_other_and_is_given_up_in_the_end(batch, tmp_path) -> None:
+    (tmp_path / "films" / "aa.mp4").write_text("no film")
+    errors: list[Exception] = []
+    for attempt in (1, 2, 3):
+        summary = drive(batch, failed=errors.append)
+        assert [(r.film, r.attempt) for r in summary.failed] == [("aa.mp4", attempt)]
+    assert "cannot be read as a video" in str(errors[-1])
+    before = batch.shard.manifest(batch.out).read_text().count('"running"')
+    summary = drive(batch, failed=errors.append)
+    assert "given up at attempt 3; mend it, or add --attempts 4" in str(errors[-1])
+    assert batch.shard.manifest(batch.out).read_text().count('"running"') == before
+    (tmp_path / "films" / "aa.mp4").write_bytes((tmp_path / "films" / "a.mp4").read_bytes())
+    assert names(drive(batch).done) == ["aa.mp4"]  # another film in its place begins anew
+
+
+def test_a_bug_in_one_film_stops_no_other(batch) -> None:
+    def fail(task: Task, _done: int, _total: int | None) -> None:
+        if task.film == "b.mp4":
+            raise ZeroDivisionError("a bug")
+
+    summary = drive(batch, fail)
+    assert names(summary.done) == ["a.mp4", "night/c.mp4"]
+    assert [record.error for record in summary.failed] == ["ZeroDivisionError: a bug"]
+
+
+@pytest.mark.parametrize("chunk_s", [None, 30.0])
+def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> None:
+    long = Film(times=tuple(range(0, 1400, 2)), sounds=1, options=(("g", "10"),))
+    long.write(tmp_path / "films" / "b.mp4")
+    batch = replace(batch_of(plain, tmp_path, chunk_s=chunk_s), shard=Shard())
+    work = {"frames": 0}
+
+    def stop(task: Task, done: int, _total: int | None) -> None:
+        later = task.chunk is None or task.chunk == 2
+        if task.film == "b.mp4" and done == (600 if task.chunk is None else 100) and later:
+            raise Killed
+
+    def count(task: Task, _done: int, _total: int | None) -> None:
+        work["frames"] += task.film == "b.mp4"
+
+    with pytest.raises(Killed):
+        drive(batch, stop)
+    assert merged(manifests_of(batch.out))["b.mp4"].last.state == "stopped"
+    assert names(drive(batch, count).done) == ["b.mp4", "night/c.mp4"]
+    assert work["frames"] < 500
+    whole = replace(plain, source=tmp_path / "films" / "b.mp4")
+    infer(whole)
+    out = batch.out / "b.overlay.mp4"
+    assert frame_times(out) == frame_times(whole.out)
+    assert packets(out, "audio") == packets(whole.out, "audio")
+    assert [path for path in batch.out.iterdir() if path.name.startswith("roadseg-")] == []
+
+
+def test_films_that_appear_meanwhile_are_labelled_and_those_that_vanish_are_named(
+    batch, tmp_path
+) -> None:
+    def change(task: Task, done: int, _total: int | None) -> None:
+        if task.film == "a.mp4" and done == 1:
+            FILM.write(tmp_path / "films" / "late.mp4")
+            (tmp_path / "films" / "b.mp4").unlink()
+
+    summary = drive(batch, change)
+    assert names(summary.done) == ["a.mp4", "late.mp4", "night/c.mp4"]
+    assert [(r.film, "does not exist" in r.error) for r in summary.failed] == [("b.mp4", True)]
+
+
+def test_a_film_that_grows_while_it_is_labelled_is_not_called_done(batch, tmp_path) -> None:
+    def grow(task: Task, done: int, _total: int | None) -> None:
+        if task.film == "a.mp4" and done == 1:
+            with (tmp_path / "films" / "a.mp4").open("ab") as file:
+                file.write(b"more")
+
+    summary = drive(batch, grow)
+    assert [record.film for record in summary.failed] == ["a.mp4"]
+    assert "changed while it was labelled" in summary.failed[0].error
+    assert names(drive(batch).done) == ["a.mp4"]
+
+
+def test_a_full_disk_ends_the_driver_with_its_sentence(batch, monkeypatch) -> None:
+    from roadseg.infer.batch import workers
+
+    def fill(_config, _on_frame):
+        raise OutputError("the disk is full") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(workers, "label", fill)
+    with pytest.raises(OutputError, match="the disk is full"):
+        drive(batch)
+    assert merged(manifests_of(batch.out))["a.mp4"].last.state == "stopped"
+    monkeypatch.undo()
+
+
+def test_what_the_user_has_is_not_replaced_and_what_is_ours_is(batch) -> None:
+    batch.out.mkdir()
+    mine = batch.out / "a.overlay.mp4"
+    mine.write_text("mine")
+    summary = drive(batch)
+    assert [record.film for record in summary.failed] == ["a.mp4"]
+    assert "exists" in summary.failed[0].error
+    assert mine.read_text() == "mine"
+    (batch.out / "b.stats.jsonl").unlink()
+    mine.unlink()
+    assert names(drive(batch).done) == ["a.mp4", "b.mp4"]
+
+
+def test_shards_share_the_films_out_without_a_gap_and_status_merges_them(batch, tmp_path) -> None:
+    for number in range(6):
+        FILM.write(tmp_path / "films" / f"film{number}.mp4")
+    shards = [Shard.parse(f"{number}/3") for number in range(3)]
+    films: list[str] = []
+    for shard in shards:
+        films += names(drive(replace(batch, shard=shard)).done)
+    assert sorted(films) == sorted(batch.films())
+    status = status_of(batch.out)
+    assert status.films["done"] == len(films)
+    assert status.frames == len(films) * len(FILM.times)
+    assert status_of(shards[0].manifest(batch.out)).films["done"] < len(films)
+    assert drive(batch).done_before == len(films)  # in one part too, all are done
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "0/0", ""])
+def test_a_shard_that_is_none_is_named(text) -> None:
+    with pytest.raises(ConfigError, match=r"--shard is .*give I/N"):
+        Shard.parse(text)
+
+
+def test_other_settings_are_refused_before_anything_is_done(batch) -> None:
+    drive(batch)
+    other = {**batch.settings, "crf": "30"}
+    for shard in (Shard(), Shard(1, 2)):
+        with pytest.raises(ConfigError, match=r"begun with other settings \(crf\)"):
+            drive(replace(batch, settings=other, shard=shard))
+
+
+def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> None:
+    batch.out.mkdir()
+    path = batch.shard.manifest(batch.out)
+    for text, said in (
+        ('{"roadseg_manifest": 2}\n', "form 2, and this version of roadseg reads form 1"),
+        ("my notes\n", "is no manifest of roadseg"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            drive(batch)
+        assert path.read_text() == text
+
+
+def test_a_line_that_a_crash_tore_is_dropped(batch) -> None:
+    drive(batch)
+    path = batch.shard.manifest(batch.out)
+    with path.open("a") as file:
+        file.write('{"film": "a.mp4", "sta')
+    assert status_of(batch.out).films["done"] == 3
+    drive(batch)
+    for line in path.read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_second_driver_of_a_shard_is_refused(batch) -> None:
+    def second(_task: Task, done: int, _total: int | None) -> None:
+        if done == 1:
+            with pytest.raises(OutputBusy, match="written by another run"):
+                drive(batch)
+
+    assert len(drive(batch, second).done) == 3
+
+
+def elsewhere(batch: BatchConfig, ends_in_s: float) -> Path:
+    """The lease of a driver on another machine."""
+    batch.out.mkdir(exist_ok=True)
+    path = lease_path(batch.shard.manifest(batch.out))
+    terms = Terms("other", "far", "far away", time.time() + ends_in_s)
+    path.write_text(json.dumps(asdict(terms)))
+    return path
+
+
+def test_a_driver_that_died_elsewhere_is_waited_for_until_its_lease_ends(batch) -> None:
+    elsewhere(batch, 0.2)
+    waits: list[str] = []
+    assert len(drive(batch, waits=waits.append).done) == 3
+    assert "is leased to far until" in waits[0]
+    elsewhere(batch, -5.0)
+    drive(batch, waits=waits.append)
+    assert len(waits) == 1
+
+
+def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
+    path = elsewhere(batch, 0.2)
+    renewed = replace_terms(path, until_s=time.time() + 100)
+    with pytest.raises(OutputBusy, match=r"driven by another run on far .* one shard has one"):
+        drive(batch, waits=lambda _sentence: path.write_text(renewed))
+    assert json.loads(path.read_text())["driver"] == "other"
+
+
+def replace_terms(path: Path, **values) -> str:
+    return json.dumps(json.loads(path.read_text()) | values)
+
+
+def test_a_driver_whose_lease_was_taken_over_stops(batch) -> None:
+    manifest = batch.shard.manifest(batch.out)
+    batch.out.mkdir()
+    with Lease(manifest, term_s=0.03) as lease:
+        assert read_lease(manifest).machine_id == machine_id()
+        elsewhere(batch, 100.0)
+        deadline = time.monotonic() + patience(20)
+        with pytest.raises(OutputBusy, match="driven by far"):
+            while time.monotonic() < deadline:
+                lease.check()
+    assert read_lease(manifest).driver == "other"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from roadseg.backends.runtimes import BACKENDS, Runtime
+BACKENDS["brightness"] = Runtime((".json",), "brightness_backend", "")
+import test_batch
+from roadseg.infer.config import InferConfig
+folder = Path({folder!r})
+config = InferConfig(source="", out=folder / "out.mp4", weights=folder / "model/brightness.json",
+    steady=0, alpha=0, outline=False, legend="none")
+def die(task, done, total):
+    if task.film == "b.mp4" and done == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+test_batch.drive(test_batch.batch_of(config, folder), die)
+"""
+
+
+def test_a_driver_that_is_killed_is_followed_by_another_at_once(batch, tmp_path) -> None:
+    code = KILLED.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", code], timeout=patience(100), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    status = status_of(batch.out)
+    assert (status.films["done"], status.films[WAITING]) == (1, 1)
+    path = lease_path(batch.shard.manifest(batch.out))
+    path.write_text(replace_terms(path, until_s=0))
+    assert status_of(batch.out).films[INTERRUPTED] == 1
+    path.write_text(replace_terms(path, until_s=time.time() + 100))
+    waits: list[str] = []
+    summary = drive(batch, waits=waits.append)
+    assert not waits  # the kernel knows that its process is gone
+    assert {record.film: record.attempt for record in summary.done} == {
+        "b.mp4": 2,
+        "night/c.mp4": 1,
+    }
+    assert len(frame_times(batch.out / "b.overlay.mp4")) == len(FILM.times)
+
+
+def test_a_film_that_kills_the_program_each_time_is_given_up(batch) -> None:
+    drive(batch)
+    path = batch.shard.manifest(batch.out)
+    source = merged([read_manifest(path)])["b.mp4"].last.source
+    killed = {"film": "b.mp4", "state": "running", "attempt": 3, "machine": "x", "source": source}
+    with path.open("a") as file:
+        file.write(json.dumps({**killed, "at": "2999-01-01T00:00:00+00:00"}) + "\n")
+    summary = drive(batch)
+    assert "ended the program each time" in summary.failed[0].error
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("roadseg")), "batch", *arguments]
+    env = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=patience(100)
+    )
+
+
+def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    FILM.write(films / "a.mp4")
+    secret = "https://user:hunter2@localhost:1/film.mp4?token=hunter2"
+    lines = ["# drives", "films/a.mp4", "", "films/gone.mp4", secret]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    done = run("list.txt", "--out", "out", "--stats", "s.csv", "--no-film", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "films/gone.mp4 does not exist" in done.stderr
+    assert done.stderr.endswith("roadseg: 2 of 3 videos were not labelled\n")
+    assert (tmp_path / "out" / "films" / "a.s.csv").read_text().count("\n") == 71
+    manifest = (tmp_path / "out" / "manifest-0-of-1.jsonl").read_text()
+    assert "hunter2" not in manifest + done.stderr + done.stdout
+    told = run("status", "out", "--json", cwd=tmp_path)
+    assert json.loads(told.stdout)["films"]["failed"] == 2
+    assert "videos done" in run("status", "out", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere", "--out", "out"], "nowhere does not exist; give a folder or a list"),
+        (["empty", "--out", "out"], "empty has no video in it"),
+        (["film.mp4", "--out", "out"], "run: roadseg infer film.mp4"),
+        (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
+        (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
+        (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
+        (["films", "--out", "out", "--resume"], "a batch always goes on; leave it out"),
+        (["twins", "--out", "out"], "would both be written as out/a"),
+        (["status", "nowhere"], "nowhere cannot be read"),
+        (["status", "empty"], "empty holds no manifest-"),
+    ],
+)
+def test_mistakes_get_a_sentence(arguments, said, tmp_path, monkeypatch) -> None:
+    from roadseg.cli import app
+    from roadseg.errors import RoadsegError
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty/x.txt", "films/a.mp4", "twins/a.mp4", "twins/a.mov", "film.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    with pytest.raises(RoadsegError) as error:
+        app(["batch", *arguments], standalone_mode=False)
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()
