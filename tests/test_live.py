@@ -95,7 +95,7 @@ def test_film_that_loops_goes_on_at_its_end_until_it_is_stopped(clip, tmp_path) 
 
 
 def test_camera_has_no_end_to_begin_again_at() -> None:
-    with pytest.raises(ConfigError, match="--loop is for films"):
+    with pytest.raises(ConfigError, match="--loop is for video files"):
         LiveSession(config("rtsp://127.0.0.1:1/none", loop=True), print)
 
 

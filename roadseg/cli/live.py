@@ -46,7 +46,7 @@ class ViewOptions(OptionGroup):
         ),
     ] = LiveConfig.as_camera
     loop: Annotated[
-        bool, typer.Option("--loop", help="Begin a film again at its end, until Ctrl-C.")
+        bool, typer.Option("--loop", help="Begin a video file again at its end, until Ctrl-C.")
     ] = LiveConfig.loop
 
 

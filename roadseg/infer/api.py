@@ -1,4 +1,4 @@
-"""The Python API: the labels of a video, frame by frame, or of one picture.
+"""The Python API: the labels of a video, frame by frame, or of pictures.
 
 Decoding, model and colours are those of `roadseg infer`.
 """
@@ -260,7 +260,7 @@ class Model:
         end_s: float | None = None,
         image_fps: Fraction | int = USUAL_FPS,
     ) -> Iterator[Result]:
-        """Yield every frame of a video with its labels; arguments are those of `roadseg.stream`."""
+        """Yield every frame of a video with its labels, as `roadseg.stream` does."""
         config = replace(self._config, steady=steady, every=every)
         check_times(start_s, end_s)
         info = probe(named(source), image_rate(image_fps))

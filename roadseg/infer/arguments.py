@@ -52,8 +52,8 @@ def check_names(argument: str, names: object) -> None:
 
 
 def check_times(start_s: float, end_s: float | None) -> None:
-    """Raise `ConfigError` if a film has no part between two times."""
+    """Raise `ConfigError` if a video has no part between two times."""
     if not 0 <= start_s <= LONGEST_S:
-        raise ConfigError(f"start_s is {start_s}; it must be 0 or more seconds of the film")
+        raise ConfigError(f"start_s is {start_s}; it must be 0 or more seconds of the video")
     if end_s is not None and not start_s < end_s <= LONGEST_S:
         raise ConfigError(f"end_s is {end_s} and start_s is {start_s}; end_s must be later")

@@ -121,7 +121,7 @@ class LiveSession:
         OutputError: The recording cannot be written.
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
-        ConfigError: A class name is unknown, or what is no film is to begin again.
+        ConfigError: A class name is unknown, or what is no video file is to begin again.
     """
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
@@ -134,7 +134,9 @@ class LiveSession:
         )
         source, stop = parse_source(config.source), Stop()
         if config.loop and not source.is_film:
-            raise ConfigError(f"--loop is for films, and {source.label} is live; leave it out")
+            raise ConfigError(
+                f"--loop is for video files, and {source.label} is live; leave it out"
+            )
         arriving = capture(
             source, stop=stop, notify=notify, at_its_own_rate=config.as_camera, loops=config.loop
         )

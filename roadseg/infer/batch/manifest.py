@@ -1,8 +1,8 @@
 """What is known of every video of a batch: JSON lines, one file a shard, beside the outputs.
 
 The first line of a manifest says what its videos are labelled with, each that follows what became
-of one video or of a chunk of it: the last word counts. Only the shard's driver writes to it, and only
-at its end, so that a driver may be killed at any moment; a line that it had only begun is dropped.
+of one video or of a chunk of it: the last word counts. Only the shard's driver writes to it, at its
+end alone, so that a driver may be killed at any moment; a line that it had only begun is dropped.
 `docs/scale.md` has the fields.
 """
 

@@ -122,10 +122,10 @@ def capture(
 
 
 def _looped(info: VideoInfo) -> Iterator[Frame]:
-    """Yield the frames of a video again and again, as one video without an end.
+    """Yield the frames of a video file again and again, as one video without an end.
 
     Raises:
-        VideoError: The video cannot be opened.
+        VideoError: The file cannot be opened.
     """
     step = max(round(1 / info.fps / info.time_base), 1)
     shift = 0
