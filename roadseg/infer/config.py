@@ -8,7 +8,7 @@ from pathlib import Path
 from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
 from roadseg.paint.config import OverlayConfig
-from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.config import CPU, ModelConfig
 from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
@@ -96,7 +96,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     def to_record(self) -> dict[str, str]:
         """Return all that the frames of the output depend on, by name, as text."""
         apart = ("out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared")
-        return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        record = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        return record | {"device": "cuda" if self.device.startswith("cuda") else CPU}  # whichever
 
 
 @dataclass(frozen=True, kw_only=True)

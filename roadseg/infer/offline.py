@@ -15,6 +15,7 @@ import numpy as np
 from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
+from roadseg.infer.device import Device, device_for
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace
@@ -39,7 +40,7 @@ from roadseg.segmentation.placement import input_size
 from roadseg.video.frame import SegmentedFrame
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, decode, probe
+from roadseg.video.read.source import VideoInfo, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
@@ -69,6 +70,10 @@ class InferResult:
     """Where the time went."""
     bottleneck: str
     """The stage that was at work longest."""
+    device: str
+    """Where pictures lay: the CPU, or a card such as cuda:0."""
+    decoder: str
+    """What decoded the film."""
     warnings: tuple[str, ...]
     """What was wrong with the input."""
 
@@ -99,6 +104,8 @@ def infer(
     """
     started_s = time.perf_counter()
     check_model(config)
+    device = device_for(config)
+    config = replace(config, device=device.name)
     info = probe(config.source, config.image_fps, config.stream)
     outputs = Outputs(config, info)
     drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
@@ -129,7 +136,9 @@ def infer(
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
-            warnings=tuple(reading_faults(log, info)),
+            device=device.name,
+            decoder=log.decoder,
+            warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
             film = ShownFilm(
@@ -191,7 +200,7 @@ def build_pipeline(
             sound=config.sound,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
-    frames = decode(info, log, config.start_s, config.end_s)
+    frames = Device(config.device).decode(info, log, config.start_s, config.end_s)
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
     source = some(behind(frames, kept, lead_s), config.source)
     if config.strict:

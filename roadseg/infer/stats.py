@@ -90,6 +90,8 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
 
 def count_pixels(item: SegmentedFrame) -> np.ndarray:
     """Return the pixels of each id, (256,)."""
+    if not isinstance(item.labels, np.ndarray):
+        return item.labels.pixels()
     counts = cv2.calcHist([item.class_map], [0], None, [256], [0, 256])
     return counts.ravel().astype(np.int64)
 

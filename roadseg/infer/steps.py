@@ -25,7 +25,7 @@ from roadseg.errors import VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Stage
-from roadseg.paint.in_view import InView
+from roadseg.paint.in_view import STEP, InView
 from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
@@ -182,7 +182,7 @@ def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
     """Stage: note which classes are in view; frames that only lead in end here."""
     view = InView()
     for item in items:
-        in_view = view.update(item.class_map, item.frame.time_s)
+        in_view = view.follow(item.sample(STEP), item.frame.time_s)
         if not item.frame.leads_in:
             yield replace(item, in_view=in_view)
 
@@ -192,7 +192,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     overlay: Overlay | None = None
     for item in items:
         overlay = overlay or Overlay(item.spec, config, side_by_side=config.side_by_side)
-        painted = item.frame.picture.paint(overlay, item.class_map, item.in_view)
+        painted = item.frame.picture.paint(overlay, item.labels, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 

@@ -22,7 +22,10 @@ class InView:
 
     def update(self, class_map: NDArray[np.uint8], time_s: float) -> frozenset[int]:
         """Return the ids of the classes in view, given the next class map (H, W) and its time."""
-        sample = class_map[::STEP, ::STEP]
+        return self.follow(class_map[::STEP, ::STEP], time_s)
+
+    def follow(self, sample: NDArray[np.uint8], time_s: float) -> frozenset[int]:
+        """Return the same, given every `STEP`-th row and column of the class map alone."""
         pixels = np.bincount(sample.ravel())
         for class_id in np.flatnonzero(pixels >= LEAST_SHARE * sample.size):
             self._seen_s[int(class_id)] = time_s

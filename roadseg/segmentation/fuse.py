@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.enlarge import Levels, levels_of
-from roadseg.segmentation.flow import Flow, Luma, Motion, compose, move_planes, residual_of
+from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
+from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.frame import Frame, SegmentedFrame, on_host
 
 NEARER_LEVELS = 2.0
 """Grey levels by which a key frame may explain a place worse for each frame that it is nearer."""
@@ -33,7 +33,7 @@ class Fused:
     """The model's record, in the colours wanted."""
     placement: Placement
     """Where the frame lies on the grid."""
-    levels: Levels
+    levels: Planes
     """(C, h, w), not to be changed."""
     by_network: bool = True
     """Whether the network predicted these labels, or they were moved here from other frames."""
@@ -55,7 +55,7 @@ def fuse(
 def enlarged(items: Iterator[Fused]) -> Iterator[SegmentedFrame]:
     """Yield every frame with its class map at its own size; no frame depends on another."""
     for item in items:
-        class_map = item.placement.enlarge(item.levels)
+        class_map = grid_of(item.levels).enlarged(item.placement, item.levels)
         yield SegmentedFrame(item.frame, class_map, item.spec, by_network=item.by_network)
 
 
@@ -65,20 +65,21 @@ class _Key:
 
     luma: Luma
     placement: Placement
-    levels: Levels
+    levels: Planes
     class_names: tuple[str, ...]
 
     @cached_property
     def small(self) -> KeyLabels:
         """The labels at the size of the luma."""
         height, width = self.luma.shape
-        class_map = replace(self.placement, frame_hw=(height, width)).enlarge(self.levels)
-        return KeyLabels(class_map, self.class_names)
+        placement = replace(self.placement, frame_hw=(height, width))
+        labels = grid_of(self.levels).enlarged(placement, self.levels)
+        return KeyLabels(on_host(labels), self.class_names)
 
-    def moved(self, flow: Flow) -> Levels:
+    def moved(self, flow: Flow) -> Planes:
         """Return the labels where things are in another frame, given its flow back to this one."""
         grid_hw = self.levels.shape[1], self.levels.shape[2]
-        return move_planes(self.levels, flow_on_grid(flow, self.placement, grid_hw))
+        return grid_of(self.levels).moved(self.levels, flow_on_grid(flow, self.placement, grid_hw))
 
 
 class Fuser:
@@ -122,9 +123,10 @@ class Fuser:
         logits = prediction.logits
         if self._filter:
             logits = self._filter.update(logits, prediction.placement, item.warp)
-        return _Key(item.luma, prediction.placement, levels_of(logits), spec.class_names)
+        levels = grid_of(logits).levels_of(logits)
+        return _Key(item.luma, prediction.placement, levels, spec.class_names)
 
-    def _between(self, item: Tracked, levels: Levels, spec: ModelSpec) -> Fused:
+    def _between(self, item: Tracked, levels: Planes, spec: ModelSpec) -> Fused:
         """Return a frame between key frames, which lies on the grid as they do."""
         assert self._key is not None
         return Fused(item.frame, spec, self._key.placement, levels, by_network=False)
@@ -143,7 +145,7 @@ class Fuser:
             levels = before.moved(item.warp.flow)
             grid_hw = levels.shape[1], levels.shape[2]
             chosen = after.placement.spread(from_after.astype(np.float32), grid_hw) > 0.5
-            np.copyto(levels, after.moved(forth), where=chosen)
+            levels = grid_of(levels).merged(levels, after.moved(forth), chosen)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:

@@ -118,10 +118,15 @@ class Placement:
 
         The grid is laid on whole pixels of the frame, which moves an edge by less than one.
         """
+        height, width = levels.shape[1:]
+        return enlarge(levels, *self.frame_on_grid((height, width)))
+
+    def frame_on_grid(self, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
+        """Return where the rows and the columns of the frame lie on the grid, at any stride."""
         rows, columns = (
             Axis.window(cells, round(network * f / c), round(offset * f / c), f)
             for cells, network, offset, f, c in zip(
-                levels.shape[1:],
+                grid_hw,
                 self.network_hw,
                 (self.top, self.left),
                 self.frame_hw,
@@ -129,7 +134,7 @@ class Placement:
                 strict=True,
             )
         )
-        return enlarge(levels, rows, columns)
+        return rows, columns
 
     def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Lay values over the frame, (h, w) or (h, w, n), on the network's grid at any stride.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from roadseg.backends.runtimes import LOGITS, Backend
 from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Placement, placed
-from roadseg.segmentation.temporal_filter import Logits
 from roadseg.segmentation.track import Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -29,8 +29,8 @@ class Prediction:
 
     placement: Placement
     """Where the frame lies in the network's input."""
-    logits: Logits
-    """(C, h, w)."""
+    logits: Planes
+    """(C, h, w), where the frame's picture lies."""
 
 
 def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> Iterator[Predicted]:
@@ -52,4 +52,4 @@ def predict_alone(
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
         class_map = backend.run(pictures).class_map[0]
-        yield SegmentedFrame(frame, placement.restore(class_map), spec)
+        yield SegmentedFrame(frame, grid_of(class_map).restored(placement, class_map), spec)

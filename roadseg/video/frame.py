@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +65,49 @@ class Frame:
         return self.picture.rgb(size_hw)
 
 
+class DeviceClassMap(Protocol):
+    """A class map that lies on a device, as the picture that it belongs to."""
+
+    @property
+    def on_host(self) -> NDArray[np.uint8]:
+        """The ids (H, W) on the CPU; copied once."""
+        ...
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Return every so many rows and columns of it."""
+        ...
+
+    def pixels(self) -> NDArray[np.int64]:
+        """Return the pixels of each id, (256,)."""
+        ...
+
+
+def on_host(labels: NDArray[np.uint8] | DeviceClassMap) -> NDArray[np.uint8]:
+    """Return a class map (H, W) on the CPU, copied there if it lies elsewhere."""
+    return labels if isinstance(labels, np.ndarray) else labels.on_host
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and what the model sees in it."""
 
     frame: Frame
-    class_map: NDArray[np.uint8]
-    """(H, W) ids, at the frame's size."""
+    labels: NDArray[np.uint8] | DeviceClassMap
+    """(H, W) ids, at the frame's size, where its picture lies."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network looked at this frame, or its labels were moved here from others."""
     in_view: frozenset[int] | None = None
     """Ids of the classes that a legend names; None if nobody followed that."""
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """(H, W) ids on the CPU, copied there if they lie elsewhere."""
+        return on_host(self.labels)
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Return every so many rows and columns of the class map."""
+        if isinstance(self.labels, np.ndarray):
+            return self.labels[::step, ::step]
+        return self.labels.sample(step)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,8 +19,17 @@ from numpy.typing import NDArray
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
-from roadseg.video.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
+from roadseg.video.picture import (
+    BT601,
+    BT709,
+    LUMA_WEIGHTS,
+    AnyPicture,
+    ColorSpace,
+    Picture,
+    has_chroma_left,
+)
 from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.read.card import Card, CardGaveUp
 from roadseg.video.read.demux import (
     Packets,
     ShowingOrder,
@@ -50,6 +60,7 @@ QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Orientations, as `Picture.turned` takes them, by the number of anticlockwise quarter turns."""
 
 Item = TypeVar("Item")
+OpenFilm = Callable[[Path | str], av.container.InputContainer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,8 @@ class VideoInfo:
     """Transfer characteristics as tagged, as a code of H.273."""
     bits: int
     """Bits a sample."""
+    chroma_left: bool = False
+    """Whether samples of colour lie in the left column of their pixels, or in the middle."""
     stream_index: int = 0
     """Which of the file's streams is the film; a cover picture is none."""
     bit_rate: int | None = None
@@ -173,6 +186,7 @@ def _look(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
         "orientation": orientation,
         "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
         "space": color_space(frame),
+        "chroma_left": has_chroma_left(frame),
         "primaries": int(frame.color_primaries),
         "transfer": int(frame.color_trc),
         "bits": max(component.bits for component in frame.format.components),
@@ -190,6 +204,7 @@ def decode(
     log: ReadLog,
     start_s: float = 0.0,
     end_s: float | None = None,
+    card: Card | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a film, upright, each later than the one before.
 
@@ -201,6 +216,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
+        card: Decodes what it can; None leaves all to the CPU.
 
     Raises:
         VideoError: The film cannot be opened.
@@ -209,7 +225,7 @@ def decode(
     from_s = first_s if start_s > 0 else None
     half_unit_s = float(info.time_base) / 2
     with read_errors(info.path):
-        for decoded in _decode_from(info, log, from_s):
+        for decoded in _decode_by(card, info, log, from_s):
             time_s = _time_s(decoded, info)
             if last_s is not None and time_s >= last_s - half_unit_s:
                 return
@@ -220,19 +236,42 @@ def decode(
             assert decoded.pts is not None  # _decode_all sees to it
             if log.first_pts is None:
                 log.first_pts = decoded.pts
-            picture = _upright_picture(decoded, info, log)
+            picture = _picture(decoded, info, log, card)
             place = Place(time_s - info.start_s, float(1 / info.fps))
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
         log.reached_end = True
 
 
-def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
+def _decode_by(
+    card: Card | None, info: VideoInfo, log: ReadLog, from_s: float | None
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames by a card's decoder, and from where that gives up on by the CPU's."""
+    last_s = -inf
+    if card is not None:
+        log.on_card = True
+        try:
+            for frame in _decode_from(info, log, from_s, card.open):
+                log.decoder = card.name if card.holds(frame) else log.decoder
+                last_s = from_s = _time_s(frame, info)
+                yield frame
+            return
+        except (CardGaveUp, av.FFmpegError) as error:
+            log.hand_over(getattr(error, "strerror", None) or str(error), last_s - info.start_s)
+        finally:
+            log.on_card = False
+    frames = _decode_from(info, log, from_s, open_input)
+    yield from (frame for frame in frames if _time_s(frame, info) > last_s)
+
+
+def _decode_from(
+    info: VideoInfo, log: ReadLog, from_s: float | None, open_film: OpenFilm
+) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
     if info.images:
         yield from read_images(info.images, info.fps, log.unreadable)
         return
     if from_s is not None:
-        with open_input(info.path) as container:
+        with open_film(info.path) as container:
             stream = _pictures(container, info)
             frames = _decode_all(container, stream, log)
             sought = read_from(
@@ -243,14 +282,15 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
                 return
     # Some formats cannot seek, or land behind the time: then only the long way is left.
     log.forget_faults()
-    with open_input(info.path) as container:
+    with open_film(info.path) as container:
         yield from _decode_all(container, _pictures(container, info), log, from_s)
 
 
 def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.VideoStream:
     stream = container.streams[info.stream_index]
     assert isinstance(stream, av.VideoStream)
-    stream.thread_type = "AUTO"
+    if not stream.codec_context.is_hwaccel:
+        stream.thread_type = "AUTO"
     return stream
 
 
@@ -388,8 +428,10 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is left alone
 
 
-def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
-    """Return a frame as a picture of the film's size and colour space."""
+def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | None) -> AnyPicture:
+    """Return a frame as an upright picture of the film's size and colour space."""
+    if card and log.on_card and card.holds(frame):
+        return card.picture(frame, info.space)
     orientation = _orientation(frame) if info.images else info.orientation
     size_hw = info.size_hw if orientation[0] else info.size_hw[::-1]
     log.interlaced_frames += frame.interlaced_frame

@@ -1,0 +1,38 @@
+"""A class map that lies where its picture does; what is asked for, and only that, is copied."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roadseg.video.transfer_cuda import to_host
+
+IDS = 256
+"""Ids that there can be."""
+
+
+class CudaClassMap:
+    """A class map on a device.
+
+    Args:
+        ids: (H, W) uint8, not to be changed.
+    """
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+
+    @cached_property
+    def on_host(self) -> NDArray[np.uint8]:
+        """The ids (H, W) on the CPU; copied once."""
+        return np.asarray(to_host(self.ids), np.uint8)
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Return every so many rows and columns of it."""
+        return np.asarray(to_host(self.ids[::step, ::step].contiguous()), np.uint8)
+
+    def pixels(self) -> NDArray[np.int64]:
+        """Return the pixels of each id, (256,)."""
+        counts = torch.bincount(self.ids.flatten().int(), minlength=IDS)
+        return np.asarray(to_host(counts), np.int64)
