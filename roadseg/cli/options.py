@@ -62,6 +62,14 @@ class ModelOptions(OptionGroup):
     panel = "Model"
     weights: Weights = None
     backend: Backend = ModelConfig.backend
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where frames are on their way: cpu, cuda or cuda:N. auto takes a GPU where "
+            "there is one and the model is for it (.safetensors, .engine).",
+        ),
+    ] = ModelConfig.device
     size: Annotated[
         str | None,
         typer.Option(
@@ -78,8 +86,9 @@ class ModelOptions(OptionGroup):
             ConfigError: The size is not valid.
         """
         return {
-            "weights": self.weights or default_weights(),
+            "weights": self.weights or default_weights(self.device),
             "backend": self.backend,
+            "device": self.device,
             "size_hw": parse_size(self.size) if self.size else None,
         }
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import default_weights
 from roadseg.errors import PictureError, VideoError
+from roadseg.infer.device import device_for
 from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import count_pixels, shares_of
 from roadseg.infer.steps import QUEUE_DEPTH, labelling
@@ -35,7 +36,6 @@ from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import (
     USUAL_FPS,
-    decode,
     named,
     picture_of,
     probe,
@@ -124,7 +124,7 @@ class Result:
         )
         in_view = InView().update(count_pixels(self.item), self.time_s)
         overlay = Overlay(self.item.spec, config)
-        return self.item.frame.picture.paint(overlay, self.class_map, in_view).rgb()
+        return self.item.frame.picture.paint(overlay, self.item.labels, in_view).rgb()
 
 
 def stream(
@@ -136,6 +136,7 @@ def stream(
     palette: str = ModelConfig.palette,
     steady: float = ModelConfig.steady,
     every: int | Literal["auto"] = ModelConfig.every,
+    device: str = ModelConfig.device,
     start_s: float = 0.0,
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
@@ -154,6 +155,8 @@ def stream(
         steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
         every: Distance between the frames that the network predicts; labels move in between.
             "auto" predicts 12 to 15 times a second, and every frame where `steady` is 0.
+        device: Where pictures lie until they are asked for: cpu, cuda or cuda:1; auto takes a GPU
+            where there is one and the weights are for it.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         image_fps: Images a second, where the video is a folder or pattern of them.
@@ -164,15 +167,17 @@ def stream(
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
     """
+    weights = default_weights(device) if weights is None else weights
     model = _model_config(weights, backend, size_hw, palette)
-    config = replace(model, steady=steady, every=every)
+    config = replace(model, steady=steady, every=every, device=device)
     info, log = probe(named(source), image_rate(image_fps)), ReadLog()
-    frames = decode(info, log, start_s, end_s)
+    place = device_for(config)
+    frames = place.decode(info, log, start_s, end_s)
     stages = labelling(config)
     names = ["decode", *stages]
     with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
         yield from map(Result, pipeline)
-    for fault in reading_faults(log, info):
+    for fault in (*filter(None, [place.excuse]), *reading_faults(log, info)):
         warnings.warn(fault, stacklevel=2)
 
 
