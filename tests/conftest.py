@@ -44,14 +44,17 @@ settings.load_profile("roadseg")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU or TensorRT-RTX where there is none, with the reason."""
     if item.get_closest_marker("gpu"):
-        from roadseg.backends.tensorrt_engine import (
-            import_nvidia,  # imports PyTorch, which need not be here
-        )
+        from roadseg.infer.device_cuda import refusal  # imports PyTorch, which need not be here
+
+        if reason := refusal("cuda"):
+            skip_or_fail(reason, "ROADSEG_REQUIRE_GPU")
+    if item.get_closest_marker("tensorrt"):
+        from roadseg.backends.tensorrt_engine import import_nvidia
 
         try:
             import_nvidia("torch_tensorrt")
         except BackendUnavailable as error:
-            skip_or_fail(str(error), "ROADSEG_REQUIRE_GPU")
+            skip_or_fail(str(error), "ROADSEG_REQUIRE_TENSORRT")
     if item.get_closest_marker("rtx") and rtx.missing():
         skip_or_fail(
             f"no {', '.join(rtx.missing())}; CONTRIBUTING.md says how to get them",

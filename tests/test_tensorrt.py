@@ -376,7 +376,7 @@ def test_want_of_a_gpu_skips_with_the_reason_or_fails_on_demand(required) -> Non
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_tensorrt_gpu.py"],
         cwd=ROOT,
-        env={**os.environ, "ROADSEG_REQUIRE_GPU": str(int(required)), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "ROADSEG_REQUIRE_TENSORRT": str(int(required)), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=patience(100),

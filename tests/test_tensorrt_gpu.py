@@ -4,7 +4,6 @@ Figures go to the report of `--junitxml` as properties.
 """
 
 import gc
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,25 +14,19 @@ import pytest
 
 pytest.importorskip("torch")
 
-import av
 import numpy as np
 import torch
-from conftest import CHECKPOINT, SAMPLE, both, sample_frames
+from conftest import CHECKPOINT, both, sample_frames
 from test_half import SPECS, network_of
 
 from roadseg.backends.runtimes import LOGITS, open_backend
 from roadseg.backends.tensorrt import open_model
-from roadseg.backends.tensorrt_engine import load_engine, open_engine
+from roadseg.backends.tensorrt_engine import load_engine
 from roadseg.backends.torch import TorchBackend
 from roadseg.deploy.build_tensorrt import build_engine, census
-from roadseg.infer.config import InferConfig
-from roadseg.infer.offline import infer
-from roadseg.infer.offline_cuda import Nv12, _open, decode_nv12, label
 from roadseg.models.checkpoint import load_model
-from roadseg.paint.config import OverlayConfig
-from roadseg.video.read.source import probe
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.tensorrt, pytest.mark.timeout(900)]
 
 SHAPE = (2, 320, 576)
 LEAK_S = float(os.environ.get("ROADSEG_LEAK_S", "20"))
@@ -150,44 +143,3 @@ def test_opening_and_closing_gives_memory_back(engine_file) -> None:
     cycle()
     free_before = cycle()
     assert min(cycle() for _ in range(5)) > free_before - (8 << 20)
-
-
-def test_film_is_decoded_on_the_gpu() -> None:
-    info = probe(SAMPLE)
-    with _open(info, torch.device("cuda")) as container:
-        assert next(container.decode(video=0)).format.name == "cuda"
-    with av.open(SAMPLE) as container:
-        expected = [f.reformat(format="nv12") for f in container.decode(video=0)][:10]
-    found = itertools.islice(decode_nv12(info, torch.device("cuda")), 10)
-    for (picture, pts), frame in zip(found, expected, strict=True):
-        assert picture.y.is_cuda and pts == frame.pts
-        on_cpu = Nv12.of_frame(frame, info.space, torch.device("cpu"))
-        torch.cuda.synchronize()
-        assert torch.equal(picture.y.cpu(), on_cpu.y)  # H.264 decodes to the bit
-        assert torch.equal(picture.uv.cpu(), on_cpu.uv)
-
-
-def test_film_is_labelled_on_the_gpu(engine_file, tmp_path, record_property) -> None:
-    engine, spec = open_engine(engine_file)
-    config = OverlayConfig(legend="none")
-    label(SAMPLE, tmp_path / "warm.mp4", engine, spec, config)
-    started = time.perf_counter()
-    count, encoder = label(SAMPLE, tmp_path / "gpu.mp4", engine, spec, config)
-    record_property("film_fps", round(count / (time.perf_counter() - started), 1))
-    record_property("encoder", encoder)
-    assert count == 221
-    infer(
-        InferConfig(
-            source=SAMPLE,
-            out=tmp_path / "cpu.mp4",
-            weights=CHECKPOINT,
-            size_hw=SHAPE[1:],
-            legend="none",
-        )
-    )
-    with av.open(tmp_path / "gpu.mp4") as mine, av.open(tmp_path / "cpu.mp4") as other:
-        for one, two in zip(mine.decode(video=0), other.decode(video=0), strict=True):
-            assert one.pts * one.time_base == two.pts * two.time_base
-            planes = (f.to_ndarray(format="gray").astype(float) for f in (one, two))
-            error = np.square(np.subtract(*planes)).mean()
-            assert 10 * np.log10(255**2 / error) > 25  # two encoders, and lines along edges

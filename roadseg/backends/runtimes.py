@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,27 @@ from roadseg.spec import ModelSpec
 
 Output = Literal["class_map", "logits"]
 """An output of a model, by its name in exported graphs."""
+Frames: TypeAlias = NDArray[np.uint8] | Any
+"""(N, H, W, 3) uint8 RGB: an array, or where a runtime takes it a PyTorch tensor."""
 CLASS_MAP: tuple[Output, ...] = ("class_map",)
 LOGITS: tuple[Output, ...] = ("logits",)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The outputs of one run of the network, as far as they were asked for."""
+    """The outputs that were asked for of one run of the network, where its input lies."""
 
-    outputs: Mapping[Output, NDArray[Any]]
+    outputs: Mapping[Output, Any]
 
     @property
     def class_map(self) -> NDArray[np.uint8]:
         """Ids (N, H, W)."""
-        return self.outputs["class_map"]
+        return cast("NDArray[np.uint8]", self.outputs["class_map"])
 
     @property
     def logits(self) -> NDArray[np.float32]:
         """(N, C, H/s, W/s) at the model's stride s, contiguous; their argmax is the class map."""
-        return self.outputs["logits"]
+        return cast("NDArray[np.float32]", self.outputs["logits"])
 
 
 class Backend(Protocol):
@@ -48,11 +50,12 @@ class Backend(Protocol):
         """Classes, palette and default input size."""
         ...
 
-    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+    def run(self, frames: Any, wants: Collection[Output] = CLASS_MAP) -> Answer:
         """Run the network once.
 
         Args:
-            frames: (N, H, W, 3) RGB, sides multiples of 32.
+            frames: (N, H, W, 3) uint8 RGB, sides multiples of 32: an array, or a tensor on a GPU
+                where the runtime is `on_device`.
             wants: Outputs to return; others need not be computed.
         """
         ...
@@ -80,6 +83,8 @@ class Runtime(NamedTuple):
     """
     install: str
     """Command that installs it."""
+    on_device: bool = False
+    """Whether it takes frames that lie on a GPU, and returns its outputs there."""
 
 
 MOST_REPLICAS = 8
@@ -104,13 +109,24 @@ BACKENDS = {
         "roadseg.backends.openvino",
         _EXTRA.format("openvino"),
     ),
-    "torch": Runtime((".safetensors",), "roadseg.backends.torch", _EXTRA.format("train")),
+    "torch": Runtime(
+        (".safetensors",),
+        "roadseg.backends.torch",
+        _EXTRA.format("train"),
+        on_device=True,
+    ),
     "torch-compiled": Runtime(
         (".safetensors",),
         "roadseg.backends.torch_compiled",
         _EXTRA.format("train"),
+        on_device=True,
     ),
-    "tensorrt": Runtime((".engine",), "roadseg.backends.tensorrt", _EXTRA.format("tensorrt")),
+    "tensorrt": Runtime(
+        (".engine",),
+        "roadseg.backends.tensorrt",
+        _EXTRA.format("tensorrt"),
+        on_device=True,
+    ),
 }
 """The runtimes by name. `suited` chooses between those that read the same suffix."""
 

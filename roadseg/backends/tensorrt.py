@@ -1,7 +1,8 @@
 """TensorRT in half precision on an NVIDIA GPU, from engines that were built on the same machine.
 
-An engine needs only TensorRT and PyTorch to run; torch-tensorrt builds it. Frames and class maps
-are copied through page-locked memory, on a stream of the backend's own.
+An engine needs only TensorRT and PyTorch to run; torch-tensorrt builds it. It computes on a stream
+of the backend's own. Frames and class maps on the CPU are copied through page-locked memory; for
+frames on the GPU the outputs stay there.
 """
 
 from collections.abc import Collection
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
+from roadseg.backends.runtimes import CLASS_MAP, Answer, Frames, Output
 from roadseg.backends.tensorrt_engine import Computes, import_nvidia, open_engine
 from roadseg.errors import ConfigError
 from roadseg.spec import ModelSpec
@@ -39,14 +41,17 @@ class TensorRtBackend:
         self._frames = torch.zeros(engine.frames.shape, dtype=torch.uint8, pin_memory=locked)
         self._class_map = torch.zeros(engine.class_map.shape, dtype=torch.uint8, pin_memory=locked)
 
-    def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
-        parts = [self._run(batch, wants) for batch in self._batches(frames)]
-        return Answer({o: np.concatenate([part[o] for part in parts]) for o in wants})
+    def run(self, frames: Frames, wants: Collection[Output] = CLASS_MAP) -> Answer:
+        if isinstance(frames, np.ndarray):
+            parts = [self._run(batch, wants) for batch in self._batches(frames)]
+            return Answer({o: np.concatenate([part[o] for part in parts]) for o in wants})
+        there = [self._run_there(batch, wants) for batch in self._batches(frames)]
+        return Answer({o: torch.cat([part[o] for part in there]) for o in wants})
 
     def close(self) -> None:
         del self._engine, self._frames, self._class_map
 
-    def _batches(self, frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _batches(self, frames: Frames) -> list[Any]:
         """Return the frames in batches that the engine takes.
 
         Raises:
@@ -81,6 +86,23 @@ class TensorRtBackend:
         if "logits" in wants:
             found["logits"] = self._engine.logits[:count].float().cpu().numpy()
         return found
+
+    def _run_there(self, frames: Tensor, wants: Collection[Output]) -> dict[Output, Tensor]:
+        """Return the outputs of at most one batch on its device, in order with the work there."""
+        count, device = len(frames), frames.device
+        caller = torch.cuda.current_stream(device) if self._stream else None
+        if self._stream and caller:
+            self._stream.wait_stream(caller)
+        with torch.cuda.stream(self._stream):
+            self._engine.frames[:count] = frames
+            self._engine.run()
+        if self._stream and caller:
+            caller.wait_stream(self._stream)
+        outputs: dict[Output, tuple[Tensor, torch.dtype]] = {
+            "class_map": (self._engine.class_map, torch.uint8),
+            "logits": (self._engine.logits, torch.float32),
+        }
+        return {o: outputs[o][0][:count].to(device, outputs[o][1], copy=True) for o in wants}
 
 
 def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:

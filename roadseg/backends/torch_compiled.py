@@ -25,7 +25,7 @@ def open_model(path: Path) -> TorchBackend:
             f"the torch-compiled backend needs a C++ compiler, one of {', '.join(COMPILERS)}; "
             "install one, such as Debian's package g++, or use --backend torch"
         )
-    backend = open_eager(path)
+    backend = open_eager(path, cuda_graph=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own use of its old parts
         backend.segmenter.compile(dynamic=True)  # what `torch.compile` does, in place

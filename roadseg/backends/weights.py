@@ -1,5 +1,6 @@
 """The default model file."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from roadseg.backends.machine import has_int8_units
@@ -12,6 +13,13 @@ def shipped_model(precision: str = "fp32") -> Path:
     return shipped("weights", name)
 
 
-def default_weights() -> Path:
-    """Return the shipped model in the precision that suits this machine."""
+def default_weights(device: str = "cpu") -> Path:
+    """Return the shipped model in the form and precision that suit this machine.
+
+    Args:
+        device: Where pictures are to lie; the form for a GPU is in a checkout alone.
+    """
+    on_gpu = shipped_model().with_suffix(".safetensors")
+    if device.startswith("cuda") and on_gpu.is_file() and find_spec("torch"):
+        return on_gpu
     return shipped_model("int8" if has_int8_units() else "fp32")

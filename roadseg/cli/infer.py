@@ -26,6 +26,7 @@ from roadseg.cli.options import (
 )
 from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.infer.config import InferConfig
+from roadseg.segmentation.config import CPU
 from roadseg.video.write.encoding import STDOUT
 
 if TYPE_CHECKING:
@@ -390,11 +391,12 @@ def _how_it_went(result: "InferResult") -> str:
         "every frame" if result.network_frames == labelled else f"{result.network_frames} frames"
     )
     height, width = result.network_hw
+    place = "" if result.device == CPU else f"; frames on {result.device}, from {result.decoder}"
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
     return (
         f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
-        f"{width}x{height} on {predicted}{encoded}"
+        f"{width}x{height} on {predicted}{place}{encoded}"
     )
 
 
@@ -419,6 +421,8 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "wall_s": round(result.wall_s, 3),
         "fps": round(result.fps, 3),
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
+        "device": result.device,
+        "decoder": result.decoder,
         "bottleneck": result.bottleneck,
         "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],

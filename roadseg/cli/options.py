@@ -76,6 +76,14 @@ class ModelOptions(OptionGroup):
     panel = "Model"
     weights: Weights = None
     backend: Backend = ModelConfig.backend
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where frames are on their way: cpu, cuda or cuda:N. auto takes a GPU where "
+            "there is one and the model is for it (.safetensors, .engine).",
+        ),
+    ] = ModelConfig.device
     size: Annotated[
         str | None,
         typer.Option(
@@ -87,8 +95,9 @@ class ModelOptions(OptionGroup):
 
     @property
     def is_left_open(self) -> bool:
-        """Whether neither a model nor a runtime is named."""
-        return self.weights is None and self.backend == ModelConfig.backend
+        """Whether neither a model nor a runtime nor a GPU is named."""
+        unnamed = self.weights is None and self.backend == ModelConfig.backend
+        return unnamed and not self.device.startswith("cuda")
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of a `ModelConfig` that they set.
@@ -98,12 +107,13 @@ class ModelOptions(OptionGroup):
         Raises:
             ConfigError: The size is not valid.
         """
-        weights, backend = self.weights or default_weights(), self.backend
+        weights, backend = self.weights or default_weights(self.device), self.backend
         if self.is_left_open and (choice := _tuned()):
             weights, backend = choice.weights, choice.backend
         return {
             "weights": weights,
             "backend": backend,
+            "device": self.device,
             "size_hw": parse_size(self.size) if self.size else None,
         }
 

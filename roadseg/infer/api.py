@@ -22,6 +22,7 @@ from roadseg.backends.weights import default_weights
 from roadseg.errors import BackendUnavailable, OutputError, PictureError, VideoError
 from roadseg.files import replacing
 from roadseg.infer.arguments import check_names, check_size, check_times, speaking_of_arguments
+from roadseg.infer.device import device_for
 from roadseg.infer.pool import Pool
 from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import count_pixels, measure, shares_of
@@ -42,7 +43,6 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import (
     USUAL_FPS,
     VideoInfo,
-    decode,
     named,
     picture_of,
     probe,
@@ -189,7 +189,7 @@ class Result:
         )
         in_view = InView().update(count_pixels(self.item), self.time_s)
         overlay = Overlay(self.item.spec, config)
-        return self.item.frame.picture.paint(overlay, self.class_map, in_view).rgb()
+        return self.item.frame.picture.paint(overlay, self.item.labels, in_view).rgb()
 
 
 class Model:
@@ -271,8 +271,8 @@ class Model:
     def _results(
         self, config: ModelConfig, info: VideoInfo, start_s: float, end_s: float | None
     ) -> Iterator[Result]:
-        log = ReadLog()
-        frames = decode(info, log, start_s, end_s)
+        log, device = ReadLog(), device_for(config)
+        frames = device.decode(info, log, start_s, end_s)
         stages = labelling(config, self._pool.open_model)
         names = ["decode", *stages]
         with (
@@ -280,7 +280,7 @@ class Model:
             Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
         ):
             yield from map(Result, pipeline)
-        for fault in reading_faults(log, info):
+        for fault in (*filter(None, [device.excuse]), *reading_faults(log, info)):
             warnings.warn(fault, stacklevel=2)
 
 
@@ -291,6 +291,7 @@ def load(
     backend: str = ModelConfig.backend,
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
+    device: str = ModelConfig.device,
 ) -> Model:
     """Return a model that stays loaded, for many pictures and videos.
 
@@ -299,13 +300,14 @@ def load(
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
+        device: Where frames of a video lie: cpu, cuda, cuda:N, or auto.
 
     Raises:
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
     """
-    config = _model_config(weights, backend, size_hw, palette)
+    config = _model_config(weights, backend, size_hw, palette, device)
     pool = Pool()
     with contextlib.closing(pool.open_model(config.weights, config.backend)) as opened:
         opened.spec.recolored(palette)
@@ -321,6 +323,7 @@ def stream(
     palette: str = ModelConfig.palette,
     steady: float = ModelConfig.steady,
     every: int | Literal["auto"] = ModelConfig.every,
+    device: str = ModelConfig.device,
     start_s: float = 0.0,
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
@@ -340,6 +343,8 @@ def stream(
         steady: Weight of the past in the labels, 0 to below 1; 0 takes each frame alone.
         every: Distance between the frames that the network predicts; labels move in between.
             "auto" predicts 12 to 15 times a second, and every frame where `steady` is 0.
+        device: Where pictures lie until they are asked for: cpu, cuda or cuda:1; auto takes a GPU
+            where there is one and the weights are for it.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         image_fps: Images a second, where the video is a folder or pattern of them.
@@ -351,8 +356,8 @@ def stream(
         ConfigError: A setting is out of its range.
     """
     with speaking_of_arguments():
-        model = Model(_model_config(weights, backend, size_hw, palette), Pool(keeps=False))
-    return model.stream(
+        config = _model_config(weights, backend, size_hw, palette, device)
+    return Model(config, Pool(keeps=False)).stream(
         source, steady=steady, every=every, start_s=start_s, end_s=end_s, image_fps=image_fps
     )
 
@@ -387,14 +392,20 @@ def segment(
 
 
 def _model_config(
-    weights: Path | str | None, backend: str, size_hw: tuple[int, int] | None, palette: str
+    weights: Path | str | None,
+    backend: str,
+    size_hw: tuple[int, int] | None,
+    palette: str,
+    device: str = ModelConfig.device,
 ) -> ModelConfig:
     """Return settings. Raises what is wrong with them, and with the model as far as it is known."""
-    path = default_weights() if weights is None else Path(weights)
+    path = default_weights(device) if weights is None else Path(weights)
     import_runtime(runtime_of(path, backend))
     spec = stated_spec(path)
     check_size(size_hw, spec.side_multiple if spec else SIDE_MULTIPLE)
-    config = ModelConfig(weights=path, backend=backend, size_hw=size_hw, palette=palette)
+    config = ModelConfig(
+        weights=path, backend=backend, size_hw=size_hw, palette=palette, device=device
+    )
     if spec:
         spec.recolored(palette)
     return config

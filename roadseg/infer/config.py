@@ -9,7 +9,7 @@ from pathlib import Path
 from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
 from roadseg.paint.config import OverlayConfig, Redaction
-from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.config import CPU, ModelConfig
 from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
 from roadseg.video.url import Url
 
@@ -133,7 +133,8 @@ class InferConfig(ModelConfig, OverlayConfig):
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
         apart.add("is_chunk")  # a chunk is never resumed
-        return {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        record = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
+        return record | {"device": "cuda" if self.device.startswith("cuda") else CPU}  # any GPU
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ import base64
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
 from itertools import islice
 
 import cv2
@@ -15,8 +14,8 @@ from roadseg.errors import ConfigError
 from roadseg.infer.config import BONNET, BOX, InferConfig
 from roadseg.segmentation.unmoving import SIDE_PX, find_unmoving
 from roadseg.spec import IGNORE_INDEX
-from roadseg.video.frame import SegmentedFrame
-from roadseg.video.picture import Picture
+from roadseg.video.frame import Labels, SegmentedFrame
+from roadseg.video.picture import OnDevice, Picture
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, decode, decode_keyframes
 
@@ -68,14 +67,32 @@ def ignored_pixels(config: InferConfig, info: VideoInfo) -> Mask | None:
 
 def leave_out(items: Iterator[SegmentedFrame], *, ignored: Mask) -> Iterator[SegmentedFrame]:
     """Stage: take what is left out (H, W) from every class map, of whatever size."""
-    at_size = lru_cache(maxsize=2)(partial(_at_size, ignored))
-
-    def rest(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.where(at_size(ids.shape), np.uint8(IGNORE_INDEX), ids)
-
+    rest = _Rest(ignored)
     for item in items:
-        coarse = None if item.coarse_map is None else rest(item.coarse_map)
-        yield replace(item, class_map=rest(item.class_map), coarse_map=coarse)
+        labels, coarse = rest.of(item.labels), item.coarse_map
+        if coarse is not None:
+            coarse = labels if coarse is item.labels else rest.of(coarse)
+        yield replace(item, labels=labels, coarse_map=coarse)
+
+
+class _Rest:
+    """Takes what is ignored (H, W) from class maps; its masks are kept where these lie."""
+
+    def __init__(self, ignored: Mask) -> None:
+        self._ignored = ignored
+        self._masks: dict[tuple[int, int], Mask | OnDevice] = {}
+
+    def of(self, labels: Labels) -> Labels:
+        """Return the rest of a class map of whatever size."""
+        height, width = labels.shape
+        mask = self._masks.get((height, width))
+        if mask is None:
+            mask = _at_size(self._ignored, (height, width))
+            mask = mask if isinstance(labels, np.ndarray) else labels.upload(mask)
+            self._masks[height, width] = mask
+        if isinstance(labels, np.ndarray):
+            return np.where(mask, np.uint8(IGNORE_INDEX), labels)
+        return labels.without(mask)
 
 
 def _check_box(text: str, box: tuple[int, int, int, int], size_hw: tuple[int, int]) -> None:

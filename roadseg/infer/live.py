@@ -18,6 +18,7 @@ import numpy as np
 
 from roadseg.errors import ConfigError
 from roadseg.infer.config import LiveConfig
+from roadseg.infer.device import Device, device_for
 from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
 from roadseg.infer.steps import check_model, note_view, segment
 from roadseg.paint.overlay import Overlay
@@ -114,7 +115,8 @@ class LiveSession:
 
     Args:
         config: Settings.
-        notify: Called with a sentence when the source is lost and when it is back.
+        notify: Called with a sentence when the source is lost and when it is back, and if pictures
+            cannot lie on the GPU that was asked for.
 
     Raises:
         VideoError: The source cannot be opened, or the recording exists.
@@ -126,6 +128,9 @@ class LiveSession:
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
         check_model(config)
+        device = device_for(config)
+        if device.excuse:
+            notify(device.excuse)
         self._meter = Meter()
         self._recorder = (
             Recorder(config.out, segment_s=config.segment_s, overwrite=config.overwrite)
@@ -140,7 +145,7 @@ class LiveSession:
         arriving = capture(
             source, stop=stop, notify=notify, at_its_own_rate=config.as_camera, loops=config.loop
         )
-        stages: dict[str, Stage] = {"segment": partial(label_live, config=config)}
+        stages: dict[str, Stage] = {"segment": partial(label_live, config=config, device=device)}
         if self._recorder:
             stages["record"] = partial(record, config=config, recorder=self._recorder)
         self._pipeline = Pipeline(
@@ -186,9 +191,12 @@ class LiveSession:
         )
 
 
-def label_live(frames: Iterator[Frame], *, config: LiveConfig) -> Iterator[SegmentedFrame]:
+def label_live(
+    frames: Iterator[Frame], *, config: LiveConfig, device: Device
+) -> Iterator[SegmentedFrame]:
     """Stage: label every frame without waiting for another, and note which classes are in view."""
-    return note_view(segment(frames, config=config, step=partial(label, can_wait=False)))
+    step = partial(label, can_wait=False)
+    return note_view(segment(device.take(frames), config=config, step=step))
 
 
 def record(
@@ -199,6 +207,6 @@ def record(
     with recorder:
         for item in items:
             overlay = overlay or Overlay(item.spec, config)
-            painted = item.frame.picture.paint(overlay, item.class_map, item.in_view)
+            painted = item.frame.picture.paint(overlay, item.labels, item.in_view)
             recorder.write(item.frame, painted)
             yield item

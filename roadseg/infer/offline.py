@@ -15,6 +15,7 @@ import numpy as np
 from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
+from roadseg.infer.device import Device, device_for
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
@@ -44,7 +45,7 @@ from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, decode, probe
+from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
@@ -74,6 +75,10 @@ class InferResult:
     """Where the time went."""
     bottleneck: str
     """The stage that was busy longest."""
+    device: str
+    """Where pictures lay: the CPU, or a GPU such as cuda:0."""
+    decoder: str
+    """What decoded the video."""
     warnings: tuple[str, ...]
     """Faults of the input."""
     hardware_encoder: str | None = None
@@ -107,6 +112,8 @@ def infer(
     started_s = time.perf_counter()
     give_large_blocks_back()
     check_model(config)
+    device = device_for(config)
+    config = replace(config, device=device.name)
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
     outputs = Outputs(config, info)
@@ -138,8 +145,10 @@ def infer(
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
-            warnings=tuple(reading_faults(log, info)),
             hardware_encoder=outputs.hardware_encoder,
+            device=device.name,
+            decoder=log.decoder,
+            warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
             film = ShownFilm(
@@ -221,6 +230,7 @@ def frames_of(
     Raises:
         NoFrames: There is none.
     """
+    decode = Device(config.device).decode
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
     if config.stats or config.boxes:
         lead_s = max(lead_s, float(LEAST_STEP_S))  # motion is found from the frame before
@@ -228,7 +238,7 @@ def frames_of(
         lead_s = LEAD * config.redaction.hold_s
     if config.is_chunk:
         around = Around(lead_s, look_ahead_s(config))
-        return decode_chunk(info, log, config.start_s, config.end_s, around)
+        return decode_chunk(info, log, config.start_s, config.end_s, around, decode)
     frames = decode(info, log, config.start_s, config.end_s)
     return some(behind(frames, outputs.kept, lead_s), config.source)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from roadseg.files import create, output_errors
 from roadseg.paint.config import OverlayConfig
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import FrameStats, Region, SegmentedFrame
+from roadseg.video.frame import FrameStats, Labels, Region, SegmentedFrame, on_host
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
 """Classes whose regions are objects."""
@@ -67,27 +67,33 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
 
 
 def measured_map(item: SegmentedFrame) -> NDArray[np.uint8]:
-    """Return the class map on which a frame is measured."""
-    return item.class_map if item.coarse_map is None else item.coarse_map
+    """Return the class map on which a frame is measured, on the CPU."""
+    return on_host(_measured_labels(item))
 
 
 def sample_pixels(item: SegmentedFrame) -> NDArray[np.int64]:
     """Return the pixels of each id, (256,), of the coarse map, or of a sample of the frame's."""
     if item.coarse_map is not None:
         return count_ids(item.coarse_map)
-    step = max(item.class_map.shape[1] // SAMPLE_COLUMNS, 1)
-    return count_ids(np.ascontiguousarray(item.class_map[::step, ::step]))
+    step = max(item.labels.shape[1] // SAMPLE_COLUMNS, 1)
+    return count_ids(item.sample(step))
 
 
 def count_pixels(item: SegmentedFrame) -> NDArray[np.int64]:
     """Return the pixels of each id, (256,): as they were counted, or all that are measured."""
-    return count_ids(measured_map(item)) if item.pixels is None else item.pixels
+    return count_ids(_measured_labels(item)) if item.pixels is None else item.pixels
 
 
-def count_ids(class_map: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the pixels of each id, (256,)."""
-    counts = cv2.calcHist([class_map], [0], None, [256], [0, 256])
+def count_ids(labels: Labels) -> NDArray[np.int64]:
+    """Return the pixels of each id, (256,), counted where they lie."""
+    if not isinstance(labels, np.ndarray):
+        return labels.pixels()
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
     return counts.ravel().astype(np.int64)
+
+
+def _measured_labels(item: SegmentedFrame) -> Labels:
+    return item.labels if item.coarse_map is None else item.coarse_map
 
 
 def shares_of(pixels: NDArray[np.int64], spec: ModelSpec) -> dict[str, float]:

@@ -219,7 +219,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     for item in items:
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
         chosen = boxed(painter, item, config) if config.boxes else painter
-        painted = item.frame.picture.paint(chosen, item.class_map, item.in_view)
+        painted = item.frame.picture.paint(chosen, item.labels, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 
@@ -227,7 +227,7 @@ def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
     """Return a painter that also draws the boxes of a frame, of those classes that are painted."""
     names = {item.spec.class_names[i] for i in shown_ids(item.spec, config)}
     objects = [r for r in item.stats.objects if r.name in names] if item.stats else []
-    width = item.class_map.shape[1]
+    width = item.frame.picture.size_hw[1]
     return Boxed(painter, item.spec, objects, width + width % 2 if config.side_by_side else 0)
 
 

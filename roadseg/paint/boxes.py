@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roadseg.paint.legend import FONT, WEIGHT, letter_px
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Region
-from roadseg.video.picture import Painter, Picture
+from roadseg.video.picture import OnDevice, Painter, Picture
 
 LINE_SHARE = 1 / 360
 """Width of a line, as a share of the picture's height."""
@@ -46,7 +46,16 @@ class Boxed:
         in_view: AbstractSet[int] | None = None,
     ) -> Picture:
         """Return a painted copy of a picture."""
-        canvas = self._painter.draw(picture, class_map, in_view)
+        return self._boxed(self._painter.draw(picture, class_map, in_view))
+
+    def draw_on_device(
+        self, picture: OnDevice, labels: OnDevice, in_view: AbstractSet[int] | None = None
+    ) -> Picture:
+        """Return a painted copy of a picture on a device: on the CPU, where encoders take it."""
+        return self._boxed(self._painter.draw_on_device(picture, labels, in_view).on_host)
+
+    def _boxed(self, canvas: Picture) -> Picture:
+        """Draw the boxes, in place."""
         for region in sorted(self._objects, key=lambda o: o.top + o.height):  # the nearest last
             self._frame(canvas, region)
             self._label(canvas, region)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from roadseg.paint.config import Redaction
 from roadseg.spec import IGNORE_INDEX
-from roadseg.video.picture import Picture, Plane
+from roadseg.video.picture import OnDevice, Picture, Plane
 
 BLOCKS = 24
 """Blocks from top to bottom of a picture; blurred ones are mixed with those beside them."""
@@ -39,6 +39,12 @@ class Cover:
             share = cv2.resize(hidden, plane.shape[::-1], interpolation=cv2.INTER_AREA)
             target[:] = np.where(share > 0, self._hidden(plane, int(level)), plane)
         return canvas
+
+    def draw_on_device(
+        self, picture: OnDevice, labels: OnDevice, in_view: AbstractSet[int] | None = None
+    ) -> Picture:
+        """Return the same of a picture on a device: on the CPU, where encoders take it."""
+        return self.draw(picture.on_host, labels.on_host, in_view)
 
     def _hidden(self, plane: Plane, black: int) -> Plane:
         """Return a plane that is hidden all over."""

@@ -7,6 +7,7 @@ which four pixels share, takes the class of the top left one.
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,7 +18,10 @@ from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
 from roadseg.paint.specks import HIDDEN, find_specks
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
-from roadseg.video.picture import ColorSpace, Picture, Plane
+from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
+
+if TYPE_CHECKING:
+    from roadseg.paint.overlay_cuda import CudaOverlay
 
 OUTLINE_LEVEL = 235
 """Grey level of the line between two classes, which keeps the chroma below it."""
@@ -91,6 +95,25 @@ class Overlay:
             for target, plane in zip(canvas.planes, original.planes, strict=True):
                 target[:, : plane.shape[1]] = plane
         return canvas
+
+    def draw_on_device(
+        self, picture: OnDevice, labels: OnDevice, in_view: AbstractSet[int] | None = None
+    ) -> OnDevice:
+        """Return a painted copy of a picture that lies on a device, there, as `draw` does.
+
+        Args:
+            picture: `CudaPicture` to paint on.
+            labels: `CudaClassMap` of it.
+            in_view: Ids of the classes that the legend may name; None allows all.
+        """
+        return self._on_device.draw(picture, labels, in_view)
+
+    @cached_property
+    def _on_device(self) -> "CudaOverlay":
+        """What paints pictures on a device, made when there is one; it knows PyTorch."""
+        from roadseg.paint.overlay_cuda import CudaOverlay
+
+        return CudaOverlay(self._spec, self._config, side_by_side=self._side_by_side)
 
     def _blend(
         self, picture: Picture, class_map: NDArray[np.uint8], targets: Sequence[Plane]

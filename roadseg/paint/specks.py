@@ -20,17 +20,33 @@ def find_specks(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.ui
         regions: (H, W) class ids, `HIDDEN` outside regions.
         least_share: Share of the picture below which a region is a speck.
     """
-    step = max(regions.shape[1] // GRID_COLUMNS, 1)
+    step = speck_step(regions.shape[1])
     small = np.ascontiguousarray(regions[::step, ::step])
-    found = _speck_ids(small, least_share * small.size)
-    if found is None:
+    grown = speck_grid(small, least_share)
+    if grown is None:
         return None
-    # A speck extends up to a step beyond its samples.
-    grown = cv2.erode(found, np.ones((3, 3), np.uint8))
     rows, columns = small.shape
     ids = cv2.resize(grown, (columns * step, rows * step), interpolation=cv2.INTER_NEAREST)
     ids = ids[: regions.shape[0], : regions.shape[1]]
     return np.asarray(cv2.compare(regions, ids, cv2.CMP_EQ), np.uint8)
+
+
+def speck_step(width: int) -> int:
+    """Return how many columns and rows of a picture there are for one of the grid."""
+    return max(width // GRID_COLUMNS, 1)
+
+
+def speck_grid(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8] | None:
+    """Return where specks are on the grid (h, w): their ids, else `NO_SPECK`; None if nowhere.
+
+    A speck reaches up to a step further than the samples of it, so it is grown by one.
+
+    Args:
+        regions: (h, w) every so many rows and columns of the class ids.
+        least_share: Share of the picture from which a region is no speck.
+    """
+    found = _speck_ids(regions, least_share * regions.size)
+    return None if found is None else np.asarray(cv2.erode(found, np.ones((3, 3), np.uint8)))
 
 
 def _speck_ids(regions: NDArray[np.uint8], least: float) -> NDArray[np.uint8] | None:

@@ -1,6 +1,7 @@
 """Settings of the labels: which model makes them, and how. Frozen and validated."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
 from roadseg.spec import DEFAULT_PALETTE, palette_colors
 
+AUTO_DEVICE, CPU = "auto", "cpu"
+"""Devices besides the cards, which are called as PyTorch does: cuda, or cuda:1."""
 MOST_BETWEEN = 12
 """Largest distance between key frames, in frames."""
 
@@ -21,6 +24,8 @@ class ModelConfig:
     """Model file."""
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
+    device: str = AUTO_DEVICE
+    """Where pictures lie on their way: on the CPU, on a card, or on one where that is possible."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the video's aspect ratio."""
     palette: str = DEFAULT_PALETTE
@@ -38,6 +43,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
         palette_colors(self.palette)
+        if not re.fullmatch(rf"{AUTO_DEVICE}|{CPU}|cuda(:\d+)?", self.device):
+            raise ConfigError(
+                f"--device is {self.device!r}; use {AUTO_DEVICE}, {CPU}, cuda or cuda:N"
+            )
         if not 0 <= self.steady < 1:
             raise ConfigError(
                 f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"

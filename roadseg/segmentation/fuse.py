@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.enlarge import Levels, levels_of
-from roadseg.segmentation.flow import Flow, Luma, Motion, compose, move_planes, residual_of
+from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
+from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.frame import Frame, SegmentedFrame, on_host
 
 NEARER_LEVELS = 2.0
 """Handicap of the farther key frame, in grey levels a frame of difference in distance."""
@@ -35,7 +35,7 @@ class Fused:
     """The model's record, in the colours wanted."""
     placement: Placement
     """Where the frame lies on the grid."""
-    levels: Levels
+    levels: Planes
     """(C, h, w), not to be changed."""
     by_network: bool = True
     """Whether the network predicted these labels; if not, they were warped from other frames."""
@@ -62,9 +62,9 @@ def fuse(
 def enlarged(items: Iterator[Fused], maps: Maps = Maps.FULL) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
     for item in items:
-        at = partial(Placement.enlarge, levels=item.levels)
-        class_map, coarse_map = maps.make(item.placement, at)
-        yield SegmentedFrame(item.frame, class_map, item.spec, item.by_network, coarse_map)
+        enlarge = grid_of(item.levels).enlarged
+        labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
+        yield SegmentedFrame(item.frame, labels, item.spec, item.by_network, coarse_map)
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,21 @@ class _Key:
 
     luma: Luma
     placement: Placement
-    levels: Levels
+    levels: Planes
     class_names: tuple[str, ...]
 
     @cached_property
     def small(self) -> KeyLabels:
         """The labels at the size of the luma."""
         height, width = self.luma.shape
-        class_map = replace(self.placement, frame_hw=(height, width)).enlarge(self.levels)
-        return KeyLabels(class_map, self.class_names)
+        placement = replace(self.placement, frame_hw=(height, width))
+        labels = grid_of(self.levels).enlarged(placement, self.levels)
+        return KeyLabels(on_host(labels), self.class_names)
 
-    def moved(self, flow: Flow) -> Levels:
+    def moved(self, flow: Flow) -> Planes:
         """Return the labels warped to another frame, given its flow back to this one."""
-        return move_planes(self.levels, flow_on_grid(flow, self.placement, self._grid_hw))
+        on_grid = flow_on_grid(flow, self.placement, self._grid_hw)
+        return grid_of(self.levels).moved(self.levels, on_grid)
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) of the luma's size, resized to the grid of the labels."""
@@ -137,9 +139,10 @@ class Fuser:
         logits = prediction.logits
         if self._filter:
             logits = self._filter.update(logits, prediction.placement, item.warp)
-        return _Key(item.luma, prediction.placement, levels_of(logits), spec.class_names)
+        levels = grid_of(logits).levels_of(logits)
+        return _Key(item.luma, prediction.placement, levels, spec.class_names)
 
-    def _between(self, item: Tracked, levels: Levels, spec: ModelSpec) -> Fused:
+    def _between(self, item: Tracked, levels: Planes, spec: ModelSpec) -> Fused:
         """Return a frame between key frames, which lies on the grid as they do."""
         assert self._key is not None
         return Fused(item.frame, spec, self._key.placement, levels, by_network=False)
@@ -157,7 +160,8 @@ class Fuser:
             coming = _blurred(residual_of(item.luma, after.luma, forth))
             better = (past + nearer - coming) / ALIKE_LEVELS
             share = after.spread(_logistic(better))
-            levels = _mixed(before.moved(item.warp.flow), after.moved(forth), share)
+            levels = before.moved(item.warp.flow)
+            levels = grid_of(levels).mixed(levels, after.moved(forth), share)
             yield self._between(item, levels, spec)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
@@ -178,11 +182,3 @@ def _blurred(residual: NDArray[np.float32]) -> NDArray[np.float32]:
 def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(-x)), in a form that cannot overflow."""
     return np.asarray((1 + np.tanh(values / 2)) / 2, np.float32)
-
-
-def _mixed(past: Levels, coming: Levels, share: NDArray[np.float32]) -> Levels:
-    """Return a mixture of two, given the share (h, w) that the second has; the first is lost."""
-    rest = 1 - share
-    for earlier, later in zip(past, coming, strict=True):
-        cv2.blendLinear(earlier, later, rest, share, dst=earlier)
-    return past

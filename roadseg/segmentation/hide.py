@@ -24,6 +24,7 @@ from roadseg.backends.runtimes import LOGITS, Backend
 from roadseg.paint.config import Redaction
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, Motion, fetch, is_torn, torn_cells
+from roadseg.segmentation.grid import grid_of
 from roadseg.segmentation.placement import Placement, placed
 from roadseg.spec import IGNORE_INDEX, ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -65,7 +66,8 @@ def suspect(
     spec = replace(backend.spec, class_names=(NAME,), palette=((0, 0, 0),))
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
-        found = not_ruled_out(backend.run(pictures, LOGITS).logits[0], ids, least)
+        logits = backend.run(pictures, LOGITS).logits[0]
+        found = not_ruled_out(grid_of(logits).on_host(logits), ids, least)
         luma = frame.picture.small_luma()
         mask = _on_picture(found, placement, (luma.shape[0], luma.shape[1]))
         yield Suspected(frame, spec, luma, _grown(mask, redaction.margin))

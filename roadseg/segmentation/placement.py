@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Flag, auto
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from roadseg.errors import ConfigError
 from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
-from roadseg.video.frame import Frame
+from roadseg.video.frame import Frame, Labels
 
 MAX_PADDED_SHARE = 0.02
 """Share of the input that may be padding when its size is chosen freely."""
@@ -129,10 +130,15 @@ class Placement:
 
         The grid is aligned to whole pixels of the frame, which moves an edge by less than one.
         """
+        height, width = levels.shape[1:]
+        return enlarge(levels, *self.frame_on_grid((height, width)))
+
+    def frame_on_grid(self, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
+        """Return where the rows and the columns of the frame lie on the grid, at any stride."""
         rows, columns = (
             Axis.window(cells, round(network * f / c), round(offset * f / c), f)
             for cells, network, offset, f, c in zip(
-                levels.shape[1:],
+                grid_hw,
                 self.network_hw,
                 (self.top, self.left),
                 self.frame_hw,
@@ -140,7 +146,7 @@ class Placement:
                 strict=True,
             )
         )
-        return enlarge(levels, rows, columns)
+        return rows, columns
 
     def spread(self, values: NDArray[np.float32], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
         """Resize values over the frame, (h, w) or (h, w, n), to the network's grid at any stride.
@@ -181,19 +187,20 @@ class Maps(Flag):
     """At its size in the network's input, to measure."""
 
     def make(
-        self, placement: Placement, at: Callable[[Placement], NDArray[np.uint8]]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        self, placement: Placement, resize: Callable[[Placement, Any], Labels], values: Any
+    ) -> tuple[Labels, Labels | None]:
         """Return a frame's class map, coarse if only that is wanted, and its coarse map if it is.
 
         Args:
             placement: Where the frame lies in the network's input.
-            at: Makes the class map for a placement.
+            resize: Makes the class map for a placement.
+            values: What it makes it of.
         """
         if Maps.COARSE not in self:
-            return at(placement), None
-        coarse = at(placement.coarse)
+            return resize(placement, values), None
+        coarse = resize(placement.coarse, values)
         is_enough = Maps.FULL not in self or placement.coarse == placement
-        return coarse if is_enough else at(placement), coarse
+        return coarse if is_enough else resize(placement, values), coarse
 
 
 def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from roadseg.backends.runtimes import LOGITS, Backend
 from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Maps, Placement, placed
-from roadseg.segmentation.temporal_filter import Logits
 from roadseg.segmentation.track import Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -35,8 +34,8 @@ class Prediction:
 
     placement: Placement
     """Where the frame lies in the network's input."""
-    logits: Logits
-    """(C, h, w)."""
+    logits: Planes
+    """(C, h, w), where the frame's picture lies."""
 
 
 def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> Iterator[Predicted]:
@@ -57,6 +56,6 @@ def predict_alone(
     spec = backend.spec.recolored(config.palette)
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
-        at = partial(Placement.restore, class_map=backend.run(pictures).class_map[0])
-        class_map, coarse_map = maps.make(placement, at)
-        yield SegmentedFrame(frame, class_map, spec, coarse_map=coarse_map)
+        ids = backend.run(pictures).class_map[0]
+        labels, coarse_map = maps.make(placement, grid_of(ids).restored, ids)
+        yield SegmentedFrame(frame, labels, spec, coarse_map=coarse_map)

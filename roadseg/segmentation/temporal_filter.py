@@ -13,19 +13,16 @@ was hidden, entered or changed. As w is from 0 to 1, the state stays within the 
 predicted logits.
 """
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from roadseg.segmentation.flow import Flow, Warp, move_planes
+from roadseg.segmentation.flow import Flow, Warp
+from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Placement
 
 REFERENCE_S = 1 / 15
 """Time after which the weight of the past is `strength`."""
 TOLERANCE = 20.0
 """Residual, in grey levels, at which the weight of the past falls to 1/e."""
-
-Logits = NDArray[np.float32]
 
 
 class SteadyFilter:
@@ -37,9 +34,9 @@ class SteadyFilter:
 
     def __init__(self, strength: float) -> None:
         self._strength = strength
-        self._state: Logits | None = None
+        self._state: Planes | None = None
 
-    def update(self, logits: Logits, placement: Placement, warp: Warp | None) -> Logits:
+    def update(self, logits: Planes, placement: Placement, warp: Warp | None) -> Planes:
         """Return a frame's filtered logits, which the caller must not change.
 
         Args:
@@ -52,19 +49,12 @@ class SteadyFilter:
             self._state = logits
             return logits
         grid_hw = (logits.shape[1], logits.shape[2])
-        mixed = move_planes(past, flow_on_grid(warp.flow, placement, grid_hw))
-        weight = self._weight(placement.spread(warp.residual, grid_hw), warp.elapsed_s)
-        mixed -= logits
-        mixed *= weight
-        mixed += logits
-        self._state = mixed
-        return mixed
-
-    def _weight(self, residual: NDArray[np.float32], elapsed_s: float) -> NDArray[np.float32]:
-        """Return the past's weight (h, w)."""
-        remembered = self._strength ** (max(elapsed_s, 0.0) / REFERENCE_S)
-        weight = cv2.exp(-((residual / TOLERANCE) ** 2))
-        return np.asarray(weight * np.float32(remembered), np.float32)
+        grid = grid_of(logits)
+        moved = grid.moved(past, flow_on_grid(warp.flow, placement, grid_hw))
+        residual = placement.spread(warp.residual, grid_hw) / np.float32(TOLERANCE)
+        remembered = self._strength ** (max(warp.elapsed_s, 0.0) / REFERENCE_S)
+        self._state = grid.filtered(logits, moved, residual, remembered)
+        return self._state
 
 
 def flow_on_grid(flow: Flow, placement: Placement, grid_hw: tuple[int, int]) -> Flow:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.spec import ModelSpec
-from roadseg.video.picture import AnyPicture
+from roadseg.video.picture import AnyPicture, OnDevice
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,63 @@ class FrameStats:
     """Objects, class by class."""
 
 
+class DeviceClassMap(Protocol):
+    """A class map that lies on a device, as the picture that it belongs to."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes there."""
+        ...
+
+    @property
+    def on_host(self) -> NDArray[np.uint8]:
+        """The ids (H, W) on the CPU; copied once."""
+        ...
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Return every so many rows and columns of it."""
+        ...
+
+    def pixels(self) -> NDArray[np.int64]:
+        """Return the pixels of each id, (256,)."""
+        ...
+
+    def upload(self, mask: NDArray[np.bool_]) -> OnDevice:
+        """Return a mask (H, W) on the same device."""
+        ...
+
+    def without(self, mask: OnDevice) -> Self:
+        """Return the class map, unlabelled where a mask is true that was uploaded."""
+        ...
+
+
+Labels: TypeAlias = NDArray[np.uint8] | DeviceClassMap
+"""A class map (H, W), in whichever memory it is."""
+
+
+def on_host(labels: Labels) -> NDArray[np.uint8]:
+    """Return a class map (H, W) on the CPU, copied there if it lies elsewhere."""
+    return labels if isinstance(labels, np.ndarray) else labels.on_host
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and its labels."""
 
     frame: Frame
-    class_map: NDArray[np.uint8]
-    """(H, W) ids, at the frame's size; the coarse map where nothing of that size is wanted."""
+    labels: Labels
+    """(H, W) ids, at the frame's size, where its picture lies; the coarse map where nothing of that
+    size is wanted."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network predicted it; if not, its labels were moved from other frames."""
-    coarse_map: NDArray[np.uint8] | None = None
+    coarse_map: Labels | None = None
     """(h, w) ids at the frame's size in the network's input, to measure; None if not wanted."""
     pixels: NDArray[np.int64] | None = None
     """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
@@ -132,4 +177,15 @@ class SegmentedFrame:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.frame.nbytes + self.class_map.nbytes
+        return self.frame.nbytes + self.labels.nbytes
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """(H, W) ids on the CPU, copied there if they lie elsewhere."""
+        return on_host(self.labels)
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Return every so many rows and columns of the class map, on the CPU."""
+        if isinstance(self.labels, np.ndarray):
+            return np.ascontiguousarray(self.labels[::step, ::step])
+        return self.labels.sample(step)

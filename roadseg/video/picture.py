@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import av
 import cv2
@@ -43,6 +43,9 @@ SMALL_SHORT_SIDE_PX = 64
 """Least shorter side of them: OpenCV finds no flow in a narrow strip."""
 
 Plane = NDArray[np.uint8]
+OnDevice: TypeAlias = Any
+"""What lies where a picture does that is not in the CPU's memory, as a PyTorch tensor on a GPU; who
+is no part of that never looks into it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,12 @@ class Painter(Protocol):
         """Return a painted copy of a picture, given its class map (H, W) and the ids in view."""
         ...
 
+    def draw_on_device(
+        self, picture: OnDevice, labels: OnDevice, in_view: AbstractSet[int] | None = None
+    ) -> OnDevice:
+        """Do the same with a picture on a device."""
+        ...
+
 
 class AnyPicture(Protocol):
     """What the stages of a pipeline need of a picture, in whichever memory it is."""
@@ -138,14 +147,14 @@ class AnyPicture(Protocol):
         """Return the brightness (h, w) at the size on which motion is found."""
         ...
 
-    def network_input(self, placement: InputPlacement) -> NDArray[np.uint8]:
+    def network_input(self, placement: InputPlacement) -> NDArray[np.uint8] | OnDevice:
         """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
         ...
 
     def paint(
         self,
         overlay: Painter,
-        class_map: NDArray[np.uint8],
+        class_map: NDArray[np.uint8] | OnDevice,
         in_view: AbstractSet[int] | None = None,
     ) -> "AnyPicture":
         """Return a painted copy, given the class map (H, W) and the ids that a legend may name."""
@@ -242,10 +251,7 @@ class Picture:
 
     def small_luma(self) -> Plane:
         """Return the brightness (h, w) at the size on which motion is found."""
-        luma = self.planes[0]
-        scale = SMALL_LONG_SIDE_PX / max(luma.shape)
-        height, width = (max(round(side * scale), SMALL_SHORT_SIDE_PX) for side in luma.shape)
-        return np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        return small(self.planes[0])
 
     def network_input(self, placement: InputPlacement) -> NDArray[np.uint8]:
         """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
@@ -329,6 +335,34 @@ def _filled(size_hw: tuple[int, int], space: ColorSpace, planes: Sequence[Plane]
     for source, target in zip(planes, picture.planes, strict=True):
         target[:] = source
     return picture
+
+
+def has_chroma_left(frame: av.VideoFrame) -> bool:
+    """Return whether a frame's samples of colour lie in the left column of their four pixels.
+
+    Else they lie in the middle. FFmpeg goes by the frame's tag, which PyAV does not show, so it is
+    asked for the colour of a few pixels with the same tag. Where red begins with the third of four
+    samples in the middle, the two pixels at that border have as much of it as the outermost two.
+    """
+    tiny = Picture(frame.reformat(8, 2, PIXEL_FORMAT))
+    for plane in tiny.planes:
+        plane[:] = 128
+    tiny.planes[2][:, 2:] = 160
+    first, *_, before, behind, _, _, last = tiny.rgb()[0, :, 0].tolist()
+    return bool(before + behind - first - last > (last - first) / 4)
+
+
+def small_hw(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width at which motion is found in pictures of a size."""
+    scale = SMALL_LONG_SIDE_PX / max(size_hw)
+    height, width = (max(round(side * scale), SMALL_SHORT_SIDE_PX) for side in size_hw)
+    return height, width
+
+
+def small(luma: Plane) -> Plane:
+    """Return a picture's brightness (h, w) at the size on which motion is found."""
+    height, width = small_hw((luma.shape[0], luma.shape[1]))
+    return np.asarray(cv2.resize(luma, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _view(plane: av.video.plane.VideoPlane) -> Plane:

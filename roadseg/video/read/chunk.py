@@ -9,7 +9,7 @@ from roadseg.errors import NoFrames
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, decode, open_input
+from roadseg.video.read.source import Decode, VideoInfo, decode, open_input
 from roadseg.video.read.timeline import has_straight_clock, unit_of
 
 
@@ -24,7 +24,12 @@ class Around:
 
 
 def decode_chunk(
-    info: VideoInfo, log: ReadLog, start_s: float, end_s: float | None, around: Around
+    info: VideoInfo,
+    log: ReadLog,
+    start_s: float,
+    end_s: float | None,
+    around: Around,
+    decode: Decode = decode,
 ) -> Iterator[Frame]:
     """Yield the frames of a chunk, and those around it marked `leads_in`.
 
@@ -36,6 +41,7 @@ def decode_chunk(
         start_s: Where the chunk begins, counted from the video's first frame.
         end_s: Where it ends; None is the video's end.
         around: What goes with it.
+        decode: Reads the frames.
 
     Raises:
         NoFrames: The chunk has none.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from roadseg.video.read.card import CardGaveUp
+
 
 @dataclass
 class ReadLog:
@@ -45,6 +47,12 @@ class ReadLog:
     """Time at which the last frame read ends."""
     reached_end: bool = False
     """Whether the file was read to its end."""
+    decoder: str = "the CPU"
+    """What decoded the last frame."""
+    on_card: bool = False
+    """Whether a card decodes now. It gives up at the first damage."""
+    off_card: str | None = None
+    """Why a card that was to decode did not, or not to the end."""
 
     @property
     def damaged(self) -> bool:
@@ -52,9 +60,17 @@ class ReadLog:
         return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
 
     def note_damage(self, time_s: float | None) -> None:
-        """Keep the time of the first damage."""
+        """Keep the time of the first damage. Raises `CardGaveUp` where another decoder can try."""
+        if self.on_card:
+            raise CardGaveUp("it met what it does not decode")
         if self.first_damage_s is None:
             self.first_damage_s = time_s
+
+    def hand_over(self, reason: str, time_s: float) -> None:
+        """Note that a card gave up after a time, and leave it to the CPU to count the damage."""
+        self.damaged_packets = self.damaged_frames = 0
+        self.decoder = "the CPU"
+        self.off_card = reason if time_s < 0 else f"{reason} after {time_s:.2f} s"
 
     def forget_faults(self) -> None:
         """Forget faults, as the video is read again from its beginning."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,8 +20,17 @@ from numpy.typing import NDArray
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
-from roadseg.video.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
+from roadseg.video.picture import (
+    BT601,
+    BT709,
+    LUMA_WEIGHTS,
+    AnyPicture,
+    ColorSpace,
+    Picture,
+    has_chroma_left,
+)
 from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.read.card import Card, CardGaveUp
 from roadseg.video.read.demux import (
     Packets,
     ShowingOrder,
@@ -53,6 +63,7 @@ QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 """Orientations, as `Picture.turned` takes them, by anticlockwise quarter turns."""
 
 Item = TypeVar("Item")
+OpenVideo = Callable[[Path | str], av.container.InputContainer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,8 @@ class VideoInfo:
     """Transfer characteristics as tagged, as a code of H.273."""
     bits: int
     """Bits a sample."""
+    chroma_left: bool = False
+    """Whether samples of colour lie in the left column of their pixels, or in the middle."""
     stream_index: int = 0
     """Number of the file's stream that is labelled."""
     bit_rate: int | None = None
@@ -100,6 +113,10 @@ class VideoInfo:
         scheme = str(self.path).partition("://")[0]
         is_live = isinstance(self.path, str) and scheme in LIVE_SCHEMES
         return not self.images and not is_live
+
+
+Decode = Callable[[VideoInfo, ReadLog, float, float | None], Iterator[Frame]]
+"""Reads the frames of a video between two times, as `decode` does."""
 
 
 def named(film: Path | str) -> Path | Url:
@@ -176,6 +193,7 @@ def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, An
         "orientation": orientation,
         "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
         "space": color_space(frame),
+        "chroma_left": has_chroma_left(frame),
         "primaries": int(frame.color_primaries),
         "transfer": int(frame.color_trc),
         "bits": max(component.bits for component in frame.format.components),
@@ -193,6 +211,7 @@ def decode(
     log: ReadLog,
     start_s: float = 0.0,
     end_s: float | None = None,
+    card: Card | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a video, upright, each later than the one before.
 
@@ -204,6 +223,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
+        card: Decodes what it can; None leaves all to the CPU.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -212,7 +232,7 @@ def decode(
     from_s = first_s if start_s > 0 else None
     half_unit_s = float(info.time_base) / 2
     with read_errors(info.path):
-        for decoded in _decode_from(info, log, from_s):
+        for decoded in _decode_by(card, info, log, from_s):
             time_s = _time_s(decoded, info)
             if last_s is not None and time_s >= last_s - half_unit_s:
                 return
@@ -223,7 +243,7 @@ def decode(
             assert decoded.pts is not None  # _decode_all sees to it
             if log.first_pts is None:
                 log.first_pts = decoded.pts
-            picture = _upright_picture(decoded, info, log)
+            picture = _picture(decoded, info, log, card)
             place = Place(time_s - info.start_s, float(1 / info.fps))
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
         log.reached_end = True
@@ -246,13 +266,36 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
             yield _upright_picture(decoded, info, log)
 
 
-def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterator[av.VideoFrame]:
+def _decode_by(
+    card: Card | None, info: VideoInfo, log: ReadLog, from_s: float | None
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames by a card's decoder, and by the CPU's from where that gives up."""
+    last_s = -inf
+    if card is not None:
+        log.on_card = True
+        try:
+            for frame in _decode_from(info, log, from_s, card.open):
+                log.decoder = card.name if card.holds(frame) else log.decoder
+                last_s = from_s = _time_s(frame, info)
+                yield frame
+            return
+        except (CardGaveUp, av.FFmpegError) as error:
+            log.hand_over(getattr(error, "strerror", None) or str(error), last_s - info.start_s)
+        finally:
+            log.on_card = False
+    frames = _decode_from(info, log, from_s, open_input)
+    yield from (frame for frame in frames if _time_s(frame, info) > last_s)
+
+
+def _decode_from(
+    info: VideoInfo, log: ReadLog, from_s: float | None, open_video: OpenVideo
+) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
     if info.images:
         yield from read_images(info.images, info.fps, log.unreadable)
         return
     if from_s is not None:
-        with open_input(info.path) as container:
+        with open_video(info.path) as container:
             stream = _pictures(container, info)
             frames = _decode_all(container, stream, log)
             sought = read_from(
@@ -263,17 +306,20 @@ def _decode_from(info: VideoInfo, log: ReadLog, from_s: float | None) -> Iterato
                 return
     # Some formats cannot seek, or seek past the time; then the video is read from its beginning.
     log.forget_faults()
-    with open_input(info.path) as container:
+    with open_video(info.path) as container:
         yield from _decode_all(container, _pictures(container, info), log, from_s)
 
 
 def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.VideoStream:
     stream = container.streams[info.stream_index]
     assert isinstance(stream, av.VideoStream)
+    decoder = stream.codec_context
+    if decoder.is_hwaccel:
+        return stream
     stream.thread_type = "AUTO"
-    most_threads = _most_threads(stream.codec_context)
+    most_threads = _most_threads(decoder)
     if most_threads < (os.cpu_count() or 1):
-        stream.codec_context.thread_count = most_threads
+        decoder.thread_count = most_threads
     return stream
 
 
@@ -416,6 +462,13 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
     a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
     return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is ignored
+
+
+def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | None) -> AnyPicture:
+    """Return a frame as an upright picture, where the decoder left it."""
+    if card and log.on_card and card.holds(frame):
+        return card.picture(frame, info.space)
+    return _upright_picture(frame, info, log)
 
 
 def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:

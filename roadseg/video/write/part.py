@@ -56,6 +56,10 @@ def settings_of_part(path: Path) -> dict[str, str]:
         return {}
 
 
+USUAL = {"device": "cpu"}
+"""Settings that records of older versions lack, and what they stood for."""
+
+
 def check_settings(path: Path, settings: Mapping[str, str]) -> None:
     """Check that a part was begun with the settings that it is resumed with.
 
@@ -71,7 +75,7 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
             f"{part} has no readable record of its settings, {record.name}; "
             "leave out --resume to begin anew"
         ) from error
-    changed = [name for name in settings if begun_with.get(name) != settings[name]]
+    changed = [name for name in settings if begun_with.get(name, USUAL.get(name)) != settings[name]]
     if changed:
         raise ConfigError(
             f"{part} was begun with other settings ({', '.join(changed)}); give the same, "

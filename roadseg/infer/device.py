@@ -1,0 +1,78 @@
+"""Where the pictures of a run lie, on the CPU or on a card: decided here and nowhere else.
+
+All that follows is done where its input lies: a picture gives the network's input there, a backend
+answers there, and so do the steps of labelling and the painter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+from roadseg.backends.runtimes import BACKENDS, runtime_of
+from roadseg.segmentation.config import AUTO_DEVICE, CPU, ModelConfig
+from roadseg.video.frame import Frame
+from roadseg.video.read import source
+from roadseg.video.read.source import Decode
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where pictures lie."""
+
+    name: str
+    """The CPU, or a card as PyTorch calls it: cuda:0."""
+    excuse: str | None = None
+    """Why it is the CPU where a card was asked for."""
+
+    @property
+    def decode(self) -> Decode:
+        """What reads a video to there."""
+        if self.name == CPU:
+            return source.decode
+        from roadseg.infer import device_cuda  # knows PyTorch, which the base install lacks
+        from roadseg.video.read import decode_cuda
+
+        return partial(decode_cuda.decode, device=device_cuda.device_of(self.name))
+
+    def take(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Return frames that were read elsewhere, with their pictures there."""
+        if self.name == CPU:
+            return frames
+        from roadseg.infer import device_cuda
+        from roadseg.video.read import decode_cuda
+
+        return decode_cuda.uploaded(frames, device_cuda.device_of(self.name))
+
+
+def device_for(config: ModelConfig) -> Device:
+    """Decide where the pictures of a run lie.
+
+    Raises:
+        ModelFileError, BackendUnavailable: As `runtime_of`.
+    """
+    if config.device == CPU:
+        return Device(CPU)
+    refusal = _refusal(config)
+    if refusal is None:
+        return Device("cuda:0" if config.device in (AUTO_DEVICE, "cuda") else config.device)
+    asked = config.device != AUTO_DEVICE
+    return Device(
+        CPU, f"--device is {config.device}; frames stay on the CPU, as {refusal}" if asked else None
+    )
+
+
+def _refusal(config: ModelConfig) -> str | None:
+    """Return why pictures cannot be on a card; None if they can."""
+    runtime = runtime_of(config.weights, config.backend)
+    if not BACKENDS[runtime].on_device:
+        able = " or ".join(name for name, known in BACKENDS.items() if known.on_device)
+        return (
+            f"the {runtime} backend, which runs {config.weights.name}, takes none from a card; "
+            f"give a model for {able} with --weights"
+        )
+    if find_spec("torch") is None:
+        return f"PyTorch is not installed; run: {BACKENDS[runtime].install}"
+    from roadseg.infer import device_cuda
+
+    return device_cuda.refusal(config.device)

@@ -1,0 +1,83 @@
+"""What is computed with labels on the network's grid, done where they lie.
+
+Flow and residuals are small and found on the CPU, so they always come as arrays.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.segmentation.enlarge import Levels, levels_of
+from roadseg.segmentation.flow import Flow, move_planes
+from roadseg.segmentation.placement import Placement
+
+Planes: TypeAlias = Any
+"""(C, h, w): logits float32, or levels uint8; an array, or a tensor where there is PyTorch."""
+ClassMap: TypeAlias = Any
+"""(H, W) ids, alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The functions for planes in one kind of memory."""
+
+    levels_of: Callable[[Planes], Planes]
+    """Gives how far each class is behind the strongest of its cell, in 8 bits."""
+    moved: Callable[[Planes, Flow], Planes]
+    """Gives what an earlier frame has where things are in the later frame, anew."""
+    filtered: Callable[[Planes, Planes, NDArray[np.float32], float], Planes]
+    """Gives logits mixed with past ones, which may be overwritten. The residual (h, w) that motion
+    leaves is relative to what is tolerated; where there is none, the past has the last weight."""
+    mixed: Callable[[Planes, Planes, NDArray[np.float32]], Planes]
+    """Gives levels, which may be overwritten, mixed with others by the share (h, w) of these."""
+    enlarged: Callable[[Placement, Planes], ClassMap]
+    """Gives the frame's class map, of levels."""
+    restored: Callable[[Placement, ClassMap], ClassMap]
+    """Gives the frame's class map, of one at the size of the network's input."""
+    on_host: Callable[[Planes], NDArray[Any]]
+    """Gives the planes on the CPU."""
+
+
+def grid_of(values: Planes | ClassMap) -> Grid:
+    """Return the functions for logits, levels or a class map, by where these lie."""
+    if isinstance(values, np.ndarray):
+        return ON_HOST
+    from roadseg.segmentation.grid_cuda import ON_DEVICE  # knows PyTorch, which may be missing
+
+    return ON_DEVICE
+
+
+def _filtered(
+    logits: NDArray[np.float32],
+    past: NDArray[np.float32],
+    residual: NDArray[np.float32],
+    remembered: float,
+) -> NDArray[np.float32]:
+    weight = np.asarray(cv2.exp(-(residual**2)) * np.float32(remembered), np.float32)
+    past -= logits
+    past *= weight
+    past += logits
+    return past
+
+
+def _mixed(levels: Levels, others: Levels, share: NDArray[np.float32]) -> Levels:
+    rest = 1 - share
+    for level, other in zip(levels, others, strict=True):
+        cv2.blendLinear(level, other, rest, share, dst=level)
+    return levels
+
+
+ON_HOST = Grid(
+    levels_of=levels_of,
+    moved=move_planes,
+    filtered=_filtered,
+    mixed=_mixed,
+    enlarged=Placement.enlarge,
+    restored=Placement.restore,
+    on_host=np.asarray,
+)
+"""For arrays."""

@@ -1,0 +1,125 @@
+"""What is computed with labels on the network's grid, on a device: `grid` for PyTorch's tensors.
+
+Positions among levels are rounded as OpenCV rounds them, and so are levels, to 8 bits: the classes
+are those that the CPU finds.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roadseg.segmentation.enlarge import FAR_BEHIND, STRONGEST, Axis
+from roadseg.segmentation.flow import Flow
+from roadseg.segmentation.grid import Grid
+from roadseg.segmentation.placement import Placement
+from roadseg.video.class_map_cuda import CudaClassMap
+from roadseg.video.transfer_cuda import to_device, to_host
+
+PARTS = 32
+"""Parts of a cell that OpenCV tells apart when it interpolates."""
+
+
+def _levels_of(logits: Tensor) -> Tensor:
+    behind = (logits - logits.amax(dim=0)).clamp(min=-FAR_BEHIND)
+    return _rounded(behind * (STRONGEST / FAR_BEHIND) + STRONGEST)
+
+
+def _moved(planes: Tensor, flow: Flow) -> Tensor:
+    height, width = flow.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    positions = flow + np.stack([columns, rows], axis=2)
+    if not planes.is_floating_point():
+        positions = _fixed(positions)
+    spans = np.array([width, height], np.float32)
+    places = to_device((2 * positions + 1) / spans - 1, planes.device)  # edges at -1 and 1
+    found = F.grid_sample(
+        planes[None].float(), places[None], padding_mode="border", align_corners=False
+    )[0]
+    return found if planes.is_floating_point() else _rounded(found)
+
+
+def _filtered(
+    logits: Tensor, past: Tensor, residual: NDArray[np.float32], remembered: float
+) -> Tensor:
+    weight = torch.exp(-(to_device(residual, logits.device) ** 2)) * remembered
+    return torch.lerp(logits, past, weight)
+
+
+def _mixed(levels: Tensor, others: Tensor, share: NDArray[np.float32]) -> Tensor:
+    return _rounded(torch.lerp(levels.float(), others.float(), to_device(share, levels.device)))
+
+
+def _enlarged(placement: Placement, levels: Tensor) -> CudaClassMap:
+    height, width = levels.shape[1:]
+    return CudaClassMap(
+        _strongest(levels, *_frame_shares(placement, (height, width), levels.device))
+    )
+
+
+def _restored(placement: Placement, class_map: Tensor) -> CudaClassMap:
+    (height, width), top, left = placement.content_hw, placement.top, placement.left
+    ids = class_map[top : top + height, left : left + width]
+    members = F.one_hot(ids.long()).permute(2, 0, 1) * STRONGEST  # (C, h, w)
+    return CudaClassMap(_strongest(members, *_content_shares(placement, ids.device)))
+
+
+def _strongest(strengths: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Return the strongest class (H, W) of each pixel, the lowest id where some are equal.
+
+    Args:
+        strengths: (C, h, w), whole numbers from 0 to `STRONGEST`.
+        down: (H, h) share of each row in those of the pixels.
+        across: (W, w) alike, of columns.
+    """
+    levels = (down @ strengths.float() @ across.T + 0.5).floor()  # (C, H, W)
+    return levels.argmax(dim=0).to(torch.uint8)
+
+
+@lru_cache(maxsize=4)  # a run has three: full, coarse, and at the size of the luma
+def _frame_shares(
+    placement: Placement, grid_hw: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return how much of each row and column of the grid goes into those of the frame."""
+    rows, columns = placement.frame_on_grid(grid_hw)
+    return _shares(rows, grid_hw[0]).to(device), _shares(columns, grid_hw[1]).to(device)
+
+
+@lru_cache(maxsize=4)
+def _content_shares(placement: Placement, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the same of the rows and columns that the frame takes in the network's input."""
+    down, across = (
+        _shares(Axis.window(cells, pixels, 0, pixels), cells)
+        for cells, pixels in zip(placement.content_hw, placement.frame_hw, strict=True)
+    )
+    return down.to(device), across.to(device)
+
+
+def _shares(axis: Axis, cells: int) -> Tensor:
+    """Return how much of each cell goes into each pixel (pixels, cells), along one side."""
+    places = torch.from_numpy(_fixed(axis.positions))[:, None].clamp(0, cells - 1)
+    return (1 - (places - torch.arange(cells)).abs()).clamp(min=0)
+
+
+def _fixed(positions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return positions as OpenCV takes them, in whole parts of a cell."""
+    return (np.rint(positions * PARTS) / PARTS).astype(np.float32)
+
+
+def _rounded(levels: Tensor) -> Tensor:
+    return levels.round().clamp(0, STRONGEST).to(torch.uint8)
+
+
+ON_DEVICE = Grid(
+    levels_of=_levels_of,
+    moved=_moved,
+    filtered=_filtered,
+    mixed=_mixed,
+    enlarged=_enlarged,
+    restored=_restored,
+    on_host=to_host,
+)
+"""For tensors."""

@@ -1,0 +1,212 @@
+"""A picture on a GPU, as its hardware decodes: what `roadseg.video.picture` is on the CPU.
+
+All of it is PyTorch, which computes the same on either: with the device "cpu" it is held against
+the CPU's form. What comes back to the CPU is copied when it is asked for: the small picture on
+which motion is found for every frame, the whole one for the encoder.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Self
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from roadseg.spec import PADDING_VALUE
+from roadseg.video.class_map_cuda import CudaClassMap
+from roadseg.video.picture import (
+    LUMA_WEIGHTS,
+    AnyPicture,
+    ColorSpace,
+    InputPlacement,
+    Painter,
+    Picture,
+    Plane,
+    small,
+    small_hw,
+)
+from roadseg.video.transfer_cuda import to_device, to_host
+
+CHROMA_LEFT = 0.25
+"""Columns of U and V by which their samples lie further left than in the middle of their pixels."""
+
+
+@dataclass(frozen=True)
+class CudaPicture:
+    """A picture in 8-bit 4:2:0 whose U and V take turns (NV12); not to be written to once filled.
+
+    Where a side is odd, chroma has half of it, rounded up.
+    """
+
+    y: Tensor
+    """(H, W) uint8."""
+    uv: Tensor
+    """(H/2, W/2, 2) uint8."""
+    space: ColorSpace
+    """What the numbers mean."""
+    chroma_left: bool = False
+    """Whether samples of U and V lie in the left column of their pixels, or in the middle."""
+    source: Picture | None = None
+    """The same on the CPU, if it came from there."""
+
+    @classmethod
+    def empty(cls, size_hw: tuple[int, int], space: ColorSpace, device: torch.device) -> Self:
+        """Return a new picture whose planes are to be filled."""
+        height, width = size_hw
+        y = torch.empty(height, width, dtype=torch.uint8, device=device)
+        half_hw = -(-height // 2), -(-width // 2)
+        return cls(y, torch.empty(*half_hw, 2, dtype=torch.uint8, device=device), space)
+
+    @classmethod
+    def upload(cls, picture: Picture, device: torch.device, *, chroma_left: bool = False) -> Self:
+        """Return a picture of the CPU's on a device."""
+        y, u, v = (to_device(plane, device) for plane in picture.planes)
+        return cls(y, torch.stack([u, v], dim=-1), picture.space, chroma_left, picture)
+
+    @classmethod
+    def of_card(cls, frame: av.VideoFrame, space: ColorSpace, *, chroma_left: bool = False) -> Self:
+        """Return a frame in NV12 that the decoder of a card left there.
+
+        The planes are copied on the card, in microseconds: so the decoder has its memory back, and
+        may be gone before the picture is.
+
+        Args:
+            frame: Frame of one layout in memory, "cuda", and another of its samples, "nv12".
+            space: What its numbers mean.
+            chroma_left: Where its samples of colour lie.
+        """
+        # PyTorch would ask planes on the GPU to wait for its stream, which PyAV refuses.
+        y, uv = (from_dlpack(plane.__dlpack__()).clone() for plane in frame.planes)
+        return cls(y, uv, space, chroma_left)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.y.device
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.y.shape
+        return height, width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its planes take, and those of its source."""
+        return self.y.nbytes + self.uv.nbytes + (self.source.nbytes if self.source else 0)
+
+    @cached_property
+    def on_host(self) -> Picture:
+        """The picture on the CPU; copied at most once."""
+        if self.source is not None:
+            return self.source
+        picture = Picture.empty(self.size_hw, self.space)
+        uv = self.uv.permute(2, 0, 1).contiguous()
+        for source, target in zip((self.y, *uv), picture.planes, strict=True):
+            np.copyto(target, to_host(source), casting="no")
+        return picture
+
+    def luma(self) -> Plane:
+        """Return the brightness (H, W), not to be written to."""
+        return self.source.luma() if self.source else np.asarray(to_host(self.y), np.uint8)
+
+    def small_luma(self) -> Plane:
+        """Return the brightness (h, w) at the size on which motion is found."""
+        size_hw = small_hw(self.size_hw)
+        if size_hw[0] > self.size_hw[0] or size_hw[1] > self.size_hw[1]:
+            return small(self.luma())
+        averaged = _resized(self.y[None], size_hw)[0]
+        return np.asarray(to_host(_rounded(averaged)), np.uint8)
+
+    def network_input(self, placement: InputPlacement) -> Tensor:
+        """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
+        content = self._rgb(placement.content_hw)
+        if placement.content_hw == placement.network_hw:
+            return content[None]
+        canvas = content.new_full((1, *placement.network_hw, 3), PADDING_VALUE)
+        (height, width), top, left = placement.content_hw, placement.top, placement.left
+        canvas[0, top : top + height, left : left + width] = content
+        return canvas
+
+    def paint(
+        self,
+        overlay: Painter,
+        class_map: NDArray[np.uint8] | CudaClassMap,
+        in_view: AbstractSet[int] | None = None,
+    ) -> AnyPicture:
+        """Return a painted copy, given the class map (H, W) and the ids that a legend may name."""
+        if isinstance(class_map, np.ndarray):
+            class_map = CudaClassMap(to_device(class_map, self.device))
+        painted: AnyPicture = overlay.draw_on_device(self, class_map, in_view)
+        return painted
+
+    def encodable(self) -> av.VideoFrame:
+        """Return a frame with even sides on the CPU, as its encoders take it."""
+        return self.on_host.encodable()
+
+    def resized(self, size_hw: tuple[int, int]) -> AnyPicture:
+        """Return the picture at another height and width, or itself where they are its own.
+
+        A picture that is wanted at another size is wanted on the CPU, to be looked at.
+        """
+        return self if size_hw == self.size_hw else self.on_host.resized(size_hw)
+
+    def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) RGB on the CPU, at its own size or the one wanted."""
+        return self.on_host.rgb(size_hw)
+
+    def _rgb(self, size_hw: tuple[int, int]) -> Tensor:
+        """Return the picture as (H, W, 3) RGB at a size, where it lies."""
+        y = _resized(self.y[None], size_hw)[0]
+        shift = CHROMA_LEFT if self.chroma_left else 0.0
+        u, v = _resized(self.uv.permute(2, 0, 1), size_hw, shift)
+        return _rgb(y, u, v, self.space)
+
+
+def _resized(planes: Tensor, size_hw: tuple[int, int], shift: float = 0.0) -> Tensor:
+    """Return planes (C, H, W) at another size, as float32.
+
+    Args:
+        planes: The planes.
+        size_hw: Height and width wanted.
+        shift: Columns by which all is to move to the left.
+    """
+    rows = _weights(planes.shape[1], size_hw[0], 0.0, planes.device)  # (h, H)
+    columns = _weights(planes.shape[2], size_hw[1], shift, planes.device)  # (w, W)
+    return rows @ planes.float() @ columns.T  # (C, h, w)
+
+
+@lru_cache(maxsize=16)  # a run has six: of luma for two sizes, and of chroma
+def _weights(source: int, target: int, shift: float, device: torch.device) -> Tensor:
+    """Return how much of each sample of a line goes into each of the resized one: (target, source).
+
+    As FFmpeg's area filter, a line is made shorter by averaging what lies under each new sample,
+    and longer by joining the old ones with straight lines.
+    """
+    scale = source / target
+    centers = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * scale - 0.5 + shift
+    if scale < 1:
+        centers = centers.clamp(0, source - 1)
+    distances = (centers - torch.arange(source, dtype=torch.float64)).abs()
+    weights = (0.5 + max(scale, 1) / 2 - distances).clamp(0, 1)
+    return (weights / weights.sum(dim=1, keepdim=True)).float().to(device)
+
+
+def _rgb(y: Tensor, u: Tensor, v: Tensor, space: ColorSpace) -> Tensor:
+    """Return planes (H, W) as (H, W, 3) RGB (H.273, section 8.3, the other way round)."""
+    red_weight, blue_weight = LUMA_WEIGHTS[space.matrix]
+    floor, luma_span, chroma_span = (0, 255, 255) if space.full_range else (16, 219, 224)
+    luma = (y - floor) * (255 / luma_span)
+    red = luma + (v - 128) * (510 / chroma_span * (1 - red_weight))
+    blue = luma + (u - 128) * (510 / chroma_span * (1 - blue_weight))
+    green = (luma - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
+    return _rounded(torch.stack([red, green, blue], dim=-1))
+
+
+def _rounded(levels: Tensor) -> Tensor:
+    return levels.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,31 @@
+"""What decodes videos on a card, as far as their reader needs to know it."""
+
+from pathlib import Path
+from typing import Protocol
+
+import av
+
+from roadseg.video.picture import AnyPicture, ColorSpace
+
+
+class CardGaveUp(Exception):
+    """A card's decoder met what it does not decode; the CPU's is to go on, and to say if it can."""
+
+
+class Card(Protocol):
+    """A card with a decoder, for one video."""
+
+    name: str
+    """What to call it in a summary."""
+
+    def open(self, source: Path | str) -> av.container.InputContainer:
+        """Open the video to be decoded there. Raises FFmpeg's errors where it has no driver."""
+        ...
+
+    def holds(self, frame: av.VideoFrame) -> bool:
+        """Return whether a frame is on the card, and can stay there as it is."""
+        ...
+
+    def picture(self, frame: av.VideoFrame, space: ColorSpace) -> AnyPicture:
+        """Return a frame that it holds as a picture."""
+        ...
