@@ -1,0 +1,274 @@
+"""Find out in one command what of roadseg works on this machine's GPU, and how fast.
+
+    python benchmarks/gpu_check.py [RECORD.json]
+
+Every step runs in a process of its own with a limit on its time, prints a line, and adds what it
+found to the record, or what it lacks. Needs no network, and of the packages PyTorch and PyAV alone.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+FILM = ROOT / "samples" / "drive.mp4"
+MODEL = ROOT / "weights" / "unet-lite.safetensors"
+HW = (320, 576)
+BATCHES = (1, 8, 32)
+LEAST_S = 2.0
+"""Seconds over which a rate is taken."""
+WARM_UPS = 5
+DRIVER_LIBRARIES = "/usr/local/nvidia/lib64"
+"""Where containers have the driver's libraries, that of NVDEC among them."""
+
+Found = dict[str, Any]
+
+
+class Lacking(Exception):
+    """What a step needs and the machine has not."""
+
+
+class Step(NamedTuple):
+    """A step of the check."""
+
+    run: Callable[[], Found]
+    limit_s: float
+
+
+def machine() -> Found:
+    """Say what is there."""
+    import av
+    import torch
+
+    from roadseg.backends.machine import core_count, cpu_name
+
+    found: Found = {
+        "python": sys.version.partition(" ")[0],
+        "torch": torch.__version__,
+        "av": av.__version__,
+        "cpu": f"{cpu_name()}, {core_count()} cores",
+        "cuda": torch.version.cuda,
+    }
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        found["gpu"] = f"{card.name}, {card.total_memory >> 20} MiB, sm {card.major}.{card.minor}"
+    return found
+
+
+def tests() -> Found:
+    """Run the tests that need a card."""
+    need_card()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    lines = done.stdout.strip().splitlines()
+    return {"passed": done.returncode == 0, "said": lines[-12:]}
+
+
+def ceilings() -> Found:
+    """Measure what the card can do: multiply matrices in half precision, and copy."""
+    torch = need_card()
+    side = 8192
+    matrix = torch.randn(side, side, dtype=torch.half, device="cuda")
+    wide = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    products = rate(lambda: matrix @ matrix)
+    copies = rate(wide.clone)
+    return {"tflops_fp16": products * 2 * side**3 / 1e12, "copy_gb_s": copies * 2 * (1 << 30) / 1e9}
+
+
+def decode() -> Found:
+    """Decode the film onto the card."""
+    torch = need_card()
+    from roadseg.video.read.decode_cuda import decode
+    from roadseg.video.read.read_log import ReadLog
+    from roadseg.video.read.source import probe
+
+    log = ReadLog()
+    started = time.perf_counter()
+    count = sum(1 for _ in decode(probe(FILM), log, device=torch.device("cuda", 0)))
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    return {"fps": count / seconds, "decoder": log.decoder, "refused": log.off_card}
+
+
+def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:
+    """Run the network in half precision on frames that lie on the card, at several batches."""
+    torch = need_card()
+    from roadseg.backends import torch_compiled
+    from roadseg.backends.torch import TorchBackend, open_model
+    from roadseg.models.checkpoint import load_model
+
+    net, spec = load_model(MODEL)
+    reference = TorchBackend(net.cuda(), spec)
+    opened = partial(open_model, cuda_graph=cuda_graph)
+    backend = torch_compiled.open_model(MODEL) if compiled else opened(MODEL)
+    found: Found = {}
+    for batch in BATCHES:
+        frames = film_frames(batch).cuda()
+        maps = [b.run(frames).outputs["class_map"] for b in (backend, reference)]
+        found[f"batch {batch}"] = {
+            "fps": batch * rate(partial(backend.run, frames)),
+            "equal_to_fp32": float((maps[0] == maps[1]).double().mean()),
+            "memory_mib": torch.cuda.max_memory_allocated() >> 20,
+        }
+    return found
+
+
+def film(device: str) -> Found:
+    """Label the whole film, and say which stage was at work longest."""
+    if device != "cpu":
+        need_card()
+    from tempfile import TemporaryDirectory
+
+    from roadseg.infer.config import InferConfig
+    from roadseg.infer.offline import infer
+
+    with TemporaryDirectory() as folder:
+        config = InferConfig(
+            source=FILM, out=Path(folder) / "out.mp4", weights=MODEL, device=device
+        )
+        result = infer(config)
+    return {
+        "fps": result.fps,
+        "device": result.device,
+        "decoder": result.decoder,
+        "busy_s": {stage.name: round(stage.busy_s, 3) for stage in result.stages},
+        "warnings": list(result.warnings),
+    }
+
+
+def bench() -> Found:
+    """Run `roadseg bench` on the backend of the card."""
+    need_card()
+    try:
+        import plotly  # noqa: F401  # the pages of the bench are drawn with it
+    except ImportError as error:
+        raise Lacking("plotly is not installed") from error
+    arguments = ["bench", str(FILM), "--weights", str(MODEL), "--backend", "torch", "--json"]
+    command = [sys.executable, "-m", "roadseg", *arguments, "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip()[-500:])
+    return {"record": json.loads(done.stdout)}
+
+
+STEPS = {
+    "machine": Step(machine, 60),
+    "ceilings": Step(ceilings, 60),
+    "decode": Step(decode, 60),
+    "half": Step(partial(network, cuda_graph=False), 90),
+    "graphs": Step(network, 90),
+    "compiled": Step(partial(network, compiled=True), 240),
+    "film on the card": Step(partial(film, "cuda"), 90),
+    "bench": Step(bench, 180),
+    "tests": Step(tests, 240),
+}
+"""In the order in which they matter, should the time run out."""
+
+
+def need_card() -> Any:
+    """Return PyTorch. Raises `Lacking` if it has no card here."""
+    try:
+        import torch
+    except ImportError as error:
+        raise Lacking("PyTorch is not installed") from error
+    from roadseg.infer.device_cuda import refusal
+
+    if reason := refusal("cuda"):
+        raise Lacking(reason)
+    return torch
+
+
+def film_frames(count: int) -> Any:
+    """Return frames of the film as the network takes them, over and over: (count, H, W, 3)."""
+    from itertools import cycle, islice
+
+    import torch
+
+    from roadseg.segmentation.placement import laid
+    from roadseg.video.read.read_log import ReadLog
+    from roadseg.video.read.source import decode as decode_film
+    from roadseg.video.read.source import probe
+
+    first = list(islice(decode_film(probe(FILM), ReadLog()), 8))
+    pictures = [torch.from_numpy(laid(frame, HW)[1]) for frame in first]
+    return torch.cat(list(islice(cycle(pictures), count)))
+
+
+def rate(call: Callable[[], object]) -> float:
+    """Return how many calls a second the card gets done."""
+    import torch
+
+    for _ in range(WARM_UPS):
+        call()
+    torch.cuda.synchronize()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < LEAST_S:
+        call()
+        count += 1
+        if count % 10 == 0:
+            torch.cuda.synchronize()
+    torch.cuda.synchronize()
+    return count / (time.perf_counter() - started)
+
+
+def report_one(name: str) -> None:
+    """Run a step in this process and print what it found as a line of JSON."""
+    try:
+        found = STEPS[name].run()
+    except Lacking as lack:
+        found = {"lacks": str(lack)}
+    print(json.dumps(found))
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with which roadseg and the card's decoder are found."""
+    paths = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": DRIVER_LIBRARIES}
+    return os.environ | {
+        name: os.pathsep.join(filter(None, [os.environ.get(name), path]))
+        for name, path in paths.items()
+    }
+
+
+def run_apart(name: str) -> Found:
+    """Run a step in a process of its own; what becomes of it never ends the check."""
+    command = [sys.executable, __file__, "--step", name]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STEPS[name].limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {STEPS[name].limit_s:g} s"}
+    try:
+        found: Found = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"failed": done.stderr.strip()[-1500:] or f"exit code {done.returncode}"}
+    return found
+
+
+def main(record: Path) -> None:
+    """Run all steps, print a line for each, and write the record after each."""
+    found: Found = {}
+    for name in STEPS:
+        started = time.perf_counter()
+        found[name] = run_apart(name) | {"took_s": round(time.perf_counter() - started, 1)}
+        record.write_text(json.dumps(found, indent=2) + "\n")
+        print(f"{name}: {json.dumps(found[name])[:300]}", flush=True)
+    print(f"recorded in {record}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--step"]:
+        report_one(sys.argv[2])
+    else:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu_check.json"))

@@ -1,0 +1,41 @@
+"""The check of a machine with a GPU, where there is none."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from conftest import script
+
+check = script("gpu_check")
+STEPS = [name for name in check.STEPS if name != "machine"]
+
+
+def test_the_machine_is_described() -> None:
+    found = check.machine()
+    assert found["torch"] == torch.__version__ and "cores" in found["cpu"]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_each_step_says_what_it_lacks(name) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(check.Lacking, match="no NVIDIA card"):
+        check.STEPS[name].run()
+
+
+def test_what_a_step_lacks_comes_from_its_own_process() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert "no NVIDIA card" in check.run_apart("decode")["lacks"]
+
+
+def test_a_step_that_takes_too_long_does_not_end_the_check(monkeypatch) -> None:
+    monkeypatch.setitem(check.STEPS, "machine", check.STEPS["machine"]._replace(limit_s=0.01))
+    assert check.run_apart("machine") == {"failed": "not done after 0.01 s"}
+
+
+def test_frames_are_as_the_network_takes_them() -> None:
+    frames = check.film_frames(9)
+    assert frames.shape == (9, *check.HW, 3) and frames.dtype == torch.uint8
+    assert torch.equal(frames[0], frames[8])
