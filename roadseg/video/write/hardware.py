@@ -14,7 +14,7 @@ TRIED_HW = (256, 256)
 """Height and width of the picture that is tried; some encoders take none that is much smaller."""
 
 
-@lru_cache
+@lru_cache(maxsize=4)
 def hardware_codec(name: str) -> Codec:
     """Return the first way to compress film in hardware that works here.
 
