@@ -10,9 +10,11 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
-from conftest import CHECKPOINT, sample_frames
+from conftest import CHECKPOINT, both, sample_frames
 from torch import nn
 
+from roadseg.backends.runtimes import LOGITS
+from roadseg.backends.torch import TorchBackend, full_precision
 from roadseg.deploy.build_tensorrt import export_half
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model
@@ -120,3 +122,24 @@ def test_mean_over_a_whole_picture_is_taken_in_single_precision() -> None:
     program = export_half(network_of(SPECS["deeplabv3plus"]), (1, 64, 96))
     means = [node for node in program.graph.nodes if "mean" in str(node.target)]
     assert [node.meta["val"].dtype for node in means] == [torch.float32]
+
+
+def test_backend_in_half_precision_answers_as_others_do() -> None:
+    frames = sample_frames((64, 96), 2)
+    backend = TorchBackend(*load_model(CHECKPOINT), half=True)
+    class_map, logits = both(backend, frames)
+    assert class_map.dtype == np.uint8 and logits.dtype == np.float32
+    found = backend.run(torch.from_numpy(frames), LOGITS).outputs
+    assert set(found) == {"logits"}
+    np.testing.assert_array_equal(found["logits"].numpy(), logits)
+
+
+def test_convolutions_of_a_reference_are_in_full_precision_and_no_others() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with full_precision():
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
 
-from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.runtimes import CLASS_MAP, LOGITS, Backend, open_backend
 from roadseg.backends.tensorrt import TensorRtBackend
 from roadseg.backends.tensorrt_engine import EngineRecord, import_nvidia, load_engine, save_engine
 from roadseg.backends.torch import open_model as open_torch
@@ -79,6 +79,16 @@ def test_any_number_of_frames_goes_through_an_engine_of_two(backend, reference, 
     np.testing.assert_array_equal(backend.run(frames).class_map, class_map)
     assert (class_map == expected).mean() > 0.9995  # another batch, other sums
     np.testing.assert_allclose(logits, expected_logits, atol=2e-3)
+
+
+def test_tensors_are_answered_with_tensors(backend) -> None:
+    frames = sample_frames((96, 160), 3)
+    expected = backend.run(frames, (*CLASS_MAP, *LOGITS))
+    found = backend.run(torch.from_numpy(frames), (*CLASS_MAP, *LOGITS)).outputs
+    backend.run(frames[::-1])  # what was given stays as it is
+    assert found["class_map"].dtype == torch.uint8 and found["logits"].dtype == torch.float32
+    np.testing.assert_array_equal(found["class_map"].numpy(), expected.class_map)
+    np.testing.assert_array_equal(found["logits"].numpy(), expected.logits)
 
 
 def test_results_are_the_callers_to_keep(backend) -> None:
