@@ -31,7 +31,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX
 from roadseg.video.frame import Frame
-from roadseg.video.read.source import picture_of
+from roadseg.video.read.upright import picture_of
 
 RECORD = Path(__file__).parent / "redact.json"
 PAGE = Path(__file__).parent.parent / "docs" / "commands" / "redact.md"

@@ -31,7 +31,7 @@ from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import input_size
 from roadseg.spec import CLASS_NAMES, NUM_CLASSES, AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame
-from roadseg.video.read.source import picture_of
+from roadseg.video.read.upright import picture_of
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
 ROAD, TREE, SKY = (CLASS_NAMES.index(name) for name in ("road", "tree", "sky"))

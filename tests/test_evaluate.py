@@ -28,7 +28,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import BuildRecord, ModelSpec, SegClass, css_color
 from roadseg.video.frame import Frame
-from roadseg.video.read.source import picture_of
+from roadseg.video.read.upright import picture_of
 
 OWN = tuple(
     SegClass(name=name, color=color)

@@ -11,7 +11,7 @@ from roadseg.errors import ConfigError
 from roadseg.infer.steps import opencv_on_one_thread
 from roadseg.segmentation.placement import Placement, laid, network_size, resize_class_map
 from roadseg.video.frame import Frame
-from roadseg.video.read.source import picture_of
+from roadseg.video.read.upright import picture_of
 
 sides = st.integers(20, 400)
 network_sides = st.integers(1, 10).map(lambda n: 32 * n)

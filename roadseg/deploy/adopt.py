@@ -26,7 +26,8 @@ from roadseg.segmentation.placement import laid
 from roadseg.spec import AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, picture_of, probe
+from roadseg.video.read.source import decode, probe
+from roadseg.video.read.upright import picture_of
 
 ARCH = "adopted"
 LEAST_AGREEMENT = 0.995

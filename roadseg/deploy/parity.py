@@ -20,7 +20,8 @@ from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame
 from roadseg.video.read.images import find_images, is_series
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, picture_of, probe
+from roadseg.video.read.source import decode, probe
+from roadseg.video.read.upright import picture_of
 
 CALIBRATION_FRAMES = 90
 """Most frames for calibration."""

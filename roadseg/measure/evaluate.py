@@ -29,7 +29,7 @@ from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import placed
 from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass, as_shown
 from roadseg.video.frame import Frame, SegmentedFrame
-from roadseg.video.read.source import picture_of
+from roadseg.video.read.upright import picture_of
 
 PicturePrediction = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """A class map (H, W) and logits (C, H, W) at a picture's size."""

@@ -23,7 +23,8 @@ from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.cameras import find_camera
 from roadseg.video.read.demux import decode_packets, demux
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, decode, probe, upright_picture
+from roadseg.video.read.source import VideoInfo, decode, probe
+from roadseg.video.read.upright import upright_picture
 from roadseg.video.url import Url
 
 

@@ -17,7 +17,8 @@ from roadseg.video.picture_cuda import CudaPicture
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read import source
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import QUARTER_TURNS, VideoInfo
+from roadseg.video.read.source import VideoInfo
+from roadseg.video.read.upright import QUARTER_TURNS
 
 
 class Nvdec:

@@ -10,20 +10,14 @@ from fractions import Fraction
 from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange
-from numpy.typing import NDArray
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
 from roadseg.video.picture import (
-    BT601,
-    BT709,
-    LUMA_WEIGHTS,
     AnyPicture,
     ColorSpace,
     Picture,
@@ -43,10 +37,9 @@ from roadseg.video.read.images import find_images, is_picture, is_series, read_i
 from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.streams import film_stream, others_said, stated_frames, stated_rate
 from roadseg.video.read.timeline import Timeline, has_straight_clock, unit_of
+from roadseg.video.read.upright import color_space, orientation_of
 from roadseg.video.url import Url
 
-HD_HEIGHT = 720
-"""Height from which untagged video counts as BT.709, and below as BT.601, as in players."""
 USUAL_FPS = Fraction(25)
 """Frame rate of a video that states none, and of images."""
 NETWORK_TIMEOUT_S = 10.0
@@ -59,8 +52,6 @@ LEAST_STEP_S = Fraction(1, 1000)
 """Least time between frames that every format can store."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
-QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
-"""Orientations, as `Picture.turned` takes them, by anticlockwise quarter turns."""
 
 Item = TypeVar("Item")
 OpenVideo = Callable[[Path | str], av.container.InputContainer]
@@ -186,7 +177,7 @@ def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
 
 def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
     """Return the properties of a video that its first frame has, as fields of `VideoInfo`."""
-    orientation = _orientation(frame)
+    orientation = orientation_of(frame)
     lies = orientation[0] == 0
     return {
         "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
@@ -437,33 +428,6 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def color_space(frame: av.VideoFrame) -> ColorSpace:
-    """Return the space that a frame is tagged with, or the one that players assume."""
-    usual = BT709 if frame.height >= HD_HEIGHT else BT601
-    matrix = int(frame.colorspace) if frame.colorspace in LUMA_WEIGHTS else usual
-    is_grey = len(frame.format.components) == 1
-    is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    return ColorSpace(matrix, is_full or (is_grey and not frame.color_range))
-
-
-def _orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Return a frame's orientation by its display matrix, in quarter turns and mirroring.
-
-    An image file's frame has that of its own Exif record.
-    """
-    if frame.opaque is not None:
-        return cast(tuple[int, int, int, int], frame.opaque)
-    try:
-        side_data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV fails on side data that it does not know, such as a photo's Exif
-        return QUARTER_TURNS[round(frame.rotation / 90) % 4]
-    if side_data is None:
-        return QUARTER_TURNS[0]
-    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
-    a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
-    return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is ignored
-
-
 def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | None) -> AnyPicture:
     """Return a frame as an upright picture, where the decoder left it."""
     if card and log.on_card and card.holds(frame):
@@ -473,20 +437,8 @@ def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | N
 
 def _upright_picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog) -> Picture:
     """Return a frame as a picture of the video's size and colour space."""
-    orientation = _orientation(frame) if info.images else info.orientation
+    orientation = orientation_of(frame) if info.images else info.orientation
     size_hw = info.size_hw if orientation[0] else info.size_hw[::-1]
     log.interlaced_frames += frame.interlaced_frame
     log.resized_frames += (frame.height, frame.width) != size_hw
     return Picture.convert(frame, info.space, size_hw).turned(orientation)
-
-
-def upright_picture(frame: av.VideoFrame) -> Picture:
-    """Return a frame as an upright picture, by its own tags."""
-    return Picture.convert(frame, color_space(frame)).turned(_orientation(frame))
-
-
-def picture_of(rgb: NDArray[np.uint8]) -> Picture:
-    """Return an array (H, W, 3) RGB as the picture that is read from a PNG file of it."""
-    frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
-    frame.color_range = ColorRange.JPEG
-    return upright_picture(frame)
