@@ -80,7 +80,8 @@ class ShareOptions(OptionGroup):
 
 
 @app.command(
-    cls=Command, epilog="Example: roadseg batch drives --out labelled --stats stats.jsonl --no-film"
+    cls=Command,
+    epilog="Example: roadseg batch run drives --out labelled --stats stats.jsonl --no-film",
 )
 @grouped
 def run(
