@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from films import Film, frame_times, pictures
-from test_readme import run
+from test_documents import run
 
 from roadseg.errors import ConfigError
 from roadseg.infer.offline import infer
