@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from conftest import CAMVID, scene, write_pair
+from conftest import CAMVID, scene, script, write_pair
 from test_train import small
 
 from roadseg.backends.torch import TorchBackend
@@ -22,7 +22,7 @@ from roadseg.data.source import SCHEMAS, DataSource
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.measure.evaluate import evaluate
 from roadseg.models.checkpoint import load_model
-from roadseg.spec import CLASSES, IGNORE_INDEX, NUM_CLASSES
+from roadseg.spec import CLASSES, IGNORE_INDEX, NUM_CLASSES, SegClass
 from roadseg.train.config import AugmentConfig, TrainConfig
 from roadseg.train.loader import Mixture, batches
 from roadseg.train.loop import rehearse, train
@@ -265,3 +265,12 @@ def test_idd_lite_and_comma10k_are_read_by_the_class_files_that_come_along() -> 
         assert len(dataset) == pictures and dataset.label_paths[0].parent.name == "traingroup"
         groups = set(range(len(dataset.meaning.classes)))
         assert set(np.unique(dataset[0][1])) <= groups | {IGNORE_INDEX}
+
+
+def test_set_is_narrowed_where_a_teacher_is_sure_within_it() -> None:
+    narrow = script("narrow_labels")
+    space = LabelSpace(classes=CLASSES[:3], sets=(SegClass(name="sky|pole", color=(0, 0, 0)),))
+    probabilities = np.array([[0.05, 0.9, 0.05], [0.4, 0.2, 0.4], [0.19, 0.8, 0.01]], np.float32)
+    target = np.array([[3, 3, 3]], np.uint8)
+    found = narrow.narrowed_target(target, probabilities.T[:, None], space, 0.8, 0.15)
+    assert found.tolist() == [[3, 3, 0]]  # too little of the set, not sure, sure
