@@ -1,4 +1,4 @@
-"""What a thousand or a million hours of film take, from what one run took; and the best chunks.
+"""What a thousand or a million hours of video take, from what one run took; and the best chunks.
 
     python benchmarks/scale.py cost --price-vcpu 0.02
     python benchmarks/scale.py chunks --losses-per-hour 0.05
@@ -46,7 +46,7 @@ class Measured:
     whole_s: Mapping[str, float]
     """CPU seconds of all together, by what ran."""
     pixels: int
-    """Pixels of the film's frames."""
+    """Pixels of the video's frames."""
     out_bytes: float
     """Bytes of a frame in the overlay."""
     start_s: float
@@ -86,7 +86,7 @@ def cost(
     gpu_fps: Annotated[float, typer.Option(help="1080p frames a second on it; assumed.")] = 250.0,
     price_gb: Annotated[float, typer.Option(help="Of a gigabyte kept for a month.")] = 0.02,
 ) -> None:
-    """Print what hours of 1080p30 film take."""
+    """Print what hours of 1080p30 video take."""
     measured = read()
     stages = at_full_hd(measured)
     print("| stage | core seconds for an hour of 1080p30 |\n| --- | --- |")
@@ -94,7 +94,7 @@ def cost(
         print(f"| {name} | {seconds:,.0f} |")
     film = sum(stages.values())
     bare = film - stages["overlay"] - stages["encode"]
-    print(f"| all | {film:,.0f} |\n| all without a film (`--no-film`) | {bare:,.0f} |\n")
+    print(f"| all | {film:,.0f} |\n| all without an overlay (`--no-film`) | {bare:,.0f} |\n")
     frames = 3600 * FULL_HD_FPS
     scale = FULL_HD_PIXELS / measured.pixels
     bytes_an_hour = {
@@ -107,7 +107,7 @@ def cost(
     for name, count in bytes_an_hour.items():
         gb = count / 1e9
         print(f"| {name} | {gb:.2f} | {gb * 1e3 * price_gb:,.0f} | {gb * 1e6 * price_gb:,.0f} |")
-    print("\n| hours of film | cores, with film | cores, `--no-film` | GPUs (assumed) |")
+    print("\n| hours of video | cores, with overlay | cores, `--no-film` | GPUs (assumed) |")
     print("| --- | --- | --- | --- |")
     for hours in (1_000, 1_000_000):
         on_cores = [hours * seconds / 3600 * price_vcpu for seconds in (film, bare)]
@@ -122,11 +122,11 @@ class Cluster:
     machines: int
     """Machines, each with a chunk at a time."""
     films: int
-    """Films of an hour."""
+    """Videos of an hour."""
     pace: float
-    """Seconds that a machine takes for a second of film."""
+    """Seconds that a machine takes for a second of video."""
     around_s: float
-    """Seconds of film that each chunk adds."""
+    """Seconds of video that each chunk adds."""
     start_s: float
     """Seconds before a chunk's first frame."""
     losses_per_hour: float
@@ -172,7 +172,7 @@ def overheads(cluster: Cluster) -> Iterator[tuple[int, float, float]]:
 def chunks(
     losses_per_hour: Annotated[float, typer.Option(help="Losses of a machine in an hour.")] = 0.05,
     machines: int = 50,
-    films: Annotated[int, typer.Option(help="Films of an hour.")] = 200,
+    films: Annotated[int, typer.Option(help="Videos of an hour.")] = 200,
     cores: Annotated[int, typer.Option(help="Of a machine.")] = 8,
     away_s: Annotated[float, typer.Option(help="Until a lost machine is replaced.")] = 120.0,
 ) -> None:
