@@ -107,7 +107,7 @@ class OutputOptions(OptionGroup):
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that are the same for every video."""
         names = ("mask_format", "side_by_side", "boxes", "overwrite", "resume")
-        return {name: vars(self)[name] for name in names}
+        return {name: getattr(self, name) for name in names}
 
     def check(self, *, as_json: bool) -> None:
         """Raise `ConfigError` for options that contradict each other."""
