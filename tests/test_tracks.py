@@ -12,11 +12,11 @@ from moving import SIZE_HW, panning
 from roadseg.errors import ConfigError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
-from roadseg.infer.stats import measured, read_objects
-from roadseg.infer.tracks import LEAST_SIGHTINGS, Tracker, follow_objects
+from roadseg.infer.stats import measured, read_stats, write_stats
+from roadseg.infer.tracks import LEAST_SIGHTINGS, follow_objects, renumbered
 from roadseg.paint.boxes import Boxed
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, ModelSpec
-from roadseg.video.frame import Region, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
@@ -38,8 +38,11 @@ def car(left: int, moved: float | None = 0.0, top: int = 50, name: str = "car") 
 
 def numbers(*frames: list[Region]) -> list[list[int | None]]:
     """Numbers of the objects in frames at 10 Hz."""
-    tracker = Tracker()
-    return [tracker.number(index / 10, objects) for index, objects in enumerate(frames)]
+    stats = [
+        FrameStats(pts=index, time_s=index / 10, shares={}, objects=tuple(objects))
+        for index, objects in enumerate(frames)
+    ]
+    return [[o.track for o in frame.objects] for frame in renumbered(stats)]
 
 
 def test_object_has_its_number_from_the_third_sighting_on_however_fast_it_moves() -> None:
@@ -92,12 +95,13 @@ def test_numbers_depend_on_nothing_but_what_is_written(tmp_path, suffix) -> None
             source=SAMPLE, out=None, stats=place, weights=WEIGHTS, size_hw=(96, 160), end_s=1
         )
     )
-    tracker, written = Tracker(), list(read_objects(place))
+    written = list(read_stats(place))
     assert len(written) == 25
-    for time_s, objects in written:
-        assert tracker.number(time_s, objects) == [o.track for o in objects]
-    tracks = {o.track for _, objects in written for o in objects if o.name == "car"} - {None}
-    assert 0 < len(tracks) < sum(len(objects) for _, objects in written) / 5
+    again = tmp_path / f"again{suffix}"
+    write_stats(again, renumbered(written))
+    assert again.read_bytes() == place.read_bytes()
+    tracks = {o.track for frame in written for o in frame.objects if o.name == "car"} - {None}
+    assert 0 < len(tracks) < sum(len(frame.objects) for frame in written) / 5
 
 
 def test_boxes_need_the_statistics_to_go_on() -> None:

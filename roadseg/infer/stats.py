@@ -8,7 +8,7 @@ at the input's size: the labels hold nothing finer, and boxes are right to withi
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TextIO
@@ -32,6 +32,8 @@ CSV_SUFFIX = ".csv"
 STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
 SAMPLE_COLUMNS = 320
 """Least columns that are counted where no statistics are wanted: enough for legend and sums."""
+OBJECT_COLUMNS = ("objects", "tracks", "moves")
+"""Columns of CSV about objects, which have them in one order."""
 UNKNOWN = "-"
 """Stands in CSV for a number that is not known."""
 DIGITS = 6
@@ -220,7 +222,7 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     def write(stats: FrameStats) -> None:
         nonlocal with_head
         if with_head:
-            rows.writerow(["pts", "time_s", *stats.shares, "objects", "tracks", "moves"])
+            rows.writerow(["pts", "time_s", *stats.shares, *OBJECT_COLUMNS])
             with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
         tracks = (UNKNOWN if o.track is None else str(o.track) for o in stats.objects)
@@ -231,22 +233,43 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     return write
 
 
-def read_objects(place: Path) -> Iterator[tuple[float, tuple[Region, ...]]]:
-    """Yield the time and the objects of each frame in a file of ours.
+def write_stats(place: Path, stats: Iterable[FrameStats]) -> None:
+    """Write the statistics of a video's frames, as `save_stats` does."""
+    with _writing(place, kept=0) as write:
+        for frame in stats:
+            write(frame)
 
-    Of a table, an object has no pixels and no place across the road.
+
+def read_stats(place: Path) -> Iterator[FrameStats]:
+    """Yield the statistics in a file of ours.
+
+    CSV does not hold the pixels of an object, nor its position across the road.
     """
     with place.open(newline="", encoding="utf-8") as file:
         if place.suffix.lower() == CSV_SUFFIX:
-            yield from ((float(row["time_s"]), _objects_of(row)) for row in csv.DictReader(file))
-            return
-        for stats in map(json.loads, file):
-            objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in stats["objects"])
-            yield stats["time_s"], tuple(Region(**o) for o in objects)
+            yield from map(_stats_of_row, csv.DictReader(file))
+        else:
+            yield from map(_stats_of_line, file)
+
+
+def _stats_of_line(line: str) -> FrameStats:
+    record = json.loads(line)
+    objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in record["objects"])
+    return FrameStats(**record | {"objects": tuple(Region(**o) for o in objects)})
+
+
+def _stats_of_row(row: Mapping[str, str]) -> FrameStats:
+    apart = ("pts", "time_s", *OBJECT_COLUMNS)
+    return FrameStats(
+        pts=int(row["pts"]),
+        time_s=float(row["time_s"]),
+        shares={name: float(share) for name, share in row.items() if name not in apart},
+        objects=_objects_of(row),
+    )
 
 
 def _objects_of(row: Mapping[str, str]) -> tuple[Region, ...]:
-    texts = (row[name].split() for name in ("objects", "tracks", "moves"))
+    texts = (row[name].split() for name in OBJECT_COLUMNS)
     return tuple(_object_of(*parts) for parts in zip(*texts, strict=True))
 
 

@@ -7,15 +7,15 @@ and the statistics of several parts of a video can be numbered anew once they ar
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from roadseg.infer.stats import DIGITS, read_objects
+from roadseg.infer.stats import DIGITS, read_stats
 from roadseg.segmentation.flow import Flow, Luma, Motion, is_cut, is_torn, residual_of, torn_cells
-from roadseg.video.frame import Region, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 
 LEAST_SIGHTINGS = 3
 """Frames in which an object was seen before it has a number: noise has none."""
@@ -59,8 +59,13 @@ class Tracker:
         self._last_s = -math.inf
         self._next = 1
 
-    def number(self, time_s: float, objects: Sequence[Region]) -> list[int | None]:
-        """Return the number of each object of the next frame; None where it has none yet."""
+    def number(self, stats: FrameStats) -> FrameStats:
+        """Return the next frame's statistics with the number of each object that has one yet."""
+        numbers = self._numbers(stats.time_s, stats.objects)
+        objects = zip(stats.objects, numbers, strict=True)
+        return replace(stats, objects=tuple(replace(o, track=n) for o, n in objects))
+
+    def _numbers(self, time_s: float, objects: Sequence[Region]) -> list[int | None]:
         is_cut = bool(objects) and not any(region.moved for region in objects)
         kept = () if is_cut else self._tracks
         self._tracks = [t for t in kept if time_s - t.seen_s <= LOST_S]
@@ -113,8 +118,8 @@ def follow_objects(
         written: Statistics of the frames before, if an unfinished run left any.
     """
     tracker, follower = Tracker(), _Follower()
-    for time_s, objects in read_objects(written) if written else ():
-        tracker.number(time_s, objects)
+    for stats in read_stats(written) if written else ():
+        tracker.number(stats)
     for item in items:
         flow = follower.flow(item.frame.picture.small_luma())
         if item.frame.leads_in:
@@ -122,10 +127,13 @@ def follow_objects(
             continue
         assert item.stats is not None  # `measured` comes before
         size_hw = item.frame.picture.size_hw
-        found = [replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects]
-        numbers = tracker.number(item.stats.time_s, found)
-        tracked = tuple(replace(o, track=n) for o, n in zip(found, numbers, strict=True))
-        yield replace(item, stats=replace(item.stats, objects=tracked))
+        found = tuple(replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects)
+        yield replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+
+
+def renumbered(stats: Iterable[FrameStats]) -> Iterator[FrameStats]:
+    """Yield the statistics of a video's frames with their objects numbered anew, through all."""
+    return map(Tracker().number, stats)
 
 
 class _Follower:

@@ -7,20 +7,21 @@ subtitles and tags come from the source.
 
 import contextlib
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from roadseg.errors import NoFrames
-from roadseg.files import create, make_folder, output_errors, own_path
+from roadseg.files import make_folder, output_errors, own_path
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.infer.outputs import Outputs, encoding, is_file
 from roadseg.infer.places import FilePlace, SeriesPlace
-from roadseg.infer.stats import CSV_SUFFIX
+from roadseg.infer.stats import read_stats, write_stats
+from roadseg.infer.tracks import renumbered
 from roadseg.video.read.chunk import chunk_starts
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, probe
@@ -203,14 +204,8 @@ def _origin(config: InferConfig, info: VideoInfo, log: ReadLog) -> Origin:
 
 
 def _join_stats(chunks: Sequence[Path], place: Path) -> None:
-    """Write the lines of all chunks behind each other, the head of a CSV once."""
-    has_head = place.suffix.lower() == CSV_SUFFIX
-    with output_errors(place), create(place) as file:
-        for number, chunk in enumerate(chunks):
-            with chunk.open("rb") as lines:
-                if has_head and number:
-                    lines.readline()
-                shutil.copyfileobj(lines, file)
+    """Write the statistics of all chunks behind each other, objects numbered through all."""
+    write_stats(place, renumbered(chain.from_iterable(map(read_stats, chunks))))
 
 
 def _join_masks(chunks: Sequence[tuple[Path, int]], place: SeriesPlace) -> None:
