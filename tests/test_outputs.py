@@ -202,6 +202,8 @@ def test_no_film_gives_the_same_stats_and_masks_without_painting(plain, tmp_path
     assert [stage.name for stage in result.stages] == [
         "decode",
         "segment",
+        "measure",
+        "tracks",
         "view",
         "stats",
         "masks",

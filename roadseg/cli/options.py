@@ -5,11 +5,10 @@ import re
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roadseg.backends.tuned import Choice, kept_choice
 from roadseg.backends.weights import default_weights
 from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
@@ -17,6 +16,9 @@ from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
+
+if TYPE_CHECKING:
+    from roadseg.backends.tuned import Choice
 
 Weights = Annotated[
     Path | None,
@@ -118,8 +120,10 @@ class ModelOptions(OptionGroup):
         }
 
 
-def _tuned() -> Choice | None:
+def _tuned() -> "Choice | None":
     """Return what `roadseg doctor --tune` chose; of a choice that does not hold any more, warn."""
+    from roadseg.backends.tuned import kept_choice
+
     try:
         return kept_choice()
     except ModelFileError as error:
