@@ -57,6 +57,7 @@ EACH_ALONE: dict[str, Any] = {"steady": 0.0}
 """Settings of `InferConfig` that label each frame without the past, as the plain loop does."""
 MODES: dict[str, dict[str, Any]] = {
     "roadseg": {},
+    "roadseg --every 1": {"every": 1},
     "roadseg --steady 0": EACH_ALONE,
     "roadseg --every 4": {"every": 4},
 }
@@ -371,12 +372,13 @@ def films_of(
     film = {"film": str(testbed.config.film), "out": testbed.out(), "size_hw": size_hw}
     chosen = {**film, "weights": str(testbed.usual), "backend": testbed.backend}
     plain = {**film, "weights": str(testbed.weights[0])}
-    roles = {"loop": "plain loop", "plain": PLAIN, "same": usual, "defaults": usual}
-    found = [Case(name=roles["loop"], job="loop", settings={**plain, "limit": testbed.frames})]
-    if (testbed.usual, check["runtime"]) != (testbed.weights[0], SAME_RUNTIME):
-        roles["same"] = f"{usual} as the loop"
-        same = {**plain, **cut, "backend": SAME_RUNTIME, "mode": EACH_ALONE}
-        found.append(Case(name=roles["same"], job="film", settings=same))
+    as_loop = f"{usual} as the loop"
+    roles = {"loop": "plain loop", "plain": PLAIN, "same": as_loop, "defaults": usual}
+    same = {**plain, **cut, "backend": SAME_RUNTIME, "mode": EACH_ALONE}
+    found = [
+        Case(name=roles["loop"], job="loop", settings={**plain, "limit": testbed.frames}),
+        Case(name=as_loop, job="film", settings=same),
+    ]
     for name, mode in MODES.items():
         found.append(Case(name=name, job="film", settings={**chosen, **cut, "mode": mode}))
     return [*found, *_others(testbed, chosen)], roles
