@@ -5,7 +5,6 @@ the name, id and colour of a class in each row; see `roadseg.data.meaning`.
 """
 
 import csv
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -65,6 +64,8 @@ def build_settings(cls: type[T], values: Mapping[str, Any]) -> T:
 
 def _near(name: str, known: list[str]) -> str:
     """Return a hint at the setting that was meant."""
+    import difflib  # of use for mistakes alone
+
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"the settings are: {', '.join(known)}"
 

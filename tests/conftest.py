@@ -27,6 +27,7 @@ from roadseg.segmentation.placement import laid
 from roadseg.spec import IGNORE_INDEX, NUM_CLASSES, ModelSpec
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
+from roadseg.video.write.priority import kept_priority
 
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
@@ -118,6 +119,13 @@ def random_numbers_do_not_depend_on_other_tests() -> None:
     np.random.seed(0)
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def priority_does_not_depend_on_other_tests() -> Iterator[None]:
+    """Undo what SVT-AV1 does to the thread of a test that makes a film with it, as root."""
+    with kept_priority():
+        yield
 
 
 @pytest.fixture(autouse=True)

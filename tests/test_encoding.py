@@ -1,11 +1,13 @@
 """How films are encoded: the encoder in hardware that is taken, and what it is given."""
 
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from conftest import SAMPLE
 from films import Film, frame_times, pictures
 from test_documents import run
 
@@ -15,6 +17,7 @@ from roadseg.video.write import hardware
 from roadseg.video.write.encoding import CODECS, HARDWARE, Codec, Encoding
 from roadseg.video.write.hardware import encodes, first_that, hardware_codec
 from roadseg.video.write.part import note_settings, settings_path
+from roadseg.video.write.priority import THREADS
 
 KINDS = ("nvenc", "qsv", "vaapi", "videotoolbox", "amf")
 
@@ -132,3 +135,15 @@ def test_summary_names_the_encoder_or_the_command_says_that_there_is_none(tmp_pa
         assert done.stderr.count("\n") == 1 and "no encoder in hardware works here" in done.stderr
     else:
         assert "; encoded by h264_" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux alone has this")
+def test_encoder_that_makes_threads_real_time_leaves_them_as_they_were(plain) -> None:
+    policies = set()
+
+    def note(*_: object) -> None:
+        threads = (int(path.name) for path in THREADS.iterdir())
+        policies.update(map(os.sched_getscheduler, threads))
+
+    infer(replace(plain, source=SAMPLE, end_s=0.4, codec="av1"), note)
+    assert policies == {os.sched_getscheduler(0)} == {os.SCHED_OTHER}

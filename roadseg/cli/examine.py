@@ -22,6 +22,7 @@ from roadseg.deploy.builders import BUILDERS, open_builder
 from roadseg.errors import RoadsegError
 from roadseg.infer.window import has_window
 from roadseg.video.write.encoding import CODECS
+from roadseg.video.write.priority import kept_priority
 
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
 """FFmpeg's decoders of common videos; the last is AV1's."""
@@ -109,6 +110,7 @@ def _decode_on(device: str) -> str:
     return "decodes H.264"
 
 
+@kept_priority()
 def _tiny_film(encoder: str = "libx264") -> BytesIO:
     """Return a video of a few black frames."""
     film = BytesIO()

@@ -4,7 +4,6 @@ An address is opened as it was given; shown, printed or written, it has asterisk
 passwords and tokens. Whatever looks like a secret is hidden.
 """
 
-import hashlib
 import re
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -42,6 +41,8 @@ class Url(str):
         salt = redacted(self).encode()
         if salt == self.encode():
             return None
+        import hashlib  # it loads OpenSSL, and every command imports this module
+
         return hashlib.scrypt(self.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=16).hex()
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ import av
 from roadseg.errors import ConfigError
 from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.write.encoding import HARDWARE, Codec
+from roadseg.video.write.priority import kept_priority
 
 TRIED_HW = (256, 256)
 """Height and width of the picture that is tried; some encoders take none that is much smaller."""
@@ -43,6 +44,7 @@ def first_that(works: Callable[[Codec], bool], name: str) -> Codec:
     )
 
 
+@kept_priority()
 def encodes(codec: Codec) -> bool:
     """Return whether an encoder takes a picture; that it is there or opens says too little."""
     height, width = TRIED_HW

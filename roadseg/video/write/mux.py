@@ -17,6 +17,7 @@ from roadseg.video.write.companions import Companions, Origin, read_tags, shifte
 from roadseg.video.write.copies import AS_FFMPEG_WOULD
 from roadseg.video.write.encoder import PeriodEncoder
 from roadseg.video.write.encoding import Codec, Encoding
+from roadseg.video.write.priority import kept_priority
 
 FAR_START_S = 1.0
 """Start time above which a video is moved to zero, as is one that starts before zero."""
@@ -127,6 +128,7 @@ class Muxer:
         """Whether the streams were added."""
         return self._stream is not None
 
+    @kept_priority()
     def begin(self, frame: Frame) -> None:
         """Add all streams to the file, given the first frame to be written."""
         first_pts = self._origin.log.first_pts
@@ -140,6 +142,7 @@ class Muxer:
         self._encoder = PeriodEncoder(self._stream, options, self._origin.source.start_s)
         self._companions.open_streams()
 
+    @kept_priority()
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time."""
         assert self._encoder is not None
@@ -174,6 +177,7 @@ class Muxer:
             self.container.mux(self._held)
             self._held = None
 
+    @kept_priority()
     def finish(self) -> None:
         """Write the remaining pictures, sound and subtitles."""
         self.flush()

@@ -26,6 +26,7 @@ from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.film import check_output
 from roadseg.video.write.mux import set_up_pictures, unbroken
 from roadseg.video.write.part import part_path
+from roadseg.video.write.priority import kept_priority
 from roadseg.video.write.remux import remux
 from roadseg.video.write.sink import open_film
 
@@ -75,6 +76,7 @@ class Recorder:
     ) -> None:
         self._finish()
 
+    @kept_priority()
     def write(self, frame: Frame, picture: AnyPicture) -> None:
         """Add a picture at the time of a frame.
 
