@@ -21,6 +21,7 @@ from roadseg.cli.options import (
     Quiet,
     Resume,
     Start,
+    out_option,
     parse_rate,
     parse_time,
 )
@@ -42,17 +43,7 @@ class OutputOptions(OptionGroup):
     """Outputs."""
 
     panel = "Output"
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
-            show_default="VIDEO.overlay.mp4 here; .mkv if VIDEO is one, an image if it is one",
-        ),
-    ] = None
+    out: Annotated[Path | None, out_option("overlay")] = None
     no_film: Annotated[
         bool, typer.Option("--no-film", help="Write no video, only --stats or --masks.")
     ] = False

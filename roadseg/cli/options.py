@@ -72,6 +72,18 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
 
 
+def out_option(ending: str) -> Any:
+    """Return the option `--out` of a command, given the end of the names that it gives unasked."""
+    return typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
+        "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
+        show_default=f"VIDEO.{ending}.mp4 here; .mkv if VIDEO is one, an image if it is one",
+    )
+
+
 class ModelOptions(OptionGroup):
     """The model and its runtime."""
 

@@ -15,6 +15,7 @@ from roadseg.cli.options import (
     Resume,
     Start,
     class_names,
+    out_option,
     parse_time,
 )
 from roadseg.infer.config import InferConfig
@@ -27,17 +28,7 @@ class OutputOptions(OptionGroup):
     """Outputs."""
 
     panel = "Output"
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-            "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
-            show_default="VIDEO.redacted.mp4 here; .mkv if VIDEO is one, an image if it is one",
-        ),
-    ] = None
+    out: Annotated[Path | None, out_option("redacted")] = None
     keep_tags: Annotated[
         bool,
         typer.Option(
