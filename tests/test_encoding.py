@@ -1,5 +1,6 @@
 """How films are encoded: the encoder in hardware that is taken, and what it is given."""
 
+import contextlib
 import json
 import os
 from dataclasses import replace
@@ -142,8 +143,9 @@ def test_encoder_that_makes_threads_real_time_leaves_them_as_they_were(plain) ->
     policies = set()
 
     def note(*_: object) -> None:
-        threads = (int(path.name) for path in THREADS.iterdir())
-        policies.update(map(os.sched_getscheduler, threads))
+        for thread in (int(path.name) for path in THREADS.iterdir()):
+            with contextlib.suppress(ProcessLookupError):  # it has ended since it was listed
+                policies.add(os.sched_getscheduler(thread))
 
     infer(replace(plain, source=SAMPLE, end_s=0.4, codec="av1"), note)
     assert policies == {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
