@@ -371,7 +371,7 @@ def _keep_best(
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
         picture, target = dataset[int(index)]
-        class_map, _ = predict_picture(backend, picture, config.size_hw)
+        class_map = predict_picture(backend, picture, config.size_hw).class_map
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
             temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))
