@@ -1,5 +1,6 @@
 """Footage labelled to be learnt from: by teachers that agree, and for people to correct."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_what_flickers_in_a_video_is_not_learnt(tmp_path, brightness) -> None:
     out = tmp_path / "labelled"
     result = label_footage(LabelConfig(sources=(drive,), teachers=(brightness,), out=out))
     names = sorted(path.name for path in (out / "train").iterdir())
-    assert result.pictures == 2 and all(name.startswith("my-drive_") for name in names)
+    assert result.pictures == 3 and all(name.startswith("my-drive_") for name in names)
     for _, target in FolderDataset.open(out, "train"):
         assert (target[34:50, 34:56] == IGNORE_INDEX).all()
         assert (target[70:, :90] == ROAD).mean() > 0.95
@@ -195,3 +196,38 @@ def test_both_commands_say_what_they_wrote(tmp_path, brightness, pictures) -> No
     done = CliRunner().invoke(app, words)
     assert "b: 2 pictures with labels to correct" in done.output
     assert "there are no more than these to pick from; --count is 50" in done.output
+
+
+def test_training_labels_footage_once_and_measures_nothing_on_it(
+    tmp_path, brightness, pictures, streets
+) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "run"
+    words = ["train", "--data", str(streets), "--unlabelled", f"{pictures}=0.5", "--out", str(out)]
+    words += ["--teacher", str(brightness), "--no-pretrained", "--epochs", "1", "--crop", "64x64"]
+    words += ["--batch-size", "2", "--size", "96x64", "--workers", "0", "--pictures", "0"]
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    folder = tmp_path / "run.labels" / "pictures"
+    assert f"{folder}: 2 pictures" in first.output
+    config = json.loads((out / "config.json").read_text())
+    assert config["data"] == [str(streets), f"{folder}=0.5"]
+    (line,) = (out / "metrics.jsonl").read_text().splitlines()
+    assert "pictures" not in json.loads(line) and "val" in json.loads(line)
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0 and "2 pictures" not in again.output
+    other = CliRunner().invoke(app, [*words, "--teacher", str(teacher(brightness, *NAMES))])
+    assert isinstance(other.exception, ConfigError)
+    assert "was labelled with other settings or teachers" in str(other.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--unlabelled", "film.mp4"], "--unlabelled and --teacher need each other"),
+        (["--unlabelled", "a.mp4", "--teacher", "b.onnx", "--dry-run"], "label first"),
+    ],
+)
+def test_what_training_cannot_label_is_told(tmp_path, words, said) -> None:
+    words = ["train", "--data", "CamVid", "--out", str(tmp_path / "run"), *words]
+    assert said in str(CliRunner().invoke(app, words).exception)

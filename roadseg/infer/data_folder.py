@@ -82,6 +82,11 @@ class DataFolder:
             with output_errors(path):
                 path.write_bytes(content)
 
+    def note(self, name: str, text: str) -> None:
+        """Write a text file beside the pictures."""
+        with output_errors(self._folder / name):
+            (self._folder / name).write_text(text, encoding="utf-8")
+
     def finish(self) -> None:
         """Write what the labels mean."""
         path = self._folder / CLASS_FILE

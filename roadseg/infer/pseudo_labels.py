@@ -6,11 +6,13 @@ such as what is no road, a set of them. What all of them leave possible is the l
 nothing, as they contradict each other, or everything, there is none.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import open_backend
 from roadseg.data.networks import read_mapping
 from roadseg.errors import ConfigError, DatasetError
+from roadseg.files import sha256_of
 from roadseg.infer.data_folder import DataFolder, check_out
 from roadseg.infer.footage import Constancy, Footage, level_of
 from roadseg.segmentation.config import ModelConfig
@@ -27,6 +30,9 @@ from roadseg.video.frame import SegmentedFrame
 
 MOST_CLASSES = 63
 """Classes of the first teacher, each a bit of a number."""
+
+RECORD_NAME = "labels.json"
+"""File that says what labels were made of, and by whom."""
 
 Possible = NDArray[np.uint64]
 """A bit for each class of the first teacher that a pixel may be."""
@@ -110,6 +116,7 @@ def label_footage(config: LabelConfig) -> LabelResult:
                 f"the teachers are sure of nothing in {', '.join(map(str, config.sources))}; "
                 "lower --min-confidence or --steady-for"
             )
+        folder.note(RECORD_NAME, json.dumps(_record(config), indent=2) + "\n")
         names = folder.names
     labelled = int(counts[:IGNORE_INDEX].sum())
     return LabelResult(
@@ -117,6 +124,34 @@ def label_footage(config: LabelConfig) -> LabelResult:
         labelled=labelled / int(counts.sum()),
         shares={name: int(counts[i]) / labelled for i, name in enumerate(names) if counts[i]},
     )
+
+
+def is_labelled(config: LabelConfig) -> bool:
+    """Return whether a data set is there that was labelled with these settings.
+
+    Raises:
+        ConfigError: It was labelled with others.
+    """
+    path = config.out / RECORD_NAME
+    if not path.is_file():
+        return False
+    if json.loads(path.read_text(encoding="utf-8")) != _record(config):
+        raise ConfigError(
+            f"{config.out} was labelled with other settings or teachers; move it away, or choose "
+            "another --out"
+        )
+    return True
+
+
+def _record(config: LabelConfig) -> dict[str, Any]:
+    """Return what the labels depend on, as JSON values."""
+    return {
+        "sources": [str(source) for source in config.sources],
+        "teachers": {teacher.name: sha256_of(teacher) for teacher in config.teachers},
+        "min_confidence": config.min_confidence,
+        "step_s": config.step_s,
+        "steady_s": config.steady_s,
+    }
 
 
 def _spec_of(teacher: Path, backend: str) -> ModelSpec:
