@@ -199,9 +199,10 @@ def test_both_commands_say_what_they_wrote(tmp_path, brightness, pictures) -> No
 
 
 def test_training_labels_footage_once_and_measures_nothing_on_it(
-    tmp_path, brightness, pictures, streets
+    tmp_path, brightness, pictures, streets, monkeypatch
 ) -> None:
     pytest.importorskip("torch")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")  # or the process would start again with it
     out = tmp_path / "run"
     words = ["train", "--data", str(streets), "--unlabelled", f"{pictures}=0.5", "--out", str(out)]
     words += ["--teacher", str(brightness), "--no-pretrained", "--epochs", "1", "--crop", "64x64"]

@@ -306,7 +306,7 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics as JSON values; what is not a number is null."""
-        metrics = {
+        metrics: dict[str, Any] = {
             "miou": finite(self.miou),
             "pixel_accuracy": finite(self.pixel_accuracy),
             "cross_entropy": finite(self.confidence.cross_entropy),
