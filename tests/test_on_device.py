@@ -19,12 +19,13 @@ from roadseg.paint.boxes import Boxed
 from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.paint.cover import Cover
 from roadseg.paint.overlay import Overlay
+from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.flow import Motion, single_step, torn_cells
 from roadseg.segmentation.grid import ON_HOST, grid_of
 from roadseg.segmentation.grid_cuda import ON_DEVICE
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.temporal_filter import SteadyFilter
-from roadseg.spec import IGNORE_INDEX, ModelSpec
+from roadseg.spec import IGNORE_INDEX, UNSURE, ModelSpec
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture, has_chroma_left
@@ -144,6 +145,7 @@ def test_painted_as_on_the_cpu(space, config, change, side_by_side) -> None:
     picture = change(in_space(space))
     class_map = blobs(picture.size_hw)
     class_map[20:24, 30:34] = class_map[100:103, 200:203] = 9  # specks
+    class_map[120:160, 20:90] = UNSURE
     overlay = Overlay(SPEC, config, side_by_side=side_by_side)
     in_view = frozenset({0, 3, 8})
     expected = picture.paint(overlay, class_map, in_view)
@@ -229,6 +231,19 @@ def test_classes_at_full_size_are_those_of_the_cpu(logits, frame_hw) -> None:
     class_map = blobs((320, 576))
     found = ON_DEVICE.restored(placement, torch.from_numpy(class_map)).on_host
     assert (found == ON_HOST.restored(placement, class_map)).mean() > 0.9999
+
+
+def test_what_is_unsure_is_left_out_as_on_the_cpu(logits) -> None:
+    placement = Placement.fit((540, 960), (320, 576))
+    mine, theirs = (Confidence.of(given, placement) for given in (logits, torch.from_numpy(logits)))
+    assert theirs.plane.dtype == torch.uint8
+    assert np.abs(theirs.plane.numpy().astype(int) - mine.plane).max() <= 1
+    labels = ON_HOST.enlarged(placement, ON_HOST.levels_of(logits))
+    for ids in (labels, labels[::2, ::2]):
+        expected = mine.shown(ids, 0.8)
+        found = theirs.shown(CudaClassMap(torch.from_numpy(ids)), 0.8)
+        assert 0.1 < (expected == UNSURE).mean() < 0.9
+        assert isinstance(found, CudaClassMap) and (found.on_host == expected).mean() > 0.98
 
 
 def test_labels_move_and_mix_as_on_the_cpu(logits) -> None:

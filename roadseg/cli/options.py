@@ -211,6 +211,14 @@ class OverlayOptions(OptionGroup):
             help="Share of the picture; a smaller region has no outline and is no object.",
         ),
     ] = OverlayConfig.min_region
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            help="Leave unpainted, and count as unlabelled, what is less sure than this. 0 paints "
+            "all.",
+        ),
+    ] = ModelConfig.min_confidence
     legend: Annotated[
         str,
         typer.Option(
@@ -221,7 +229,7 @@ class OverlayOptions(OptionGroup):
     ] = OverlayConfig.legend
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `OverlayConfig`, and the palette of a `ModelConfig`."""
+        """Return the fields of an `OverlayConfig`, and of a `ModelConfig` what is shown and how."""
         names = {"classes": class_names(self.classes), "only": class_names(self.only)}
         return {**vars(self), **names}
 

@@ -1,10 +1,12 @@
 """Collect what happens on a drive and write the report: one page without other files.
 
 A moment is a stretch of time during which a pedestrian or a bicyclist is on the road, away from its
-edges. Memory is bounded by what a page shows: curves have a limited number of points, and the drive
-a limited number of thumbnails and of moments, those with most to see.
+edges; a speck, or a sighting of an instant, is none. Memory is bounded by what a page shows: curves
+have a limited number of points, and the drive a limited number of thumbnails and of moments, those
+with most to see.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
+from roadseg.infer.depth import DepthLog
 from roadseg.infer.stats import measure, measured_map
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
@@ -33,6 +36,10 @@ GAP_S = 1.0
 """Longest time between two sightings of one moment."""
 LEAST_SIGHTINGS = 3
 """Frames below which a moment is noise."""
+LEAST_MOMENT_S = 0.5
+"""Time from the first sighting to the last, below which a moment is noise."""
+LEAST_SIZE = 0.0005
+"""Share of the picture that somebody must once have in a moment: some 16 x 16 pixels of 960x540."""
 MOST_MOMENTS = 200
 """Most moments that are kept, those with most to see: a day in a town has thousands."""
 MOST_THUMBNAILS = 24
@@ -57,6 +64,8 @@ class Moment:
     """The sighting with most pixels."""
     pixels: int
     """Number of these."""
+    least_pixels: float
+    """Number below which it is a speck."""
     thumbnail: bytes
     """The picture then, as JPEG."""
     names: set[str]
@@ -66,8 +75,9 @@ class Moment:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is too short to count."""
-        return self.sightings < LEAST_SIGHTINGS
+        """Whether it is too short or too small to count."""
+        is_short = self.end_s - self.start_s < LEAST_MOMENT_S
+        return is_short or self.sightings < LEAST_SIGHTINGS or self.pixels < self.least_pixels
 
 
 class SharesCurve:
@@ -137,6 +147,8 @@ class DriveLog:
     """Times with somebody on the road; the last may still be noise."""
     left_out: int = 0
     """Number of moments beyond the most that are kept."""
+    depth: DepthLog = field(default_factory=DepthLog)
+    """Stretches in which the network is unsure of much."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures over the drive."""
     _first_s: float | None = None
@@ -153,6 +165,7 @@ class DriveLog:
         stats = item.stats or measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
+        self.depth.add(time_s, stats.unsure, lambda: self._thumbnail(item))
         self._keep_thumbnail(time_s, item)
 
     def _note_people(self, time_s: float, stats: FrameStats, item: SegmentedFrame) -> None:
@@ -173,6 +186,7 @@ class DriveLog:
                     end_s=time_s,
                     peak_s=time_s,
                     pixels=pixels,
+                    least_pixels=LEAST_SIZE * math.prod(item.frame.picture.size_hw),
                     thumbnail=self._thumbnail(item),
                     names=names,
                 )
@@ -222,6 +236,15 @@ class DriveLog:
                 if not m.is_noise
             ],
             "moments_left_out": self.left_out,
+            "out_of_depth": [
+                {
+                    "start_s": round(stretch.start_s, 2),
+                    "end_s": round(stretch.end_s, 2),
+                    "unsure": round(stretch.unsure, 4),
+                    "image": data_url("image/jpeg", stretch.thumbnail),
+                }
+                for stretch in self.depth.stretches()
+            ],
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails

@@ -207,6 +207,6 @@ def record(
     with recorder:
         for item in items:
             overlay = overlay or Overlay(item.spec, config)
-            painted = item.frame.picture.paint(overlay, item.labels, item.in_view)
+            painted = item.frame.picture.paint(overlay, item.shown, item.in_view)
             recorder.write(item.frame, painted)
             yield item

@@ -125,8 +125,8 @@ class Shown:
 
     @cached_property
     def _small_class_map(self) -> Any:
-        step = -(-self.item.class_map.shape[1] // CLASS_MAP_WIDTH)
-        return self.item.class_map[::step, ::step]
+        step = -(-self.item.shown.shape[1] // CLASS_MAP_WIDTH)
+        return self.item.sample(step)
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
 from roadseg.paint.specks import HIDDEN, find_specks
-from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
+from roadseg.spec import UNLABELLED, UNSURE, ModelSpec
 from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Overlay:
         grounds = dimmed(picture) if self._config.only else picture.planes
         alpha = self._config.alpha
         is_whole = len(self._shown) == len(self._spec.class_names)
-        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < IGNORE_INDEX
+        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < UNSURE
         for plane, ground, ids, table, target in zip(
             picture.planes, grounds, maps, tables, targets, strict=True
         ):
@@ -151,17 +151,18 @@ class Overlay:
     def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
         """Lighten the pixels that differ from their left or upper neighbour, in place.
 
-        Specks have no outline.
+        Specks have no outline, and neither has what is too unsure to be painted: where that ends is
+        no edge of anything.
         """
         regions = np.asarray(cv2.LUT(class_map, self._region_table), np.uint8)
         edges = np.zeros_like(class_map)
         edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
         below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
         cv2.bitwise_or(edges[1:], below, edges[1:])
-        specks = find_specks(regions, self._config.min_region)
-        if specks is not None:
-            beside = cv2.dilate(specks, np.ones((2, 2), np.uint8), anchor=(1, 1))
-            cv2.subtract(edges, beside, edges)
+        for unlined in (find_specks(regions, self._config.min_region), _unsure(class_map)):
+            if unlined is not None:
+                beside = cv2.dilate(unlined, np.ones((2, 2), np.uint8), anchor=(1, 1))
+                cv2.subtract(edges, beside, edges)
         level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
         cv2.copyTo(np.full_like(luma, level), edges, luma)
 
@@ -180,6 +181,13 @@ class Overlay:
             top, left = legend.top // step, legend.left // step
             corner = plane[top : top + rows, left : left + columns]
             corner[:] = np.rint(corner * layer.kept + layer.added)
+
+
+def _unsure(class_map: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return 255 where a class map (H, W) is too unsure, and 0 elsewhere; None if it is nowhere."""
+    if cv2.minMaxLoc(class_map)[1] < UNSURE:
+        return None
+    return np.asarray(cv2.inRange(class_map, UNSURE, UNSURE), np.uint8)
 
 
 def shown_ids(spec: ModelSpec, config: OverlayConfig) -> tuple[int, ...]:

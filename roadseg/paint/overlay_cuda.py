@@ -20,7 +20,7 @@ from roadseg.paint.overlay import (
     shown_ids,
 )
 from roadseg.paint.specks import HIDDEN, speck_grid, speck_step
-from roadseg.spec import ModelSpec
+from roadseg.spec import UNSURE, ModelSpec
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.picture import ColorSpace
 from roadseg.video.picture_cuda import CudaPicture
@@ -144,18 +144,19 @@ def dimmed(picture: CudaPicture, paints: Paints) -> CudaPicture:
 def add_outline(y: Tensor, ids: Tensor, paints: Paints, min_region: float) -> None:
     """Lighten the pixels that differ from their left or upper neighbour, in place.
 
-    Where either is of a speck, they stay as they are.
+    Where either is of a speck, or too unsure, they stay as they are.
     """
     regions = torch.where(paints.shown[ids], ids, HIDDEN).to(torch.uint8)
     edges = torch.zeros_like(regions, dtype=torch.bool)
     edges[:, 1:] = regions[:, 1:] != regions[:, :-1]
     edges[1:] |= regions[1:] != regions[:-1]
-    specks = _find_specks(regions, min_region)
+    unlined, specks = ids == UNSURE, _find_specks(regions, min_region)
     if specks is not None:
-        beside = specks.clone()
-        beside[:, 1:] |= specks[:, :-1]
-        beside[1:] |= beside[:-1].clone()
-        edges &= ~beside
+        unlined |= specks
+    beside = unlined.clone()
+    beside[:, 1:] |= unlined[:, :-1]
+    beside[1:] |= beside[:-1].clone()
+    edges &= ~beside
     y.masked_fill_(edges, paints.light)
 
 

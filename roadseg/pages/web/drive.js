@@ -22,9 +22,19 @@ function tile(image, text, time_s) {
   return button;
 }
 
-function describe({ start_s, end_s, names }) {
+function span({ start_s, end_s }) {
   const until = clock(end_s) === clock(start_s) ? "" : `–${clock(end_s)}`;
-  return `${clock(start_s)}${until} ${names.join(", ")}`;
+  return `${clock(start_s)}${until}`;
+}
+
+function describe(moment) {
+  return `${span(moment)} ${moment.names.join(", ")}`;
+}
+
+function bars(times, color) {
+  return times.map(({ start_s, end_s }) => ({
+    type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1, y1: 1.05, fillcolor: color, line: { color },
+  }));
 }
 
 function curves() {
@@ -42,9 +52,6 @@ function curves() {
 
 function layout() {
   const ink = getComputedStyle(document.body).getPropertyValue("--ink");
-  const moments = record.moments.map(({ start_s, end_s }) => ({
-    type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1, y1: 1.05, fillcolor: "#d1495b", line: { color: "#d1495b" },
-  }));
   const now = $("film").currentTime;
   const head = { type: "line", yref: "paper", x0: now, x1: now, y0: 0, y1: 1.05, line: { color: ink, width: 2 } };
   return themed({
@@ -53,7 +60,7 @@ function layout() {
     legend: { y: -0.12, yanchor: "top", bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
     xaxis: { ticksuffix: " s", ticklabelstandoff: 6, range: [0, record.times_s.at(-1)] },
     yaxis: { tickformat: ".0%", range: [0, 1] },
-    shapes: [...moments, head],
+    shapes: [...bars(record.out_of_depth, "#8a8a8a"), ...bars(record.moments, "#d1495b"), head],
   });
 }
 
@@ -72,6 +79,8 @@ if (record.moments_left_out > 0) {
   $("left-out").hidden = false;
 }
 $("moments").append(...record.moments.map((m) => tile(m.image, describe(m), m.peak_s)));
+$("depth").hidden = $("depth-mark").hidden = record.out_of_depth.length === 0;
+$("stretches").append(...record.out_of_depth.map((s) => tile(s.image, `${span(s)} unsure of ${Math.round(100 * s.unsure)} %`, s.start_s)));
 $("thumbnails").append(...record.thumbnails.map((t) => tile(t.image, clock(t.time_s), t.time_s)));
 redraw();
 $("shares").on("plotly_click", ({ points }) => jump(points[0].x));

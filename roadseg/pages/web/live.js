@@ -4,6 +4,7 @@
 const TIMELINE_S = { least: 10, most: 120 };
 const SAMPLE_EVERY_S = 0.25;
 const RETRY_MS = 2000;
+const UNSURE = 254; // id of what is too unsure to be shown
 const OUTLINE = [235, 235, 235, 255];
 
 const $ = (id) => document.getElementById(id);
@@ -83,8 +84,10 @@ function outline(pixels, ids, width) {
   const region = Uint8Array.from({ length: 256 }, (_, id) => (hidden.has(id) ? 255 : id));
   for (let i = width; i < ids.length; i++) {
     const here = region[ids[i]];
-    const starts = i % width && here !== region[ids[i - 1]];
-    if (starts || here !== region[ids[i - width]]) pixels[i] = line;
+    const left = i % width ? region[ids[i - 1]] : here;
+    const above = region[ids[i - width]];
+    if (here === UNSURE || left === UNSURE || above === UNSURE) continue;
+    if (here !== left || here !== above) pixels[i] = line;
   }
 }
 
