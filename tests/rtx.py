@@ -37,7 +37,8 @@ def load_rtx() -> Any:
     """Import the bindings; they find their libraries only if these are loaded."""
     origin = importlib.util.find_spec(PACKAGES[0]).origin
     for name in ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so"):
-        (path,) = Path(origin).parent.glob(f"{name}*")
+        # ONNX Runtime's provider puts links to its libraries beside them.
+        (path,) = {found.resolve() for found in Path(origin).parent.glob(f"{name}*")}
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     import tensorrt_rtx_bindings
 
@@ -65,6 +66,9 @@ def parse(model: Path) -> dict[str, Any]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.read_bytes()):
         return {"errors": [parser.get_error(i).desc() for i in range(parser.num_errors)]}
+    frames = network.get_input(0)
+    if -1 in frames.shape:
+        frames.shape = (*SHAPE, 3)  # as roadseg has ONNX Runtime fix it
     sizes = {}
     for generation in GENERATIONS:
         config = builder.create_builder_config()

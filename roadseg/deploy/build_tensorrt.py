@@ -22,8 +22,8 @@ from torch.export import ExportedProgram
 
 from roadseg.backends.tensorrt import version
 from roadseg.backends.tensorrt_engine import EngineRecord, import_nvidia, open_engine, save_engine
-from roadseg.deploy.builders import Source
-from roadseg.errors import ConfigError, ExportError
+from roadseg.deploy.builders import Source, checkpoint_of
+from roadseg.errors import ExportError
 from roadseg.files import check_writable
 from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter
@@ -65,13 +65,8 @@ def build(source: Source, out: Path) -> None:
         ExportError: torch-tensorrt or TensorRT refuses the graph.
         OutputError: The file cannot be written.
     """
-    if source.model.suffix != ".safetensors":
-        raise ConfigError(
-            f"{source.model} is an exported model; an engine is built from a model file of "
-            "training; give its .safetensors"
-        )
     assert source.spec.build is not None
-    network, _ = load_model(source.model)
+    network, _ = load_model(checkpoint_of(source))
     build_engine(network, source.spec, source.spec.build.shape, out)
 
 
