@@ -92,6 +92,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     from roadseg.models.checkpoint import load_model
 
     seen: dict[str, Any] = {}
+    configs: list[Any] = []
     construct = interpreter.TRTInterpreter._construct_trt_network_def
     configure = interpreter.TRTInterpreter._populate_trt_builder_config
 
@@ -102,6 +103,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     def configure_and_look(self: Any, *arguments: Any) -> Any:
         config = configure(self, *arguments)
         seen["verbosity"] = config.profiling_verbosity.name
+        configs.append(config)
         return config
 
     interpreter.TRTInterpreter._construct_trt_network_def = construct_and_look
@@ -110,11 +112,16 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     handlers = logging.getLogger().handlers[:]
     network, spec = load_model(model)
     builder.build_engine(network, spec, SHAPE, out)
+    (config,) = configs
+    seen["targets"] = [
+        config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)
+    ]
     seen["root_logger_kept"] = logging.getLogger().handlers == handlers
     seen["torch_tensorrt"] = torch_tensorrt.__version__
     sys.modules["tensorrt"].Runtime = runtime
     try:
-        engine.Engine(engine.load_engine(out)[0], out)
+        data, record, _ = engine.load_engine(out)
+        engine.Engine(data, out, record.library)
     except ModelFileError as error:
         seen["refusal"] = str(error)
     return seen

@@ -30,7 +30,7 @@ __all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "
 PRECISIONS = ("fp16",)
 SUFFIX = ".onnx"
 FIXED_SHAPE = False
-NAMES = {onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.FLOAT: "fp32"}
+NAMES: dict[int | None, str] = {onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.FLOAT: "fp32"}
 """Our names of ONNX's types of weights."""
 ASSIGNED = {"session.record_ep_graph_assignment_info": "1"}
 """Has a session note which provider runs which part of its graph."""
