@@ -58,6 +58,8 @@ class Codec:
     """Layout of 8-bit 4:2:0 that the encoder takes."""
     holds_limit: bool = True
     """Whether it can limit the bit rate of a quality."""
+    on_card: bool = False
+    """Whether it takes pictures that lie on an NVIDIA card."""
 
     def defaults(self, pixels: int) -> tuple[str, int]:
         """Return the default preset and quality for pictures of so many pixels."""
@@ -115,6 +117,7 @@ HARDWARE_KINDS = (
         presets=tuple(f"p{number}" for number in range(1, 8)),
         quality=lambda crf: {"cq": str(crf)},
         options={"rc": "vbr", "b": "0"},
+        on_card=True,
     ),
     Codec(
         encoder="qsv",
