@@ -315,3 +315,19 @@ def test_rtx_takes_the_exported_graph_for_every_generation(half) -> None:
     demand_half(found, HalfSegmenter(network_of(SPEC)))
     assert set(found["engine_bytes"]) == set(rtx.GENERATIONS)
     assert all(found["engine_bytes"].values())
+
+
+@pytest.mark.gpu
+@pytest.mark.rtx
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_card_decides_as_the_cpu(module, half, cuda_graph) -> None:
+    if fault := module.unfit(read_driver()):
+        pytest.skip(fault)
+    with (
+        closing(open_backend(half, "onnxruntime")) as on_cpu,
+        closing(module.open_model(half, cuda_graph=cuda_graph)) as on_card,
+    ):
+        for start in range(3):  # a graph is captured after some runs, and must read new frames
+            frames = sample_frames((96, 160), 3)[start : start + 1]
+            expected = on_cpu.run(frames).class_map
+            assert (on_card.run(frames).class_map == expected).mean() > 0.98

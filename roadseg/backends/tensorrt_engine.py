@@ -264,7 +264,7 @@ class Engine:
             )
         self._kernels: rtx.KernelCache | None = None
         self._context = (
-            self._compiling_context(hashlib.sha256(data).hexdigest())
+            self._compiling_context(hashlib.sha256(data.data).hexdigest())
             if library == rtx.LIBRARY
             else self._engine.create_execution_context()
         )

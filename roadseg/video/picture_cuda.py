@@ -68,7 +68,7 @@ class CudaPicture:
         half_hw = -(-height // 2), -(-width // 2)
         pitch = -(-2 * half_hw[1] // PITCH) * PITCH
         block = torch.empty(height + half_hw[0], pitch, dtype=torch.uint8, device=device)
-        uv = block[height:, : 2 * half_hw[1]].unflatten(1, (half_hw[1], 2))
+        uv = block[height:, : 2 * half_hw[1]].view(*half_hw, 2)
         return cls(block[:height, :width], uv, space)
 
     @classmethod
