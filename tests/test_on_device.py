@@ -95,6 +95,30 @@ def test_picture_that_came_from_the_cpu_is_not_copied_back() -> None:
     assert CudaPicture.upload(picture, CPU).on_host is picture
 
 
+@pytest.mark.parametrize("size_hw", [(270, 480), (96, 162)])
+def test_encoder_sees_the_picture_without_a_copy(size_hw) -> None:
+    expected = in_space(SPACES[2]).resized(size_hw)
+    picture = CudaPicture.empty(size_hw, expected.space, CPU)
+    for target, plane in zip(planes_of(picture), expected.planes, strict=True):
+        target[:] = plane
+    frame = picture.shared_frame()
+    assert frame.format.name == "nv12" and (frame.height, frame.width) == size_hw
+    assert (frame.colorspace, frame.color_range) == (6, 2)
+    for row in (0, size_hw[0] - 1):
+        picture.y[row] = 7  # after the frame was made
+    expected.planes[0][[0, -1]] = 7
+    del picture
+    mine = frame.reformat(format="yuv420p").to_ndarray()
+    np.testing.assert_array_equal(mine, expected.frame.to_ndarray())
+
+
+def test_encoder_of_a_card_is_not_shown_what_it_does_not_take() -> None:
+    for picture in (uploaded(in_space(SPACES[0])), CudaPicture.empty((271, 480), SPACES[0], CPU)):
+        assert picture.shared_frame() is None
+    assert CudaPicture.empty((270, 480), SPACES[0], CPU).card_frame() is None  # it is on the CPU
+    assert in_space(SPACES[0]).card_frame() is None
+
+
 @pytest.mark.parametrize("size_hw", [(540, 960), (1080, 1920), (271, 481), (48, 64), (90, 1200)])
 def test_motion_is_found_on_the_same_small_picture(size_hw) -> None:
     picture = in_space(SPACES[0]).resized(size_hw)

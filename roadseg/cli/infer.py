@@ -383,6 +383,8 @@ def _how_it_went(result: "InferResult") -> str:
     )
     height, width = result.network_hw
     place = "" if result.device == CPU else f"; frames on {result.device}, from {result.decoder}"
+    if place and result.encoder and not result.hardware_encoder:
+        place += f" to {result.encoder}"
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
     return (
@@ -414,6 +416,7 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
         "device": result.device,
         "decoder": result.decoder,
+        "encoder": result.encoder,
         "bottleneck": result.bottleneck,
         "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],

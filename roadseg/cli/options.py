@@ -32,7 +32,8 @@ Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt.",
+        help="Runtime: auto, onnxruntime, onnxruntime-rtx, openvino, torch, torch-compiled, "
+        "tensorrt.",
     ),
 ]
 Steady = Annotated[

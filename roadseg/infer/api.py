@@ -124,6 +124,7 @@ class Model:
         names = ["decode", *stages]
         with (
             speaking_of_arguments(),
+            device.errors(),
             Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
         ):
             yield from map(Result, pipeline)

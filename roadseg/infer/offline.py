@@ -19,7 +19,7 @@ from roadseg.infer.device import Device, device_for
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
-from roadseg.infer.outputs import Outputs
+from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
 from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
@@ -79,6 +79,8 @@ class InferResult:
     """Where pictures lay: the CPU, or a GPU such as cuda:0."""
     decoder: str
     """What decoded the video."""
+    encoder: str | None
+    """FFmpeg's name of what encoded the video; None if none was written."""
     warnings: tuple[str, ...]
     """Faults of the input."""
     hardware_encoder: str | None = None
@@ -113,7 +115,7 @@ def infer(
     give_large_blocks_back()
     check_model(config)
     device = device_for(config)
-    config = replace(config, device=device.name)
+    config = encoded_on(device, replace(config, device=device.name))
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
     outputs = Outputs(config, info)
@@ -125,6 +127,7 @@ def infer(
     with outputs.claimed():
         frames, network_frames = outputs.kept.frames, 0
         with (
+            device.errors(),
             opencv_on_one_thread(),
             build_pipeline(config, info, log, outputs, drive, open_model) as pipeline,
         ):
@@ -148,6 +151,7 @@ def infer(
             hardware_encoder=outputs.hardware_encoder,
             device=device.name,
             decoder=log.decoder,
+            encoder=outputs.encoder,
             warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:

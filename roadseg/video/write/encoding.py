@@ -69,6 +69,8 @@ class Codec:
     """Layout of 8-bit 4:2:0 that the encoder takes."""
     holds_limit: bool = True
     """Whether it can limit the bit rate of a quality."""
+    on_card: bool = False
+    """Whether it takes pictures that lie on an NVIDIA card."""
 
     def effort(self, pixels: int) -> Effort:
         """Return the default for pictures of so many pixels."""
@@ -127,6 +129,7 @@ HARDWARE_KINDS = (
         presets=tuple(f"p{number}" for number in range(1, 8)),
         quality=lambda crf: {"cq": str(crf)},
         options={"rc": "vbr", "b": "0"},
+        on_card=True,
     ),
     Codec(
         encoder="qsv",
