@@ -27,6 +27,7 @@ from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import FrameStats, SegmentedFrame
+from roadseg.video.gps.track import Track
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
@@ -48,6 +49,8 @@ FIRST_INTERVAL_S = 1.0
 THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
 """Most points of a curve; in a longer drive, each is a mean."""
+MOST_POSITIONS = 5000
+"""Most positions of a way."""
 EMBED_LIMIT_BYTES = 8_000_000
 """Size up to which a video is embedded in the page; a larger one is linked."""
 
@@ -151,7 +154,10 @@ class DriveLog:
     """Stretches in which the network is unsure of much."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures over the drive."""
+    track: Track | None = None
+    """Where the camera went, on the video's clock."""
     _first_s: float | None = None
+    _last_s: float = 0.0
     _interval_s: float = FIRST_INTERVAL_S
 
     def add(self, item: SegmentedFrame) -> None:
@@ -161,7 +167,7 @@ class DriveLog:
             spec = item.spec
             colors = map(css_color, spec.palette)
             self.classes = list(zip(spec.class_names, colors, strict=True))
-        time_s = item.frame.time_s - self._first_s
+        time_s = self._last_s = item.frame.time_s - self._first_s
         stats = item.stats or measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
@@ -216,6 +222,14 @@ class DriveLog:
         painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)
 
+    @property
+    def way(self) -> Track | None:
+        """Where the camera went during the drive, and not before it or after it."""
+        if self.track is None or self._first_s is None:
+            return None
+        way = self.track.between(self._first_s, self._first_s + self._last_s)
+        return way and way.thinned(MOST_POSITIONS)
+
     def record(self) -> dict[str, Any]:
         """Return the log as JSON values."""
         times_s, shares = self.curve.points()
@@ -249,6 +263,7 @@ class DriveLog:
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
             ],
+            "way": _way_record(self.way),
         }
 
 
@@ -277,6 +292,14 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     page = drive_page(log.record() | {"film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
         file.write(page.encode())
+
+
+def _way_record(way: Track | None) -> dict[str, Any] | None:
+    """Return a way as JSON values: time, latitude and longitude of the positions of each part."""
+    if way is None:
+        return None
+    parts = [[[round(value, 7) for value in position] for position in p] for p in way.parts()]
+    return {"source": way.source, "parts": parts}
 
 
 def _in_the_middle(across_road: float | None) -> bool:

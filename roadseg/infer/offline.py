@@ -17,6 +17,8 @@ from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.device import Device, device_for
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.drive_geojson import write_geojson
+from roadseg.infer.drive_track import drive_track
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs, encoded_on
@@ -119,7 +121,10 @@ def infer(
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
     outputs = Outputs(config, info)
-    drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
+    drive = None
+    if config.tells_of_drive:
+        painted = replace(config, legend=NO_LEGEND, outline=False)
+        drive = DriveLog(painted, track=drive_track(config, info))
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
@@ -159,6 +164,8 @@ def infer(
                 file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
             )
             write_report(outputs.report.part, drive, film, facts(result, config))
+        if outputs.geojson and drive:
+            write_geojson(outputs.geojson.part, drive.record(), drive.way)
     return result
 
 
@@ -190,7 +197,7 @@ def build_pipeline(
     stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
-    if config.stats or config.report or config.boxes:
+    if config.stats or config.tells_of_drive or config.boxes:
         stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
         written = outputs.stats.part if outputs.stats and kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
@@ -250,7 +257,8 @@ def frames_of(
 def maps_for(config: InferConfig) -> Maps:
     """Return the class maps that a run needs: of full size only if they are painted or kept."""
     maps = Maps.FULL if config.out or config.masks else Maps.COARSE
-    return maps | Maps.COARSE if config.stats or config.report or config.boxes else maps
+    measured = config.stats or config.tells_of_drive or config.boxes
+    return maps | Maps.COARSE if measured else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

@@ -38,6 +38,8 @@ from roadseg.video.write.part import (
 from roadseg.video.write.pipe import MP4, PipeWriter
 from roadseg.video.write.stills import StillWriter, check_stills
 
+GEOJSON_SUFFIXES = (".geojson", ".json")
+
 
 class Outputs:
     """All outputs of a run, claimed and published together.
@@ -67,11 +69,14 @@ class Outputs:
         report = config.report
         self.report = FilePlace("--report", report, lasts=False) if report else None
         """Place of the page, if one is wanted."""
+        geojson = config.geojson
+        self.geojson = FilePlace("--geojson", geojson, lasts=False) if geojson else None
+        """Place of the way and the moments on a map, if they are wanted."""
         self.kept = Kept()
         """Frames that are kept of an unfinished run; known once the outputs are claimed."""
-        places = (self.film, self.masks, self.stats, self.report)
+        places = (self.film, self.masks, self.stats, self.report, self.geojson)
         self._places: list[Place] = [place for place in places if place]
-        images = info.images or (info.path,)
+        images = (*(info.images or (info.path,)), *filter(None, [config.gpx]))
         spared = (file for source in config.spared for file in _files_of(source))
         self._check_names()
         self._check_inputs((*images, config.weights, *spared))
@@ -299,6 +304,8 @@ def check_beside(config: InferConfig) -> None:
         check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
     if config.report is not None:
         check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+    if config.geojson is not None:
+        check_new(config.geojson, "--geojson", GEOJSON_SUFFIXES, overwrite=config.overwrite)
 
 
 def encoding(config: InferConfig) -> Encoding:
