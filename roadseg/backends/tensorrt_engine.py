@@ -287,6 +287,7 @@ class Engine:
 
         TensorRT-RTX makes a CUDA graph of the whole engine itself, where that is possible.
         """
+        torch.zeros(1, device="cuda")  # kept kernels are taken only where CUDA has been started
         config = self._engine.create_runtime_config()
         config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._kernels = rtx.KernelCache(config, rtx.cache_file(digest))
