@@ -29,6 +29,7 @@ from roadseg.cli.export import export
 from roadseg.cli.infer import infer
 from roadseg.cli.label import label
 from roadseg.cli.live import live
+from roadseg.cli.masks import app as masks_app
 from roadseg.cli.pick import pick
 from roadseg.cli.redact import redact
 from roadseg.cli.signals import ending_on_signals
@@ -64,6 +65,7 @@ for command, example in EXAMPLES.items():
     app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
 app.add_typer(batch_app, name="batch")
+app.add_typer(masks_app, name="masks")
 
 
 def _show_version(wanted: bool) -> None:
