@@ -37,20 +37,22 @@ def nothing(_at: Progress) -> None:
     pass
 
 
-def batch_of(config: InferConfig, folder: Path, **more) -> BatchConfig:
+def batch_of(config: InferConfig, folder: Path, stats: str = "stats.jsonl", **more) -> BatchConfig:
     """A batch of the films in a folder; its films have the settings of `config`."""
     names = ("alpha", "outline", "legend", "weights", "steady", "crf", "every")
     settings = {name: getattr(config, name) for name in names}
     plan = Plan(
         source=folder / "films",
         out=folder / "out",
-        beside=Beside(masks=None, stats=Path("stats.jsonl"), report=None),
+        beside=Beside(masks=None, stats=Path(stats), report=None),
         settings=settings,
         no_film=False,
     )
     chunk_s = more.get("chunk_s")
-    common = common_settings(replace(config, stats=Path("stats.jsonl")), chunk_s)
-    return BatchConfig(out=plan.out, films=plan.films, settings=common, **more)
+    common = common_settings(replace(config, stats=Path(stats)), chunk_s)
+    return BatchConfig(
+        out=plan.out, films=plan.films, settings=common, dataset=plan.dataset, **more
+    )
 
 
 @pytest.fixture

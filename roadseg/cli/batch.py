@@ -1,4 +1,4 @@
-"""`roadseg batch`, and `roadseg batch status`."""
+"""`roadseg batch`, with `roadseg batch status` and `roadseg batch report`."""
 
 import json
 import traceback
@@ -14,7 +14,7 @@ from roadseg.cli.command import Command, Group
 from roadseg.cli.console import complain, echo
 from roadseg.cli.infer import EncodingOptions, InputOptions, OutputOptions, TerminalOptions
 from roadseg.cli.option_groups import OptionGroup, grouped
-from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
+from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions, Overwrite
 from roadseg.errors import ConfigError, RoadsegError
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ class BatchGroup(Group):
 
 
 app = typer.Typer(cls=BatchGroup, no_args_is_help=True, help="Label many videos, and keep account.")
+
+
+ManifestOption = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MANIFEST", help="The --out of a batch, for all its shards; or one manifest."
+    ),
+]
 
 
 class BatchOutputOptions(OutputOptions):
@@ -148,6 +156,7 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
         shard=shard,
         chunk_s=share.chunk,
         attempts=share.attempts,
+        dataset=plan.dataset,
     )
 
 
@@ -256,15 +265,7 @@ def _show(summary: "Summary") -> None:
 
 
 @app.command(cls=Command, epilog="Example: roadseg batch status labelled")
-def status(
-    manifest: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MANIFEST", help="The --out of a batch, for all its shards; or one manifest."
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
+def status(manifest: ManifestOption, as_json: AsJson = False) -> None:
     """Say how far a batch is, from its manifests, while it runs or later."""
     from roadseg.cli.batch_tables import failed_table, state_table
     from roadseg.cli.tables import plain_console
@@ -278,3 +279,26 @@ def status(
     console.print(state_table(found))
     if found.failed:
         console.print(failed_table(found.failed))
+
+
+@app.command(cls=Command, epilog="Example: roadseg batch report labelled --out fleet.html")
+def report(
+    manifest: ManifestOption,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.html", help="Page to write.")
+    ] = Path("report.html"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a page about all videos of a batch: hours, classes, people, failures.
+
+    Who was on the road is known of videos that were labelled with --stats (.jsonl or .parquet).
+    """
+    from roadseg.files import check_new, replacing
+    from roadseg.infer.batch.report import report_of
+    from roadseg.infer.batch.report_page import report_page
+
+    check_new(out, "--out", (".html",), overwrite=overwrite)
+    found = report_of(manifest)
+    with replacing(out) as temporary:
+        temporary.write_text(report_page(found, f"Report of {manifest}"), encoding="utf-8")
+    echo(f"report: {out}")

@@ -10,6 +10,7 @@ from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import identity, is_ours
 from roadseg.infer.config import InferConfig
+from roadseg.infer.stats_parquet import is_parquet
 from roadseg.video.url import Url
 
 COMMENT = "#"
@@ -39,6 +40,12 @@ class Plan:
                     f"--{flag} is {path}, and what a batch writes lies below --out, beside each "
                     f"video's overlay; give a name alone, such as {path.name}"
                 )
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set of all statistics: Parquet is partitioned."""
+        stats = self.beside.stats
+        return stats.name if stats and is_parquet(stats) else None
 
     def films(self) -> dict[str, InferConfig]:
         """Return the settings for each video that there is now, by its name in the batch.

@@ -23,7 +23,7 @@ from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
-from roadseg.video.frame import FrameStats, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
@@ -156,7 +156,7 @@ class DriveLog:
         self._keep_thumbnail(time_s, item)
 
     def _note_people(self, time_s: float, stats: FrameStats, item: SegmentedFrame) -> None:
-        seen = [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
+        seen = people_on_road(stats)
         if not seen:
             return
         names, pixels = {o.name for o in seen}, sum(o.pixels for o in seen)
@@ -254,6 +254,11 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     page = drive_page(log.record() | {"film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
         file.write(page.encode())
+
+
+def people_on_road(stats: FrameStats) -> list[Region]:
+    """Return the pedestrians and bicyclists of a frame that are on the road, off its edges."""
+    return [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
 
 
 def _in_the_middle(across_road: float | None) -> bool:

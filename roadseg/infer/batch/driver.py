@@ -30,7 +30,6 @@ from roadseg.infer.batch.films import (
     Films,
     are_there,
     fingerprint,
-    is_done,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -154,7 +153,10 @@ class Driver:
         films = self._batch.films()
         ours = {name: config for name, config in films.items() if self._batch.shard.has(name)}
         new = {name: config for name, config in ours.items() if name not in self._seen}
-        left = {name: config for name, config in new.items() if not is_done(config, self._of(name))}
+        done = self._batch.is_done
+        left = {
+            name: config for name, config in new.items() if not done(name, config, self._of(name))
+        }
         self._seen |= new.keys()
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
@@ -173,6 +175,7 @@ class Driver:
         self._note(film, RUNNING)
         try:
             metrics = self._label(film, state)
+            outputs = self._batch.deliver(name, film.config, metrics.recorded)
         except Exception as error:  # whatever it is, it stops no other video
             if _is_full(error):
                 self._note_stopped(film)
@@ -182,7 +185,7 @@ class Driver:
             self._note_stopped(film)
             raise
         else:
-            self._end(film, metrics)
+            self._end(film, metrics, outputs)
 
     def _label(self, film: _Film, state: FilmState) -> Metrics:
         for path in outputs_of(film.config):
@@ -207,10 +210,9 @@ class Driver:
     def _tell(self, film: _Film, chunk: int | None, done: int, total: int | None) -> None:
         self._listener.progress(Progress(film.name, chunk, done, total))
 
-    def _end(self, film: _Film, metrics: Metrics) -> None:
+    def _end(self, film: _Film, metrics: Metrics, outputs: tuple[str, ...]) -> None:
         """Note that a video is labelled, if it is still the one that was begun."""
         if fingerprint(film.config) == film.source:
-            outputs = tuple(str(path) for path in outputs_of(film.config))
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
         sentence = "changed while it was labelled; run the same command again when it is whole"

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 from zlib import crc32
@@ -13,6 +14,9 @@ from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import sha256_of
 from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics
 from roadseg.infer.batch.manifest import DONE, FAILED, NAME, RUNNING, FilmState
+from roadseg.infer.batch.partition import any_date, partition
+from roadseg.infer.batch.sources import fingerprint
+from roadseg.infer.batch.store import Folder, Store
 from roadseg.infer.config import InferConfig, settings_record
 from roadseg.infer.outputs import is_file
 from roadseg.spec import PALETTES
@@ -74,6 +78,8 @@ class BatchConfig:
     """Least length of a chunk in seconds; None labels videos whole."""
     attempts: int = 3
     """Times that a video, or a chunk of it, is begun before it is given up."""
+    dataset: str | None = None
+    """Name of the data set of all statistics; None leaves them beside what else is written."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -84,6 +90,43 @@ class BatchConfig:
             )
         if self.attempts < 1:
             raise ConfigError(f"--attempts is {self.attempts}; it must be 1 or more")
+
+    @cached_property
+    def store(self) -> Store:
+        """Where all that is written lies in the end."""
+        return Folder(self.out)
+
+    def names(self, film: str, config: InferConfig, recorded: str | None) -> dict[Path, str]:
+        """Return what a video's run writes, with the names that it gets in the store.
+
+        Args:
+            film: Name of the video.
+            config: Its settings.
+            recorded: When it was recorded.
+        """
+        names = {path: path.relative_to(self.out).as_posix() for path in outputs_of(config)}
+        if self.dataset and config.stats:
+            names[config.stats] = partition(self.dataset, film, recorded)
+        return names
+
+    def is_done(self, film: str, config: InferConfig, state: FilmState) -> bool:
+        """Return whether a video was labelled, and is still there as it was then."""
+        last = state.last
+        if last is None or last.state != DONE or last.source != fingerprint(config):
+            return False
+        return all(map(self.store.has, self.names(film, config, last.measured().recorded).values()))
+
+    def deliver(self, film: str, config: InferConfig, recorded: str | None) -> tuple[str, ...]:
+        """Bring what a video's run wrote to where it belongs; return where that is.
+
+        Raises:
+            OutputError: It cannot be put there.
+        """
+        names = self.names(film, config, recorded)
+        self.store.take(names, replace=config.overwrite)
+        if self.dataset and config.stats:
+            self.store.remove(any_date(self.dataset, film), but=names[config.stats])
+        return tuple(map(self.store.address, names.values()))
 
 
 def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str]:
@@ -104,15 +147,6 @@ def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str
     return record
 
 
-def fingerprint(config: InferConfig) -> str | None:
-    """Return a state of a video's file that changes when it is replaced; None of an address."""
-    try:
-        state = config.source.stat() if isinstance(config.source, Path) else None
-    except OSError:
-        return None  # which is said when its turn comes
-    return state and f"{state.st_size} {state.st_mtime_ns}"
-
-
 def outputs_of(config: InferConfig) -> tuple[Path, ...]:
     """Return what a video's run writes."""
     places = (config.out, config.masks, config.stats, config.report)
@@ -122,17 +156,6 @@ def outputs_of(config: InferConfig) -> tuple[Path, ...]:
 def are_there(config: InferConfig, metrics: Metrics) -> bool:
     """Return whether what a chunk's run wrote is still there; one without frames wrote nothing."""
     return not metrics.frames or all(os.path.lexists(path) for path in outputs_of(config))
-
-
-def is_done(config: InferConfig, state: FilmState) -> bool:
-    """Return whether a video was labelled, and is still there as it was then."""
-    last = state.last
-    return (
-        last is not None
-        and last.state == DONE
-        and last.source == fingerprint(config)
-        and all(os.path.lexists(path) for path in outputs_of(config))
-    )
 
 
 def next_attempt(config: InferConfig, state: FilmState) -> int:

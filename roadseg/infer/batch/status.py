@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,11 @@ def status_of(place: Path) -> Status:
     Raises:
         ConfigError: There is none, or one of another version.
     """
-    manifests = manifests_of(place)
+    return status_by(manifests_of(place))
+
+
+def status_by(manifests: Sequence[Manifest]) -> Status:
+    """Return how far a batch is by its manifests."""
     driven = _driven_films(manifests)
     films = {name: state.last for name, state in merged(manifests).items() if state.last}
     states = Counter(_state(record, driven) for record in films.values())
