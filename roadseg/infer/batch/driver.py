@@ -47,6 +47,7 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
+from roadseg.infer.batch.store import remove_empty
 from roadseg.infer.config import InferConfig
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -131,16 +132,18 @@ class Driver:
         """
         batch = self._batch
         make_folder(batch.out)
-        path = batch.shard.manifest(batch.out)
+        path = batch.shard.manifest(batch.place)
         with Lease(path, self._listener.waits) as self._lease:
             self._manifest = ManifestWriter(path, batch.settings)
-            manifests = manifests_of(batch.out)
+            manifests = manifests_of(batch.place)
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)
             while self._list():
                 while self._queue:
                     self._do(*self._queue.popleft())
+        if batch.bucket:
+            remove_empty(batch.out)
         ended = self._ended.values()
         return Summary(
             done=tuple(record for record in ended if record.state == DONE),
@@ -150,6 +153,7 @@ class Driver:
 
     def _list(self) -> bool:
         """Queue the videos that were not there before; return whether there are any."""
+        self._batch.store.refresh()
         films = self._batch.films()
         ours = {name: config for name, config in films.items() if self._batch.shard.has(name)}
         new = {name: config for name, config in ours.items() if name not in self._seen}
@@ -174,6 +178,7 @@ class Driver:
             return
         self._note(film, RUNNING)
         try:
+            self._batch.check_free(film.config)
             metrics = self._label(film, state)
             outputs = self._batch.deliver(name, film.config, metrics.recorded)
         except Exception as error:  # whatever it is, it stops no other video

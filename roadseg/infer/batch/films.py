@@ -14,12 +14,14 @@ from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import sha256_of
 from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics
 from roadseg.infer.batch.manifest import DONE, FAILED, NAME, RUNNING, FilmState
+from roadseg.infer.batch.own_file import Place, inside
 from roadseg.infer.batch.partition import any_date, partition
 from roadseg.infer.batch.sources import fingerprint
-from roadseg.infer.batch.store import Folder, Store
+from roadseg.infer.batch.store import Store, check_free, store_at
 from roadseg.infer.config import InferConfig, settings_record
 from roadseg.infer.outputs import is_file
 from roadseg.spec import PALETTES
+from roadseg.video.url import Url
 from roadseg.video.write.part import check_settings, part_path
 
 Films = Mapping[str, InferConfig]
@@ -57,9 +59,9 @@ class Shard:
         """Return whether a video is one of the shard's."""
         return crc32(film.encode("utf-8", "surrogateescape")) % self.count == self.number
 
-    def manifest(self, out: Path) -> Path:
+    def manifest(self, out: Place) -> Place:
         """Return the shard's manifest."""
-        return out / NAME.format(self.number, self.count)
+        return inside(out, NAME.format(self.number, self.count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class BatchConfig:
     """Settings of a batch beside those of its videos."""
 
     out: Path
-    """Folder of all that is written."""
+    """Folder of all that is written, or of what is not complete yet where `bucket` is given."""
     films: Callable[[], Films]
     """Lists the videos that there are now, each with its settings."""
     settings: Mapping[str, str]
@@ -80,6 +82,8 @@ class BatchConfig:
     """Times that a video, or a chunk of it, is begun before it is given up."""
     dataset: str | None = None
     """Name of the data set of all statistics; None leaves them beside what else is written."""
+    bucket: Url | None = None
+    """Address below which all that is written lies in the end; None is `out`."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -91,10 +95,15 @@ class BatchConfig:
         if self.attempts < 1:
             raise ConfigError(f"--attempts is {self.attempts}; it must be 1 or more")
 
+    @property
+    def place(self) -> Place:
+        """Where all that is written lies in the end."""
+        return self.bucket or self.out
+
     @cached_property
     def store(self) -> Store:
-        """Where all that is written lies in the end."""
-        return Folder(self.out)
+        """The outputs that lie there."""
+        return store_at(self.place)
 
     def names(self, film: str, config: InferConfig, recorded: str | None) -> dict[Path, str]:
         """Return what a video's run writes, with the names that it gets in the store.
@@ -112,9 +121,20 @@ class BatchConfig:
     def is_done(self, film: str, config: InferConfig, state: FilmState) -> bool:
         """Return whether a video was labelled, and is still there as it was then."""
         last = state.last
-        if last is None or last.state != DONE or last.source != fingerprint(config):
+        if last is None or last.state != DONE or last.source != fingerprint(config, listed=True):
             return False
         return all(map(self.store.has, self.names(film, config, last.measured().recorded).values()))
+
+    def check_free(self, config: InferConfig) -> None:
+        """Find out before a video is labelled whether its place in a bucket is free.
+
+        Raises:
+            OutputError: It is not.
+        """
+        if self.bucket:
+            for path in outputs_of(config):
+                name = path.relative_to(self.out).as_posix()
+                check_free(self.store, name, replace=config.overwrite)
 
     def deliver(self, film: str, config: InferConfig, recorded: str | None) -> tuple[str, ...]:
         """Bring what a video's run wrote to where it belongs; return where that is.
@@ -178,6 +198,7 @@ def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
         and config.report is None
         and part_path(config.out).exists()
         and state.last.state != FAILED
+        and state.last.source == fingerprint(config)
         and _has_these_settings(config.out, config)
     )
     return replace(config, overwrite=True, resume=can_resume)

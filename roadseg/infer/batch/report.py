@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from roadseg.infer.batch.chunks import Metrics
 from roadseg.infer.batch.manifest import DONE, FAILED, manifests_of, merged
+from roadseg.infer.batch.own_file import Place
 from roadseg.infer.batch.status import Status, status_by
 
 MOST_PERIODS = 200
@@ -64,11 +64,11 @@ class BatchReport:
     """Videos that failed, each with the reason, as many as are listed."""
 
 
-def report_of(place: Path) -> BatchReport:
+def report_of(place: Place) -> BatchReport:
     """Return what a batch found.
 
     Args:
-        place: A manifest, or the folder of several.
+        place: A manifest, or the folder of several, or an address of either.
 
     Raises:
         ConfigError: There is none, or one of another version.

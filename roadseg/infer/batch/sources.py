@@ -3,17 +3,27 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from roadseg.errors import VideoError
 from roadseg.infer.config import InferConfig
+from roadseg.video.objects import is_object, state_of
 from roadseg.video.read.source import VideoInfo
 
 NANOSECONDS = 10**9
 
 
-def fingerprint(config: InferConfig) -> str | None:
-    """Return a state of a video's file that changes when it is replaced; None of an address."""
+def fingerprint(config: InferConfig, *, listed: bool = False) -> str | None:
+    """Return a state of a video that changes when it is replaced; None of an address elsewhere.
+
+    Args:
+        config: Settings for the video.
+        listed: Whether the state of an object may be that of when objects were last listed.
+    """
+    source = config.source
     try:
-        state = config.source.stat() if isinstance(config.source, Path) else None
-    except OSError:
+        if is_object(source):
+            return "{} {}".format(*state_of(source, listed=listed))
+        state = source.stat() if isinstance(source, Path) else None
+    except (OSError, VideoError):
         return None  # which is said when its turn comes
     return state and f"{state.st_size} {state.st_mtime_ns}"
 

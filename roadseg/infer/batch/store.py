@@ -1,12 +1,22 @@
 """Where what a batch wrote lies in the end: a folder that all machines see, or a bucket."""
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
+from roadseg.backends.tuned import cache_folder
 from roadseg.errors import OutputError
 from roadseg.files import make_folder, output_errors
+from roadseg.infer.batch.own_file import Place
+from roadseg.video.objects import below, object_errors, objects_in, storage
+from roadseg.video.url import Url
+
+UPLOADS_AT_ONCE = 2
+"""Parts of a large file that are in memory on their way to a bucket."""
 
 
 class Store(Protocol):
@@ -81,6 +91,80 @@ class Folder:
                     path.unlink()
                     if not any(path.parent.iterdir()):
                         path.parent.rmdir()
+
+
+class Bucket:
+    """A bucket, or what lies below an address in one.
+
+    Objects appear when they are complete. What is there is known from when it was last listed, so
+    that thousands of videos cost one request a thousand of them.
+
+    Args:
+        url: The address.
+    """
+
+    def __init__(self, url: Url) -> None:
+        self._url = url
+        self._names: set[str] = set()
+
+    def refresh(self) -> None:
+        """List the objects."""
+        with object_errors(self._url, OutputError):
+            self._names = set(objects_in(self._url))
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an object of a name."""
+        return name in self._names
+
+    def address(self, name: str) -> str:
+        """Return the address of an object."""
+        return str(below(self._url, name))
+
+    def take(self, outputs: Mapping[Path, str], *, replace: bool) -> None:
+        """Upload files, and remove them once all are there."""
+        for name in outputs.values():
+            check_free(self, name, replace=replace)
+        for path, name in outputs.items():
+            self._upload(path, name, replace=replace)
+        for path in outputs:
+            path.unlink()
+
+    def _upload(self, path: Path, name: str, *, replace: bool) -> None:
+        how = {"mode": "overwrite" if replace else "create", "max_concurrency": UPLOADS_AT_ONCE}
+        target = below(self._url, name)
+        with object_errors(target, OutputError):
+            try:
+                storage().put_file(str(path), target.given, **how)
+            except FileExistsError as error:
+                raise _exists(self, name) from error
+        self._names.add(name)
+
+    def remove(self, pattern: str, *, but: str) -> None:
+        """Remove objects."""
+        for name in sorted(n for n in self._names if n != but and fnmatchcase(n, pattern)):
+            target = below(self._url, name)
+            with object_errors(target, OutputError):
+                storage().rm_file(target.given)
+            self._names.discard(name)
+
+
+def scratch_folder(url: Url, shard: str) -> Path:
+    """Return where a driver works on what goes to a bucket: the same folder each time."""
+    key = hashlib.sha256(f"{url.given} {shard}".encode()).hexdigest()
+    return cache_folder() / "batch" / key[:16]
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it, as far as they are empty."""
+    for path in (*sorted(folder.rglob("*"), reverse=True), folder):
+        if path.is_dir():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def store_at(place: Place) -> Store:
+    """Return the store at a path or an address."""
+    return Folder(place) if isinstance(place, Path) else Bucket(place)
 
 
 def check_free(store: Store, name: str, *, replace: bool) -> None:

@@ -18,6 +18,7 @@ import av
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
+from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
     AnyPicture,
     ColorSpace,
@@ -198,9 +199,9 @@ def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, An
 
 
 def open_input(source: Path | str) -> av.container.InputContainer:
-    """Open a file, or an address with a timeout."""
-    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
-    return open_for_reading(source, timeout=timeout_s)
+    """Open a file, an object in storage, or an address with a timeout."""
+    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) and not is_object(source) else None
+    return open_for_reading(readable(source), timeout=timeout_s)
 
 
 def decode(
