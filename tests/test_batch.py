@@ -109,6 +109,19 @@ def test_a_bad_film_stops_no_other_and_is_given_up_in_the_end(batch, tmp_path) -
     assert names(drive(batch).done) == ["aa.mp4"]  # another film in its place begins anew
 
 
+def test_files_that_no_manifest_knows_are_replaced_by_no_run(batch) -> None:
+    mine = batch.out / "b.overlay.mp4"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for _run in (1, 2):
+        summary = drive(batch)
+        assert [record.film for record in summary.failed] == ["b.mp4"]
+        assert "b.overlay.mp4 exists, and no manifest there knows of it" in summary.failed[0].error
+        assert mine.read_text() == "mine"
+    mine.unlink()
+    assert names(drive(batch).done) == ["b.mp4"]
+
+
 def test_a_bug_in_one_film_stops_no_other(batch) -> None:
     def fail(at: Progress) -> None:
         if at.film == "b.mp4":

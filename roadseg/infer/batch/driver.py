@@ -176,9 +176,13 @@ class Driver:
         if attempt > self._batch.attempts:
             self._give_up(replace(film, attempt=attempt - 1), state)
             return
-        self._note(film, RUNNING)
         try:
             self._batch.check_free(film.config)
+        except OutputError as error:
+            self._fail(film, error)  # before it is begun, or the next run would replace that
+            return
+        self._note(film, RUNNING)
+        try:
             metrics = self._label(film, state)
             outputs = self._batch.deliver(name, film.config, metrics.recorded)
         except Exception as error:  # whatever it is, it stops no other video

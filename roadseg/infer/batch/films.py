@@ -126,15 +126,14 @@ class BatchConfig:
         return all(map(self.store.has, self.names(film, config, last.measured().recorded).values()))
 
     def check_free(self, config: InferConfig) -> None:
-        """Find out before a video is labelled whether its place in a bucket is free.
+        """Find out before a video is labelled whether nothing lies at its place.
 
         Raises:
-            OutputError: It is not.
+            OutputError: Something does, and is not to be replaced.
         """
-        if self.bucket:
-            for path in outputs_of(config):
-                name = path.relative_to(self.out).as_posix()
-                check_free(self.store, name, replace=config.overwrite)
+        for path in outputs_of(config):
+            name = path.relative_to(self.out).as_posix()
+            check_free(self.store, name, replace=config.overwrite)
 
     def deliver(self, film: str, config: InferConfig, recorded: str | None) -> tuple[str, ...]:
         """Bring what a video's run wrote to where it belongs; return where that is.
@@ -189,9 +188,9 @@ def next_attempt(config: InferConfig, state: FilmState) -> int:
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
     """Return the settings with which a video is begun, or gone on with where that is possible.
 
-    What an earlier attempt has published is replaced.
+    What an earlier attempt has published is replaced, and nothing else.
     """
-    if state.last is None:
+    if state.last is None or not state.is_begun:
         return config
     can_resume = (
         is_file(config.out)

@@ -82,6 +82,8 @@ class FilmState:
 
     last: Record | None = None
     """The last word on the whole video."""
+    is_begun: bool = False
+    """Whether any driver began it, so that its outputs may be the batch's own."""
     chunks: dict[int, Record] = field(default_factory=dict)
     """The last word on each chunk that was labelled since the video was begun."""
 
@@ -93,6 +95,7 @@ class FilmState:
         is_other = self.last is not None and self.last.source != record.source
         if is_other or record.state == DONE:
             self.chunks.clear()  # they are another video's, or joined and gone
+        self.is_begun |= record.state != FAILED
         self.last = record
 
 
