@@ -67,8 +67,9 @@ class OutputOptions(OptionGroup):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
-            "boxes of poles, signs, cars and people. Of several videos: drive.FILE, ...",
+            help="Also write what is in every frame (.jsonl, .csv or .parquet): time, share of "
+            "each class, boxes of poles, signs, cars and people. Of several videos: drive.FILE, "
+            "...",
         ),
     ] = None
     report: Annotated[

@@ -51,7 +51,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     preset: str | None = None
     """Preset of the encoder; None takes the codec's default."""
     stats: Path | None = None
-    """File for the statistics of every frame, JSON lines or CSV by its suffix."""
+    """File for the statistics of every frame: JSON lines, CSV or Parquet, by its suffix."""
     report: Path | None = None
     """HTML report of the drive."""
     no_map: bool = False

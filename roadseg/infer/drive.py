@@ -26,7 +26,7 @@ from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
-from roadseg.video.frame import FrameStats, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 from roadseg.video.gps.track import Track
 
 PEOPLE = ("pedestrian", "bicyclist")
@@ -175,7 +175,7 @@ class DriveLog:
         self._keep_thumbnail(time_s, item)
 
     def _note_people(self, time_s: float, stats: FrameStats, item: SegmentedFrame) -> None:
-        seen = [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
+        seen = people_on_road(stats)
         if not seen:
             return
         names, pixels = {o.name for o in seen}, sum(o.pixels for o in seen)
@@ -300,6 +300,11 @@ def _way_record(way: Track | None) -> dict[str, Any] | None:
         return None
     parts = [[[round(value, 7) for value in position] for position in p] for p in way.parts()]
     return {"source": way.source, "parts": parts}
+
+
+def people_on_road(stats: FrameStats) -> list[Region]:
+    """Return the pedestrians and bicyclists of a frame that are on the road, off its edges."""
+    return [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
 
 
 def _in_the_middle(across_road: float | None) -> bool:

@@ -13,7 +13,8 @@ from roadseg.files import check_new, identity, is_ours, output_errors
 from roadseg.infer.config import InferConfig, settings_record
 from roadseg.infer.device import Device
 from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
-from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES
+from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES, read_stats
+from roadseg.infer.stats_parquet import check_pyarrow, is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_one_picture, is_series
 from roadseg.video.read.source import VideoInfo
 from roadseg.video.write.companions import Origin
@@ -53,6 +54,7 @@ class Outputs:
         ConfigError: A name is that of an input, or the video cannot be encoded so, resumed there
             or shown in a report.
         OutputError: A folder cannot be written to, or a name exists.
+        BackendUnavailable: A package that writes an output is not installed.
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
@@ -64,7 +66,7 @@ class Outputs:
         """Place of the video or its images; None for standard output, or if none is wanted."""
         self.masks = _mask_place(config.masks) if config.masks else None
         """Place of class maps, if they are wanted."""
-        self.stats = FilePlace("--stats", config.stats) if config.stats else None
+        self.stats = _stats_place(config.stats) if config.stats else None
         """Place of the statistics of every frame, if they are wanted."""
         report = config.report
         self.report = FilePlace("--report", report, lasts=False) if report else None
@@ -104,6 +106,8 @@ class Outputs:
             try:
                 yield self
                 self._check_still_free()
+                if self.stats and self.stats.is_parquet:
+                    write_parquet(self.stats.whole, read_stats(self.stats.part))
                 publish(self._places)
             except BaseException:
                 self._clear_after_failure()
@@ -247,7 +251,7 @@ def check_options(config: InferConfig) -> None:
     """Find out early whether outputs of such names can be written, whatever exists.
 
     Raises:
-        VideoError, ConfigError, OutputError: As `Outputs`.
+        RoadsegError: As `Outputs`.
     """
     replaced = replace(config, overwrite=True)
     check_out(replaced)
@@ -293,6 +297,7 @@ def check_beside(config: InferConfig) -> None:
     Raises:
         VideoError: Class maps exist, or their place is taken.
         OutputError: Another output cannot be written.
+        BackendUnavailable: It is Parquet, and pyarrow is not installed.
     """
     if config.masks is not None:
         check_masks(
@@ -302,6 +307,8 @@ def check_beside(config: InferConfig) -> None:
         )
     if config.stats is not None:
         check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+        if is_parquet(config.stats):
+            check_pyarrow(config.stats)
     if config.report is not None:
         check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
     if config.geojson is not None:
@@ -317,6 +324,10 @@ def _film_place(out: Path | None) -> Place | None:
     if out is None or out == STDOUT:
         return None
     return FilePlace("--out", out, is_film=True) if is_file(out) else SeriesPlace("--out", out)
+
+
+def _stats_place(stats: Path) -> FilePlace:
+    return FilePlace("--stats", stats, is_parquet=is_parquet(stats))
 
 
 def _mask_place(masks: Path) -> Place:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
+from roadseg.infer.stats_parquet import PARQUET_SUFFIX, is_parquet, read_parquet
 from roadseg.paint.config import OverlayConfig
 from roadseg.spec import UNSURE, ModelSpec
 from roadseg.video.frame import FrameStats, Labels, Region, SegmentedFrame, on_host
@@ -29,7 +30,7 @@ ROAD_EDGE_PERCENTILES = (2, 98)
 LEAST_ROAD_WIDTH = 0.2
 """Least width of the road, as a share of the picture's, at which positions across it are given."""
 CSV_SUFFIX = ".csv"
-STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
+STATS_SUFFIXES = (".jsonl", CSV_SUFFIX, PARQUET_SUFFIX)
 SAMPLE_COLUMNS = 320
 """Least columns that are counted where no statistics are wanted: enough for legend and sums."""
 UNSURE_COLUMN = "unsure"
@@ -249,6 +250,9 @@ def read_stats(place: Path) -> Iterator[FrameStats]:
 
     CSV does not hold the pixels of an object, nor its position across the road.
     """
+    if is_parquet(place):
+        yield from read_parquet(place)
+        return
     with place.open(newline="", encoding="utf-8") as file:
         if place.suffix.lower() == CSV_SUFFIX:
             yield from map(_stats_of_row, csv.DictReader(file))

@@ -29,8 +29,6 @@ from roadseg.infer.batch.films import (
     BatchConfig,
     Films,
     are_there,
-    fingerprint,
-    is_done,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -48,6 +46,8 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
+from roadseg.infer.batch.sources import fingerprint
+from roadseg.infer.batch.store import remove_empty
 from roadseg.infer.config import InferConfig
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -132,16 +132,18 @@ class Driver:
         """
         batch = self._batch
         make_folder(batch.out)
-        path = batch.shard.manifest(batch.out)
+        path = batch.shard.manifest(batch.place)
         with Lease(path, self._listener.waits) as self._lease:
             self._manifest = ManifestWriter(path, batch.settings)
-            manifests = manifests_of(batch.out)
+            manifests = manifests_of(batch.place)
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)
             while self._list():
                 while self._queue:
                     self._do(*self._queue.popleft())
+        if batch.bucket:
+            remove_empty(batch.out)
         ended = self._ended.values()
         return Summary(
             done=tuple(record for record in ended if record.state == DONE),
@@ -151,10 +153,14 @@ class Driver:
 
     def _list(self) -> bool:
         """Queue the videos that were not there before; return whether there are any."""
+        self._batch.store.refresh()
         films = self._batch.films()
         ours = {name: config for name, config in films.items() if self._batch.shard.has(name)}
         new = {name: config for name, config in ours.items() if name not in self._seen}
-        left = {name: config for name, config in new.items() if not is_done(config, self._of(name))}
+        done = self._batch.is_done
+        left = {
+            name: config for name, config in new.items() if not done(name, config, self._of(name))
+        }
         self._seen |= new.keys()
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
@@ -170,9 +176,15 @@ class Driver:
         if attempt > self._batch.attempts:
             self._give_up(replace(film, attempt=attempt - 1), state)
             return
+        try:
+            self._batch.check_free(film.config)
+        except OutputError as error:
+            self._fail(film, error)  # before it is begun, or the next run would replace that
+            return
         self._note(film, RUNNING)
         try:
             metrics = self._label(film, state)
+            outputs = self._batch.deliver(name, film.config, metrics.recorded)
         except Exception as error:  # whatever it is, it stops no other video
             if _is_full(error):
                 self._note_stopped(film)
@@ -182,7 +194,7 @@ class Driver:
             self._note_stopped(film)
             raise
         else:
-            self._end(film, metrics)
+            self._end(film, metrics, outputs)
 
     def _label(self, film: _Film, state: FilmState) -> Metrics:
         for path in outputs_of(film.config):
@@ -207,10 +219,9 @@ class Driver:
     def _tell(self, film: _Film, chunk: int | None, done: int, total: int | None) -> None:
         self._listener.progress(Progress(film.name, chunk, done, total))
 
-    def _end(self, film: _Film, metrics: Metrics) -> None:
+    def _end(self, film: _Film, metrics: Metrics, outputs: tuple[str, ...]) -> None:
         """Note that a video is labelled, if it is still the one that was begun."""
         if fingerprint(film.config) == film.source:
-            outputs = tuple(str(path) for path in outputs_of(film.config))
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
         sentence = "changed while it was labelled; run the same command again when it is whole"

@@ -12,6 +12,7 @@ import torch
 from av.codec.hwaccel import HWAccel
 
 from roadseg.video.frame import Frame
+from roadseg.video.objects import readable
 from roadseg.video.picture import BITS, ColorSpace, Picture, has_chroma_left
 from roadseg.video.picture_cuda import CudaPicture
 from roadseg.video.pyav import open_for_reading
@@ -37,7 +38,7 @@ class Nvdec:
     def open(self, source: Path | str) -> av.container.InputContainer:
         """Open the video; a codec that the card does not know is decoded on the CPU."""
         accelerator = HWAccel("cuda", self._index, allow_software_fallback=True, is_hw_owned=True)
-        return open_for_reading(source, hwaccel=accelerator)
+        return open_for_reading(readable(source), hwaccel=accelerator)
 
     def holds(self, frame: av.VideoFrame) -> bool:
         """Return whether a frame is on the card in 8 bits and in the video's size."""

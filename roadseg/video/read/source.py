@@ -6,6 +6,7 @@ A video is a file, an address on the network, or a series of images.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import chain
 from math import inf
@@ -17,6 +18,7 @@ import av
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
+from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
     AnyPicture,
     ColorSpace,
@@ -50,6 +52,8 @@ DECODER_BYTES = 96 << 20
 """Most bytes of pictures that a decoder's threads hold, of which each has one."""
 LEAST_STEP_S = Fraction(1, 1000)
 """Least time between frames that every format can store."""
+EARLIEST_YEAR = 1990
+"""Before it, no digital video was recorded: the clock of the camera was not set."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
 
@@ -93,6 +97,8 @@ class VideoInfo:
     """Number of the file's stream that is labelled."""
     bit_rate: int | None = None
     """Bits a second of the pictures, if the file states it."""
+    recorded: datetime | None = None
+    """When it was recorded, in UTC, if the file states it."""
     left_out: tuple[str, ...] = ()
     """Other video streams of the file, in sentences."""
     images: tuple[Path, ...] = ()
@@ -153,6 +159,7 @@ def probe(
             end_s=_stated_end_s(stream, start_s) if is_stated else None,
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
+            recorded=_stated_date(container),
             left_out=others_said(container, stream),
             **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
@@ -192,9 +199,9 @@ def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, An
 
 
 def open_input(source: Path | str) -> av.container.InputContainer:
-    """Open a file, or an address with a timeout."""
-    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
-    return open_for_reading(source, timeout=timeout_s)
+    """Open a file, an object in storage, or an address with a timeout."""
+    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) and not is_object(source) else None
+    return open_for_reading(readable(source), timeout=timeout_s)
 
 
 def decode(
@@ -421,6 +428,16 @@ def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
     except ValueError:  # there is no tag, or one in no format that we know
         return None
     return hours * 3600 + minutes * 60 + seconds
+
+
+def _stated_date(container: av.container.InputContainer) -> datetime | None:
+    """Return when a file says that it was recorded, unless that cannot be."""
+    try:
+        stated = datetime.fromisoformat(container.metadata.get("creation_time", ""))
+        date = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.year >= EARLIEST_YEAR else None
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
