@@ -132,7 +132,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
-        apart.add("is_chunk")  # a chunk is never resumed
+        apart |= {"is_chunk", "threads"}  # a chunk is never resumed
         record = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
         return record | {"device": "cuda" if self.device.startswith("cuda") else CPU}  # any GPU
 

@@ -195,6 +195,8 @@ class Encoding:
     """Quality; the default is also limited to about the source's bit rate."""
     preset: str | None = None
     """Preset of the encoder."""
+    threads: int | None = None
+    """Threads of the encoder."""
 
     def codec_for(self, path: Path) -> Codec:
         """Return the codec to write a file with.
@@ -256,6 +258,8 @@ class Encoding:
         """
         preset, crf = (self.preset, codec.crf) if self.preset else codec.defaults(pixels)
         options = codec.given(crf if self.crf is None else self.crf, preset)
+        if self.threads:
+            options |= {"threads": str(self.threads)}
         if self.crf is None and source_bit_rate and codec.holds_limit:
             least = LEAST_BITS_A_PIXEL * pixels * float(fps)
             limit = round(max(SIZE_LIMIT * source_bit_rate, least))
