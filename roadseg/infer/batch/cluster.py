@@ -44,13 +44,14 @@ ANSWER_S, CHECK_S = 10.0, 60.0
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-"""Settings of Ray against messages to its makers and warnings to the terminal."""
+"""Settings of Ray against messages to its makers and to the terminal."""
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Setting of Ray which, being 0, keeps it from turning 127.0.0.1 into the address of a network."""
 NOT_JOINED = (
-    "join this machine to the cluster with ray start --address=HOST:PORT, with the same Python and "
-    "Ray as there, or give ray://HOST:10001 to stay outside"
+    "join this machine to the cluster with ray start --address=HOST:PORT, with the same Python, "
+    "Ray and token as there, or give ray://HOST:10001 to stay outside"
 )
 STARTS_SLOWLY = (
     "Ray gives its daemons 15 seconds to start: try again when this machine is less busy"
