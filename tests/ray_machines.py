@@ -12,9 +12,12 @@ from pathlib import Path
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_TMPDIR"] = sys.argv[1]
-for patience in ("raylet_start_wait_time_s", "gcs_server_port_wait_time_s"):
-    os.environ[f"RAY_{patience}"] = "300"
-os.environ["RAY_agent_register_timeout_ms"] = "300000"
+PATIENCE = {
+    "raylet_start_wait_time_s": "300",
+    "gcs_server_port_wait_time_s": "300",
+    "agent_register_timeout_ms": "300000",
+}
+os.environ |= {f"RAY_{name}": value for name, value in PATIENCE.items()}
 
 import ray
 from ray._raylet import (

@@ -169,8 +169,9 @@ def assert_same(out: Path, config: InferConfig) -> None:
     assert len((out / config.stats.name).read_text()) == len(config.stats.read_text())
 
 
+@pytest.mark.usefixtures("heeds_signals")
 @pytest.mark.timeout(300)
-def test_a_batch_outlives_its_driver_a_worker_and_a_machine(tmp_path, heeds_signals) -> None:
+def test_a_batch_outlives_its_driver_a_worker_and_a_machine(tmp_path) -> None:
     ray_or_skip()
     (tmp_path / "films").mkdir()
     for name, film in FILMS.items():

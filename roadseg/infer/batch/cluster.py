@@ -45,6 +45,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
 }
 """Settings of Ray against messages to its makers and to the terminal."""
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -220,7 +221,7 @@ def _connect(ray: Any, where: str, options: dict[str, Any]) -> None:
     """Start or join a cluster. Raises `ClusterError`."""
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
-        with _signals_kept():
+        with _signals_kept(), _silent():
             ray.init(**options, **quiet)
     except Exception as error:  # Ray's errors for this share no base class but this
         advice = STARTS_SLOWLY if where == LOCAL else NOT_JOINED
@@ -256,6 +257,20 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what is written to standard error, where Ray's libraries say what Ray raises as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # no path, a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _portable() -> Callable[..., Any]:
