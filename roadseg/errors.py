@@ -49,6 +49,10 @@ class BackendUnavailable(RoadsegError):
     """A runtime that is not installed or cannot start on this machine."""
 
 
+class ClusterError(RoadsegError):
+    """A cluster that cannot be reached, or a machine in it that cannot label."""
+
+
 class ExportError(RoadsegError):
     """A model that could not be exported, or whose export does not match it."""
 

@@ -186,12 +186,12 @@ def test_a_film_that_grows_while_it_is_labelled_is_not_called_done(batch, tmp_pa
 
 
 def test_a_full_disk_ends_the_driver_with_its_sentence(batch, monkeypatch) -> None:
-    from roadseg.infer.batch import driver
+    from roadseg.infer.batch import workers
 
     def fill(_config, _on_frame):
         raise OutputError("the disk is full") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(driver, "label", fill)
+    monkeypatch.setattr(workers, "label", fill)
     with pytest.raises(OutputError, match="the disk is full"):
         drive(batch)
     assert merged(manifests_of(batch.out))["a.mp4"].last.state == "stopped"

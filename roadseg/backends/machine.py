@@ -60,11 +60,13 @@ def open_files_limit() -> int:
     return UNLIMITED_FILES if limit == resource.RLIM_INFINITY else limit
 
 
-def core_count() -> int:
-    """Return the cores that this process may use."""
+def core_count(most: int | None = None) -> int:
+    """Return the cores that this process may use, or that it is to use at most."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, most or cores)
 
 
 def memory_bytes() -> int | None:

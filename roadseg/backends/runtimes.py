@@ -145,18 +145,23 @@ class Replicas(NamedTuple):
     """Threads of each; None leaves it to the runtime."""
 
 
-def replicas_for(path: Path, name: str = "auto") -> Replicas:
+def replicas_for(path: Path, name: str = "auto", most_cores: int | None = None) -> Replicas:
     """Return the replicas with the best throughput for a model file, whatever the latency.
+
+    Args:
+        path: Model file.
+        name: As `open_backend`.
+        most_cores: Cores for them all; None is all that the process has.
 
     Raises:
         ModelFileError, BackendUnavailable: As `open_backend`.
     """
-    cores = core_count()
+    cores = core_count(most_cores)
     memory = memory_bytes()
     fitting = cores if memory is None else memory // (REPLICAS_SHARE * REPLICA_BYTES)
     count = max(min(cores, MOST_REPLICAS, fitting), 1)
     if count == 1 or not import_runtime(runtime_of(path, name)).DIVISIBLE:
-        return Replicas(1, None)
+        return Replicas(1, most_cores and cores)
     return Replicas(count, -(-cores // count))
 
 

@@ -3,7 +3,7 @@
 import json
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from roadseg.infer.batch.driver import Listener, Progress, Summary
     from roadseg.infer.batch.films import BatchConfig, Films
     from roadseg.infer.batch.manifest import Record
+    from roadseg.infer.batch.workers import Workers
 
 MOST_LISTED = 20
 """Videos that a table lists, beside those that failed."""
+CLUSTER_CHUNK_S = 300.0
+"""Least length of a chunk on a cluster, unless one is given: the best of `benchmarks/scale.py`."""
 
 
 class BatchGroup(Group):
@@ -92,7 +95,25 @@ class ShareOptions(OptionGroup):
         typer.Option(
             metavar="SECONDS",
             help="Split videos into chunks of at least this length, which are joined in the end.",
-            show_default="videos are labelled whole",
+            show_default=f"with --cluster {CLUSTER_CHUNK_S:g}, else videos are labelled whole",
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Have the machines of a Ray cluster label the chunks: auto is the cluster that "
+            "this machine is part of, host:port that of another head, ray://host:port one that it "
+            "is not part of, local this machine alone.",
+            show_default="this process labels",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cores to use; with --cluster for each chunk.",
+            show_default="all; with --cluster 2",
         ),
     ] = None
     attempts: Annotated[
@@ -144,6 +165,7 @@ def run(
         **model.settings(),
         **vars(motion),
         **vars(encoding),
+        "threads": share.threads,
     }
     plan = Plan(
         source=place_named(source),
@@ -153,7 +175,7 @@ def run(
         settings=settings,
         no_film=output.no_film,
     )
-    summary = _drive(_batch(plan, share), terminal)
+    summary = _drive(_batch(plan, share), share, terminal)
     if terminal.as_json:
         records = [*summary.done, *summary.failed]
         echo(json.dumps([record.to_json() for record in records], indent=2))
@@ -167,30 +189,45 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
     """Return the settings of a batch, as there is a video in it."""
     from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 
+    if share.cluster and plan.bucket:
+        raise ConfigError(
+            "the machines of a cluster need a folder that all of them see as --out; name one, or "
+            "give each machine a --shard in place of --cluster"
+        )
     shard = Shard.parse(share.shard)
     films = plan.films()
     if not films:
         raise ConfigError(f"{plan.source} has no video in it; give a folder or a list of videos")
+    chunk_s = share.chunk or (CLUSTER_CHUNK_S if share.cluster else None)
     return BatchConfig(
         out=plan.out,
         films=plan.films,
-        settings=common_settings(next(iter(films.values())), share.chunk),
+        settings=common_settings(next(iter(films.values())), chunk_s),
         shard=shard,
-        chunk_s=share.chunk,
+        chunk_s=chunk_s,
         attempts=share.attempts,
         dataset=plan.dataset,
         bucket=plan.bucket,
     )
 
 
-def _drive(batch: "BatchConfig", terminal: TerminalOptions) -> "Summary":
+def _drive(batch: "BatchConfig", share: ShareOptions, terminal: TerminalOptions) -> "Summary":
     from roadseg.infer.batch.driver import Driver
 
-    with _shown(quiet=terminal.silent) as display:
-        summary = Driver(batch, display.listener()).run()
+    with ExitStack() as stack:
+        workers = stack.enter_context(_cluster(share)) if share.cluster else None
+        display = stack.enter_context(_shown(quiet=terminal.silent))
+        summary = Driver(batch, display.listener(), workers).run()
     if not terminal.silent:
         _show(summary)
     return summary
+
+
+def _cluster(share: ShareOptions) -> AbstractContextManager["Workers"]:
+    from roadseg.infer.batch.cluster import cluster
+
+    assert share.cluster is not None
+    return cluster(share.cluster, share.threads, complain)
 
 
 class _Display:
@@ -200,6 +237,7 @@ class _Display:
         self._update = update
         self._bytes: dict[str, int] = {}
         self._done_bytes = 0
+        self._begun_bytes: dict[str, float] = {}
         self._counts = {"done": 0, "failed": 0}
 
     def listener(self) -> "Listener":
@@ -212,32 +250,35 @@ class _Display:
             progress=self.on_progress,
             failed=on_failure,
             waits=complain,
+            lost=complain,
         )
 
     def on_listed(self, films: "Films") -> None:
         """Take videos that are to be labelled."""
         self._bytes |= {name: _bytes_of(config.source) for name, config in films.items()}
-        self._show(0.0)
+        self._show()
 
     def on_record(self, record: "Record") -> None:
         """Take a line of the manifest."""
         if record.chunk is None and record.state in self._counts:
             self._counts[record.state] += 1
             self._done_bytes += self._bytes.get(record.film, 0)
-            self._show(0.0)
+            self._begun_bytes.pop(record.film, None)
+            self._show()
 
     def on_progress(self, progress: "Progress") -> None:
-        """Take a frame; one of a chunk does not tell how far the video is."""
+        """Take a frame or a chunk; a frame of a chunk does not tell how far the video is."""
         if progress.total and progress.chunk is None:
             share = min(progress.done / progress.total, 1.0)
-            self._show(share * self._bytes.get(progress.film, 0))
+            self._begun_bytes[progress.film] = share * self._bytes.get(progress.film, 0)
+            self._show()
 
-    def _show(self, begun_bytes: float) -> None:
+    def _show(self) -> None:
         films = f"{sum(self._counts.values())} of {len(self._bytes)} videos"
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._update(
             description=films + failed,
-            completed=self._done_bytes + begun_bytes,
+            completed=self._done_bytes + sum(self._begun_bytes.values()),
             total=sum(self._bytes.values()),
         )
 

@@ -162,7 +162,7 @@ class InferConfig(ModelConfig, OverlayConfig):
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
         apart |= {"no_map", "geojson", "gpx", "gpx_offset_s"}
-        apart |= {"is_chunk", "keeps_confidence"}  # a chunk is never resumed
+        apart |= {"is_chunk", "threads", "keeps_confidence"}  # a chunk is never resumed
         record = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
         return record | {"device": "cuda" if self.device.startswith("cuda") else CPU}  # any GPU
 

@@ -25,12 +25,14 @@ class Device:
     """The CPU, or a card as PyTorch calls it: cuda:0."""
     excuse: str | None = None
     """Why it is the CPU where a card was asked for."""
+    threads: int | None = None
+    """Cores for decoding there; None is all that the process has."""
 
     @property
     def decode(self) -> Decode:
         """What reads a video to there."""
         if self.name == CPU:
-            return source.decode
+            return partial(source.decode, threads=self.threads)
         from roadseg.infer import device_cuda  # knows PyTorch, which the base install lacks
         from roadseg.video.read import decode_cuda
 

@@ -198,7 +198,7 @@ def build_pipeline(
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
     if config.stats or config.tells_of_drive or config.boxes:
-        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region))
+        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region), config)
         written = outputs.stats.part if outputs.stats and kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
     stages["view"] = note_view
@@ -207,7 +207,7 @@ def build_pipeline(
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if config.out is not None:
-        stages["overlay"] = on_all_cores(partial(blend, config=config))
+        stages["overlay"] = on_all_cores(partial(blend, config=config), config)
     if outputs.masks is not None:
         stages["masks"] = partial(
             save_masks,
@@ -241,7 +241,7 @@ def frames_of(
     Raises:
         NoFrames: There is none.
     """
-    decode = Device(config.device).decode
+    decode = Device(config.device, threads=config.threads).decode
     lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
     if config.stats or config.boxes:
         lead_s = max(lead_s, float(LEAST_STEP_S))  # motion is found from the frame before

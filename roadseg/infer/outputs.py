@@ -317,7 +317,9 @@ def check_beside(config: InferConfig) -> None:
 
 def encoding(config: InferConfig) -> Encoding:
     """Return the codec and its settings."""
-    return Encoding(codec=config.codec, crf=config.crf, preset=config.preset)
+    return Encoding(
+        codec=config.codec, crf=config.crf, preset=config.preset, threads=config.threads
+    )
 
 
 def _film_place(out: Path | None) -> Place | None:

@@ -155,18 +155,19 @@ def labelling(
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_all_cores(partial(enlarged, config=config, maps=maps))}
+    enlarge = {"enlarge": on_all_cores(partial(enlarged, config=config, maps=maps), config)}
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
-        return {"segment": partial(network, step=label_on_grid), **enlarge}
-    replicas = replicas_for(config.weights, config.backend)
+        alone = partial(network, step=label_on_grid, threads=config.threads)
+        return {"segment": alone, **enlarge}
+    replicas = replicas_for(config.weights, config.backend, config.threads)
     if isinstance(config, InferConfig) and config.redaction:
         looking = partial(suspect, redaction=config.redaction)
         replica = partial(network, step=looking, threads=replicas.threads)
         return {
             "segment": Parallel(replica, replicas.number),
             "hold": partial(hold, redaction=config.redaction),
-            "enlarge": on_all_cores(covered),
+            "enlarge": on_all_cores(covered, config),
         }
     step = predict if config.goes_by_motion else partial(predict_alone, maps=maps)
     replica = partial(network, step=step, threads=replicas.threads)
@@ -177,9 +178,9 @@ def labelling(
     return {"motion": before, **stages, "labels": after, **enlarge}
 
 
-def on_all_cores(stage: Stage) -> Parallel:
-    """Run a stage on as many threads as there are cores, each on one frame at a time."""
-    return Parallel(stage, min(core_count(), MOST_WORKERS))
+def on_all_cores(stage: Stage, config: ModelConfig) -> Parallel:
+    """Run a stage on as many threads as it has cores, each on one frame at a time."""
+    return Parallel(stage, min(core_count(config.threads), MOST_WORKERS))
 
 
 def segment(

@@ -43,6 +43,8 @@ class ModelConfig:
     """Frames a second to reach by running the network on fewer of them."""
     realtime: bool = False
     """Reach the video's own rate in the same way."""
+    threads: int | None = None
+    """Cores to use; None takes all that the process has."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -68,6 +70,8 @@ class ModelConfig:
             self.fps_target > 0 and math.isfinite(self.fps_target)
         ):
             raise ConfigError(f"--fps-target is {self.fps_target}; it must be above 0, such as 25")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"--threads is {self.threads}; it must be 1 or more")
         ways = (self._counts, self.fps_target is not None, self.realtime)
         if sum(ways) > 1:
             raise ConfigError(

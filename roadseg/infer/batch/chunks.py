@@ -7,6 +7,7 @@ subtitles and tags come from the source.
 
 import contextlib
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from roadseg.errors import NoFrames
-from roadseg.files import make_folder, output_errors, own_path
+from roadseg.files import OURS, make_folder, output_errors, own_path
 from roadseg.infer.batch.sources import recorded_at
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import LEAST_SIGHTINGS, people_on_road
@@ -31,12 +32,14 @@ from roadseg.video.write.companions import Origin
 from roadseg.video.write.encoding import FORMATS
 from roadseg.video.write.join import join_films, join_mask_films
 from roadseg.video.write.masks import MASK_NAME
-from roadseg.video.write.stills import remove_stills, stills_of
+from roadseg.video.write.stills import stills_of
 
 LEAST_CHUNK_S = 30.0
 """Shorter chunks would spend too much on the frames around them."""
 FILM_SUFFIX = ".mp4"
 """Format of a chunk's video: it takes every codec, and every time as it is."""
+OF_CHUNK = re.compile(rf"({OURS}\w+\.)*\d{{5}}-\d+(\..*)?")
+"""What a chunk's run calls what it writes, done or not."""
 OnFrame = Callable[[int, int | None], None]
 
 
@@ -74,6 +77,9 @@ class Chunk:
     """Where it begins."""
     end_s: float | None
     """Where it ends; None is the video's end."""
+    attempt: int = 1
+    """Which attempt at it this is. Each writes files of its own, as the worker of one that was
+    given up for lost may still be at it."""
 
 
 def label(config: InferConfig, on_frame: OnFrame = lambda _done, _total: None) -> Metrics:
@@ -141,7 +147,7 @@ def chunk_config(config: InferConfig, chunk: Chunk) -> InferConfig:
         config: Settings for the whole video.
         chunk: The chunk.
     """
-    base = chunk_folder(config) / f"{chunk.number:05d}"
+    base = chunk_folder(config) / f"{chunk.number:05d}-{chunk.attempt}"
     masks = base.with_suffix(config.masks.suffix) if config.masks else None
     return replace(
         config,
@@ -236,20 +242,16 @@ def _join_masks(chunks: Sequence[tuple[Path, int]], place: SeriesPlace) -> None:
 
 
 def _remove_chunks(folder: Path) -> None:
-    """Remove the chunks of a film, and their folder unless anything else is in it."""
-    with output_errors(folder):
-        for path in filter(_is_of_chunk, list(folder.iterdir())):
-            if path.is_dir():
-                remove_stills(path / MASK_NAME)
-            else:
-                path.unlink()
+    """Remove the chunks of a film, and their folder unless anything else is in it.
+
+    What a worker that was given up for lost is still writing may stay.
+    """
+    for path in list(folder.iterdir()):
+        if OF_CHUNK.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _is_of_chunk(path: Path) -> bool:
-    """Return whether a file or folder has a name that a chunk's run gives."""
-    return re.fullmatch(r"\d{5}", path.name.partition(".")[0]) is not None
 
 
 def _summed(chunks: Sequence[Metrics], left_behind: Sequence[str]) -> Metrics:

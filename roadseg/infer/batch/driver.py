@@ -1,19 +1,17 @@
-"""Drive a batch: label one video after the other, and note what became of each.
+"""Drive a batch: have one video after the other labelled, and note what became of each.
 
 It may be stopped or killed at any moment and started again: what the manifests say is done, and is
 there, is not done again; what was half done is gone on with; a video that fails stops no other.
 """
 
 import contextlib
-import errno
 import platform
-from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from roadseg.errors import OutputError, RoadsegError, VideoError
+from roadseg.errors import ClusterError, OutputError, RoadsegError, VideoError
 from roadseg.files import make_folder
 from roadseg.infer.batch.chunks import (
     Chunk,
@@ -22,7 +20,6 @@ from roadseg.infer.batch.chunks import (
     chunk_config,
     chunks_of,
     join,
-    label,
     make_chunk_folder,
 )
 from roadseg.infer.batch.films import (
@@ -48,10 +45,8 @@ from roadseg.infer.batch.manifest import (
 )
 from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import remove_empty
+from roadseg.infer.batch.workers import Here, Outcome, Task, Workers, is_full
 from roadseg.infer.config import InferConfig
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk that has no room, which every other video would meet too."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,9 @@ class Progress:
     chunk: int | None
     """Number of the chunk; None is the whole video."""
     done: int
-    """Frames written."""
+    """Frames written; of a whole video in chunks, chunks labelled."""
     total: int | None
-    """Frames expected, where the file tells."""
+    """How many are expected, where the file tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +72,13 @@ class Listener:
     noted: Callable[[Record], None] = lambda _record: None
     """Called with every record of the manifest."""
     progress: Callable[[Progress], None] = lambda _progress: None
-    """Called with every frame."""
+    """Called with every frame that is labelled here, and every chunk."""
     failed: Callable[[Exception], None] = lambda _error: None
     """Called with what a video failed of."""
     waits: Callable[[str], None] = lambda _sentence: None
     """Called with a sentence when another driver's end is waited for."""
+    lost: Callable[[str], None] = lambda _sentence: None
+    """Called with a sentence when a worker is gone and what it did is begun anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +93,7 @@ class Summary:
     """Videos that were done already."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Film:
     """A video that is being labelled."""
 
@@ -104,6 +101,12 @@ class _Film:
     config: InferConfig
     attempt: int
     source: str | None
+    chunks: list[Chunk] = field(default_factory=list)
+    """Its chunks; none where it is labelled whole."""
+    labelled: dict[int, Metrics] = field(default_factory=dict)
+    """What each chunk came to that is labelled, by its number."""
+    losses: Counter[int | None] = field(default_factory=Counter)
+    """Workers that were lost, by the number of the chunk that they had."""
 
 
 class Driver:
@@ -112,13 +115,19 @@ class Driver:
     Args:
         batch: Settings.
         listener: Who is told.
+        workers: Who labels; None is this process.
     """
 
-    def __init__(self, batch: BatchConfig, listener: Listener) -> None:
+    def __init__(
+        self, batch: BatchConfig, listener: Listener, workers: Workers | None = None
+    ) -> None:
         self._batch = batch
         self._listener = listener
+        self._workers = workers or Here(self._tell)
         self._seen: set[str] = set()
         self._queue: deque[tuple[str, InferConfig]] = deque()
+        self._open: dict[str, _Film] = {}
+        self._ready: deque[tuple[_Film, Chunk | None]] = deque()
         self._ended: dict[str, Record] = {}
         self._done_before = 0
 
@@ -129,6 +138,7 @@ class Driver:
             OutputBusy: Another driver has the shard.
             ConfigError: The manifest is of another version or of other settings.
             OutputError: The manifest cannot be written, or the disk is full.
+            ClusterError: The workers are gone, or one of them is not as it must be.
         """
         batch = self._batch
         make_folder(batch.out)
@@ -139,9 +149,10 @@ class Driver:
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)
-            while self._list():
-                while self._queue:
-                    self._do(*self._queue.popleft())
+            try:
+                self._work()
+            finally:
+                self._note_stopped()
         if batch.bucket:
             remove_empty(batch.out)
         ended = self._ended.values()
@@ -150,6 +161,13 @@ class Driver:
             failed=tuple(record for record in ended if record.state == FAILED),
             done_before=self._done_before,
         )
+
+    def _work(self) -> None:
+        while self._list():
+            while self._queue or self._open:
+                self._fill()
+                if self._open:
+                    self._take(*self._workers.next_done())
 
     def _list(self) -> bool:
         """Queue the videos that were not there before; return whether there are any."""
@@ -168,8 +186,16 @@ class Driver:
         self._listener.listed(left)
         return bool(left)
 
-    def _do(self, name: str, config: InferConfig) -> None:
-        """Label a video and note how that ended, unless it failed as often as it may."""
+    def _fill(self) -> None:
+        """Give the workers as much as they have room for; begin videos for that."""
+        while (self._ready or self._queue) and self._workers.has_room():
+            if self._ready:
+                self._submit(*self._ready.popleft())
+            else:
+                self._begin(*self._queue.popleft())
+
+    def _begin(self, name: str, config: InferConfig) -> None:
+        """Begin a video, unless it failed as often as it may."""
         state = self._of(name)
         attempt, source = next_attempt(config, state), fingerprint(config)
         film = _Film(name, to_go_on(config, state), attempt, source)
@@ -182,45 +208,110 @@ class Driver:
             self._fail(film, error)  # before it is begun, or the next run would replace that
             return
         self._note(film, RUNNING)
-        try:
-            metrics = self._label(film, state)
-            outputs = self._batch.deliver(name, film.config, metrics.recorded)
-        except Exception as error:  # whatever it is, it stops no other video
-            if _is_full(error):
-                self._note_stopped(film)
-                raise
-            self._fail(film, error)
-        except BaseException:
-            self._note_stopped(film)
-            raise
-        else:
-            self._end(film, metrics, outputs)
+        self._open[name] = film
+        with self._kept_going(film):
+            self._plan(film, state)
 
-    def _label(self, film: _Film, state: FilmState) -> Metrics:
+    def _plan(self, film: _Film, state: FilmState) -> None:
+        """Find what is to be done for a video: all of it, or the chunks that are not labelled."""
         for path in outputs_of(film.config):
             make_folder(path.parent)
         if self._batch.chunk_s is None or not can_be_split(film.config):
-            return label(film.config, partial(self._tell, film, None))
-        config = replace(film.config, resume=False)
-        chunks = chunks_of(config, self._batch.chunk_s)
-        make_chunk_folder(config)
-        labelled = [self._label_chunk(film, chunk, state) for chunk in chunks]
-        return join(config, chunks, labelled)
+            self._ready.append((film, None))
+            return
+        film.config = replace(film.config, resume=False)
+        film.chunks = chunks_of(film.config, self._batch.chunk_s)
+        make_chunk_folder(film.config)
+        for chunk in list(film.chunks):
+            self._plan_chunk(film, chunk, state.chunks.get(chunk.number))
+        self._finish_if_whole(film)
 
-    def _label_chunk(self, film: _Film, chunk: Chunk, state: FilmState) -> Metrics:
-        """Label a chunk, unless an earlier run did and left it here."""
-        config, last = chunk_config(film.config, chunk), state.chunks.get(chunk.number)
-        if last is not None and are_there(config, last.measured()):
-            return last.measured()
-        metrics = label(config, partial(self._tell, film, chunk.number))
-        self._note(film, DONE, chunk=chunk.number, metrics=asdict(metrics))
-        return metrics
+    def _plan_chunk(self, film: _Film, chunk: Chunk, last: Record | None) -> None:
+        """Have a chunk labelled, unless an earlier run did and left it here."""
+        if last is not None:
+            chunk = replace(chunk, attempt=last.attempt)
+            config = chunk_config(film.config, chunk)
+            if last.state == DONE and are_there(config, last.measured()):
+                film.chunks[chunk.number] = chunk
+                film.labelled[chunk.number] = last.measured()
+                return
+            chunk = replace(chunk, attempt=last.attempt + 1)
+        self._ready.append((film, chunk))
 
-    def _tell(self, film: _Film, chunk: int | None, done: int, total: int | None) -> None:
-        self._listener.progress(Progress(film.name, chunk, done, total))
+    def _submit(self, film: _Film, chunk: Chunk | None) -> None:
+        config = film.config
+        if chunk is not None:
+            film.chunks[chunk.number] = chunk
+            config = chunk_config(config, chunk)
+            self._note(film, RUNNING, chunk)
+        self._workers.submit(Task(film.name, config, chunk))
 
-    def _end(self, film: _Film, metrics: Metrics, outputs: tuple[str, ...]) -> None:
-        """Note that a video is labelled, if it is still the one that was begun."""
+    def _take(self, task: Task, outcome: Outcome) -> None:
+        """Take a task's outcome; what comes late of a video that failed says nothing any more."""
+        film = self._open.get(task.film)
+        if film is None:
+            return
+        if outcome.is_lost:
+            self._begin_anew(film, task.chunk, outcome)
+        elif outcome.error is not None:
+            if outcome.is_full:
+                raise outcome.error
+            self._fail(film, outcome.error)
+        elif outcome.metrics is not None:
+            self._keep(film, task, outcome, outcome.metrics)
+
+    def _begin_anew(self, film: _Film, chunk: Chunk | None, outcome: Outcome) -> None:
+        """Begin anew what a worker had that is gone, unless that happened as often as it may."""
+        number = chunk and chunk.number
+        film.losses[number] += 1
+        what = film.name if chunk is None else f"chunk {number} of {film.name}"
+        if chunk is not None:
+            self._note(film, FAILED, chunk, error=str(outcome.error))
+        if film.losses[number] >= self._batch.attempts:
+            sentence = f"ended its worker {film.losses[number]} times ({outcome.error})"
+            self._fail(film, ClusterError(f"{what} {sentence}"))
+            return
+        self._listener.lost(f"{what} is begun anew, as its worker is gone ({outcome.error})")
+        if chunk is None:
+            film.config = to_go_on(film.config, self._of(film.name))
+        else:
+            chunk = replace(chunk, attempt=chunk.attempt + 1)
+        self._ready.appendleft((film, chunk))
+
+    def _keep(self, film: _Film, task: Task, outcome: Outcome, metrics: Metrics) -> None:
+        """Keep account of what is labelled; join the chunks after the last."""
+        if task.chunk is None:
+            with self._kept_going(film):
+                self._end(film, metrics)
+            return
+        film.labelled[task.chunk.number] = metrics
+        self._note(film, DONE, task.chunk, machine=outcome.machine, metrics=asdict(metrics))
+        self._listener.progress(Progress(film.name, None, len(film.labelled), len(film.chunks)))
+        with self._kept_going(film):
+            self._finish_if_whole(film)
+
+    def _finish_if_whole(self, film: _Film) -> None:
+        """Join the chunks of a video, if all are labelled."""
+        if len(film.labelled) == len(film.chunks):
+            labelled = [film.labelled[chunk.number] for chunk in film.chunks]
+            self._end(film, join(film.config, film.chunks, labelled))
+
+    @contextlib.contextmanager
+    def _kept_going(self, film: _Film) -> Iterator[None]:
+        """Note an error in the block as one of a video: whatever it is, it stops no other."""
+        try:
+            yield
+        except Exception as error:
+            if is_full(error):
+                raise
+            self._fail(film, error)
+
+    def _tell(self, task: Task, done: int, total: int | None) -> None:
+        self._listener.progress(Progress(task.film, task.number, done, total))
+
+    def _end(self, film: _Film, metrics: Metrics) -> None:
+        """Deliver what was made of a video and note that, if it is still the one that was begun."""
+        outputs = self._batch.deliver(film.name, film.config, metrics.recorded)
         if fingerprint(film.config) == film.source:
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
@@ -231,6 +322,7 @@ class Driver:
         """Note that a video failed; an error that is a bug says of which kind it is."""
         is_known = isinstance(error, RoadsegError)
         sentence = str(error) if is_known else f"{type(error).__name__}: {error}"
+        self._ready = deque(ready for ready in self._ready if ready[0] is not film)
         self._note(film, FAILED, error=sentence)
         self._listener.failed(error)
 
@@ -248,31 +340,29 @@ class Driver:
         self._listener.noted(last)
         self._listener.failed(VideoError(f"{last.error} ({advice})"))
 
-    def _note(self, film: _Film, state: str, **more: Any) -> None:
+    def _note(self, film: _Film, state: str, chunk: Chunk | None = None, **more: Any) -> None:
         self._lease.check()
         record = Record(
             film=film.name,
             state=state,
-            attempt=film.attempt,
-            machine=platform.node(),
+            chunk=chunk and chunk.number,
+            attempt=chunk.attempt if chunk else film.attempt,
             source=film.source,
-            **more,
+            **{"machine": platform.node(), **more},
         )
         self._manifest.add(record)
         self._of(film.name).add(record)
-        if record.chunk is None:
+        if chunk is None:
             self._ended[film.name] = record
+            if state in (DONE, FAILED):
+                self._open.pop(film.name, None)
         self._listener.noted(record)
 
-    def _note_stopped(self, film: _Film) -> None:
-        """Note that a video is left half done, where that is still possible."""
+    def _note_stopped(self) -> None:
+        """Note of what is being labelled that it is left half done, where that is possible."""
         with contextlib.suppress(RoadsegError):
-            self._note(film, STOPPED)
+            for film in self._open.values():
+                self._note(film, STOPPED)
 
     def _of(self, name: str) -> FilmState:
         return self._known.setdefault(name, FilmState())
-
-
-def _is_full(error: Exception) -> bool:
-    cause = error.__cause__
-    return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FULL

@@ -191,11 +191,15 @@ def are_there(config: InferConfig, metrics: Metrics) -> bool:
 
 
 def next_attempt(config: InferConfig, state: FilmState) -> int:
-    """Return which attempt at a video comes next; only one that was killed or failed counts."""
+    """Return which attempt at a video comes next.
+
+    Only one that failed counts, or was killed before it had labelled another chunk.
+    """
     last = state.last
     if last is None or last.source != fingerprint(config) or last.state == DONE:
         return 1
-    return last.attempt + (last.state in (RUNNING, FAILED))
+    was_in_vain = last.state == FAILED or (last.state == RUNNING and not state.has_moved)
+    return last.attempt + was_in_vain
 
 
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:

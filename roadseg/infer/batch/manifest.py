@@ -85,18 +85,21 @@ class FilmState:
     is_begun: bool = False
     """Whether any driver began it, so that its outputs may be the batch's own."""
     chunks: dict[int, Record] = field(default_factory=dict)
-    """The last word on each chunk that was labelled since the video was begun."""
+    """The last word on each chunk since the video was begun."""
+    has_moved: bool = False
+    """Whether a chunk was labelled since the last word on the whole video."""
 
     def add(self, record: Record) -> None:
         """Take a record that is newer than all before."""
         if record.chunk is not None:
             self.chunks[record.chunk] = record
+            self.has_moved |= record.state == DONE
             return
         is_other = self.last is not None and self.last.source != record.source
         if is_other or record.state == DONE:
             self.chunks.clear()  # they are another video's, or joined and gone
         self.is_begun |= record.state != FAILED
-        self.last = record
+        self.last, self.has_moved = record, False
 
 
 @dataclass(frozen=True)

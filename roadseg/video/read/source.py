@@ -210,6 +210,7 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
     card: Card | None = None,
+    threads: int | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a video, upright, each later than the one before.
 
@@ -222,6 +223,7 @@ def decode(
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         card: Decodes what it can; None leaves all to the CPU.
+        threads: Most threads of the CPU's decoder; None goes by the cores.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -230,7 +232,7 @@ def decode(
     from_s = first_s if start_s > 0 else None
     half_unit_s = float(info.time_base) / 2
     with read_errors(info.path):
-        for decoded in _decode_by(card, info, log, from_s):
+        for decoded in _decode_by(card, info, log, from_s, threads):
             time_s = _time_s(decoded, info)
             if last_s is not None and time_s >= last_s - half_unit_s:
                 return
@@ -265,7 +267,11 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
 
 
 def _decode_by(
-    card: Card | None, info: VideoInfo, log: ReadLog, from_s: float | None
+    card: Card | None,
+    info: VideoInfo,
+    log: ReadLog,
+    from_s: float | None,
+    threads: int | None,
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames by a card's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
@@ -281,12 +287,16 @@ def _decode_by(
             log.hand_over(getattr(error, "strerror", None) or str(error), last_s - info.start_s)
         finally:
             log.on_card = False
-    frames = _decode_from(info, log, from_s, open_input)
+    frames = _decode_from(info, log, from_s, open_input, threads)
     yield from (frame for frame in frames if _time_s(frame, info) > last_s)
 
 
 def _decode_from(
-    info: VideoInfo, log: ReadLog, from_s: float | None, open_video: OpenVideo
+    info: VideoInfo,
+    log: ReadLog,
+    from_s: float | None,
+    open_video: OpenVideo,
+    threads: int | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
     if info.images:
@@ -294,7 +304,7 @@ def _decode_from(
         return
     if from_s is not None:
         with open_video(info.path) as container:
-            stream = _pictures(container, info)
+            stream = _pictures(container, info, threads)
             frames = _decode_all(container, stream, log)
             sought = read_from(
                 container, stream, from_s, frames, lambda frame: _time_s(frame, info)
@@ -305,18 +315,21 @@ def _decode_from(
     # Some formats cannot seek, or seek past the time; then the video is read from its beginning.
     log.forget_faults()
     with open_video(info.path) as container:
-        yield from _decode_all(container, _pictures(container, info), log, from_s)
+        yield from _decode_all(container, _pictures(container, info, threads), log, from_s)
 
 
-def _pictures(container: av.container.InputContainer, info: VideoInfo) -> av.VideoStream:
+def _pictures(
+    container: av.container.InputContainer, info: VideoInfo, threads: int | None = None
+) -> av.VideoStream:
     stream = container.streams[info.stream_index]
     assert isinstance(stream, av.VideoStream)
     decoder = stream.codec_context
     if decoder.is_hwaccel:
         return stream
     stream.thread_type = "AUTO"
-    most_threads = _most_threads(decoder)
-    if most_threads < (os.cpu_count() or 1):
+    cores = os.cpu_count() or 1
+    most_threads = min(_most_threads(decoder), threads or cores)
+    if most_threads < cores:
         decoder.thread_count = most_threads
     return stream
 

@@ -210,6 +210,8 @@ class Encoding:
     """Quality; the default is also limited to about the source's bit rate."""
     preset: str | None = None
     """Preset of the encoder."""
+    threads: int | None = None
+    """Threads of the encoder."""
 
     def codec_for(self, path: Path) -> Codec:
         """Return the codec to write a file with.
@@ -272,6 +274,8 @@ class Encoding:
         effort = Effort(self.preset, codec.crf) if self.preset else codec.effort(pixels)
         crf = effort.crf if self.crf is None else self.crf
         options = {**codec.given(crf, effort.preset), **effort.options}
+        if self.threads:
+            options |= {"threads": str(self.threads)}
         if self.crf is None and source_bit_rate and codec.holds_limit:
             least = LEAST_BITS_A_PIXEL * pixels * float(fps)
             limit = round(max(SIZE_LIMIT * source_bit_rate, least))

@@ -1,0 +1,81 @@
+"""A task on a machine of a cluster: the same settings, the same model and the same folders there.
+
+What a machine lacks is no fault of the video, and would fail every other video as well. So it ends
+the batch with a sentence that names the machine.
+"""
+
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from roadseg.backends.runtimes import runtime_of
+from roadseg.errors import BackendUnavailable, ClusterError, ModelFileError
+from roadseg.files import sha256_of, shipped
+from roadseg.infer.batch.films import outputs_of
+from roadseg.infer.batch.workers import Outcome, outcome_of
+from roadseg.infer.config import BONNET, BOX, InferConfig
+from roadseg.spec import PALETTES
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Settings with the model that is to be used wherever they are."""
+
+    config: InferConfig
+    sha256: str
+    """Checksum of the weights."""
+
+
+def absolute(config: InferConfig) -> InferConfig:
+    """Return settings whose files are the same in any folder."""
+    places = ("source", "out", "masks", "stats", "report", "weights")
+    values = {name: getattr(config, name) for name in places}
+    files = {name: Path.cwd() / v for name, v in values.items() if isinstance(v, Path)}
+    if config.palette not in PALETTES:
+        files["palette"] = str(Path.cwd() / config.palette)
+    ignore = tuple(
+        text if text == BONNET or BOX.fullmatch(text) else str(Path.cwd() / text)
+        for text in config.ignore
+    )
+    return replace(config, ignore=ignore, **files)
+
+
+def pinned(config: InferConfig, threads: int) -> Pinned:
+    """Return settings with the runtime and the model that they mean here."""
+    runtime = runtime_of(config.weights, config.backend)
+    return Pinned(replace(config, backend=runtime, threads=threads), sha256_of(config.weights))
+
+
+def label_on_node(task: Pinned) -> Outcome:
+    """Label a video or a chunk here, and return how that ended. A bug is raised."""
+    try:
+        _check_folders(task.config)
+        outcome = outcome_of(replace(task.config, weights=_weights_here(task)))
+    except ClusterError as error:
+        return Outcome(machine=platform.node(), error=error)
+    if isinstance(outcome.error, BackendUnavailable | ModelFileError):
+        return replace(outcome, error=ClusterError(f"{platform.node()}: {outcome.error}"))
+    return outcome
+
+
+def _check_folders(config: InferConfig) -> None:
+    """See that the folders of a video and of its outputs are here."""
+    sources = [config.source] if isinstance(config.source, Path) else []
+    for path in (*sources, *outputs_of(config)):
+        if not path.parent.is_dir():
+            raise ClusterError(
+                f"{platform.node()} sees no {path.parent}; all machines of a cluster need the "
+                "folders of the videos and of --out, at the same place"
+            )
+
+
+def _weights_here(task: Pinned) -> Path:
+    """Return the file of the weights: where they are said to be, or as they come along here."""
+    weights = task.config.weights
+    for path in (weights, shipped("weights", weights.name)):
+        if path.is_file() and sha256_of(path) == task.sha256:
+            return path
+    raise ClusterError(
+        f"{platform.node()} has no {weights} with the checksum {task.sha256[:12]}; put the same "
+        "file at the same place on all machines"
+    )
