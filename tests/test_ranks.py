@@ -37,18 +37,19 @@ amp = true
 """
 DYING = """
 import os, signal
-from roadseg.train import loop
-
-rate = loop.learning_rate
-
-def rate_or_death(step, *args, **kwargs):
-    attempt, rank = (os.environ.get(n) for n in ("TORCHELASTIC_RESTART_COUNT", "RANK"))
-    if (step, attempt, rank) == (4, "0", "1"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rate(step, *args, **kwargs)
-
-loop.learning_rate = rate_or_death
 from roadseg.cli import main
+
+if (os.environ.get("RANK"), os.environ.get("TORCHELASTIC_RESTART_COUNT")) == ("1", "0"):
+    from roadseg.train import loop
+
+    rate = loop.learning_rate
+
+    def rate_or_death(step, *args, **kwargs):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rate(step, *args, **kwargs)
+
+    loop.learning_rate = rate_or_death
 main()
 """
 """A `roadseg` whose second rank is killed before its fifth step, when it is started first."""
