@@ -46,9 +46,9 @@ TINY = {
 """Settings of a run that is done in seconds on a CPU."""
 NOT_TINY = ("start_from", "holdout_sequence", "accumulate", "workers")
 """Settings that tiny runs leave out, as they ask for files, data or cores."""
-STEP_LIMIT_S = 120.0
+STEP_LIMIT_S = 300.0
 """Limit on the steps that are no runs."""
-LOADER_S = 5.0
+LOADER_S = 2.0
 """Seconds of the CPU over which the loader is measured."""
 MACHINE = "machine"
 LOADER = "loader"
