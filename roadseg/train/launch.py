@@ -61,12 +61,12 @@ def launch(count: int) -> int:
         ConfigError: There are GPUs, but too few.
         PeerLost: A rank was killed.
     """
-    import torch.distributed as dist
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     check_cards(count)
     sys.stdout.flush()
     # At a port that the system chooses; one that we chose might be taken before it is used.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ranks = [_start(rank, count, store.port) for rank in range(count)]
     try:
         failed = _first_failed(ranks)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -129,7 +129,7 @@ class PartSum:
         """Write the sums into the tensors, on every rank."""
         assert self._total is not None
         sizes = [tensor.numel() for tensor in tensors]
-        sums = self._ranks.gathered(self._total).flatten()[: sum(sizes)].split(sizes)
+        sums = torch.split(self._ranks.gathered(self._total).flatten()[: sum(sizes)], sizes)
         shaped = [total.view_as(tensor) for tensor, total in zip(tensors, sums, strict=True)]
         torch._foreach_copy_(list(tensors), shaped)
 
@@ -152,22 +152,28 @@ def joined_ranks() -> Iterator[Ranks]:
     with _losses_of_peers():
         # Objects go by gloo everywhere: it notices at once that a process is gone.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        place = {"rank": ranks.rank, "world_size": ranks.count}
-        dist.init_process_group(backend, store=_store(ranks), timeout=TIMEOUT, **place)
+        dist.init_process_group(
+            backend,
+            store=_store(ranks),
+            timeout=TIMEOUT,
+            rank=ranks.rank,
+            world_size=ranks.count,
+        )
     try:
         yield ranks
     finally:
         dist.destroy_process_group()
 
 
-def _store(ranks: Ranks) -> dist.Store:
+def _store(ranks: Ranks) -> Any:
     """Return the store in which ranks leave their addresses for each other."""
     store, _, _ = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
     if ranks.local_count < ranks.count:  # machines count their attempts each for itself
         return store
     # torchrun keeps the store when it starts all ranks of a machine anew, and so the addresses of
     # those that are gone.
-    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    return dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
 
 
 @contextmanager

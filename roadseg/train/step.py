@@ -170,7 +170,7 @@ def train_step(
     own = torch.cat([norm[None].double(), losses.double(), counts.double()])
     found = state.ranks.gathered(own).cpu().numpy()  # (ranks, 1 + parts of a rank + C * C)
     of_parts, of_pixels = np.split(found[:, 1:], [len(losses)], axis=1)
-    loss = sum(value / config.accumulate for value in of_parts.T.ravel().tolist())
+    loss = float(sum(value / config.accumulate for value in of_parts.T.ravel().tolist()))
     if not (math.isfinite(loss) and math.isfinite(found[0, 0])):
         raise state.ranks.alike(_not_finite(loss, found[0, 0], state.step, config))
     state.optimizer.step()
