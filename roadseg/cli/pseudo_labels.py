@@ -19,7 +19,7 @@ def labelled_for(
         quiet: Say nothing.
 
     Raises:
-        RoadsegError: As `label_footage`.
+        RoadsegError: As `label_footage`, or this is one of several processes and labels are missing.
     """
     if bool(unlabelled) != bool(teachers):
         raise ConfigError("--unlabelled and --teacher need each other; give both, or neither")
@@ -27,6 +27,7 @@ def labelled_for(
         return []
     from roadseg.data.source import DataSource
     from roadseg.infer.pseudo_labels import LabelConfig, is_labelled, label_footage
+    from roadseg.train.launch import is_rank
 
     data = []
     for text in unlabelled:
@@ -34,6 +35,11 @@ def labelled_for(
         folder = out.with_name(f"{out.name}.labels") / source.root.stem
         config = LabelConfig(sources=(source.root,), teachers=tuple(teachers), out=folder)
         if not is_labelled(config):
+            if is_rank():
+                raise ConfigError(
+                    f"{folder} is not labelled, and torchrun's processes would all do it; run "
+                    "roadseg label first and give that folder as --data, or use --devices"
+                )
             result = label_footage(config)
             if not quiet:
                 echo(f"{folder}: {result.pictures} pictures, {result.labelled:.0%} labelled")

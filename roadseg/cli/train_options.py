@@ -68,6 +68,15 @@ class RunOptions(OptionGroup):
             metavar="FILE",
         ),
     ] = None
+    devices: Annotated[
+        int | None,
+        _option(
+            "Train with this many processes, each with a GPU or its share of the cores; torchrun "
+            "does so on several machines. The result is that of --accumulate N.",
+            "1",
+            metavar="N",
+        ),
+    ] = None
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -205,7 +214,11 @@ class ComputingOptions(OptionGroup):
     ] = None
     accumulate: Annotated[
         int | None,
-        _setting("accumulate", "Compute a step in this many parts, to save memory.", metavar="N"),
+        _setting(
+            "accumulate",
+            "Compute a step in this many parts, to save memory; with --devices they are shared.",
+            metavar="N",
+        ),
     ] = None
     amp: Annotated[
         bool | None,
