@@ -19,7 +19,8 @@ def labelled_for(
         quiet: Say nothing.
 
     Raises:
-        RoadsegError: As `label_footage`, or this is one of several processes and labels are missing.
+        ConfigError: This is one of several processes, and there are no labels yet.
+        RoadsegError: As `label_footage`.
     """
     if bool(unlabelled) != bool(teachers):
         raise ConfigError("--unlabelled and --teacher need each other; give both, or neither")
