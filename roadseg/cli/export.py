@@ -24,6 +24,14 @@ def export(
             show_default="MODEL.onnx beside it",
         ),
     ] = None,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="PRECISION",
+            help="How weights are stored: single, or half, which halves the file. They are "
+            "computed with in single precision either way.",
+        ),
+    ] = "single",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
@@ -35,9 +43,10 @@ def export(
     require_train()
     from roadseg.deploy.export import export_onnx
 
-    spec = export_onnx(model, target)
+    spec = export_onnx(model, target, store)
     height, width = spec.size_hw
+    parity = "equal to PyTorch" if store == "single" else "weights rounded to half precision"
     echo(
         f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
-        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch"
+        f"{target.stat().st_size / 1e6:.1f} MB, {parity}"
     )
