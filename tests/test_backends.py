@@ -29,7 +29,7 @@ from roadseg.backends.runtimes import (
     suited,
 )
 from roadseg.backends.weights import shipped_model
-from roadseg.deploy.export import export_onnx
+from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import save_model
@@ -218,7 +218,7 @@ def test_export_that_decides_otherwise_is_refused(tmp_path, monkeypatch) -> None
     spec = ModelSpec(arch="unet", width=4, size_hw=(32, 64), output_stride=1)
     save_model(model, build_model(spec), spec)
     export_onnx(model, tmp_path / "fine.onnx")
-    monkeypatch.setattr("roadseg.deploy.export.LEAST_AGREEMENT", 1.1)
+    monkeypatch.setitem(LEAST_AGREEMENT, "single", 1.1)
     with pytest.raises(ExportError, match="agrees with PyTorch on"):
         export_onnx(model, tmp_path / "wrong.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fine.onnx", "tiny.safetensors"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from roadseg.backends.machine import core_count, memory_bytes
 from roadseg.backends.onnx_record import read_metadata
+from roadseg.backends.weights import SHIPPED_MODELS
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.spec import ModelSpec
 
@@ -239,7 +240,8 @@ def suited(path: Path) -> str:
     if not readers:
         suffixes = dict.fromkeys(s for runtime in BACKENDS.values() for s in runtime.suffixes)
         raise ModelFileError(
-            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
+            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}, or "
+            f"the name of one that comes along: {', '.join(SHIPPED_MODELS)}"
         )
     if len(readers) == 1 or (spec := stated_spec(path)) is None:
         return readers[0]

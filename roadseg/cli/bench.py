@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.backends.weights import DEFAULT_MODEL, weights_named
 from roadseg.cli.console import complain, echo
 from roadseg.cli.options import AsJson, Overwrite, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
@@ -38,11 +39,11 @@ def bench(
         ),
     ] = None,
     weights: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE",
-            help="Model file, the reference first; may be repeated.",
-            show_default="those that come along",
+            metavar="NAME|FILE",
+            help="Model, the reference first; may be repeated.",
+            show_default=f"the forms of {DEFAULT_MODEL}",
         ),
     ] = None,
     backend: Annotated[
@@ -115,7 +116,7 @@ def bench(
     config = BenchConfig(
         film=clip or _sample(),
         film_hw=_film_size(video_size),
-        weights=tuple(weights or ()),
+        weights=tuple(map(weights_named, weights or ())),
         backends=tuple(backend or ()),
         sizes_hw=tuple(map(parse_size, size or ())),
         batches=tuple(batch or (1,)),

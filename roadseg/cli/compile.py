@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -13,11 +15,12 @@ if TYPE_CHECKING:
 
 def compile_(
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Exported model (.onnx) or model file from training (.safetensors).",
-            show_default="the model that comes along",
+            help="Name of a model that comes along, exported model (.onnx) or model file from "
+            "training (.safetensors).",
+            show_default=DEFAULT_MODEL,
         ),
     ] = None,
     backend: Annotated[
@@ -77,8 +80,9 @@ def compile_(
     from roadseg.cli.tables import plain_console
     from roadseg.deploy.compile import CompileConfig, compile_model
 
+    named = shipped_model(name=model) if model in SHIPPED_MODELS else Path(model or "")
     config = CompileConfig(
-        model=model,
+        model=named if model else None,
         runtime=backend,
         precision=precision,
         size_hw=parse_size(size) if size else None,

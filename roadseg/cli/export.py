@@ -25,8 +25,17 @@ def export(
         ),
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half", help="In half precision, for --backend onnxruntime-rtx.")
+        bool,
+        typer.Option("--half", help="Compute in half precision, for --backend onnxruntime-rtx."),
     ] = False,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="PRECISION",
+            help="How weights are stored: single, or half, which halves the file. They are "
+            "computed with in single precision either way.",
+        ),
+    ] = "single",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
@@ -38,9 +47,12 @@ def export(
     require_train()
     from roadseg.deploy.export import export_onnx
 
-    spec = export_onnx(model, target, half=half)
+    spec = export_onnx(model, target, store, half=half)
     height, width = spec.size_hw
+    parity = "equal to PyTorch" + " in half precision" * half
+    if store == "half":
+        parity = "weights rounded to half precision"
     echo(
         f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
-        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch{' in half precision' * half}"
+        f"{target.stat().st_size / 1e6:.1f} MB, {parity}"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, weights_named
 from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from roadseg.backends.tuned import Choice
 
 Weights = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        help="Model: exported or compiled, or from training (.safetensors).",
-        show_default="the model that comes along",
+        metavar="NAME|FILE",
+        help=f"Model: {', '.join(SHIPPED_MODELS)}, or a file: exported, compiled or from training "
+        "(.safetensors).",
+        show_default=DEFAULT_MODEL,
     ),
 ]
 Backend = Annotated[
@@ -122,7 +123,7 @@ class ModelOptions(OptionGroup):
         Raises:
             ConfigError: The size is not valid.
         """
-        weights, backend = self.weights or default_weights(self.device), self.backend
+        weights, backend = weights_named(self.weights, self.device), self.backend
         if self.is_left_open and (choice := _tuned()):
             weights, backend = choice.weights, choice.backend
         return {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends.runtimes import import_runtime, runtime_of, stated_spec
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import weights_named
 from roadseg.errors import PictureError, VideoError
 from roadseg.infer.arguments import check_size, check_times, speaking_of_arguments
 from roadseg.infer.device import device_for
@@ -145,7 +145,7 @@ def load(
     """Return a model that stays loaded, for many pictures and videos.
 
     Args:
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -187,7 +187,7 @@ def stream(
 
     Args:
         source: Video to label: a file, a folder or pattern of images, or an address.
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the video's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -228,7 +228,7 @@ def segment(
 
     Args:
         image: (H, W, 3) uint8 RGB, or the path of a picture file.
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -254,7 +254,7 @@ def _model_config(
     device: str = ModelConfig.device,
 ) -> ModelConfig:
     """Return settings. Raises what is wrong with them, and with the model as far as it is known."""
-    path = default_weights(device) if weights is None else Path(weights)
+    path = weights_named(weights, device)
     import_runtime(runtime_of(path, backend))
     spec = stated_spec(path)
     check_size(size_hw, spec.side_multiple if spec else SIDE_MULTIPLE)
