@@ -409,9 +409,10 @@ def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
     """Say what share of the video each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
     shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
-    ignored = 1 - sum(result.class_shares.values())
-    if ignored >= LEAST_SHOWN_SHARE and not redacted:
-        shown.append(f"ignored {ignored:.0%}")
+    ignored = 1 - sum(result.class_shares.values()) - result.unsure_share
+    for what, share in (("unsure", result.unsure_share), ("ignored", ignored)):
+        if share >= LEAST_SHOWN_SHARE and not redacted:
+            shown.append(f"{what} {share:.0%}")
     return ", ".join(shown) or "nothing"
 
 
@@ -433,5 +434,6 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],
         "class_shares": result.class_shares,
+        "unsure_share": result.unsure_share,
         "warnings": list(result.warnings),
     }

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from roadseg.data.meaning import CLASS_FILE, SET_SEPARATOR, UNKNOWN
 from roadseg.errors import OutputError
 from roadseg.files import make_folder, output_errors, temporary_path
-from roadseg.spec import IGNORE_INDEX, UNLABELLED, Color, ModelSpec
+from roadseg.settings import Color
+from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import Frame
 from roadseg.video.write.masks import with_palette

@@ -85,7 +85,7 @@ class Footage:
                 yield from predict_alone(self.frames(), backend, config)
             return
         stages = labelling(config)
-        frames = device_for(config).decode(probe(self.source), ReadLog())
+        frames = device_for(config).decode(probe(self.source), ReadLog(), 0.0, None)
         names = ["decode", *stages]
         with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
             yield from pipeline
@@ -113,7 +113,8 @@ class Constancy:
     def add(self, item: SegmentedFrame) -> Ages:
         """Return for how long each place of the next frame has had its label; 0 after a cut."""
         luma, time_s = item.frame.picture.small_luma(), item.frame.time_s
-        labels = cv2.resize(item.class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(item.class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        labels = np.asarray(small, np.uint8)
         flow = self._flow(luma)
         ages = np.zeros(luma.shape, np.float32)
         self.changed = 0.0
@@ -121,7 +122,7 @@ class Constancy:
             same = _is_near(labels, move_class_map(self._labels, flow))
             aged = fetch(self._ages, flow, cv2.INTER_NEAREST) + np.float32(time_s - self._time_s)
             ages[same], self.changed = aged[same], float(1 - same.mean())
-        self._luma, self._labels = luma, np.asarray(labels, np.uint8)
+        self._luma, self._labels = luma, labels
         self._ages, self._time_s = ages, time_s
         return ages
 

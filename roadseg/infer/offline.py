@@ -43,6 +43,7 @@ from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
+from roadseg.spec import UNSURE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
@@ -85,6 +86,8 @@ class InferResult:
     """FFmpeg's name of what encoded the video; None if none was written."""
     warnings: tuple[str, ...]
     """Faults of the input."""
+    unsure_share: float = 0.0
+    """Share of all pixels that were too unsure to be painted and counted."""
     hardware_encoder: str | None = None
     """FFmpeg's name of the hardware encoder that wrote the video; None if none did."""
 
@@ -150,6 +153,7 @@ def infer(
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config.size_hw),
             class_shares=shares_of(pixels, item.spec),
+            unsure_share=float(pixels[UNSURE] / pixels.sum()),
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,

@@ -122,7 +122,7 @@ def look_of(item: SegmentedFrame) -> Look:
     ids = cv2.resize(item.class_map, (columns, rows), interpolation=cv2.INTER_NEAREST)
     members = ids[..., None] == np.arange(item.spec.num_classes)
     parts = members.reshape(LOOK_HW[0], 16, LOOK_HW[1], 16, -1)
-    return parts.mean(axis=(1, 3), dtype=np.float32)
+    return np.asarray(parts.mean(axis=(1, 3)), np.float32)
 
 
 def chosen(found: Sequence[Candidate], count: int) -> list[Candidate]:

@@ -71,7 +71,8 @@ class Result:
         """
         if self.item.confidence is None:
             return None
-        return self.item.confidence.at(self.item.frame.picture.size_hw) / np.float32(255)
+        levels = self.item.confidence.at(self.item.frame.picture.size_hw)
+        return np.asarray(levels / np.float32(255), np.float32)
 
     @property
     def class_shares(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ is left out does not flicker. It lies on the network's grid, in 8 bits, and is e
 that is asked for.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -52,14 +53,14 @@ class Confidence:
             labels: (H, W) ids.
             least: Confidence, 0..1, below which a pixel becomes `UNSURE`.
         """
-        grid, level = grid_of(self.plane), np.ceil(least * 255)
+        level = math.ceil(least * 255)
+        if isinstance(labels, np.ndarray) and self.plane.min() >= level:
+            return labels
+        placement = replace(self.placement, frame_hw=labels.shape)
+        unsure = grid_of(self.plane).resized(placement, self.plane) < level
         if isinstance(labels, np.ndarray):
-            if self.plane.min() >= level:
-                return labels
-            confidence = grid.resized(replace(self.placement, frame_hw=labels.shape), self.plane)
-            return np.where(confidence < level, np.uint8(UNSURE), labels)
-        confidence = grid.resized(replace(self.placement, frame_hw=labels.shape), self.plane)
-        return labels.without(confidence < level, UNSURE)
+            return np.where(unsure, np.uint8(UNSURE), labels)
+        return labels.without(unsure, UNSURE)
 
 
 def without_unsure(item: SegmentedFrame, least: float) -> SegmentedFrame:

@@ -81,7 +81,7 @@ def _confidence_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
         share = cv2.blur(member.astype(np.float32), (side, side))
         among = cv2.blur(cv2.copyTo(certain, member), (side, side))
         cv2.copyTo(cv2.divide(among, share, scale=255), member, averaged)
-    return averaged[None]
+    return np.asarray(averaged[None], np.float32)
 
 
 def _rounded(planes: NDArray[np.float32]) -> Levels:

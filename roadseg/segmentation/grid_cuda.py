@@ -35,7 +35,8 @@ def _confidence_of(logits: Tensor) -> Tensor:
     around = F.pad(torch.stack([members, members * certain]), (reach,) * 4, mode="reflect")
     averages = F.avg_pool2d(around, 2 * reach + 1, stride=1)  # (2, C, h, w)
     share, among = averages.gather(1, ids.expand(2, 1, -1, -1))
-    return 255 * among / share  # (1, h, w)
+    mean: Tensor = 255 * among / share  # (1, h, w)
+    return mean
 
 
 def _joined(planes: Tensor, others: Tensor) -> Tensor:
