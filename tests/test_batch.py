@@ -403,7 +403,7 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
         (["twins", "--out", "out"], "would both be written as out/a"),
-        (["status", "nowhere"], "nowhere cannot be read"),
+        (["status", "nowhere"], "nowhere does not exist; give a manifest"),
         (["status", "empty"], "empty holds no manifest-"),
     ],
 )

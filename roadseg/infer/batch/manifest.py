@@ -124,9 +124,7 @@ def read_manifest(path: Place) -> Manifest:
     """
     data = own_file(path).read()
     if data is None:
-        raise ConfigError(
-            f"{path} cannot be read, as there is none; give a manifest, or the --out of a batch"
-        )
+        raise ConfigError(f"{path} does not exist; give a manifest, or the --out of a batch")
     return _parsed(path, data)
 
 

@@ -45,14 +45,15 @@ def report_page(report: BatchReport, title: str) -> str:
 
 def _facts(report: BatchReport) -> dict[str, str]:
     status = report.status
-    facts = {f"videos {state}": f"{films:,}" for state, films in status.films.items()}
+    states = ", ".join(f"{films:,} {state}" for state, films in status.films.items() if films)
     unmeasured = report.unmeasured_count
     not_known = f"; not known of {unmeasured:,} without --stats" if unmeasured else ""
-    return facts | {
-        "hours of video": f"{status.video_s / 3600:,.2f}",
+    return {
+        "videos": states or "none",
+        "hours done": f"{status.video_s / 3600:,.2f}",
         "frames": f"{status.frames:,}",
         "core hours": f"{status.cpu_s / 3600:,.2f}",
-        "videos with people on the road": f"{report.with_people_count:,}{not_known}",
+        "people on the road": f"in {report.with_people_count:,} videos{not_known}",
         "model": report.settings.get("weights", "").partition(" ")[0],
         "made by": f"roadseg {__version__}",
     }
