@@ -168,7 +168,7 @@ def test_missing_file_unknown_suffix_and_unknown_runtime_are_refused(tmp_path) -
         open_backend(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match="no known suffix"):
         open_backend(tmp_path / "model.pth")
-    with pytest.raises(BackendUnavailable, match="onnxruntime, openvino, torch"):
+    with pytest.raises(BackendUnavailable, match="onnxruntime, onnxruntime-rtx, openvino, torch"):
         open_backend(WEIGHTS, "tpu")
     with pytest.raises(ModelFileError, match=r"reads \.safetensors"):
         open_backend(WEIGHTS, "torch")

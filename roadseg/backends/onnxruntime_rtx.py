@@ -19,6 +19,7 @@ from roadseg.backends.nvidia import Driver, read_driver, shown
 from roadseg.backends.onnxruntime import open_graph, session_options, signature
 from roadseg.backends.runtimes import (
     CLASS_MAP,
+    HALF,
     Answer,
     Output,
     answer_of,
@@ -151,7 +152,10 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> RtxBackend:
         BackendUnavailable: There is no driver, or no card that the provider knows.
     """
     session, spec = open_graph(path)
-    if any(signature(end).kind in ("uint8", "float32") for end in session.get_outputs()):
+    if {signature(end).kind for end in session.get_outputs()} != {
+        HALF["class_map"],
+        HALF["logits"],
+    }:
         raise ModelFileError(
             f"{path} is in single precision; {NAME} computes in the types of a model; write one "
             "with roadseg export --half"

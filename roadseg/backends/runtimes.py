@@ -262,12 +262,10 @@ def stated_spec(path: Path) -> ModelSpec | None:
     return None if record is None else ModelSpec.from_json(record, path)
 
 
-GRAPH_TYPES = {
-    "frames": ("uint8",),
-    "class_map": ("uint8", "int32"),
-    "logits": ("float32", "float16"),
-}
-"""Types of the inputs and outputs of graphs in single precision, and in half precision."""
+SINGLE = {"frames": "uint8", "class_map": "uint8", "logits": "float32"}
+"""Types of the inputs and outputs of graphs in single precision, and of answers."""
+HALF = {"frames": "uint8", "class_map": "int32", "logits": "float16"}
+"""The same of graphs in half precision."""
 
 
 class Signature(NamedTuple):
@@ -281,17 +279,18 @@ class Signature(NamedTuple):
 
 def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
     """Raise `ModelFileError` if a graph's inputs and outputs do not match its record."""
-    shapes = {
+    shapes: dict[str, tuple[int | None, ...]] = {
         "frames": (None, None, None, 3),
         "class_map": (None, None, None),
         "logits": (None, spec.num_classes, None, None),
     }
-    for name, shape in shapes.items():
-        wanted = [Signature(kind, shape) for kind in GRAPH_TYPES[name]]
-        if name not in found or not any(_fits(found[name], signature) for signature in wanted):
+    is_half = "class_map" in found and found["class_map"].kind == HALF["class_map"]
+    for name, kind in (HALF if is_half else SINGLE).items():
+        signature = Signature(kind, shapes[name])
+        if name not in found or not _fits(found[name], signature):
             raise ModelFileError(
                 f"{path} does not fit its own record: {name} is {_shown(found.get(name))} and must "
-                f"be {_shown(wanted[0])}; export the model again"
+                f"be {_shown(signature)}; export the model again"
             )
 
 
@@ -344,7 +343,7 @@ def answer_of(
             f"{path} does not fit its own record: it gives the id {class_map.max()}, and there are "
             f"{spec.num_classes} classes; export the model again"
         )
-    return Answer({o: np.asarray(given[o], GRAPH_TYPES[o][0]) for o in wants})
+    return Answer({o: np.asarray(given[o], SINGLE[o]) for o in wants})
 
 
 def reason_of(error: Exception) -> str:
