@@ -179,6 +179,8 @@ def test_position_between_two_is_on_the_line_between_them_unless_they_are_far_ap
 def test_way_across_the_date_line_does_not_go_around_the_earth() -> None:
     latitude, longitude = track((0, 0.5, 179.9), (2, 0.5, -179.9)).at(1.5) or (0, 0)
     assert (latitude, longitude) == pytest.approx((0.5, -179.95))
+    part = track((0, 0.5, 179.9), (2, 0.5, -179.9), (4, 0.5, -179.7)).between(0, 4)
+    assert positions(part)[:, 2] == pytest.approx([179.9, 180.1, 180.3])
 
 
 def test_part_of_a_track_holds_nothing_outside_it() -> None:
