@@ -27,6 +27,7 @@ from roadseg.errors import ConfigError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive_page import drive_page
 from roadseg.infer.offline import infer
+from roadseg.paint.config import Redaction
 from roadseg.video.gps import camm, exiftool
 from roadseg.video.gps import gpmf as gpmf_form
 from roadseg.video.gps import nmea as nmea_form
@@ -179,6 +180,8 @@ def test_position_between_two_is_on_the_line_between_them_unless_they_are_far_ap
 def test_way_across_the_date_line_does_not_go_around_the_earth() -> None:
     latitude, longitude = track((0, 0.5, 179.9), (2, 0.5, -179.9)).at(1.5) or (0, 0)
     assert (latitude, longitude) == pytest.approx((0.5, -179.95))
+    part = track((0, 0.5, 179.9), (2, 0.5, -179.9), (4, 0.5, -179.7)).between(0, 4)
+    assert positions(part)[:, 2] == pytest.approx([179.9, 180.1, 180.3])
 
 
 def test_part_of_a_track_holds_nothing_outside_it() -> None:
@@ -325,6 +328,15 @@ def test_stats_and_masks_tell_no_place(drive, tmp_path) -> None:
     infer(replace(drive, geojson=None, stats=stats, masks=tmp_path / "ids.mkv"))
     written = stats.read_bytes() + (tmp_path / "ids.mkv").read_bytes()
     assert b"-33.9" not in written and b"GPS5" not in written
+
+
+def test_redacted_film_tells_no_place(drive) -> None:
+    out = drive.source.with_name("redacted.mp4")
+    assert b"GPS5" in drive.source.read_bytes()
+    infer(replace(drive, geojson=None, out=out, redaction=Redaction()))
+    assert b"GPS5" not in out.read_bytes()
+    with pytest.raises(ConfigError, match="leave out every other output"):
+        replace(drive, out=out, redaction=Redaction())
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,8 @@ def check_target(kind: str, out: Path, *, overwrite: bool) -> None:
 
 def _write_coco(masks: Iterable[Labelled], out: Path, names: Sequence[str]) -> None:
     """Write COCO's JSON: an annotation for each class in a picture, ids from 1 as COCO's are."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, item in enumerate(masks, 1):
         height, width = item.ids.shape
         images.append({"id": number, "file_name": item.picture, "height": height, "width": width})

@@ -145,8 +145,8 @@ class InferConfig(ModelConfig, OverlayConfig):
     def _check_redacted(self) -> None:
         """Refuse settings that predict fewer frames, or show what is hidden."""
         less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
-        more = self.masks or self.stats or self.report or self.geojson
-        more = more or self.side_by_side or self.boxes or self.out is None
+        beside = (self.masks, self.stats, self.report, self.geojson)
+        more = any(beside) or self.side_by_side or self.boxes or self.out is None
         if less or more:
             raise ConfigError(
                 "a redacted video is all that is written, and the network sees all of every "

@@ -14,7 +14,7 @@ def drive_track(config: InferConfig, info: VideoInfo) -> Track | None:
     """Return the way of the drive on the video's clock; None if nobody asks, or nothing tells it.
 
     Raises:
-        ConfigError: It is asked for by name, and nothing is known of the part that is labelled.
+        ConfigError: It is asked for by name, and nothing tells it, or only of another time.
         VideoError: The video cannot be read.
     """
     in_report = config.report is not None and not config.no_map

@@ -78,10 +78,10 @@ class Outputs:
         """Frames that are kept of an unfinished run; known once the outputs are claimed."""
         places = (self.film, self.masks, self.stats, self.report, self.geojson)
         self._places: list[Place] = [place for place in places if place]
-        images = (*(info.images or (info.path,)), *filter(None, [config.gpx]))
+        inputs = [*(info.images or (info.path,)), config.weights, *filter(None, [config.gpx])]
         spared = (file for source in config.spared for file in _files_of(source))
         self._check_names()
-        self._check_inputs((*images, config.weights, *spared))
+        self._check_inputs((*inputs, *spared))
         self._check_folder(info.path)
 
     @contextlib.contextmanager

@@ -35,7 +35,8 @@ from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of
-from roadseg.spec import PALETTES, Color, ModelSpec
+from roadseg.settings import Color
+from roadseg.spec import PALETTES, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_GAP_S = 10.0
+LONGEST_GAP_S = 30.0
 """Time between two positions above which nothing is known about the way between them."""
 
 
@@ -61,7 +61,7 @@ class Track:
             float(np.interp(time_s, self.times_s, values))
             for values in (self.latitudes, self.longitudes)
         )
-        return latitude, (longitude + 180) % 360 - 180
+        return latitude, _wrapped(longitude)
 
     def between(self, first_s: float, last_s: float) -> Self | None:
         """Return the part between two times, its times counted from the first; None if it is empty.
@@ -69,7 +69,7 @@ class Track:
         It begins and ends at these times, where the position is known then.
         """
         inside = (self.times_s > first_s) & (self.times_s < last_s)
-        positions = [Position(*row) for row in self._rows()[inside]]
+        positions = [Position(t, north, _wrapped(east)) for t, north, east in self._rows()[inside]]
         positions += [
             Position(time_s, *place)
             for time_s in (first_s, last_s)
@@ -100,6 +100,10 @@ class Track:
 
     def _rows(self) -> NDArray[np.float64]:
         return np.stack([self.times_s, self.latitudes, self.longitudes], axis=1)
+
+
+def _wrapped(longitude: float) -> float:
+    return (longitude + 180) % 360 - 180
 
 
 def spread(
