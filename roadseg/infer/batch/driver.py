@@ -29,7 +29,6 @@ from roadseg.infer.batch.films import (
     BatchConfig,
     Films,
     are_there,
-    fingerprint,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -47,6 +46,7 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
+from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import remove_empty
 from roadseg.infer.config import InferConfig
 
