@@ -61,7 +61,7 @@ Manifest = Annotated[
 class BatchOutputOptions(OutputOptions):
     """What is written for each video."""
 
-    out: Annotated[  # type: ignore[assignment]  # it may be an address
+    out: Annotated[
         str,
         typer.Option(
             "--out",
@@ -69,7 +69,7 @@ class BatchOutputOptions(OutputOptions):
             metavar="DIR|s3://...",
             help="Folder of all that is written, manifests included, or a place in a bucket.",
         ),
-    ] = ...  # type: ignore[assignment]  # it must be given
+    ] = ...  # type: ignore[assignment]  # it must be given, and may be an address
     resume: bool = False  # a batch always goes on: there is no such option
 
 
