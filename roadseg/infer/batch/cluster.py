@@ -129,7 +129,7 @@ class Cluster:
     def _outcome(self, future: "Future[Any]") -> Outcome:
         exceptions = self._ray.exceptions
         try:
-            machine, versions, outcome = future.result()
+            machine, versions, found = future.result()
         except exceptions.RayTaskError as error:  # a bug
             bug = error.cause if isinstance(error.cause, Exception) else error
             bug.add_note(error.traceback_str)
@@ -137,8 +137,9 @@ class Cluster:
         except exceptions.RayError as error:
             self._cores()  # asks whether the cluster is still there
             return Outcome(machine="", error=ClusterError(_loss(exceptions, error)), is_lost=True)
-        if outcome is None:
+        if versions != VERSIONS:
             raise _other_versions(machine, versions)
+        outcome: Outcome = found
         return outcome
 
     def _cores(self) -> list[int]:

@@ -262,7 +262,7 @@ class Driver:
 
     def _begin_anew(self, film: _Film, chunk: Chunk | None, outcome: Outcome) -> None:
         """Begin anew what a worker had that is gone, unless that happened as often as it may."""
-        number = chunk and chunk.number
+        number = None if chunk is None else chunk.number
         film.losses[number] += 1
         what = film.name if chunk is None else f"chunk {number} of {film.name}"
         if chunk is not None:
@@ -345,7 +345,7 @@ class Driver:
         record = Record(
             film=film.name,
             state=state,
-            chunk=chunk and chunk.number,
+            chunk=None if chunk is None else chunk.number,
             attempt=chunk.attempt if chunk else film.attempt,
             source=film.source,
             **{"machine": platform.node(), **more},

@@ -7,6 +7,7 @@ the batch with a sentence that names the machine.
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from roadseg.backends.runtimes import runtime_of
 from roadseg.errors import BackendUnavailable, ClusterError, ModelFileError
@@ -30,14 +31,16 @@ def absolute(config: InferConfig) -> InferConfig:
     """Return settings whose files are the same in any folder."""
     places = ("source", "out", "masks", "stats", "report", "weights")
     values = {name: getattr(config, name) for name in places}
-    files = {name: Path.cwd() / v for name, v in values.items() if isinstance(v, Path)}
+    files: dict[str, Any] = {
+        name: Path.cwd() / value for name, value in values.items() if isinstance(value, Path)
+    }
     if config.palette not in PALETTES:
         files["palette"] = str(Path.cwd() / config.palette)
-    ignore = tuple(
+    files["ignore"] = tuple(
         text if text == BONNET or BOX.fullmatch(text) else str(Path.cwd() / text)
         for text in config.ignore
     )
-    return replace(config, ignore=ignore, **files)
+    return replace(config, **files)
 
 
 def pinned(config: InferConfig, threads: int) -> Pinned:

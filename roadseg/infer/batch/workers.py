@@ -33,7 +33,7 @@ class Task:
     @property
     def number(self) -> int | None:
         """Number of the chunk; None is the whole video."""
-        return self.chunk and self.chunk.number
+        return None if self.chunk is None else self.chunk.number
 
 
 @dataclass(frozen=True, kw_only=True)
