@@ -137,7 +137,7 @@ from roadseg.cli.signals import ending_on_signals
 from roadseg.errors import PeerLost
 from roadseg.train import launch
 
-launch.PATIENCE_S = 0.2
+launch.PATIENCE_S = {patience_s}
 with ending_on_signals():
     if not launch.is_rank():
         try:
@@ -150,10 +150,10 @@ with ending_on_signals():
 """
 
 
-def launched(body: str) -> subprocess.Popen[str]:
+def launched(body: str, patience_s: float) -> subprocess.Popen[str]:
     """Two ranks that print their process ids and do this, and what started them."""
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHING.format(body=body)],
+        [sys.executable, "-c", LAUNCHING.format(body=body, patience_s=patience_s)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -169,7 +169,7 @@ def launched(body: str) -> subprocess.Popen[str]:
 )
 def test_rank_that_never_answers_ends_when_another_has_failed(end, code, words) -> None:
     deaf = "signal.pthread_sigmask(signal.SIG_BLOCK, [2, 15]), signal.pause()"
-    with ended(launched(f"({end}) if launch.own_rank() else ({deaf})")) as process:
+    with ended(launched(f"({end}) if launch.own_rank() else ({deaf})", 0.2)) as process:
         _, errors = process.communicate(timeout=patience(60))
     assert process.returncode == code and words in errors and "Traceback" not in errors
 
@@ -178,7 +178,7 @@ def test_rank_that_never_answers_ends_when_another_has_failed(end, code, words) 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_reaches_each_rank_once(sent, code) -> None:
     body = "try: signal.pause()\n    finally: print('left', flush=True)"
-    with ended(launched(body)) as process:
+    with ended(launched(body, patience(60))) as process:
         for _ in range(2):
             process.stdout.readline()
         process.send_signal(sent)
@@ -188,7 +188,7 @@ def test_signal_reaches_each_rank_once(sent, code) -> None:
 
 
 def test_ranks_end_with_what_started_them() -> None:
-    with ended(launched("signal.pause()")) as process:
+    with ended(launched("signal.pause()", 0.2)) as process:
         for _ in range(2):
             process.stdout.readline()
         process.kill()
