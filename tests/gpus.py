@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import torch
+from test_results import a_record, a_round, alone, calls, film
 
 from roadseg.measure.gpu_cuda import Cuda
 from roadseg.measure.gpu_meter import GpuMeter
@@ -121,3 +122,87 @@ class Nvml:
         if bus_id != self.BUS_ID:
             raise self.NVMLError("Not Found")
         return "the GPU"
+
+
+FACTS = {
+    **{"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 80 << 30, "compute_capability": "9.0"},
+    **{"multiprocessors": 132, "cuda": "13.0", "cudnn": 91900},
+}
+"""Of a GPU, as a record has them."""
+
+
+def gpu_record(rounds: int = 3) -> dict[str, Any]:
+    """A record of measurements on a CPU and a GPU, whose metrics are known beforehand."""
+    record = a_record([_with_gpu(a_round()) for _ in range(rounds)])
+    chosen = {"weights": "m.safetensors", "backend": "torch", "device": "cuda:0"}
+    chosen |= {"size_hw": [320, 576]}
+    record["machine"] |= {
+        **{"memory_bytes": 128 << 30, "flags": ["avx2"], "gpu": ["NVIDIA H100 80GB HBM3, 580.1"]},
+        **{"system": "Linux 6", "python": "3.12.3", "versions": {"torch": "2.11.0"}},
+        "revision": "0123456789ab",
+    }
+    record["film"] |= {"size_hw": [540, 960], "fps": 25.0, "sha256": "0" * 64}
+    record["settings"] |= {"film_s": 4.0}
+    record |= {
+        **{"at": "2026-11-26T12:00:00+00:00", "reference": "m.safetensors torch"},
+        **{"gpus": {"cuda:0": FACTS}, "defaults": {"weights": "m.int8.onnx"}, "many_cores": {}},
+        "layers": {
+            "m.safetensors": {
+                "layers": [
+                    {"flops": 4_000_000_000, "frame_bytes": 4_000_000, "weight_bytes": 1_000_000},
+                    {"flops": 1_000_000_000, "frame_bytes": 40_000_000, "weight_bytes": 0},
+                ]
+            }
+        },
+    }
+    record["contenders"]["roadseg"] |= {"mode": {}, "backend": "auto"}
+    record["contenders"]["live"] |= {"rate": 25.0}
+    for scenario, batch in QUERIES:
+        name = gpu_case(scenario, batch)
+        case = {**chosen, "scenario": scenario, "batch": batch, "cuda_graph": None}
+        record["contenders"][name] = {"job": "gpu", **case}
+        record["checks"][name] = {"equal_share": 0.9991, "val_miou": 0.77, "runtime": "torch"}
+    record["contenders"] |= {
+        "roadseg cuda:0": {"job": "film", **chosen, "mode": {}},
+        "stages cuda:0": {"job": "stages", **chosen},
+        "machine cuda:0": {"job": "gpu machine", "device": "cuda:0"},
+    }
+    return record
+
+
+QUERIES = (("single", 1), ("single", 8), ("offline", 1), ("offline", 8))
+
+
+def gpu_case(scenario: str, batch: int) -> str:
+    return f"m.safetensors torch cuda:0 {scenario} x{batch}"
+
+
+def _with_gpu(measured: dict[str, Any]) -> dict[str, Any]:
+    """A round in which the GPU is at work too: 1000 frames a second, offline ten times that."""
+    meter = GpuMeter(Nvml(), "the GPU")
+    meter.sample()
+    gpu = meter.result()
+    results = measured["results"]
+    for scenario, batch in QUERIES:
+        fps = 1000 * batch * (10 if scenario == "offline" else 1)
+        results[gpu_case(scenario, batch)] = {
+            **calls(fps / batch),
+            "batch": batch,
+            "parts_ms": {"copy_in": [0.05], "compute": [0.8], "copy_out": [0.02]},
+            "peak_gpu_bytes": 1 << 30,
+            "gpu": gpu,
+        }
+    stages = {
+        "decode": alone(900, 0.001),
+        "segment": alone(1500, 0.001),
+        "encode": alone(400, 0.01),
+    }
+    results |= {
+        "roadseg cuda:0": film(360, 0.02, 0.001) | {"gpu": gpu},
+        "stages cuda:0": {"stages_alone": stages, "model_cpu_s_a_frame": 0.001},
+        "machine cuda:0": {
+            **{"half_flops_a_s": 700e12, "single_flops_a_s": 50e12, "bytes_a_s": 2e12},
+            **{"in_bytes_a_s": 50e9, "out_bytes_a_s": 52e9},
+        },
+    }
+    return measured

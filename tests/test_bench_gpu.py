@@ -1,7 +1,9 @@
 """What measures GPUs, on CPU tensors, with a stand-in where CUDA and its driver begin."""
 
 import contextlib
+import re
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,21 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
+from browser import CHROMIUM, browser
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS, sample_frames
-from gpus import TICK_MS, HostGpu, Nvml
+from gpus import FACTS, TICK_MS, HostGpu, Nvml, gpu_case, gpu_record
+from rich.console import Console
 from typer.testing import CliRunner
 
 from roadseg.backends.runtimes import BACKENDS, open_backend
+from roadseg.backends.torch import open_reference
 from roadseg.cli import app
+from roadseg.cli.bench_tables import tables
 from roadseg.errors import BackendUnavailable
 from roadseg.measure import cases, jobs
 from roadseg.measure import testbed as beds
+from roadseg.measure.advice import advice_on
+from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig, Scenario
 from roadseg.measure.gpu_cuda import TIMES, ceilings
 from roadseg.measure.gpu_meter import GpuMeter, gpu_meter
@@ -27,27 +35,28 @@ from roadseg.measure.model_cuda import IN_FLIGHT, PARTS, Lanes, Queries, time_on
 from roadseg.measure.results import metrics_of
 from roadseg.measure.roofline import work_of
 from roadseg.measure.roofline_cuda import layers_of
+from roadseg.measure.targets import ceilings as bounds
+from roadseg.measure.targets import changes, differences
 
 SIZE_HW = (64, 96)
-FACTS = {"name": "NVIDIA L4", "memory_bytes": 24 << 30, "compute_capability": "8.9", "cuda": "13"}
 
 
 @pytest.fixture
 def lanes() -> Lanes:
-    return Lanes(open_backend(CHECKPOINT, "torch"), HostGpu(), (2, *SIZE_HW), depth=3)
+    return Lanes(open_reference(CHECKPOINT), HostGpu(), (2, *SIZE_HW), depth=3)
 
 
 def test_calls_under_way_come_back_in_order_with_their_own_answers(lanes) -> None:
     frames = sample_frames(SIZE_HW, 6)
-    with contextlib.closing(open_backend(CHECKPOINT, "torch")) as reference:
-        expected = reference.run(frames).class_map
+    reference = open_reference(CHECKPOINT)
     for start in (0, 2, 4):
         lanes.send(frames[start : start + 2])
     assert lanes.under_way == 3
     for start in (0, 2, 4):
         taken, class_map = lanes.wait()
         assert taken == dict.fromkeys(PARTS, TICK_MS)  # each between its own two events
-        np.testing.assert_array_equal(class_map, expected[start : start + 2])
+        expected = reference.run(frames[start : start + 2]).class_map
+        np.testing.assert_array_equal(class_map, expected)
 
 
 def test_each_part_of_a_call_waits_for_the_one_before_it(lanes) -> None:
@@ -62,7 +71,7 @@ def test_each_part_of_a_call_waits_for_the_one_before_it(lanes) -> None:
     ("scenario", "calls", "left"), [("single", 1, 0), ("streams=6", 3, 0), ("offline", 1, 3)]
 )
 def test_scenarios_send_as_mlperf_says(scenario, calls, left) -> None:
-    lanes = Lanes(open_backend(CHECKPOINT, "torch"), HostGpu(), (2, *SIZE_HW), depth=IN_FLIGHT)
+    lanes = Lanes(open_reference(CHECKPOINT), HostGpu(), (2, *SIZE_HW), depth=IN_FLIGHT)
     queries = Queries(lanes, Scenario.parse(scenario), [sample_frames(SIZE_HW, 2)])
     for _ in range(5):
         queries.ask()
@@ -114,7 +123,7 @@ def test_ceilings_are_work_over_time() -> None:
 def test_layers_have_the_operations_that_the_runtime_counts_and_half_its_bytes() -> None:
     layers = layers_of(CHECKPOINT, SIZE_HW)
     assert sum(layer["flops"] for layer in layers) == work_of(WEIGHTS, (1, *SIZE_HW, 3)).flops
-    network = open_backend(CHECKPOINT, "torch").segmenter.network
+    network = open_reference(CHECKPOINT).segmenter.network
     weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     assert sum(layer["weight_bytes"] for layer in layers) == 2 * weights
 
@@ -285,3 +294,86 @@ def test_a_runtime_is_told_of_cuda_graphs_only_if_it_has_them() -> None:
         assert backend.spec.num_classes == 11
     with contextlib.closing(open_backend(CHECKPOINT, "torch", cuda_graph=False)) as backend:
         assert backend.spec.num_classes == 11
+
+
+def test_advice_is_the_fastest_video_with_the_options_that_it_needs() -> None:
+    advice = advice_on(gpu_record())
+    assert advice is not None
+    assert (advice.case, advice.runtime) == ("roadseg cuda:0", "torch")
+    assert (advice.fps.median, advice.realtime) == pytest.approx((360, 360 / 25))
+    assert advice.command == (
+        "roadseg infer VIDEO --device cuda:0 --weights m.safetensors --backend torch"
+    )
+
+
+def test_advice_names_no_option_where_the_defaults_are_fastest() -> None:
+    record = gpu_record()
+    record |= {"gpus": {}, "defaults": {"weights": "m.onnx"}}
+    del record["contenders"]["roadseg cuda:0"]
+    for measured in record["rounds"]:
+        del measured["results"]["roadseg cuda:0"]
+    record["checks"]["roadseg"] = {"equal_share": 1.0, "runtime": "onnxruntime"}
+    advice = advice_on(record)
+    assert advice is not None
+    assert (advice.runtime, advice.device, advice.command) == (
+        *("onnxruntime", "cpu", "roadseg infer VIDEO"),
+    )
+
+
+def test_roofline_of_the_layers_counts_the_weights_once_a_call() -> None:
+    found = {(c.name, c.by): c for c in bounds(gpu_record())}
+    for batch in (1, 8):
+        # The first layer waits for its operations or bytes, the second for its bytes.
+        first_s = max(batch * 4e9 / 700e12, (batch * 4e6 + 1e6) / 2e12)
+        limit_fps = batch / (first_s + batch * 40e6 / 2e12)
+        roof = found["roofline of the layers, FP16", gpu_case("offline", batch)]
+        assert roof.limit_fps.median == pytest.approx(limit_fps)
+        assert roof.reached.median == pytest.approx(10_000 * batch / limit_fps)
+    slowest = found["slowest stage alone", "roadseg cuda:0"]
+    assert (slowest.limit_fps.median, slowest.reached.median) == pytest.approx((400, 0.9))
+
+
+def test_tables_hold_what_gpus_did_within_80_columns() -> None:
+    console = Console(width=80, file=StringIO(), color_system=None)
+    for table in tables(gpu_record()):
+        console.print(table)
+    words = console.file.getvalue()
+    for word in ("The model on a GPU", "The GPU meanwhile", "GPUs by themselves", "on cuda:0"):
+        assert word in words
+    assert "80%" in words and "1500" in words and "FP16" in words and "…" not in words
+
+
+def test_page_answers_first_what_to_take_and_what_to_expect() -> None:
+    page = bench_page(gpu_record())
+    body = page[page.index("<body>") :]
+    assert body.index("<h2>On this machine</h2>") < body.index("<h2>Targets</h2>")
+    answer = re.sub(r"<[^>]+>", "", body[: body.index("<h2>Targets</h2>")])
+    assert "Take m.safetensors with torch on NVIDIA H100 80GB HBM3 (cuda:0)." in answer
+    assert "Expect 360.0 frames a second" in answer
+    assert "roadseg infer VIDEO --device cuda:0 --weights m.safetensors" in answer
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_page_with_a_gpu_draws_light_and_dark_wide_and_narrow(tmp_path) -> None:
+    page = tmp_path / "run.html"
+    page.write_text(bench_page(gpu_record()))
+    with browser(tmp_path) as tab:
+        for width, scheme in ((1300, "light"), (390, "dark")):
+            tab.open(page.as_uri(), (width, 900), scheme)
+            tab.wait_for("document.querySelectorAll('.plot > .plot-container').length >= 12")
+            assert tab.run("document.documentElement.scrollWidth") <= width
+            place = "document.querySelector('.answer').getBoundingClientRect()"
+            assert tab.run(f"{place}.bottom") <= 900  # seen without scrolling
+        assert tab.errors == []
+
+
+def test_records_of_two_gpus_are_compared_case_by_case() -> None:
+    before, after = gpu_record(5), gpu_record(5)
+    after["gpus"]["cuda:0"] = {**FACTS, "name": "NVIDIA L4"}
+    for measured in after["rounds"]:
+        result = measured["results"][gpu_case("offline", 8)]
+        result["calls_s"] = [2 * s for s in result["calls_s"]]
+    found = {change.name: change for change in changes(before, after)}
+    slower = found[f"{gpu_case('offline', 8)}: frames a second"]
+    assert slower.ratio.median == pytest.approx(0.5) and slower.verdict == "worse"
+    assert differences(before, after) == [f"cuda:0, name: {FACTS['name']} before, NVIDIA L4 after"]

@@ -45,7 +45,7 @@ class TorchBackend:
         with torch.inference_mode(), full_precision(), _memory_errors():
             class_map, logits = self._compute(given.to(self._device))
             kinds = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
-            found = {o: kinds[o][0].to(given.device, kinds[o][1]).contiguous() for o in wants}
+            found = {o: _own(*kinds[o], given.device) for o in wants}
         if isinstance(frames, np.ndarray):
             return Answer({output: tensor.numpy() for output, tensor in found.items()})
         return Answer(found)
@@ -81,6 +81,20 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
     if has_card and cuda_graph:
         backend.capture()
     return backend
+
+
+def open_reference(path: Path) -> TorchBackend:
+    """Open a `.safetensors` model file in FP32 on the CPU, as what others are compared with.
+
+    Raises:
+        ModelFileError: The file is missing, or no model file of ours.
+    """
+    return TorchBackend(*load_model(path))
+
+
+def _own(output: torch.Tensor, kind: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return an output as the caller's, since the next replay of a CUDA graph writes over it."""
+    return output.to(device, kind, copy=True).contiguous()
 
 
 @contextlib.contextmanager

@@ -281,7 +281,7 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         if "error" in result:
             console.print(f"not measured: {name}: {result['error']}")
     if not has_energy(record):
-        console.print("energy: not available on this machine")
+        console.print("energy of the CPU: not available on this machine")
     if advice := advice_on(record):
         low, high = advice.fps.low, advice.fps.high
         console.print(

@@ -61,8 +61,8 @@ def _answer(record: Mapping[str, Any]) -> str:
         f"Take <b>{escape(advice.weights)}</b> with <b>{escape(advice.runtime)}</b> on "
         f"<b>{escape(_device_name(record, advice.device))}</b>.",
         f"Expect <b>{advice.fps.median:.1f} frames a second</b> of a video such as "
-        f"{escape(record['film']['name'])} ({advice.fps.low:.1f} to {advice.fps.high:.1f} over the "
-        f"rounds), {advice.realtime:.1f} times its own rate.",
+        f"{escape(record['film']['name'])} ({advice.fps.low:.1f} to {advice.fps.high:.1f}), "
+        f"{advice.realtime:.1f} times its own rate.",
     )
     text = "".join(f"<p>{line}</p>" for line in lines)
     command = f"<pre><code>{escape(advice.command)}</code></pre>"
@@ -142,7 +142,8 @@ def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure
             orientation="h",
             marker_color=_color(record, name),
             texttemplate="%{x:.1f}",
-            textposition="inside",
+            textposition="auto",
+            textangle=0,
             insidetextanchor="start",
             insidetextfont={"color": "#fff"},
             error_x={
@@ -356,7 +357,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of video",
         "reference": record["reference"],
         "equal pixels": "; ".join(map(_check_fact, record["checks"].items())),
-        "energy": "see the samples" if has_energy(record) else "not available on this machine",
+        "energy of the CPU": "see the samples" if has_energy(record) else "not available here",
     }
 
 

@@ -60,7 +60,7 @@ def models_of(testbed: Testbed) -> list[Case]:
         for size_hw in testbed.sizes_hw
         for batch in testbed.config.batches
         for path in testbed.weights
-        for name in _runtimes(testbed)
+        for name in testbed.config.backends or _usual_runtimes()
     ]
     if testbed.exported:
         plain = _timed(testbed, testbed.sizes_hw[0], weights=str(testbed.exported))
@@ -72,9 +72,8 @@ def models_of(testbed: Testbed) -> list[Case]:
     return [*found, *_models_on_gpus(testbed)]
 
 
-def _runtimes(testbed: Testbed) -> tuple[str, ...]:
-    usual = (name for name in BACKENDS if name not in SLOW_STARTERS)
-    return testbed.config.backends or tuple(usual)
+def _usual_runtimes() -> tuple[str, ...]:
+    return tuple(name for name in BACKENDS if name not in SLOW_STARTERS)
 
 
 def _model(
@@ -89,8 +88,9 @@ def _model(
 
 def _models_on_gpus(testbed: Testbed) -> Iterator[Case]:
     """Yield the models on every GPU, in every scenario, by runtimes that take frames there."""
-    names = [name for name in _runtimes(testbed) if name in BACKENDS and BACKENDS[name].on_device]
     config = testbed.config
+    known = [name for name in config.backends if name in BACKENDS] or _usual_runtimes()
+    names = [name for name in known if BACKENDS[name].on_device]
     ways = product(testbed.gpus, testbed.sizes_hw, config.scenarios, config.batches)
     for device, size_hw, scenario, batch in ways:
         if scenario.streams and scenario.streams % batch:

@@ -24,7 +24,6 @@ THROTTLED_BY = {
     0x80: "power brake",
 }
 """Reasons for which clocks are low, by NVML's bit; that the GPU is idle is none of them."""
-INSTALL = "pip install nvidia-ml-py"
 
 
 class GpuMeter:

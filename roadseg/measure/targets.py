@@ -336,10 +336,16 @@ def _change(
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return differences of two runs in machine, video and settings, a sentence each."""
+    """Return differences of two runs in machine, GPUs, video and settings, a sentence each."""
+    old, new = _circumstances(before), _circumstances(after)
     return [
-        f"{part}, {key}: {old} before, {after[part].get(key)} after"
-        for part in ("machine", "film", "settings")
-        for key, old in before[part].items()
-        if old != after[part].get(key)
+        f"{part}, {key}: {value} before, {new.get(part, {}).get(key)} after"
+        for part, values in old.items()
+        for key, value in values.items()
+        if value != new.get(part, {}).get(key)
     ]
+
+
+def _circumstances(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    parts = {part: record[part] for part in ("machine", "film", "settings")}
+    return parts | record.get("gpus", {})
