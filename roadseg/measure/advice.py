@@ -40,7 +40,7 @@ def advice_on(record: Mapping[str, Any]) -> Advice | None:
     speeds = {
         name: fps
         for name, case in cases.items()
-        if case["job"] == "film" and not case["mode"] and (fps := spread(rounds, name, "fps"))
+        if case["job"] == "film" and case.get("mode") == {} and (fps := spread(rounds, name, "fps"))
     }
     if not speeds:
         return None
