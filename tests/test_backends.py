@@ -53,8 +53,11 @@ def reference() -> Iterator[Backend]:
         yield backend
 
 
-# The engines of tensorrt have a fixed shape and need a GPU: tests/test_tensorrt*.py are theirs.
-@pytest.fixture(params=[name for name in BACKENDS if name != "tensorrt"], scope="module")
+# What runs on a GPU alone has tests of its own: test_tensorrt*.py and test_onnxruntime_rtx.py.
+ON_GPU = ("tensorrt", "onnxruntime-rtx")
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name not in ON_GPU], scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     readable = [FILES[s] for s in BACKENDS[request.param].suffixes if s in FILES]
     with closing(open_backend(readable[0], request.param)) as opened:

@@ -59,6 +59,16 @@ def test_calls_under_way_come_back_in_order_with_their_own_answers(lanes) -> Non
         np.testing.assert_array_equal(class_map, expected)
 
 
+def test_runtime_that_takes_frames_from_the_cpu_alone_is_timed_too() -> None:
+    frames = sample_frames(SIZE_HW, 2)
+    with contextlib.closing(open_backend(WEIGHTS, "onnxruntime")) as backend:
+        lanes = Lanes(backend, HostGpu(), (2, *SIZE_HW), depth=1, on_device=False)
+        lanes.send(frames)
+        taken, class_map = lanes.wait()
+        assert set(taken) == set(PARTS)
+        np.testing.assert_array_equal(class_map, backend.run(frames).class_map)
+
+
 def test_each_part_of_a_call_waits_for_the_one_before_it(lanes) -> None:
     lanes.send(sample_frames(SIZE_HW, 2))
     (slot,) = lanes._sent
@@ -230,6 +240,14 @@ def test_video_is_measured_on_a_gpu_with_a_model_that_is_right_there(bed, monkey
         *("roadseg cuda:1", "roadseg --every 1 cuda:1", "stages cuda:1", "machine cuda:1")
     }
     assert on_gpus["roadseg cuda:1"].settings["weights"] == str(CHECKPOINT)
+
+
+def test_runtimes_for_gpus_alone_are_not_measured_on_the_cpu(bed, monkeypatch) -> None:
+    bed = with_gpus(bed, monkeypatch, backends=("onnxruntime-rtx", "tensorrt"))
+    monkeypatch.setattr(bed, "weights", (WEIGHTS,))
+    assert bed._usual() == (CHECKPOINT, "auto")
+    found = [case for case in cases.models_of(bed) if case.job != "plain"]
+    assert {(case.job, case.settings["backend"]) for case in found} == {("gpu", "onnxruntime-rtx")}
 
 
 def test_engines_join_where_they_were_built_for_the_batch(bed, monkeypatch) -> None:

@@ -87,6 +87,8 @@ class Runtime(NamedTuple):
     """Whether it takes frames that lie on a GPU, and returns its outputs there."""
     has_cuda_graphs: bool = False
     """Whether its `open_model` is told by `cuda_graph` to start a run as one CUDA graph, or not."""
+    needs_gpu: bool = False
+    """Whether it runs on a GPU alone."""
 
 
 MOST_REPLICAS = 8
@@ -105,6 +107,12 @@ BACKENDS = {
         (".onnx",),
         "roadseg.backends.onnxruntime",
         "pip install onnxruntime",
+    ),
+    "onnxruntime-rtx": Runtime(
+        (".onnx",),
+        "roadseg.backends.onnxruntime_rtx",
+        _EXTRA.format("rtx-lite"),
+        needs_gpu=True,
     ),
     "openvino": Runtime(
         (".xml", ".onnx"),
@@ -130,6 +138,7 @@ BACKENDS = {
         _EXTRA.format("tensorrt"),
         on_device=True,
         has_cuda_graphs=True,
+        needs_gpu=True,
     ),
 }
 """The runtimes by name. `suited` chooses between those that read the same suffix."""
@@ -264,6 +273,14 @@ def stated_spec(path: Path) -> ModelSpec | None:
     return None if record is None else ModelSpec.from_json(record, path)
 
 
+GRAPH_TYPES = {
+    "frames": ("uint8",),
+    "class_map": ("uint8", "int32"),
+    "logits": ("float32", "float16"),
+}
+"""Types of the inputs and outputs of graphs in single precision, and in half precision."""
+
+
 class Signature(NamedTuple):
     """Type and shape of an input or output of a graph."""
 
@@ -275,16 +292,17 @@ class Signature(NamedTuple):
 
 def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
     """Raise `ModelFileError` if a graph's inputs and outputs do not match its record."""
-    wanted = {
-        "frames": Signature("uint8", (None, None, None, 3)),
-        "class_map": Signature("uint8", (None, None, None)),
-        "logits": Signature("float32", (None, spec.num_classes, None, None)),
+    shapes = {
+        "frames": (None, None, None, 3),
+        "class_map": (None, None, None),
+        "logits": (None, spec.num_classes, None, None),
     }
-    for name, signature in wanted.items():
-        if name not in found or not _fits(found[name], signature):
+    for name, shape in shapes.items():
+        wanted = [Signature(kind, shape) for kind in GRAPH_TYPES[name]]
+        if name not in found or not any(_fits(found[name], signature) for signature in wanted):
             raise ModelFileError(
                 f"{path} does not fit its own record: {name} is {_shown(found.get(name))} and must "
-                f"be {_shown(signature)}; export the model again"
+                f"be {_shown(wanted[0])}; export the model again"
             )
 
 
@@ -322,15 +340,22 @@ def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -
         ) from error
 
 
-def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
-    """Return the answer. Raises `ModelFileError` if it has ids that the record does not name."""
-    class_map = answer.outputs.get("class_map")
+def answer_of(
+    path: Path, spec: ModelSpec, wants: Collection[Output], found: Collection[NDArray[Any]]
+) -> Answer:
+    """Return the outputs of a run in the types of an answer, whatever those of the graph.
+
+    Raises:
+        ModelFileError: There are ids that the record does not name.
+    """
+    given = dict(zip(wants, found, strict=True))
+    class_map = given.get("class_map")
     if class_map is not None and class_map.size and class_map.max() >= spec.num_classes:
         raise ModelFileError(
             f"{path} does not fit its own record: it gives the id {class_map.max()}, and there are "
             f"{spec.num_classes} classes; export the model again"
         )
-    return answer
+    return Answer({o: np.asarray(given[o], GRAPH_TYPES[o][0]) for o in wants})
 
 
 def reason_of(error: Exception) -> str:

@@ -14,11 +14,11 @@ from torch import nn
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Frames, Output
 from roadseg.backends.torch_graph import Graphs, Segments
-from roadseg.errors import BackendUnavailable
 from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter
 from roadseg.models.segmenter import Segmenter
 from roadseg.spec import ModelSpec
+from roadseg.video.transfer_cuda import memory_errors
 
 DIVISIBLE = False
 
@@ -42,7 +42,7 @@ class TorchBackend:
         given = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
         if given.is_cuda and given.device != self._device:
             self.move(given.device)
-        with torch.inference_mode(), full_precision(), _memory_errors():
+        with torch.inference_mode(), full_precision(), memory_errors():
             class_map, logits = self._compute(given.to(self._device))
             kinds = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
             found = {o: _own(*kinds[o], given.device) for o in wants}
@@ -106,17 +106,6 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BackendUnavailable(
-            f"the card's memory is full ({str(error).partition('.')[0]}); close other programs "
-            "that use it, give a smaller --size, or use --device cpu"
-        ) from error
 
 
 def version() -> str:

@@ -14,7 +14,13 @@ from roadseg.cli.command import Command, Group
 from roadseg.cli.console import complain, echo
 from roadseg.cli.infer import EncodingOptions, InputOptions, OutputOptions, TerminalOptions
 from roadseg.cli.option_groups import OptionGroup, grouped
-from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
+from roadseg.cli.options import (
+    AsJson,
+    ModelOptions,
+    MotionOptions,
+    OverlayOptions,
+    PositionOptions,
+)
 from roadseg.errors import ConfigError, RoadsegError
 
 if TYPE_CHECKING:
@@ -50,6 +56,12 @@ class BatchOutputOptions(OutputOptions):
         ),
     ] = ...  # type: ignore[assignment]  # it must be given
     resume: bool = False  # a batch always goes on: there is no such option
+
+
+class BatchPositionOptions(PositionOptions):
+    """Where the positions of each drive come from."""
+
+    gpx_offset: str | None = None  # videos begin at different times: there is no such option
 
 
 class ShareOptions(OptionGroup):
@@ -96,6 +108,7 @@ def run(
     share: ShareOptions,
     output: BatchOutputOptions,
     input_: InputOptions,
+    positions: BatchPositionOptions,
     overlay: OverlayOptions,
     model: ModelOptions,
     motion: MotionOptions,
@@ -111,6 +124,7 @@ def run(
     settings = {
         **output.settings(),
         **input_.settings(),
+        **positions.settings(),
         **overlay.settings(),
         **model.settings(),
         **vars(motion),

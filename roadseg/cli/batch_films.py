@@ -76,7 +76,7 @@ class Plan:
 
 def _base(config: InferConfig) -> Path:
     """Return what the names of all that is written for a video begin with."""
-    path = config.out or config.stats or config.masks
+    path = config.out or config.stats or config.masks or config.geojson
     assert path is not None  # `InferConfig` sees to it
     return path.with_name(path.name.partition(".")[0])
 

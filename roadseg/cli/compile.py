@@ -23,15 +23,16 @@ def compile_(
     backend: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Runtime to build for: auto, onnxruntime, openvino, tensorrt."
+            metavar="NAME",
+            help="Runtime to build for: auto, onnxruntime, onnxruntime-rtx, openvino, tensorrt.",
         ),
     ] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="int8; for openvino also bf16, fp32; for tensorrt fp16.",
-            show_default="int8, for tensorrt fp16",
+            help="int8; for openvino also bf16, fp32; for onnxruntime-rtx and tensorrt fp16.",
+            show_default="int8, on GPUs fp16",
         ),
     ] = None,
     size: Annotated[

@@ -307,7 +307,7 @@ def _worst_pictures(
     drawn = {}
     for index in worst_together(list(measured.values()), count):
         picture, target = dataset[index]
-        maps = [predict_picture(model, picture, size_hw)[0] for model in models.values()]
+        maps = [predict_picture(model, picture, size_hw).class_map for model in models.values()]
         if len(maps) == 1:
             maps.append(wrong_pixels(target, maps[0], allowed))
         reached = (f"{name} {found.pictures[index].miou:.1%}" for name, found in measured.items())

@@ -21,23 +21,26 @@ def export(
             "-o",
             metavar="FILE",
             help="File to write.",
-            show_default="MODEL.onnx beside it",
+            show_default="MODEL.onnx beside it, MODEL.half.onnx with --half",
         ),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="In half precision, for --backend onnxruntime-rtx.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
     from roadseg.errors import ExportError
 
-    target = out or model.with_suffix(".onnx")
+    target = out or model.with_suffix(".half.onnx" if half else ".onnx")
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists; choose another --out or add --overwrite")
     require_train()
     from roadseg.deploy.export import export_onnx
 
-    spec = export_onnx(model, target)
+    spec = export_onnx(model, target, half=half)
     height, width = spec.size_hw
     echo(
         f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
-        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch"
+        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch{' in half precision' * half}"
     )

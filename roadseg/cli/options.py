@@ -32,7 +32,8 @@ Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt.",
+        help="Runtime: auto, onnxruntime, onnxruntime-rtx, openvino, torch, torch-compiled, "
+        "tensorrt.",
     ),
 ]
 Steady = Annotated[
@@ -172,6 +173,42 @@ class MotionOptions(OptionGroup):
         return {**vars(self), "every": parse_every(self.every)}
 
 
+class PositionOptions(OptionGroup):
+    """Where the positions of a drive come from."""
+
+    panel = "Positions"
+    gpx: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Track of the drive, for --report and --geojson.",
+            show_default="the video's own telemetry",
+        ),
+    ] = None
+    gpx_offset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time in the track at which the video begins, from the first point on: 90, 1:30.",
+            show_default="by the video's time of recording",
+        ),
+    ] = None
+    no_map: Annotated[bool, typer.Option("--no-map", help="Leave the way out of --report.")] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of an `InferConfig` that they set.
+
+        Raises:
+            ConfigError: The offset is no time.
+        """
+        offset = self.gpx_offset
+        return {
+            "gpx": self.gpx,
+            "gpx_offset_s": None if offset is None else parse_time(offset, "--gpx-offset"),
+            "no_map": self.no_map,
+        }
+
+
 class OverlayOptions(OptionGroup):
     """Settings of the overlay."""
 
@@ -211,6 +248,14 @@ class OverlayOptions(OptionGroup):
             help="Share of the picture; a smaller region has no outline and is no object.",
         ),
     ] = OverlayConfig.min_region
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            help="Leave unpainted, and count as unlabelled, what is less sure than this. 0 paints "
+            "all.",
+        ),
+    ] = ModelConfig.min_confidence
     legend: Annotated[
         str,
         typer.Option(
@@ -221,7 +266,7 @@ class OverlayOptions(OptionGroup):
     ] = OverlayConfig.legend
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `OverlayConfig`, and the palette of a `ModelConfig`."""
+        """Return the fields of an `OverlayConfig`, and of a `ModelConfig` what is shown and how."""
         names = {"classes": class_names(self.classes), "only": class_names(self.only)}
         return {**vars(self), **names}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from roadseg.cli.console import echo
 from roadseg.cli.option_groups import grouped
 from roadseg.cli.options import parse_size, require_train
+from roadseg.cli.pseudo_labels import labelled_for
 from roadseg.cli.train_options import (
     DEFAULT_OUT,
     NO_AUGMENTATION,
@@ -59,8 +60,10 @@ def train(
         flags |= vars(group)
     given = {name: value for name, value in flags.items() if value is not None}
     file = read_settings(run.config) if run.config else {}
+    merged = _merged(file, given)
+    merged["data"] = [*_listed(merged["data"]), *_pseudo_labels(run, Path(merged["out"]))]
     try:
-        settings = TrainConfig.from_dict(_merged(file, given))
+        settings = TrainConfig.from_dict(merged)
     except ConfigError as error:
         if run.config is None:
             raise
@@ -83,6 +86,21 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
     return settings
+
+
+def _listed(data: Any) -> list[str]:
+    """Return the data sets of a file or of flags as a list."""
+    return [data] if isinstance(data, str) else list(data)
+
+
+def _pseudo_labels(run: RunOptions, out: Path) -> list[str]:
+    """Label what --unlabelled names, and return the data sets that this gives."""
+    if run.unlabelled and run.dry_run:
+        raise ConfigError(
+            "--dry-run writes nothing, and --unlabelled labels; label first (roadseg label) and "
+            "give that folder as --data"
+        )
+    return labelled_for(out, run.unlabelled or (), run.teacher or (), quiet=run.quiet)
 
 
 def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:

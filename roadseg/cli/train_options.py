@@ -38,6 +38,19 @@ class RunOptions(OptionGroup):
             metavar="DIR",
         ),
     ] = None
+    unlabelled: Annotated[
+        list[str] | None,
+        _option(
+            "Video, or folder of pictures, to label by --teacher first, as roadseg label does, in "
+            "OUT.labels/; may be repeated. SOURCE=SHARE sets the share of each batch.",
+            "none",
+            metavar="SOURCE",
+        ),
+    ] = None
+    teacher: Annotated[
+        list[Path] | None,
+        _option("Model that labels it; may be repeated.", "none", metavar="MODEL"),
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(

@@ -4,6 +4,7 @@ All that follows is done where its input lies: a picture gives the network's inp
 answers there, and so do the steps of labelling and the painter.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,23 @@ class Device:
         from roadseg.video.read import decode_cuda
 
         return partial(decode_cuda.decode, device=device_cuda.device_of(self.name))
+
+    def encodes(self, codec: str) -> bool:
+        """Return whether the card compresses its own pictures with a codec of `HARDWARE`."""
+        if self.name == CPU:
+            return False
+        from roadseg.infer import device_cuda
+        from roadseg.video.write import encoder_cuda
+
+        return encoder_cuda.encodes_there(codec, device_cuda.device_of(self.name))
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Translate the errors of a card whose memory is full, while the block runs."""
+        if self.name == CPU:
+            return contextlib.nullcontext()
+        from roadseg.video.transfer_cuda import memory_errors
+
+        return memory_errors()
 
     def take(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Return frames that were read elsewhere, with their pictures there."""

@@ -14,7 +14,7 @@ from roadseg.backends.runtimes import BACKENDS, runtime_of
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.measure.config import Scenario
 from roadseg.measure.results import metrics_of
-from roadseg.measure.testbed import PEER_HW, Case, Testbed
+from roadseg.measure.testbed import PEER_HW, Case, Testbed, needs_gpu
 from roadseg.segmentation.config import CPU
 
 FEW_ROUNDS = 2
@@ -61,6 +61,7 @@ def models_of(testbed: Testbed) -> list[Case]:
         for batch in testbed.config.batches
         for path in testbed.weights
         for name in testbed.config.backends or _usual_runtimes()
+        if not needs_gpu(name)
     ]
     if testbed.exported:
         plain = _timed(testbed, testbed.sizes_hw[0], weights=str(testbed.exported))
@@ -87,10 +88,10 @@ def _model(
 
 
 def _models_on_gpus(testbed: Testbed) -> Iterator[Case]:
-    """Yield the models on every GPU, in every scenario, by runtimes that take frames there."""
+    """Yield the models on every GPU, in every scenario, by the runtimes that run there."""
     config = testbed.config
     known = [name for name in config.backends if name in BACKENDS] or _usual_runtimes()
-    names = [name for name in known if BACKENDS[name].on_device]
+    names = [name for name in known if BACKENDS[name].on_device or needs_gpu(name)]
     ways = product(testbed.gpus, testbed.sizes_hw, config.scenarios, config.batches)
     for device, size_hw, scenario, batch in ways:
         if scenario.streams and scenario.streams % batch:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.runtimes import BACKENDS, Backend, open_backend
 from roadseg.measure.config import Scenario
 from roadseg.measure.gpu_cuda import Cuda
 from roadseg.measure.gpu_meter import GpuMeter
@@ -46,23 +46,32 @@ class Slot:
     events: dict[str, tuple[Any, Any]]
     """Begin and end of each part."""
     class_map: Tensor | None = None
-    """(N, H, W) uint8 on the GPU; held until it is copied, as the memory is given on otherwise."""
+    """(N, H, W) uint8 where the backend left it; held until it is copied, as the memory is given on otherwise."""
 
 
 class Lanes:
     """Sends calls of a model to a GPU and waits for them, the first ones first.
 
     Args:
-        backend: Takes frames on the GPU, and answers there.
+        backend: Runs the model there.
         cuda: The GPU.
         shape: Frames, height and width of a call.
         depth: Most calls under way.
+        on_device: Whether the backend takes frames on the GPU; what it copies itself, where it does
+            not, counts as computing.
     """
 
     def __init__(
-        self, backend: Backend, cuda: Cuda, shape: tuple[int, int, int], depth: int
+        self,
+        backend: Backend,
+        cuda: Cuda,
+        shape: tuple[int, int, int],
+        depth: int,
+        *,
+        on_device: bool = True,
     ) -> None:
         self._backend = backend
+        self._on_device = on_device
         self._cuda = cuda
         self._streams = {part: cuda.stream() for part in PARTS}
         self._idle = deque(self._slot(shape) for _ in range(depth))
@@ -88,12 +97,19 @@ class Lanes:
         slot = self._idle.popleft()
         slot.given.numpy()[:] = frames
         with self._part(slot, "copy_in"):
-            slot.frames.copy_(slot.given, non_blocking=True)
+            if self._on_device:
+                slot.frames.copy_(slot.given, non_blocking=True)
         with self._part(slot, "compute", after="copy_in"):
-            slot.class_map = self._backend.run(slot.frames).outputs["class_map"]
+            slot.class_map = self._class_map(slot)
         with self._part(slot, "copy_out", after="compute"):
             slot.answer.copy_(slot.class_map, non_blocking=True)
         self._sent.append(slot)
+
+    def _class_map(self, slot: Slot) -> Tensor:
+        if self._on_device:
+            there: Tensor = self._backend.run(slot.frames).outputs["class_map"]
+            return there
+        return torch.from_numpy(self._backend.run(slot.given.numpy()).class_map)
 
     @contextlib.contextmanager
     def _part(self, slot: Slot, part: str, after: str | None = None) -> Iterator[None]:
@@ -182,7 +198,8 @@ def time_on_gpu(
         parsed = Scenario.parse(scenario)
         depth = max(parsed.streams // batch, IN_FLIGHT)
         shape = (batch, *frames.shape[1:3])
-        queries = Queries(Lanes(model, cuda, shape, depth), parsed, batches)
+        lanes = Lanes(model, cuda, shape, depth, on_device=BACKENDS[backend].on_device)
+        queries = Queries(lanes, parsed, batches)
         queries_s = [_seconds_of(queries) for _ in range(WARMUP_CALLS + 1)]
         if meter:
             meter.restart()

@@ -189,14 +189,14 @@ class Testbed:
 
     def _usual(self) -> tuple[Path, str]:
         """Return the model and the runtime of the pipeline that is measured on the CPU."""
-        backends = self.config.backends
-        if not backends:
+        named = [name for name in self.config.backends if not needs_gpu(name)]
+        if not named:
             usual = self.config.weights[0] if self.config.weights else default_weights()
             return usual, ModelConfig.backend
-        known = [name for name in backends if name in BACKENDS]
         paths = self.weights if self.config.weights else (default_weights(), *self.weights)
+        known = [name for name in named if name in BACKENDS]
         fitting = ((p, n) for p in paths for n in known if p.suffix in BACKENDS[n].suffixes)
-        return next(fitting, (paths[0], backends[0]))
+        return next(fitting, (paths[0], named[0]))
 
     def _gpu(self, device: str) -> dict[str, Any]:
         """Return what is known of a GPU. Raises `BackendUnavailable` if it cannot be used."""
@@ -277,6 +277,11 @@ def models_at_hand() -> tuple[Path, ...]:
     exported = shipped_model("fp32")
     found = (exported, shipped_model("int8"), exported.with_suffix(".safetensors"))
     return tuple(path for path in found if path.is_file())
+
+
+def needs_gpu(backend: str) -> bool:
+    """Return whether a runtime is known, and runs on a GPU alone."""
+    return backend in BACKENDS and BACKENDS[backend].needs_gpu
 
 
 def visible_gpus(device: str) -> str:

@@ -121,17 +121,22 @@ def _splits(
 ) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
     """Return the splits for training and for validation, by name; the first are the main data.
 
+    Of further data that are a single drive, nothing is set aside to measure on.
+
     Raises:
         DatasetError: A split is missing, or there is no such sequence.
     """
     train: dict[str, FolderDataset] = {}
     measured: dict[str, FolderDataset] = {}
     for number, source in enumerate(sources):
+        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
+        if number and source.is_one_drive:
+            train[f"{name} {number + 1} train"] = source.open("train")
+            continue
         val = source.open("val")
         rest = source.open("train").without(val)
         if number == 0 and holdout_sequence is not None:
             rest, measured["holdout"] = rest.hold_out(holdout_sequence)
-        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
         train["train" if number == 0 else f"{name} train"] = rest
         measured["val" if number == 0 else name] = val
     return train, measured
@@ -371,7 +376,7 @@ def _keep_best(
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
         picture, target = dataset[int(index)]
-        class_map, _ = predict_picture(backend, picture, config.size_hw)
+        class_map = predict_picture(backend, picture, config.size_hw).class_map
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
             temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))

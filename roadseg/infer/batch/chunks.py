@@ -151,7 +151,7 @@ def chunk_folder(config: InferConfig) -> Path:
 
 def can_be_split(config: InferConfig) -> bool:
     """Return whether a video's outputs can be joined from those of chunks."""
-    return config.report is None and (config.out is None or is_file(config.out))
+    return not config.tells_of_drive and (config.out is None or is_file(config.out))
 
 
 def make_chunk_folder(config: InferConfig) -> None:

@@ -100,7 +100,20 @@ def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str
     record["film"] = str(config.out is not None)
     beside = {"masks": config.masks, "stats": config.stats, "report": config.report}
     record |= {name: str(place and place.suffix) for name, place in beside.items()}
+    record |= _map_settings(config)
     del record["source"]
+    return record
+
+
+def _map_settings(config: InferConfig) -> dict[str, str]:
+    """Return what a batch's maps are made from; nothing of what is not asked for."""
+    record = {}
+    if config.geojson:
+        record["geojson"] = config.geojson.suffix
+    if config.gpx and config.gpx.is_file():
+        record["gpx"] = sha256_of(config.gpx)
+    if config.no_map:
+        record["no_map"] = str(config.no_map)
     return record
 
 
@@ -115,7 +128,7 @@ def fingerprint(config: InferConfig) -> str | None:
 
 def outputs_of(config: InferConfig) -> tuple[Path, ...]:
     """Return what a video's run writes."""
-    places = (config.out, config.masks, config.stats, config.report)
+    places = (config.out, config.masks, config.stats, config.report, config.geojson)
     return tuple(place for place in places if place is not None)
 
 
@@ -152,7 +165,7 @@ def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
         return config
     can_resume = (
         is_file(config.out)
-        and config.report is None
+        and not config.tells_of_drive
         and part_path(config.out).exists()
         and state.last.state != FAILED
         and _has_these_settings(config.out, config)

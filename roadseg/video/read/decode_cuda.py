@@ -85,6 +85,8 @@ def uploaded(frames: Iterator[Frame], device: torch.device) -> Iterator[Frame]:
             if chroma_left is None:  # as in the first frame, so in all
                 chroma_left = has_chroma_left(picture.frame)
             picture = CudaPicture.upload(picture, device, chroma_left=chroma_left)
+        if isinstance(picture, CudaPicture):
+            picture.start_small_luma()
         yield replace(frame, picture=picture)
 
 
