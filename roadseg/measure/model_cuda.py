@@ -46,7 +46,8 @@ class Slot:
     events: dict[str, tuple[Any, Any]]
     """Begin and end of each part."""
     class_map: Tensor | None = None
-    """(N, H, W) uint8 where the backend left it; held until it is copied, as the memory is given on otherwise."""
+    """(N, H, W) uint8 where the backend left it; held until it is copied, or PyTorch would give its
+    memory to others."""
 
 
 class Lanes:

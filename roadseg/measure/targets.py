@@ -348,4 +348,4 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 def _circumstances(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     parts = {part: record[part] for part in ("machine", "film", "settings")}
-    return parts | record.get("gpus", {})
+    return {**parts, **record.get("gpus", {})}
