@@ -85,7 +85,7 @@ class Nvml:
         pass
 
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
-    BUS_ID = b"00000000:65:00.0"
+    UUID = b"GPU-5de6a1b6-0000-4000-8000-000000000000"
 
     def __init__(self, *, silent: tuple[str, ...] = (), reasons: int = 0x1 | 0x4) -> None:
         self._silent = silent
@@ -101,7 +101,7 @@ class Nvml:
 
     def __getattr__(self, function: str) -> Any:
         answers = {
-            "nvmlDeviceGetHandleByPciBusId": lambda bus_id: self._found(bus_id),
+            "nvmlDeviceGetHandleByUUID": lambda uuid: self._found(uuid),
             "nvmlDeviceGetTotalEnergyConsumption": lambda _: 1000 * next(self._joules),
             "nvmlDeviceGetUtilizationRates": lambda _: Report(gpu=80, memory=40),
             "nvmlDeviceGetMemoryInfo": lambda _: Report(used=3 << 30),
@@ -118,8 +118,8 @@ class Nvml:
     def _refused(self, *_: object) -> None:
         raise self.NVMLError("Not Supported")
 
-    def _found(self, bus_id: bytes) -> str:
-        if bus_id != self.BUS_ID:
+    def _found(self, uuid: bytes) -> str:
+        if uuid != self.UUID:
             raise self.NVMLError("Not Found")
         return "the GPU"
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import re
+import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from roadseg.measure import testbed as beds
 from roadseg.measure.advice import advice_on
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig, Scenario
-from roadseg.measure.gpu_cuda import TIMES, ceilings
+from roadseg.measure.gpu_cuda import TIMES, Cuda, ceilings
 from roadseg.measure.gpu_meter import GpuMeter, gpu_meter
 from roadseg.measure.model_cuda import IN_FLIGHT, PARTS, Lanes, Queries, time_on_gpu
 from roadseg.measure.results import metrics_of
@@ -140,7 +142,7 @@ def test_layers_have_the_operations_that_the_runtime_counts_and_half_its_bytes()
 
 def test_meter_reports_what_the_driver_does_and_leaves_out_what_it_does_not() -> None:
     nvml = Nvml(silent=("nvmlDeviceGetPowerUsage",))
-    with gpu_meter(Nvml.BUS_ID.decode(), lambda _name: nvml) as meter:
+    with gpu_meter(Nvml.UUID.decode(), lambda _name: nvml) as meter:
         assert meter is not None and nvml.open == 1
         for _ in range(3):
             meter.sample()  # too soon after the first
@@ -156,15 +158,25 @@ def test_meter_of_an_unknown_gpu_or_without_its_package_is_none() -> None:
     def missing(_name: str) -> None:
         raise ImportError
 
-    with gpu_meter("00000000:01:00.0", lambda _name: Nvml()) as unknown:
+    with gpu_meter("GPU-0", lambda _name: Nvml()) as unknown:
         assert unknown is None
-    with gpu_meter(Nvml.BUS_ID.decode(), missing) as without_package:
+    with gpu_meter(Nvml.UUID.decode(), missing) as without_package:
         assert without_package is None
+
+
+def test_gpu_is_known_to_the_driver_by_the_name_that_pytorch_has(monkeypatch) -> None:
+    uuid = Nvml.UUID.decode().removeprefix("GPU-")
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _device: SimpleNamespace(uuid=uuid)
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    with Cuda(torch.device("cuda", 0)).meter() as meter:
+        assert meter is not None
 
 
 def test_a_driver_that_is_missing_is_no_error() -> None:
     pytest.importorskip("pynvml")
-    with gpu_meter("00000000:01:00.0") as meter:
+    with gpu_meter("GPU-0") as meter:
         assert meter is None or torch.cuda.is_available()
 
 

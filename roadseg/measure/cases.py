@@ -149,7 +149,9 @@ def verified(models: list[Case], testbed: Testbed) -> tuple[list[Case], Checks]:
     A runtime that nobody asked for by name and that does not read a file is passed over. What is
     found of a model holds for every batch and scenario.
     """
-    kept, checks, found = [], {}, {}
+    kept: list[Case] = []
+    checks: Checks = {}
+    found: Checks = {}
     for model in models:
         given = {k: v for k, v in model.settings.items() if k not in ("batch", "scenario")}
         key = json.dumps([model.job, given])

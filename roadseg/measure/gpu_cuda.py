@@ -56,14 +56,13 @@ class Cuda:
         """Return the most memory that PyTorch has held there."""
         return int(torch.cuda.max_memory_reserved(self.device))
 
-    def bus_id(self) -> str:
-        """Return the address on the PCI bus, by which NVML knows the GPU too."""
-        found = torch.cuda.get_device_properties(self.device)
-        return f"{found.pci_domain_id:08X}:{found.pci_bus_id:02X}:{found.pci_device_id:02X}.0"
+    def uuid(self) -> str:
+        """Return the name by which NVML knows the GPU too."""
+        return f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
 
     def meter(self) -> AbstractContextManager[GpuMeter | None]:
         """Give the meter of the GPU, if there is one."""
-        return gpu_meter(self.bus_id())
+        return gpu_meter(self.uuid())
 
 
 def first() -> Cuda:
@@ -82,7 +81,7 @@ def facts() -> dict[str, Any]:
         "compute_capability": f"{found.major}.{found.minor}",
         "multiprocessors": found.multi_processor_count,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
     }
 
 
@@ -119,7 +118,7 @@ def _product_flops(cuda: Cuda, side: int, kind: torch.dtype) -> float:
 
 def _median_s(cuda: Cuda, work: Callable[[], object]) -> float:
     """Return the seconds that a piece of work takes on the GPU, by its own events."""
-    taken = []
+    taken: list[float] = []
     for _ in range(TIMES):
         begun, done = cuda.event(), cuda.event()
         begun.record()

@@ -94,11 +94,11 @@ class GpuMeter:
 
 
 @contextmanager
-def gpu_meter(bus_id: str, load: Callable[[str], Any] = import_module) -> Iterator[GpuMeter | None]:
+def gpu_meter(uuid: str, load: Callable[[str], Any] = import_module) -> Iterator[GpuMeter | None]:
     """Give a meter of a GPU; None where NVML is missing or does not know it.
 
     Args:
-        bus_id: The GPU's address on the PCI bus, as in 00000000:65:00.0.
+        uuid: The GPU's name, which begins with "GPU-".
         load: Imports a module.
     """
     try:
@@ -112,13 +112,13 @@ def gpu_meter(bus_id: str, load: Callable[[str], Any] = import_module) -> Iterat
         yield None
         return
     try:
-        yield _of_bus(nvml, bus_id)
+        yield _named(nvml, uuid)
     finally:
         nvml.nvmlShutdown()
 
 
-def _of_bus(nvml: Any, bus_id: str) -> GpuMeter | None:
+def _named(nvml: Any, uuid: str) -> GpuMeter | None:
     try:
-        return GpuMeter(nvml, nvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode()))
+        return GpuMeter(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid.encode()))
     except nvml.NVMLError:
         return None

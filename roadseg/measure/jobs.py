@@ -176,7 +176,7 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     origin = Origin(source=probe(config.source), log=ReadLog())
     outputs, opener = Outputs(config, origin.source), MeteredOpener()
     stages: dict[str, Stage | Parallel] = {
-        "decode": lambda _: islice(read(origin.source, origin.log), frames),
+        "decode": lambda _: islice(read(origin.source, origin.log, 0.0, None), frames),
         **labelling(config, opener),
         "overlay": partial(blend, config=config),
         "encode": partial(encode, outputs=outputs, origin=origin),
