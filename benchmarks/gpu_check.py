@@ -62,7 +62,7 @@ def machine() -> Found:
 
 
 def tests() -> Found:
-    """Run the tests that need a card."""
+    """Run the tests that need a GPU."""
     need_gpu()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
@@ -80,7 +80,7 @@ def ceilings() -> Found:
 
 
 def decode() -> Found:
-    """Decode the film onto the card."""
+    """Decode the film onto the GPU."""
     torch = need_gpu()
     from roadseg.video.read.decode_cuda import decode
     from roadseg.video.read.read_log import ReadLog
@@ -95,7 +95,7 @@ def decode() -> Found:
 
 
 def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:
-    """Run the network in half precision on frames that lie on the card, at several batches."""
+    """Run the network in half precision on frames that lie on the GPU, at several batches."""
     torch = need_gpu()
     from roadseg.backends import torch_compiled
     from roadseg.backends.torch import TorchBackend, open_model
@@ -210,7 +210,7 @@ STEPS = {
     "half": Step(partial(network, cuda_graph=False), 90),
     "graphs": Step(network, 90),
     "compiled": Step(partial(network, compiled=True), 240),
-    "film on the card": Step(partial(film, "cuda"), 90),
+    "film on the GPU": Step(partial(film, "cuda"), 90),
     "bench": Step(partial(bench, "--backend", "torch"), 180),
     "bench by batch": Step(
         partial(
@@ -232,7 +232,7 @@ STEPS = {
 
 
 def need_gpu() -> Any:
-    """Return PyTorch. Raises `Lacking` if it has no card here."""
+    """Return PyTorch. Raises `Lacking` if it has no GPU here."""
     try:
         import torch
     except ImportError as error:
@@ -261,7 +261,7 @@ def film_frames(count: int) -> Any:
 
 
 def rate(call: Callable[[], object]) -> float:
-    """Return how many calls a second the card gets done."""
+    """Return how many calls a second the GPU gets done."""
     import torch
 
     for _ in range(WARM_UPS):
@@ -287,7 +287,7 @@ def report_one(name: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment, with which roadseg and the card's decoder are found."""
+    """Return this process's environment, with which roadseg and the GPU's decoder are found."""
     paths = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": DRIVER_LIBRARIES}
     return os.environ | {
         name: os.pathsep.join(filter(None, [os.environ.get(name), path]))

@@ -24,7 +24,7 @@ def test_the_machine_is_described() -> None:
 def test_each_step_says_what_it_lacks(name) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(check.Lacking, match="no NVIDIA card"):
+    with pytest.raises(check.Lacking, match="no NVIDIA GPU"):
         check.STEPS[name].run()
 
 
@@ -47,7 +47,7 @@ def test_bench_is_asked_for_every_scenario_and_batch_in_options_that_it_takes() 
 def test_what_a_step_lacks_comes_from_its_own_process() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    assert "no NVIDIA card" in check.run_apart("decode")["lacks"]
+    assert "no NVIDIA GPU" in check.run_apart("decode")["lacks"]
 
 
 def test_a_step_that_takes_too_long_does_not_end_the_check(monkeypatch) -> None:

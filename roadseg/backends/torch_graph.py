@@ -1,4 +1,4 @@
-"""A network's launches on a card as one CUDA graph: at batch 1 they take longer than its work."""
+"""A network's launches on a GPU as one CUDA graph: at batch 1 they take longer than its work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Captured:
 
 
 class Graphs:
-    """Computes as a segmenter on a card does, with a graph for each shape of frames.
+    """Computes as a segmenter on a GPU does, with a graph for each shape of frames.
 
     Args:
         segmenter: Gives class map and logits of frames.
@@ -47,7 +47,7 @@ class Graphs:
 
 
 def capture(segmenter: Segments, frames: Tensor) -> Captured:
-    """Record the launches of a run; other threads may go on using the card."""
+    """Record the launches of a run; other threads may go on using the GPU."""
     given = frames.clone()
     stream = torch.cuda.Stream(frames.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(frames.device))

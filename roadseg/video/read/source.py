@@ -214,7 +214,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        card: Decodes what it can; None leaves all to the CPU.
+        card: GPU that decodes what it can; None leaves all to the CPU.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -260,7 +260,7 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
 def _decode_by(
     card: Card | None, info: VideoInfo, log: ReadLog, from_s: float | None
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames by a card's decoder, and by the CPU's from where that gives up."""
+    """Yield the frames by a GPU's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
     if card is not None:
         log.on_card = True
