@@ -316,7 +316,7 @@ def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) 
     result = infer(replace(plain, device="cuda"))
     assert result.device == "cpu"
     (warning,) = result.warnings
-    assert "frames stay on the CPU, as PyTorch" in warning and "no NVIDIA card" in warning
+    assert "frames stay on the CPU, as PyTorch" in warning and "no NVIDIA GPU" in warning
     assert infer(replace(plain, device="auto", overwrite=True)).warnings == ()
 
 
@@ -324,7 +324,7 @@ def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) 
     ("change", "said"),
     [
         ({"weights": WEIGHTS}, "the onnxruntime backend, .* give a model for torch or"),
-        ({"weights": CHECKPOINT, "device": "cuda:9"}, "there is no card 9; PyTorch finds 1"),
+        ({"weights": CHECKPOINT, "device": "cuda:9"}, "there is no GPU 9; PyTorch finds 1"),
     ],
 )
 def test_what_a_card_cannot_do_is_said(monkeypatch, change, said) -> None:
@@ -386,7 +386,7 @@ def test_decoder_lost_in_mid_film_is_followed_by_the_cpus(plain, start_s) -> Non
         np.testing.assert_array_equal(mine.picture.luma(), other.picture.luma())
     assert isinstance(found[5].picture, CudaPicture) and isinstance(found[6].picture, Picture)
     (sentence,) = reading_faults(log, probe(plain.source))
-    assert "decoded on the CPU, not on the card: it fell off the bus after" in sentence
+    assert "decoded on the CPU, not on the GPU: it fell off the bus after" in sentence
 
 
 def test_damage_is_left_to_the_cpu_to_find(plain) -> None:

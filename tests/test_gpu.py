@@ -1,4 +1,4 @@
-"""What a CPU cannot tell of videos and networks on a card; PyTorch is enough for all of it."""
+"""What a CPU cannot tell of videos and networks on a GPU; PyTorch is enough for all of it."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -110,7 +110,7 @@ def test_memory_of_the_card_stays_flat(tmp_path) -> None:
 
 def test_card_encodes_what_it_painted(tmp_path) -> None:
     if not encodes_there("h264", torch.device("cuda", 0)):
-        pytest.skip("this card has no encoder, as H100 and A100")
+        pytest.skip("this GPU has no encoder, as H100 and A100")
     config = InferConfig(
         source=SAMPLE, out=tmp_path / "there.mp4", weights=CHECKPOINT, device="cuda", end_s=2.5
     )

@@ -86,6 +86,10 @@ class Runtime(NamedTuple):
     """Command that installs it."""
     on_device: bool = False
     """Whether it takes frames that lie on a GPU, and returns its outputs there."""
+    has_cuda_graphs: bool = False
+    """Whether its `open_model` is told by `cuda_graph` to start a run as one CUDA graph, or not."""
+    needs_gpu: bool = False
+    """Whether it runs on a GPU alone."""
 
 
 MOST_REPLICAS = 8
@@ -109,6 +113,7 @@ BACKENDS = {
         (".onnx",),
         "roadseg.backends.onnxruntime_rtx",
         _EXTRA.format("rtx-lite"),
+        needs_gpu=True,
     ),
     "openvino": Runtime(
         (".xml", ".onnx"),
@@ -120,6 +125,7 @@ BACKENDS = {
         "roadseg.backends.torch",
         _EXTRA.format("train"),
         on_device=True,
+        has_cuda_graphs=True,
     ),
     "torch-compiled": Runtime(
         (".safetensors",),
@@ -132,6 +138,8 @@ BACKENDS = {
         "roadseg.backends.tensorrt",
         _EXTRA.format("tensorrt"),
         on_device=True,
+        has_cuda_graphs=True,
+        needs_gpu=True,
     ),
 }
 """The runtimes by name. `suited` chooses between those that read the same suffix."""
@@ -166,13 +174,21 @@ def replicas_for(path: Path, name: str = "auto", most_cores: int | None = None) 
     return Replicas(count, -(-cores // count))
 
 
-def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> Backend:
+def open_backend(
+    path: Path,
+    name: str = "auto",
+    threads: int | None = None,
+    *,
+    cuda_graph: bool | None = None,
+) -> Backend:
     """Open a model file with the runtime that reads it.
 
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
         threads: Threads to compute on, if the runtime is divisible; None leaves it to the runtime.
+        cuda_graph: Whether a run on a GPU starts as one CUDA graph, if the runtime has these; None
+            leaves it to the runtime.
 
     Raises:
         ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
@@ -182,6 +198,8 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
     name = runtime_of(path, name)
     module = import_runtime(name)
     open_model = cast(Callable[..., Backend], module.open_model)
+    if cuda_graph is not None and BACKENDS[name].has_cuda_graphs:
+        return open_model(path, cuda_graph=cuda_graph)
     return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
 
 

@@ -32,7 +32,7 @@ from roadseg.video.write.priority import kept_priority
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
 """FFmpeg's decoders of common videos; the last is AV1's."""
 HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
-DRIVER = "needs an NVIDIA card that can, and its driver"
+DRIVER = "needs an NVIDIA GPU that can, and its driver"
 REINSTALL = "pip install --force-reinstall av"
 
 

@@ -398,7 +398,7 @@ def keep_stats(place: Path, kept: int) -> None:
 
 
 def encoded_on(device: Device, config: InferConfig) -> InferConfig:
-    """Return the settings with the encoder of the card that pictures lie on, if it has one.
+    """Return the settings with the encoder of the GPU that pictures lie on, if it has one.
 
     What was asked for of the encoding counts first: presets and qualities are those of a codec.
     """

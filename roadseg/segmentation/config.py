@@ -11,7 +11,7 @@ from roadseg.errors import ConfigError
 from roadseg.spec import DEFAULT_PALETTE, ModelSpec, palette_colors
 
 AUTO_DEVICE, CPU = "auto", "cpu"
-"""Devices besides the cards, which are called as PyTorch does: cuda, or cuda:1."""
+"""Devices besides the GPUs, which are called as PyTorch does: cuda, or cuda:1."""
 MOST_BETWEEN = 12
 """Largest distance between key frames, in frames."""
 
@@ -25,7 +25,7 @@ class ModelConfig:
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
     device: str = AUTO_DEVICE
-    """Where pictures lie on their way: on the CPU, on a card, or on one where that is possible."""
+    """Where pictures lie on their way: on the CPU, on a GPU, or on one where that is possible."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the video's aspect ratio."""
     palette: str = DEFAULT_PALETTE

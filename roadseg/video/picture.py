@@ -165,7 +165,7 @@ class AnyPicture(Protocol):
         ...
 
     def card_frame(self) -> av.VideoFrame | None:
-        """Return a frame that lies on a card, as its encoder takes it; None where none does."""
+        """Return a frame that lies on a GPU, as its encoder takes it; None where none does."""
         ...
 
     def resized(self, size_hw: tuple[int, int]) -> "AnyPicture":
@@ -282,7 +282,7 @@ class Picture:
         return self.padded((height + height % 2, width + width % 2)).frame
 
     def card_frame(self) -> None:
-        """Return None: the picture is on no card."""
+        """Return None: the picture is on no GPU."""
 
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return the picture as (H, W, 3) RGB.

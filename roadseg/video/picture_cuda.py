@@ -34,7 +34,7 @@ from roadseg.video.picture import (
 from roadseg.video.transfer_cuda import HostCopy, to_device, to_host
 
 PITCH = 256
-"""Bytes that rows of new pictures begin at multiples of, as the encoder of a card wants it."""
+"""Bytes that rows of new pictures begin at multiples of, as the encoder of a GPU wants it."""
 CHROMA_LEFT = 0.25
 """Columns of U and V by which their samples lie further left than in the middle of their pixels."""
 
@@ -79,9 +79,9 @@ class CudaPicture:
 
     @classmethod
     def of_card(cls, frame: av.VideoFrame, space: ColorSpace, *, chroma_left: bool = False) -> Self:
-        """Return a frame in NV12 that the decoder of a card left there.
+        """Return a frame in NV12 that the decoder of a GPU left there.
 
-        The planes are copied on the card, in microseconds: so the decoder has its memory back, and
+        The planes are copied on the GPU, in microseconds: so the decoder has its memory back, and
         may be gone before the picture is.
 
         Args:
@@ -171,14 +171,14 @@ class CudaPicture:
         return self.on_host.encodable()
 
     def card_frame(self) -> av.VideoFrame | None:
-        """Return the picture as a frame of its card, without a copy, as the encoder there takes it.
+        """Return the picture as a frame of its GPU, without a copy, as the encoder there takes it.
 
         None on the CPU, and where a side is odd or its planes do not follow each other.
         """
         return self.shared_frame() if self.y.is_cuda else None
 
     def shared_frame(self) -> av.VideoFrame | None:
-        """Return a frame that shares the picture's memory and keeps it; None as for a card's."""
+        """Return a frame that shares the picture's memory and keeps it; None as for a GPU's."""
         height, width = self.size_hw
         pitch = self.y.stride(0)
         below = self.uv.data_ptr() == self.y.data_ptr() + height * pitch
@@ -210,7 +210,7 @@ class CudaPicture:
 
 @lru_cache(maxsize=4)  # a run has one
 def context_of(device: torch.device) -> CudaContext:
-    """Return FFmpeg's context of a card: PyTorch's own, so that both use the same memory."""
+    """Return FFmpeg's context of a GPU: PyTorch's own, so that both use the same memory."""
     return CudaContext(device_id=device.index or 0, primary_ctx=True)
 
 

@@ -1,6 +1,6 @@
 """Arrays to a device and tensors back, without a wait for all that the device is doing.
 
-Everything on a card runs on its default stream, in the order in which the threads of a pipeline ask
+Everything on a GPU runs on its default stream, in the order in which the threads of a pipeline ask
 for it. So a tensor can be handed from thread to thread like an array; only who wants its numbers on
 the CPU waits, and for that copy alone. A device may be the CPU: then nothing is copied.
 """
@@ -21,7 +21,7 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     array = np.ascontiguousarray(array)
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     if device.type == "cuda":
-        tensor = tensor.pin_memory()  # or the copy would wait until the card is done with the rest
+        tensor = tensor.pin_memory()  # or the copy would wait until the GPU is done with the rest
     return tensor.to(device, non_blocking=True)
 
 
@@ -60,7 +60,7 @@ def to_host(tensor: Tensor) -> NDArray[np.generic]:
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Translate the error of a card whose memory is full.
+    """Translate the error of a GPU whose memory is full.
 
     Raises:
         BackendUnavailable: It is.
@@ -69,6 +69,6 @@ def memory_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise BackendUnavailable(
-            f"the card's memory is full ({str(error).partition('.')[0]}); close other programs "
+            f"the GPU's memory is full ({str(error).partition('.')[0]}); close other programs "
             "that use it, give a smaller --size, or use --device cpu"
         ) from error

@@ -222,7 +222,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        card: Decodes what it can; None leaves all to the CPU.
+        card: GPU that decodes what it can; None leaves all to the CPU.
         threads: Most threads of the CPU's decoder; None goes by the cores.
 
     Raises:
@@ -273,7 +273,7 @@ def _decode_by(
     from_s: float | None,
     threads: int | None,
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames by a card's decoder, and by the CPU's from where that gives up."""
+    """Yield the frames by a GPU's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
     if card is not None:
         log.on_card = True

@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 ON_CARD = "cuda"
-"""FFmpeg's name of the layout of pictures that lie on an NVIDIA card."""
+"""FFmpeg's name of the layout of pictures that lie on an NVIDIA GPU."""
 PERIOD_S = 1
 """Seconds of video from one encoder to the next."""
 NO_OTHER_KEYFRAME = {"g": "32767"}
@@ -57,7 +57,7 @@ class PeriodEncoder:
         """Encode a picture; return the packets that are ready.
 
         Args:
-            picture: The picture, with its time in the file; it may lie on a card whose encoder this
+            picture: The picture, with its time in the file; it may lie on a GPU whose encoder this
                 is.
             time_s: Its time in the video.
         """

@@ -1,4 +1,4 @@
-"""Whether a card encodes pictures that lie on it."""
+"""Whether a GPU encodes pictures that lie on it."""
 
 import av
 import torch
@@ -11,11 +11,11 @@ from roadseg.video.write.hardware import TRIED_HW, hardware_codec, takes
 
 
 def encodes_there(name: str, device: torch.device) -> bool:
-    """Return whether the encoder in hardware that works here takes a card's pictures.
+    """Return whether the encoder in hardware that works here takes a GPU's pictures.
 
     Args:
         name: Key of `roadseg.video.write.encoding.HARDWARE`.
-        device: The card; H100 and A100 have no encoder.
+        device: The GPU; H100 and A100 have no encoder.
     """
     try:
         codec = hardware_codec(name)

@@ -70,7 +70,7 @@ class Codec:
     holds_limit: bool = True
     """Whether it can limit the bit rate of a quality."""
     on_card: bool = False
-    """Whether it takes pictures that lie on an NVIDIA card."""
+    """Whether it takes pictures that lie on an NVIDIA GPU."""
 
     def effort(self, pixels: int) -> Effort:
         """Return the default for pictures of so many pixels."""

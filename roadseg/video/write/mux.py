@@ -195,7 +195,7 @@ class Muxer:
         film.set_chapters(shifted_chapters(tags.chapters, first_s, last_s, float(self._offset)))
 
     def _encodable(self, frame: Frame) -> av.VideoFrame:
-        """Return a picture as the encoder takes it, on its card where both are there."""
+        """Return a picture as the encoder takes it, on its GPU where both are there."""
         there = frame.picture.card_frame() if self._codec.on_card else None
         return frame.picture.encodable() if there is None else there
 
