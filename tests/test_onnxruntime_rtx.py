@@ -193,7 +193,7 @@ def test_what_the_runtime_refuses_is_said_in_a_line(backend) -> None:
         (Driver((13, 0), (ADA,)), None),
         (Driver((13, 2), (GraphicsCard("NVIDIA H100", (9, 0)), ADA)), None),
         (Driver((12, 8), (ADA,)), r"knows CUDA 12\.8, and onnxruntime-rtx needs 13\.0; install"),
-        (Driver((13, 0), ()), "finds no card"),
+        (Driver((13, 0), ()), "finds no GPU"),
         (
             Driver((13, 0), (GraphicsCard("NVIDIA H100", (9, 0)),)),
             r"is for compute capability 8\.6, 8\.9, 12\.0, 12\.1 .* here is NVIDIA H100 "

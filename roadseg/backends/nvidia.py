@@ -1,4 +1,4 @@
-"""NVIDIA's driver and the cards that it knows, asked without PyTorch."""
+"""NVIDIA's driver and the GPUs that it knows, asked without PyTorch."""
 
 import ctypes
 import sys
@@ -13,7 +13,7 @@ MAJOR, MINOR = 75, 76
 """Numbers of the attributes that make up a compute capability (`CUdevice_attribute`)."""
 NAME_BYTES = 256
 NO_DEVICE = 100
-"""What the driver answers where there is no card (`CUresult`)."""
+"""What the driver answers where there is no GPU (`CUresult`)."""
 
 Capability = tuple[int, int]
 """Compute capability, such as 8.9 of an RTX 40."""

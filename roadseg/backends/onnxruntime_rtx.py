@@ -2,7 +2,7 @@
 
 The provider is a package of its own, of 0.15 GB, and needs no PyTorch. It computes in the types of
 the graph, so it takes models of `roadseg export --half`. For each shape of frames the graph is
-compiled once, in seconds; what that gives for the card is kept in the user's cache folder.
+compiled once, in seconds; what that gives for the GPU is kept in the user's cache folder.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -45,7 +45,7 @@ ALL_ON_CARD = {"session.disable_cpu_ep_fallback": "1"}
 
 
 class BoundSession:
-    """A session for one shape of frames, which lie at a fixed place on the card, as outputs do.
+    """A session for one shape of frames, which lie at a fixed place on the GPU, as outputs do.
 
     A CUDA graph reads and writes where it did when it was captured.
 
@@ -141,7 +141,7 @@ def sides_of(path: Path) -> tuple[int | str, ...]:
 
 
 def open_model(path: Path, *, cuda_graph: bool = True) -> RtxBackend:
-    """Open a model in half precision on the first card that the provider knows.
+    """Open a model in half precision on the first GPU that the provider knows.
 
     Args:
         path: File of `roadseg export --half`, or compiled for this runtime.
@@ -149,7 +149,7 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> RtxBackend:
 
     Raises:
         ModelFileError: The file is no such model, or compiled for something else.
-        BackendUnavailable: There is no driver, or no card that the provider knows.
+        BackendUnavailable: There is no driver, or no GPU that the provider knows.
     """
     session, spec = open_graph(path)
     if {signature(end).kind for end in session.get_outputs()} != {
@@ -173,7 +173,7 @@ def provider_options(*, cuda_graph: bool) -> dict[str, str]:
 
 
 def find_device() -> "ort.OrtEpDevice":
-    """Return the first card that the provider knows.
+    """Return the first GPU that the provider knows.
 
     Raises:
         BackendUnavailable: There is none, or its driver does not work or is too old.
@@ -187,7 +187,7 @@ def find_device() -> "ort.OrtEpDevice":
     if device is None:
         found = ", ".join(map(str, driver.cards))
         raise BackendUnavailable(
-            f"NVIDIA's provider takes none of the cards that the driver names ({found}); check "
+            f"NVIDIA's provider takes none of the GPUs that the driver names ({found}); check "
             "nvidia-smi, or use --device cuda with a .safetensors model"
         )
     return device
@@ -201,7 +201,7 @@ def unfit(driver: Driver) -> str | None:
             f"{shown(LEAST_CUDA)}; install a newer driver"
         )
     if not driver.cards:
-        return f"the NVIDIA driver finds no card, and {NAME} needs one; check nvidia-smi"
+        return f"the NVIDIA driver finds no GPU, and {NAME} needs one; check nvidia-smi"
     if not any(card.capability in CAPABILITIES for card in driver.cards):
         return (
             f"{NAME} is for {ANY_CARD} (GeForce RTX 30, 40 and 50 and their kin), and here is "
@@ -228,6 +228,6 @@ def register() -> None:
 
 
 def version() -> str:
-    """Return the provider's version. Raises `BackendUnavailable` where it has no card."""
+    """Return the provider's version. Raises `BackendUnavailable` where it has no GPU."""
     find_device()
     return str(provider.__version__)

@@ -1,6 +1,6 @@
 """What TensorRT-RTX has beside TensorRT: engines for many cards, and kernels made at run time.
 
-An engine of TensorRT-RTX holds no kernels. They are compiled for the card when the engine runs for
+An engine of TensorRT-RTX holds no kernels. They are compiled for the GPU when the engine runs for
 the first time, and kept in the user's cache folder.
 """
 
@@ -23,10 +23,10 @@ TURING: tuple[Capability, ...] = ((7, 5),)
 
 
 def targets_for(card: GraphicsCard) -> tuple[Capability, ...]:
-    """Return the compute capabilities that an engine built on a card is for, that card's included.
+    """Return the compute capabilities that an engine built on a GPU is for, that card's included.
 
     Raises:
-        BackendUnavailable: TensorRT-RTX does not know the card.
+        BackendUnavailable: TensorRT-RTX does not know the GPU.
     """
     for targets in (PORTABLE, TURING):
         if card.capability in targets:
@@ -69,7 +69,7 @@ def built_for(trt: Any, interpreter: Any, targets: Sequence[Capability]) -> Iter
 
 
 class KernelCache:
-    """The kernels that were compiled for an engine on this card, kept from run to run.
+    """The kernels that were compiled for an engine on this GPU, kept from run to run.
 
     TensorRT-RTX itself refuses a file of another version, driver or card.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roadseg.backends.weights import weights_named
 from roadseg.cli.console import echo
 from roadseg.cli.options import Backend, Quiet
 
@@ -20,10 +21,10 @@ def label(
         ),
     ],
     teacher: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
-            metavar="MODEL",
-            help="Model that labels; may be repeated. The first names the classes; of others, such "
+            metavar="NAME|FILE",
+            help="Model that labels, as --weights takes it; may be repeated. The first names the classes; of others, such "
             "as adopted ones, classes are matched by name.",
         ),
     ],
@@ -50,7 +51,7 @@ def label(
 
     config = LabelConfig(
         sources=tuple(sources),
-        teachers=tuple(teacher),
+        teachers=tuple(map(weights_named, teacher)),
         out=out,
         backend=backend,
         min_confidence=min_confidence,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from roadseg.backends.weights import weights_named
 from roadseg.cli.console import echo
 from roadseg.cli.options import Backend, Quiet, Weights
 
@@ -23,7 +24,9 @@ def pick(
     """Pick the frames most worth labelling by hand: unsure, unsteady and unlike one another."""
     from roadseg.infer.pick import PickConfig, pick
 
-    config = PickConfig(source=source, out=out, count=count, weights=weights, backend=backend)
+    config = PickConfig(
+        source=source, out=out, count=count, weights=weights_named(weights), backend=backend
+    )
     found = pick(config)
     if quiet:
         return

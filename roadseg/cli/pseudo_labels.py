@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from roadseg.backends.weights import weights_named
 from roadseg.cli.console import echo
 from roadseg.errors import ConfigError
 
 
 def labelled_for(
-    out: Path, unlabelled: Sequence[str], teachers: Sequence[Path], *, quiet: bool
+    out: Path, unlabelled: Sequence[str], teachers: Sequence[str], *, quiet: bool
 ) -> list[str]:
     """Label footage beside a run's folder, once, and return the data as `--data` takes them.
 
     Args:
         out: Folder of the run.
         unlabelled: Videos and folders, each as SOURCE or SOURCE=SHARE.
-        teachers: Models.
+        teachers: Models, by name or file.
         quiet: Say nothing.
 
     Raises:
@@ -34,7 +35,9 @@ def labelled_for(
     for text in unlabelled:
         source = DataSource.parse(text)
         folder = out.with_name(f"{out.name}.labels") / source.root.stem
-        config = LabelConfig(sources=(source.root,), teachers=tuple(teachers), out=folder)
+        config = LabelConfig(
+            sources=(source.root,), teachers=tuple(map(weights_named, teachers)), out=folder
+        )
         if not is_labelled(config):
             if is_rank():
                 raise ConfigError(

@@ -48,8 +48,12 @@ class RunOptions(OptionGroup):
         ),
     ] = None
     teacher: Annotated[
-        list[Path] | None,
-        _option("Model that labels it; may be repeated.", "none", metavar="MODEL"),
+        list[str] | None,
+        _option(
+            "Model that labels it, as --weights takes it; may be repeated.",
+            "none",
+            metavar="NAME|FILE",
+        ),
     ] = None
     out: Annotated[
         Path | None,

@@ -1,7 +1,7 @@
 """Models in half precision for ONNX Runtime on a GeForce RTX: graphs for any size.
 
-They are what `roadseg export --half` writes, compared with their source on the card itself. The
-provider compiles them for the card when they are opened.
+They are what `roadseg export --half` writes, compared with their source on the GPU itself. The
+provider compiles them for the GPU when they are opened.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ ASSIGNED = {"session.record_ep_graph_assignment_info": "1"}
 
 
 def device() -> str:
-    """Return the cards that a file is for. Raises `BackendUnavailable` where there is none here."""
+    """Return the GPUs that a file is for. Raises `BackendUnavailable` where there is none here."""
     find_device()
     return ANY_CARD
 
@@ -55,7 +55,7 @@ def build(source: Source, out: Path) -> None:
 
 
 def census(path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
-    """Count the convolutions that the card executes, by the precision of their weights."""
+    """Count the convolutions that the GPU executes, by the precision of their weights."""
     return convolutions_on(find_device(), path, frames.shape, ALL_ON_CARD)
 
 
