@@ -24,8 +24,8 @@ def label(
         list[str],
         typer.Option(
             metavar="NAME|FILE",
-            help="Model that labels, as --weights takes it; may be repeated. The first names the classes; of others, such "
-            "as adopted ones, classes are matched by name.",
+            help="Model that labels, as --weights takes it; may be repeated. The first names the "
+            "classes; of others, such as adopted ones, classes are matched by name.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to create.")],

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 
@@ -37,8 +36,9 @@ from roadseg.video.read.demux import (
 )
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
+from roadseg.video.read.seek import read_from
 from roadseg.video.read.streams import film_stream, others_said, stated_frames, stated_rate
-from roadseg.video.read.timeline import Timeline, has_straight_clock, unit_of
+from roadseg.video.read.timeline import Timeline
 from roadseg.video.read.upright import color_space, orientation_of
 from roadseg.video.url import Url
 
@@ -57,7 +57,6 @@ EARLIEST_YEAR = 1990
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
 
-Item = TypeVar("Item")
 OpenVideo = Callable[[Path | str], av.container.InputContainer]
 
 
@@ -339,38 +338,6 @@ def _most_threads(decoder: av.VideoCodecContext) -> int:
     bits = decoder.format.padded_bits_per_pixel if decoder.format else 24
     picture_bytes = max(decoder.width * decoder.height * bits // 8, 1)
     return max(DECODER_BYTES // picture_bytes, 2)
-
-
-def read_from(
-    container: av.container.InputContainer,
-    stream: av.stream.Stream,
-    time_s: float,
-    items: Iterator[Item],
-    begin_s: Callable[[Item], float],
-) -> Iterator[Item] | None:
-    """Seek to a keyframe at or before a time; return the items from there on.
-
-    Args:
-        container: An open file, of which nothing has been read.
-        stream: Stream whose keyframes count.
-        time_s: The time.
-        items: Iterator that reads from the file's position.
-        begin_s: Returns the time at which an item begins.
-
-    Returns:
-        The items; None if the format cannot seek, seeks past the time, or may have a clock that
-        jumps.
-    """
-    try:
-        container.seek(int(time_s / unit_of(stream)), stream=stream)
-    except av.FFmpegError:
-        return None
-    if not has_straight_clock(container, stream):
-        return None
-    first = next(items, None)
-    if first is None or begin_s(first) > time_s:
-        return None
-    return chain([first], items)
 
 
 def _decode_all(

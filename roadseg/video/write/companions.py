@@ -16,7 +16,8 @@ from roadseg.video.pyav import all_legible, exact
 from roadseg.video.read.beside import continuous_packets
 from roadseg.video.read.demux import Packets
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, open_input, read_from
+from roadseg.video.read.seek import read_from
+from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
 from roadseg.video.write.tracks import Track, forms_of
 
