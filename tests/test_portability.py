@@ -50,8 +50,8 @@ import roadseg
 warnings.filterwarnings("error", category=DeprecationWarning, module="roadseg")
 warnings.filterwarnings("error", category=SyntaxWarning, module="roadseg")
 EXTRAS = {
-    "efficientnet_lite_pytorch", "nncf", "onnx", "openvino", "safetensors", "tensorrt", "torch",
-    "torch_tensorrt",
+    "efficientnet_lite_pytorch", "nncf", "onnx", "onnxruntime_ep_nv_tensorrt_rtx", "openvino",
+    "safetensors", "tensorrt", "torch", "torch_tensorrt",
 }
 for module in pkgutil.walk_packages(roadseg.__path__, "roadseg."):
     if module.name == "roadseg.__main__":  # that would be a run

@@ -177,7 +177,7 @@ class _Panel:
                     f"--teacher {teacher} knows none of the classes {', '.join(self._names)}; "
                     "adopt it with these names (roadseg adopt --classes), or leave it out"
                 )
-        self._label_of = lru_cache(maxsize=None)(self._label)
+        self._label_of = lru_cache(maxsize=1024)(self._label)
         self._folder = folder
 
     @property

@@ -40,7 +40,7 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
-def check_cards(count: int) -> None:
+def check_gpus(count: int) -> None:
     """Raise `ConfigError` if a machine has GPUs, but fewer than ranks."""
     import torch
 
@@ -63,7 +63,7 @@ def launch(count: int) -> int:
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    check_cards(count)
+    check_gpus(count)
     sys.stdout.flush()
     # At a port that the system chooses; one that we chose might be taken before it is used.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

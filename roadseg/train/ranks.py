@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from roadseg.errors import PeerLost, RoadsegError
-from roadseg.train.launch import check_cards, own_rank, rank_count
+from roadseg.train.launch import check_gpus, own_rank, rank_count
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ def joined_ranks() -> Iterator[Ranks]:
     if ranks.count == 1:
         yield ranks
         return
-    check_cards(ranks.local_count)
+    check_gpus(ranks.local_count)
     if torch.cuda.is_available():
         torch.cuda.set_device(ranks.local_rank)
     with _losses_of_peers():
