@@ -36,7 +36,7 @@ class Killed(BaseException):
 def test_parquet_has_what_the_json_lines_have(tmp_path) -> None:
     places = [tmp_path / name for name in ("stats.jsonl", "stats.parquet")]
     for place in places:
-        infer(InferConfig(source=SAMPLE, out=None, stats=place, every=4, end_s=1.0))
+        infer(InferConfig(source=SAMPLE, out=None, stats=place, every=4, end_s=0.6))
     lines, rows = map(list, map(read_stats, places))
     assert rows == lines
     assert any(o.track is not None and o.moved for frame in rows for o in frame.objects)

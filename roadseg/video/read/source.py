@@ -6,7 +6,7 @@ A video is a file, an address on the network, or a series of images.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fractions import Fraction
 from math import inf
 from pathlib import Path
@@ -37,7 +37,14 @@ from roadseg.video.read.demux import (
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
-from roadseg.video.read.streams import film_stream, others_said, stated_frames, stated_rate
+from roadseg.video.read.streams import (
+    film_stream,
+    others_said,
+    stated_date,
+    stated_end_s,
+    stated_frames,
+    stated_rate,
+)
 from roadseg.video.read.timeline import Timeline
 from roadseg.video.read.upright import color_space, orientation_of
 from roadseg.video.url import Url
@@ -52,8 +59,6 @@ DECODER_BYTES = 96 << 20
 """Most bytes of pictures that a decoder's threads hold, of which each has one."""
 LEAST_STEP_S = Fraction(1, 1000)
 """Least time between frames that every format can store."""
-EARLIEST_YEAR = 1990
-"""Before it, no digital video was recorded: the clock of the camera was not set."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
 
@@ -155,10 +160,10 @@ def probe(
             fps=stated_rate(stream) or USUAL_FPS,
             time_base=time_base,
             start_s=start_s,
-            end_s=_stated_end_s(stream, start_s) if is_stated else None,
+            end_s=stated_end_s(stream, start_s) if is_stated else None,
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
-            recorded=_stated_date(container),
+            recorded=stated_date(container),
             left_out=others_said(container, stream),
             **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
@@ -395,29 +400,6 @@ def _decode_intact(
         return decode_packets(packets, stream, note)
     order = ShowingOrder()
     return order.give(decode_packets(order.take(packets), stream, note))
-
-
-def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
-    """Return when the stream should end, by its index or by the tag of a Matroska file."""
-    assert stream.time_base
-    if stream.duration:
-        return start_s + float(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")
-    try:
-        hours, minutes, seconds = map(float, parts)
-    except ValueError:  # there is no tag, or one in no format that we know
-        return None
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def _stated_date(container: av.container.InputContainer) -> datetime | None:
-    """Return when a file says that it was recorded, unless that cannot be."""
-    try:
-        stated = datetime.fromisoformat(container.metadata.get("creation_time", ""))
-        date = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.year >= EARLIEST_YEAR else None
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:

@@ -1,5 +1,6 @@
-"""Choose the stream to label in a file with several cameras or a cover picture."""
+"""Choose the stream to label in a file with several cameras; read what a file states of itself."""
 
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from av.stream import Disposition
 
 from roadseg.errors import ConfigError, VideoError
 from roadseg.video.pyav import exact
+
+EARLIEST_YEAR = 1990
+"""Before it, no digital video was recorded: the clock of the camera was not set."""
 
 
 def film_stream(
@@ -73,6 +77,29 @@ def stated_frames(stream: av.VideoStream) -> int | None:
     entries = stream.index_entries
     is_indexed = stream.container.format.name == "avi" and len(entries) > 1
     return len(entries) if is_indexed else stream.frames or None
+
+
+def stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
+    """Return when the stream should end, by its index or by the tag of a Matroska file."""
+    assert stream.time_base
+    if stream.duration:
+        return start_s + float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:  # there is no tag, or one in no format that we know
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def stated_date(container: av.container.InputContainer) -> datetime | None:
+    """Return when a file says that it was recorded, unless that cannot be."""
+    try:
+        stated = datetime.fromisoformat(container.metadata.get("creation_time", ""))
+        date = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.year >= EARLIEST_YEAR else None
 
 
 def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
