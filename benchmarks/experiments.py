@@ -53,28 +53,32 @@ def add(
     finding: Annotated[str, typer.Option(help="One line: what was learnt.")],
 ) -> None:
     """Keep a run's settings and log under a name."""
+    write(record_of(name, run, finding, "CPU"), FOLDER)
+
+
+def record_of(name: str, run: Path, finding: str, processor: str) -> dict[str, Any]:
+    """Return the record of the run in a folder, as far as it came on a CPU or GPU."""
     settings = TrainConfig.from_dict(json.loads((run / "config.json").read_text())).to_dict()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     settings["data"] = [_short(text) for text in settings["data"]]
     del settings["out"]
-    record = {
+    return {
         "name": name,
         "command": command(name, settings),
         "finding": finding,
         "epochs_done": records[-1]["epoch"],
         "parameters": parameter_count(settings),
         "settings": settings,
-        "machine": f"{platform.machine()}, {platform.system()}, CPU",
+        "machine": f"{platform.machine()}, {platform.system()}, {processor}",
         "log": records,
     }
-    _write(record)
 
 
 @app.command()
 def table() -> None:
     """Write the table of all records into the documents, and their commands by today's defaults."""
     for record in records():
-        _write({**record, "command": command(record["name"], record["settings"])})
+        write({**record, "command": command(record["name"], record["settings"])}, FOLDER)
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
     PAGE.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
@@ -88,8 +92,9 @@ def parameter_count(settings: dict[str, Any]) -> int:
     return sum(parameter.numel() for parameter in build_model(config.spec).parameters())
 
 
-def _write(record: dict[str, Any]) -> None:
-    with replacing(FOLDER / f"{record['name']}.json") as temporary:
+def write(record: dict[str, Any], folder: Path) -> None:
+    """Write a record into a folder of them."""
+    with replacing(folder / f"{record['name']}.json") as temporary:
         temporary.write_text(json.dumps(record) + "\n")
 
 

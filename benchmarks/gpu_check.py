@@ -62,8 +62,8 @@ def machine() -> Found:
 
 
 def tests() -> Found:
-    """Run the tests that need a card."""
-    need_card()
+    """Run the tests that need a GPU."""
+    need_gpu()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     lines = done.stdout.strip().splitlines()
@@ -71,19 +71,17 @@ def tests() -> Found:
 
 
 def ceilings() -> Found:
-    """Measure what the card can do: multiply matrices in half precision, and copy."""
-    torch = need_card()
-    side = 8192
-    matrix = torch.randn(side, side, dtype=torch.half, device="cuda")
-    wide = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    products = rate(lambda: matrix @ matrix)
-    copies = rate(wide.clone)
-    return {"tflops_fp16": products * 2 * side**3 / 1e12, "copy_gb_s": copies * 2 * (1 << 30) / 1e9}
+    """Measure what the GPU can do: multiply matrices, and copy."""
+    need_gpu()
+    from roadseg.measure.gpu_cuda import ceilings as measure
+    from roadseg.measure.gpu_cuda import first
+
+    return measure(first())
 
 
 def decode() -> Found:
-    """Decode the film onto the card."""
-    torch = need_card()
+    """Decode the film onto the GPU."""
+    torch = need_gpu()
     from roadseg.video.read.decode_cuda import decode
     from roadseg.video.read.read_log import ReadLog
     from roadseg.video.read.source import probe
@@ -97,8 +95,8 @@ def decode() -> Found:
 
 
 def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:
-    """Run the network in half precision on frames that lie on the card, at several batches."""
-    torch = need_card()
+    """Run the network in half precision on frames that lie on the GPU, at several batches."""
+    torch = need_gpu()
     from roadseg.backends import torch_compiled
     from roadseg.backends.torch import TorchBackend, open_model
     from roadseg.models.checkpoint import load_model
@@ -122,7 +120,7 @@ def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:
 def film(device: str) -> Found:
     """Label the whole film, and say which stage was at work longest."""
     if device != "cpu":
-        need_card()
+        need_gpu()
     from tempfile import TemporaryDirectory
 
     from roadseg.infer.config import InferConfig
@@ -142,37 +140,99 @@ def film(device: str) -> Found:
     }
 
 
-def bench() -> Found:
-    """Run `roadseg bench` on the backend of the card."""
-    need_card()
+def bench(*options: str) -> Found:
+    """Run `roadseg bench` on the GPU, as it is typed, and keep what it found in short."""
+    need_gpu()
     try:
         import plotly  # noqa: F401  # the pages of the bench are drawn with it
     except ImportError as error:
         raise Lacking("plotly is not installed") from error
-    arguments = ["bench", str(FILM), "--weights", str(MODEL), "--backend", "torch", "--json"]
-    command = [sys.executable, "-m", "roadseg", *arguments, "--quick"]
+    arguments = ["bench", str(FILM), "--weights", str(MODEL), "--device", "cuda:0", "--json"]
+    command = [sys.executable, "-m", "roadseg", *arguments, "--quick", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise RuntimeError(done.stderr.strip()[-500:])
-    return {"record": json.loads(done.stdout)}
+    return in_short(json.loads(done.stdout))
+
+
+def in_short(record: Found) -> Found:
+    """Return what a record of `roadseg bench` says of GPUs: medians over its rounds."""
+    from roadseg.measure.advice import advice_on
+    from roadseg.measure.results import rounds_of, spread
+    from roadseg.measure.targets import ceilings as bounds
+
+    rounds = rounds_of(record)
+    cases = {}
+    for name, case in record["contenders"].items():
+        if "device" in case:
+            metrics = dict.fromkeys(m for measured in rounds for m in measured.get(name, {}))
+            found = {metric: spread(rounds, name, metric) for metric in metrics}
+            cases[name] = {metric: v.median for metric, v in found.items() if v}
+    advice = advice_on(record)
+    return {
+        "gpus": record["gpus"],
+        "cases": cases,
+        "reached": {f"{b.name}, {b.by}": round(b.reached.median, 3) for b in bounds(record)},
+        "advice": advice.command if advice else None,
+        "not measured": {n: c["error"] for n, c in record["checks"].items() if "error" in c},
+    }
+
+
+def engines() -> Found:
+    """Build the engines that are missing, and measure them beside PyTorch."""
+    need_gpu()
+    from roadseg.backends.tensorrt_engine import import_nvidia
+    from roadseg.errors import BackendUnavailable
+
+    try:
+        import_nvidia("torch_tensorrt")
+    except BackendUnavailable as error:
+        raise Lacking(str(error)) from error
+    return bench("--engine", "auto", "--backend", "torch", "--backend", "tensorrt")
+
+
+def power() -> Found:
+    """Ask NVML what the GPU does while nothing is done."""
+    need_gpu()
+    from roadseg.measure.gpu_cuda import first
+
+    with first().meter() as meter:
+        if meter is None:
+            raise Lacking("NVML reports nothing of it; run: pip install nvidia-ml-py")
+        return meter.result()
 
 
 STEPS = {
     "machine": Step(machine, 60),
+    "power": Step(power, 60),
     "ceilings": Step(ceilings, 60),
     "decode": Step(decode, 60),
     "half": Step(partial(network, cuda_graph=False), 90),
     "graphs": Step(network, 90),
     "compiled": Step(partial(network, compiled=True), 240),
-    "film on the card": Step(partial(film, "cuda"), 90),
-    "bench": Step(bench, 180),
+    "film on the GPU": Step(partial(film, "cuda"), 90),
+    "bench": Step(partial(bench, "--backend", "torch"), 180),
+    "bench by batch": Step(
+        partial(
+            bench,
+            *("--backend", "torch", "--cuda-graph", "both"),
+            *(option for batch in BATCHES for option in ("--batch", str(batch))),
+        ),
+        240,
+    ),
+    "bench of streams": Step(
+        partial(bench, "--backend", "torch", "--scenario", "streams=4", "--scenario", "streams=16"),
+        180,
+    ),
+    "bench, compiled": Step(partial(bench, "--backend", "torch-compiled"), 300),
+    "bench of engines": Step(engines, 300),
     "tests": Step(tests, 240),
 }
 """In the order in which they matter, should the time run out."""
 
 
-def need_card() -> Any:
-    """Return PyTorch. Raises `Lacking` if it has no card here."""
+def need_gpu() -> Any:
+    """Return PyTorch. Raises `Lacking` if it has no GPU here."""
     try:
         import torch
     except ImportError as error:
@@ -201,7 +261,7 @@ def film_frames(count: int) -> Any:
 
 
 def rate(call: Callable[[], object]) -> float:
-    """Return how many calls a second the card gets done."""
+    """Return how many calls a second the GPU gets done."""
     import torch
 
     for _ in range(WARM_UPS):
@@ -227,7 +287,7 @@ def report_one(name: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment, with which roadseg and the card's decoder are found."""
+    """Return this process's environment, with which roadseg and the GPU's decoder are found."""
     paths = {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": DRIVER_LIBRARIES}
     return os.environ | {
         name: os.pathsep.join(filter(None, [os.environ.get(name), path]))

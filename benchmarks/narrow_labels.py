@@ -50,8 +50,8 @@ def narrow(
         narrowed = total = 0
         for index, path in enumerate(dataset.image_paths):
             picture, target = renumbered[index]
-            ((_, logits),) = predict_pictures(backend, [picture])
-            label = narrowed_target(target, _softmax(logits), space, sure, believed)
+            (prediction,) = predict_pictures(backend, [picture])
+            label = narrowed_target(target, _softmax(prediction.logits), space, sure, believed)
             narrowed += int((label != target).sum())
             total += int(((target >= len(classes)) & (target != IGNORE_INDEX)).sum())
             cv2.imwrite(str(out / "trainannot" / f"{path.stem}.png"), label)

@@ -59,3 +59,7 @@ class ExportError(RoadsegError):
 
 class BenchError(RoadsegError):
     """A measurement that cannot be made, or records that cannot be compared."""
+
+
+class PeerLost(RoadsegError):
+    """A training run of several processes that lost one of them."""

@@ -86,6 +86,9 @@ NUM_CLASSES = CLASS_NAMES.index(UNLABELLED)
 IGNORE_INDEX = 255
 """Id in a target of pixels that neither the loss nor a metric counts."""
 
+UNSURE = 254
+"""Id in a class map of pixels that are too unsure to be shown and counted."""
+
 
 def as_shown(classes: Iterable[SegClass]) -> tuple[SegClass, ...]:
     """Return classes in the default palette, as pages and tables show them."""
@@ -297,6 +300,11 @@ class ModelSpec:
         return len(self.class_names)
 
     @property
+    def gives_ids(self) -> bool:
+        """Whether it says nothing but ids, so that nobody knows how sure it is."""
+        return self.adopted is not None and self.adopted.output_kind == "ids"
+
+    @property
     def fixed_hw(self) -> tuple[int, int] | None:
         """The only height and width that it takes, if it is fixed to one."""
         if self.build and self.build.fixed_shape:
@@ -351,8 +359,8 @@ class ModelSpec:
 
     def _faults(self) -> Iterator[str]:
         """Yield the impossible values of the record, as text."""
-        if not 1 <= self.num_classes <= IGNORE_INDEX:
-            yield f"there are {self.num_classes} classes; 1 to {IGNORE_INDEX} are possible"
+        if not 1 <= self.num_classes <= UNSURE:
+            yield f"there are {self.num_classes} classes; 1 to {UNSURE} are possible"
         if len(set(self.class_names) - {""}) != self.num_classes:
             yield "a class has no name, or two have the same"
         if len(self.palette) != self.num_classes:

@@ -13,6 +13,8 @@ from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
 from roadseg.spec import ModelSpec
 
 DIVISIBLE = True
+UNSURE_ARCH = "unsure"
+"""Architecture of a model that is sure of nothing."""
 
 
 class BrightnessBackend:
@@ -27,7 +29,8 @@ class BrightnessBackend:
             return Answer({output: torch.from_numpy(found) for output, found in there.items()})
         count = len(self.spec.class_names)
         class_map = (frames[..., 1].astype(np.uint16) * count // 256).astype(np.uint8)
-        logits = (class_map[:, None] == np.arange(count)[:, None, None]).astype(np.float32)
+        certain = 0.5 if self.spec.arch == UNSURE_ARCH else 20
+        logits = (class_map[:, None] == np.arange(count)[:, None, None]) * np.float32(certain)
         found = {"class_map": class_map, "logits": logits}
         return Answer({output: found[output] for output in wants})
 

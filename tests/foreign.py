@@ -36,6 +36,7 @@ class Foreign(NamedTuple):
     def model(self) -> ModelProto:
         constants = {
             "reversed": np.array([2, 1, 0]),
+            "stored": np.eye(3, dtype=np.float16).reshape(3, 3, 1, 1),
             "mean": np.array(MEAN, np.float32).reshape(3, 1, 1),
             "std": np.array(STD, np.float32).reshape(3, 1, 1),
             "sharp": np.float32(30),
@@ -75,6 +76,9 @@ KINDS = {
         [("Gather", "x reversed", "y", {"axis": 1})],
         (FLOAT, [1, 3, 64, 96]),
         options={"input_range": "0..255", "bgr": True},
+    ),
+    "weights stored in half precision": Foreign(
+        [("Cast", "stored", "kernel", {"to": FLOAT}), ("Conv", "x kernel", "y")]
     ),
     "odd size": Foreign([("Identity", "x", "y")], (FLOAT, [1, 3, 65, 97])),
     "half precision": Foreign(

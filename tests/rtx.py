@@ -37,7 +37,8 @@ def load_rtx() -> Any:
     """Import the bindings; they find their libraries only if these are loaded."""
     origin = importlib.util.find_spec(PACKAGES[0]).origin
     for name in ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so"):
-        (path,) = Path(origin).parent.glob(f"{name}*")
+        # ONNX Runtime's provider puts links to its libraries beside them.
+        (path,) = {found.resolve() for found in Path(origin).parent.glob(f"{name}*")}
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     import tensorrt_rtx_bindings
 
@@ -65,6 +66,9 @@ def parse(model: Path) -> dict[str, Any]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.read_bytes()):
         return {"errors": [parser.get_error(i).desc() for i in range(parser.num_errors)]}
+    frames = network.get_input(0)
+    if -1 in frames.shape:
+        frames.shape = (*SHAPE, 3)  # as roadseg has ONNX Runtime fix it
     sizes = {}
     for generation in GENERATIONS:
         config = builder.create_builder_config()
@@ -88,6 +92,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     from roadseg.models.checkpoint import load_model
 
     seen: dict[str, Any] = {}
+    configs: list[Any] = []
     construct = interpreter.TRTInterpreter._construct_trt_network_def
     configure = interpreter.TRTInterpreter._populate_trt_builder_config
 
@@ -98,6 +103,7 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     def configure_and_look(self: Any, *arguments: Any) -> Any:
         config = configure(self, *arguments)
         seen["verbosity"] = config.profiling_verbosity.name
+        configs.append(config)
         return config
 
     interpreter.TRTInterpreter._construct_trt_network_def = construct_and_look
@@ -106,11 +112,16 @@ def convert(model: Path, out: Path) -> dict[str, Any]:
     handlers = logging.getLogger().handlers[:]
     network, spec = load_model(model)
     builder.build_engine(network, spec, SHAPE, out)
+    (config,) = configs
+    seen["targets"] = [
+        config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)
+    ]
     seen["root_logger_kept"] = logging.getLogger().handlers == handlers
     seen["torch_tensorrt"] = torch_tensorrt.__version__
     sys.modules["tensorrt"].Runtime = runtime
     try:
-        engine.Engine(engine.load_engine(out)[0], out)
+        data, record, _ = engine.load_engine(out)
+        engine.Engine(data, out, record.library)
     except ModelFileError as error:
         seen["refusal"] = str(error)
     return seen

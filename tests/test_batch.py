@@ -37,20 +37,22 @@ def nothing(_at: Progress) -> None:
     pass
 
 
-def batch_of(config: InferConfig, folder: Path, **more) -> BatchConfig:
+def batch_of(config: InferConfig, folder: Path, stats: str = "stats.jsonl", **more) -> BatchConfig:
     """A batch of the films in a folder; its films have the settings of `config`."""
     names = ("alpha", "outline", "legend", "weights", "steady", "crf", "every")
     settings = {name: getattr(config, name) for name in names}
     plan = Plan(
         source=folder / "films",
         out=folder / "out",
-        beside=Beside(masks=None, stats=Path("stats.jsonl"), report=None),
+        beside=Beside(masks=None, stats=Path(stats), report=None),
         settings=settings,
         no_film=False,
     )
     chunk_s = more.get("chunk_s")
-    common = common_settings(replace(config, stats=Path("stats.jsonl")), chunk_s)
-    return BatchConfig(out=plan.out, films=plan.films, settings=common, **more)
+    common = common_settings(replace(config, stats=Path(stats)), chunk_s)
+    return BatchConfig(
+        out=plan.out, films=plan.films, settings=common, dataset=plan.dataset, **more
+    )
 
 
 @pytest.fixture
@@ -105,6 +107,19 @@ def test_a_bad_film_stops_no_other_and_is_given_up_in_the_end(batch, tmp_path) -
     assert batch.shard.manifest(batch.out).read_text().count('"running"') == before
     (tmp_path / "films" / "aa.mp4").write_bytes((tmp_path / "films" / "a.mp4").read_bytes())
     assert names(drive(batch).done) == ["aa.mp4"]  # another film in its place begins anew
+
+
+def test_files_that_no_manifest_knows_are_replaced_by_no_run(batch) -> None:
+    mine = batch.out / "b.overlay.mp4"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for _run in (1, 2):
+        summary = drive(batch)
+        assert [record.film for record in summary.failed] == ["b.mp4"]
+        assert "b.overlay.mp4 exists, and no manifest there knows of it" in summary.failed[0].error
+        assert mine.read_text() == "mine"
+    mine.unlink()
+    assert names(drive(batch).done) == ["b.mp4"]
 
 
 def test_a_bug_in_one_film_stops_no_other(batch) -> None:
@@ -388,7 +403,7 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
         (["twins", "--out", "out"], "would both be written as out/a"),
-        (["status", "nowhere"], "nowhere cannot be read"),
+        (["status", "nowhere"], "nowhere does not exist; give a manifest"),
         (["status", "empty"], "empty holds no manifest-"),
     ],
 )

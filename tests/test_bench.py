@@ -19,13 +19,15 @@ from conftest import ROOT, SAMPLE, WEIGHTS, patience
 from roadseg.backends.runtimes import open_backend
 from roadseg.errors import BenchError
 from roadseg.measure import bench, jobs
-from roadseg.measure.bench import LEAST_EQUAL, Case, film_record
+from roadseg.measure import testbed as beds
+from roadseg.measure.bench import film_record
 from roadseg.measure.bench_page import bench_page
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.meters import ModelMeter, model_result
 from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.results import rounds_of
 from roadseg.measure.targets import GOALS, ceilings, scores_of
+from roadseg.measure.testbed import LEAST_EQUAL, Case
 
 PEER = ROOT.parent / "shared" / "peers" / "road-segmentation-adas-0001.xml"
 SIZE_HW = (64, 96)
@@ -139,6 +141,8 @@ def test_words_hold_the_target_table_within_80_columns(desk) -> None:
         "Each stage alone",
         "Live",
         "plain loop",
+        "On this machine take",
+        "  roadseg infer VIDEO",
     ):
         assert word in words
     assert sum(
@@ -181,12 +185,12 @@ def test_record_of_another_version_is_refused(desk, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def testbed(tmp_path_factory: pytest.TempPathFactory) -> bench.Testbed:
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> beds.Testbed:
     config = BenchConfig(film=SAMPLE, weights=(WEIGHTS,), sizes_hw=(SIZE_HW,), film_s=0.4)
-    return bench.Testbed(config, tmp_path_factory.mktemp("testbed"), lambda _: None)
+    return beds.Testbed(config, tmp_path_factory.mktemp("testbed"), lambda _: None)
 
 
-def settings(testbed: bench.Testbed) -> dict[str, Any]:
+def settings(testbed: beds.Testbed) -> dict[str, Any]:
     files = {"inputs": testbed.inputs(SIZE_HW), "answers": testbed.answers(SIZE_HW)}
     return {"weights": str(WEIGHTS), "backend": "onnxruntime", **files}
 

@@ -24,6 +24,7 @@ from roadseg.infer.batch.chunks import (
 )
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
+from roadseg.infer.stats import read_stats
 
 OPEN_GROUPS = (("g", "12"), ("bf", "3"), ("x264-params", "open-gop=1:scenecut=0"))
 FILMS = {
@@ -152,8 +153,11 @@ def test_a_chunk_behind_the_end_of_a_torn_film_adds_nothing(film) -> None:
 
 
 def test_the_network_says_the_same_in_chunks_of_a_drive(tmp_path) -> None:
-    config = InferConfig(source=SAMPLE, out=None, masks=tmp_path / "masks", every=4, end_s=6.0)
+    places = {"out": None, "masks": tmp_path / "masks", "stats": tmp_path / "stats.jsonl"}
+    config = InferConfig(source=SAMPLE, every=4, end_s=6.0, **places)
     assert len(in_chunks(config, 2.0)) >= 2
-    whole = replace(config, masks=tmp_path / "whole" / "masks")
+    whole = replace(config, masks=tmp_path / "whole" / "masks", stats=tmp_path / "whole.jsonl")
     infer(whole)
     assert share_that_differs(config, whole) <= 1e-4
+    unsure = [[frame.unsure for frame in read_stats(run.stats)] for run in (config, whole)]
+    assert max(unsure[1]) > 0.01 and unsure[0] == pytest.approx(unsure[1], abs=1e-3)

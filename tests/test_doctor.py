@@ -10,6 +10,7 @@ import pytest
 from conftest import patience
 
 from roadseg.backends.runtimes import BACKENDS, Runtime
+from roadseg.backends.weights import SHIPPED_MODELS
 from roadseg.cli.examine import Finding, examine
 
 
@@ -36,6 +37,13 @@ def test_extra_that_is_installed_works_and_one_that_is_not_does_not(
     findings, name, package
 ) -> None:
     assert findings[name].works == (find_spec(package) is not None), findings[name]
+
+
+def test_models_that_come_along_are_listed_with_their_terms(findings) -> None:
+    for name, trained_on in SHIPPED_MODELS.items():
+        found = findings[f"comes along {name}"]
+        assert found.works and "FP32" in found.detail
+        assert trained_on in found.detail and "research use" in found.detail
 
 
 def test_nothing_fails_without_a_reason_and_a_remedy(findings) -> None:

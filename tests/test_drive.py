@@ -16,11 +16,12 @@ from conftest import SAMPLE, WEIGHTS
 
 from roadseg.errors import OutputError
 from roadseg.infer.config import InferConfig
+from roadseg.infer.depth import DepthLog
 from roadseg.infer.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog, SharesCurve
 from roadseg.infer.drive_page import drive_page
 from roadseg.infer.offline import infer
 from roadseg.paint.config import OverlayConfig
-from roadseg.spec import CLASS_NAMES, ModelSpec
+from roadseg.spec import CLASS_NAMES, UNSURE, ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 
@@ -59,6 +60,36 @@ def test_somebody_at_the_edge_or_for_an_instant_is_none() -> None:
     places = dict.fromkeys(range(20, 30), (PEDESTRIAN, 5))  # at the kerb
     places |= dict.fromkeys((60, 61), (PEDESTRIAN, 48))  # a flicker
     assert log(places, 100).record()["moments"] == []
+
+
+def test_speck_in_the_middle_of_the_road_is_nobody(monkeypatch) -> None:
+    places = dict.fromkeys(range(20, 40), (BICYCLIST, 48))  # 76 pixels at most
+    assert log(places, 100).record()["moments"]
+    monkeypatch.setattr("roadseg.infer.drive.LEAST_SIZE", 80 / 6000)
+    assert log(places, 100).record()["moments"] == []
+
+
+def test_time_in_which_much_is_unsure_is_a_stretch_out_of_depth() -> None:
+    depth = DepthLog()
+    unsure = np.zeros(600)
+    unsure[100:300], unsure[310:400] = 0.3, 0.2  # ten to forty seconds, with a clear second
+    unsure[500:503] = 0.5  # a flash
+    for number, share in enumerate(unsure):
+        depth.add(number / FPS, share, lambda share=share: str(share).encode())
+    (stretch,) = depth.stretches()
+    assert 10 < stretch.start_s < 12 and 40 <= stretch.end_s < 43
+    assert stretch.unsure == pytest.approx(0.3, abs=0.01) and stretch.thumbnail == b"0.3"
+
+
+def test_report_names_what_the_network_is_unsure_of() -> None:
+    drive = DriveLog(OverlayConfig(legend="none"))
+    picture = Picture.from_rgb(np.full((60, 100, 3), 100, np.uint8))
+    class_map = np.full((60, 100), ROAD, np.uint8)
+    class_map[:30] = UNSURE
+    for number in range(40):
+        drive.add(SegmentedFrame(Frame(picture, number, Fraction(1, FPS)), class_map, SPEC))
+    (stretch,) = drive.record()["out_of_depth"]
+    assert (stretch["start_s"], stretch["end_s"], stretch["unsure"]) == (0, 3.9, 0.5)
 
 
 def test_shares_of_every_class_add_up_at_every_time() -> None:
@@ -104,8 +135,8 @@ def test_long_drives_keep_the_moments_with_most_to_see(monkeypatch) -> None:
     places = {}
     for second, column in ((2, 48), (5, 46), (8, 44), (11, 42), (14, 40)):
         number = second * FPS
-        places |= dict.fromkeys(range(number, number + 3), (PEDESTRIAN, column))
-    places |= dict.fromkeys(range(173, 177), (BICYCLIST, 50))
+        places |= dict.fromkeys(range(number, number + 6), (PEDESTRIAN, column))
+    places |= dict.fromkeys(range(173, 180), (BICYCLIST, 50))
     drive = log(places, 200)
     record = drive.record()
     assert len(record["moments"]) == 3 and record["moments_left_out"] == 3

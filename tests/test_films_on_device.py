@@ -26,13 +26,13 @@ from typer.testing import CliRunner
 import roadseg
 from roadseg.backends.runtimes import BACKENDS
 from roadseg.cli import app
-from roadseg.errors import ConfigError
+from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.infer import offline
 from roadseg.infer.config import InferConfig, LiveConfig
-from roadseg.infer.device import device_for
+from roadseg.infer.device import Device, device_for
 from roadseg.infer.live import LiveSession
 from roadseg.infer.offline import infer
-from roadseg.infer.outputs import Outputs
+from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.paint.config import Redaction
 from roadseg.segmentation.config import ModelConfig
 from roadseg.video.picture import Picture
@@ -44,6 +44,8 @@ from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode as decode_on_cpu
 from roadseg.video.read.source import probe
+from roadseg.video.write.encoding import CODECS
+from roadseg.video.write.hardware import hardware_codec
 from roadseg.video.write.part import check_settings, note_settings
 
 CPU = torch.device("cpu")
@@ -205,7 +207,83 @@ def test_command_says_where_frames_were(tmp_path) -> None:
     arguments = ["infer", str(source), "--weights", str(CHECKPOINT), "--size", "160x96"]
     places = ["--out", str(tmp_path / "out.mp4"), "--device", "cuda"]
     done = CliRunner().invoke(app, [*arguments, *places])
-    assert done.exit_code == 0 and "frames on cuda:0, from the CPU" in done.output
+    assert done.exit_code == 0 and "frames on cuda:0, from the CPU to libx264" in done.output
+
+
+@pytest.fixture
+def own_encoder(monkeypatch) -> Iterator[None]:
+    """Have the card compress its pictures: x264, given tensors in the layout of NVENC's input."""
+    codec = replace(
+        CODECS["h264"], crf=1, large=None, pixel_format="nv12", on_card=True, holds_limit=False
+    )
+    for module in ("roadseg.video.write.hardware", "roadseg.infer.outputs"):
+        monkeypatch.setattr(f"{module}.HARDWARE", {"h264": (codec,)})
+    for module in ("encoder", "encoder_cuda"):
+        monkeypatch.setattr(f"roadseg.video.write.{module}.ON_CARD", "nv12")
+    monkeypatch.setattr(CudaPicture, "card_frame", CudaPicture.shared_frame)
+    hardware_codec.cache_clear()
+    yield
+    hardware_codec.cache_clear()
+
+
+@on_a_card
+@pytest.mark.usefixtures("own_encoder")
+def test_pictures_are_compressed_where_they_are_painted(plain, monkeypatch) -> None:
+    Film(size_hw=(216, 382), times=tuple(range(30)), sounds=1).write(plain.source)
+    config = replace(plain, alpha=0.5, outline=True, legend="top-left", side_by_side=True)
+    shown = []
+    for device in ("cpu", "cuda"):
+        own = replace(config, device=device, out=plain.out.with_name(f"{device}.mp4"))
+        if device == "cpu":
+            own = replace(own, crf=1)  # as the card's encoder has it
+        else:
+            monkeypatch.setattr(CudaPicture, "on_host", property(lambda _: pytest.fail("copied")))
+        result = infer(own)
+        shown.append(own.out)
+    assert result.encoder == result.hardware_encoder == "libx264"
+    here, there = shown
+    assert frame_times(here) == frame_times(there)
+    assert packets(here, "audio") == packets(there, "audio")
+    for mine, other in zip(pictures(there), pictures(here), strict=True):
+        assert (np.abs(mine.astype(int) - other) <= 8).mean() > 0.99
+
+
+@on_a_card
+@pytest.mark.usefixtures("own_encoder")
+@pytest.mark.parametrize(
+    ("change", "codec"),
+    [
+        ({}, "h264:hw"),
+        ({"out": Path("-")}, "h264:hw"),
+        ({"crf": 20}, None),
+        ({"preset": "fast"}, None),
+        ({"codec": "hevc"}, "hevc"),
+        ({"out": Path("out.webm")}, None),
+        ({"out": Path("%06d.png")}, None),
+        ({"out": None, "masks": Path("masks")}, None),
+    ],
+)
+def test_encoder_of_the_card_is_taken_unless_something_is_asked_for(plain, change, codec) -> None:
+    assert encoded_on(Device("cuda:0"), replace(plain, **change)).codec == codec
+    assert encoded_on(Device("cpu"), replace(plain, **change)).codec == change.get("codec")
+
+
+@on_a_card
+def test_card_without_an_encoder_leaves_it_to_the_cpu(plain) -> None:
+    Film(size_hw=(96, 160), times=(0, 1)).write(plain.source)
+    result = infer(replace(plain, device="cuda"))
+    assert result.encoder == "libx264" and result.hardware_encoder is None
+
+
+@on_a_card
+def test_full_card_is_said_in_a_line_and_no_thread_hangs(plain, monkeypatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 ...")
+
+    monkeypatch.setattr("roadseg.paint.overlay_cuda.CudaOverlay.draw", full)
+    Film(size_hw=(96, 160), times=(0, 1, 2)).write(plain.source)
+    with pytest.raises(BackendUnavailable, match=r"memory is full \(CUDA out of memory\); close"):
+        infer(replace(plain, device="cuda", alpha=0.5))
 
 
 @on_a_card
@@ -238,7 +316,7 @@ def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) 
     result = infer(replace(plain, device="cuda"))
     assert result.device == "cpu"
     (warning,) = result.warnings
-    assert "frames stay on the CPU, as PyTorch" in warning and "no NVIDIA card" in warning
+    assert "frames stay on the CPU, as PyTorch" in warning and "no NVIDIA GPU" in warning
     assert infer(replace(plain, device="auto", overwrite=True)).warnings == ()
 
 
@@ -246,7 +324,7 @@ def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) 
     ("change", "said"),
     [
         ({"weights": WEIGHTS}, "the onnxruntime backend, .* give a model for torch or"),
-        ({"weights": CHECKPOINT, "device": "cuda:9"}, "there is no card 9; PyTorch finds 1"),
+        ({"weights": CHECKPOINT, "device": "cuda:9"}, "there is no GPU 9; PyTorch finds 1"),
     ],
 )
 def test_what_a_card_cannot_do_is_said(monkeypatch, change, said) -> None:
@@ -308,7 +386,7 @@ def test_decoder_lost_in_mid_film_is_followed_by_the_cpus(plain, start_s) -> Non
         np.testing.assert_array_equal(mine.picture.luma(), other.picture.luma())
     assert isinstance(found[5].picture, CudaPicture) and isinstance(found[6].picture, Picture)
     (sentence,) = reading_faults(log, probe(plain.source))
-    assert "decoded on the CPU, not on the card: it fell off the bus after" in sentence
+    assert "decoded on the CPU, not on the GPU: it fell off the bus after" in sentence
 
 
 def test_damage_is_left_to_the_cpu_to_find(plain) -> None:

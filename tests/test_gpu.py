@@ -1,4 +1,4 @@
-"""What a CPU cannot tell of videos and networks on a card; PyTorch is enough for all of it."""
+"""What a CPU cannot tell of videos and networks on a GPU; PyTorch is enough for all of it."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,6 +24,7 @@ from roadseg.video.read import source
 from roadseg.video.read.decode_cuda import decode
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import probe
+from roadseg.video.write.encoder_cuda import encodes_there
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -105,3 +106,17 @@ def test_memory_of_the_card_stays_flat(tmp_path) -> None:
     out: Path = tmp_path / "out.mp4"
     infer(InferConfig(source=SAMPLE, out=out, weights=CHECKPOINT, device="cuda"), note)
     assert max(held) <= max(held[: len(held) // 3]) * 1.05
+
+
+def test_card_encodes_what_it_painted(tmp_path) -> None:
+    if not encodes_there("h264", torch.device("cuda", 0)):
+        pytest.skip("this GPU has no encoder, as H100 and A100")
+    config = InferConfig(
+        source=SAMPLE, out=tmp_path / "there.mp4", weights=CHECKPOINT, device="cuda", end_s=2.5
+    )
+    there = infer(config)
+    here = infer(replace(config, out=tmp_path / "here.mp4", codec="h264"))
+    assert (there.encoder, here.encoder) == ("h264_nvenc", "libx264")
+    assert frame_times(there.out) == frame_times(here.out)
+    for mine, other in zip(pictures(there.out), pictures(here.out), strict=True):
+        assert np.abs(mine.astype(int) - other).mean() < 4

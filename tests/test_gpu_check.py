@@ -6,6 +6,10 @@ pytest.importorskip("torch")
 
 import torch
 from conftest import script
+from gpus import gpu_case, gpu_record
+from typer.main import get_command
+
+from roadseg.cli import app
 
 check = script("gpu_check")
 STEPS = [name for name in check.STEPS if name != "machine"]
@@ -20,14 +24,30 @@ def test_the_machine_is_described() -> None:
 def test_each_step_says_what_it_lacks(name) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(check.Lacking, match="no NVIDIA card"):
+    with pytest.raises(check.Lacking, match="no NVIDIA GPU"):
         check.STEPS[name].run()
+
+
+def test_record_of_the_bench_is_kept_in_short() -> None:
+    found = check.in_short(gpu_record())
+    assert found["cases"][gpu_case("offline", 8)]["fps"] == pytest.approx(80_000)
+    assert found["cases"]["roadseg cuda:0"]["watts"] == 250
+    assert found["reached"]["slowest stage alone, roadseg cuda:0"] == 0.9
+    assert found["advice"].startswith("roadseg infer VIDEO --device cuda:0")
+    assert "roadseg" not in found["cases"]  # the CPU's are not what is asked for
+
+
+def test_bench_is_asked_for_every_scenario_and_batch_in_options_that_it_takes() -> None:
+    known = {name for p in get_command(app).commands["bench"].params for name in p.opts}
+    given = [step.run.args for step in check.STEPS.values() if hasattr(step.run, "args")]
+    options = {word for words in given for word in words if str(word).startswith("--")}
+    assert {"--scenario", "--batch", "--cuda-graph"} <= options <= known
 
 
 def test_what_a_step_lacks_comes_from_its_own_process() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    assert "no NVIDIA card" in check.run_apart("decode")["lacks"]
+    assert "no NVIDIA GPU" in check.run_apart("decode")["lacks"]
 
 
 def test_a_step_that_takes_too_long_does_not_end_the_check(monkeypatch) -> None:

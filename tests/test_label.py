@@ -22,7 +22,7 @@ from roadseg.video.picture import Picture
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 
-ALONE = ModelConfig(steady=0)
+ALONE = ModelConfig(steady=0, min_confidence=0)
 
 
 def run(frames, backend, config: ModelConfig, *, can_wait: bool = True) -> list[SegmentedFrame]:

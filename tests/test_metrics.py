@@ -7,6 +7,7 @@ from roadseg.measure.metrics import (
     CALIBRATION_BINS,
     Confidence,
     Scores,
+    Sureness,
     boundary_f1,
     confusion_matrix,
 )
@@ -156,3 +157,16 @@ def test_boundary_against_a_set_without_the_class_counts_and_within_one_does_not
     assert boundary_f1(target, class_map, 3, members)[0] == 0
     target[target == 3] = 255
     assert boundary_f1(target, class_map, 3, members)[0] != 1  # against nothing there is no edge
+
+
+def test_what_a_least_confidence_leaves_is_counted_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(3)
+    confidence = rng.integers(0, 256, 500).astype(np.uint8)
+    right = rng.random(500) < confidence / 255
+    found = Sureness.of(confidence[:200], right[:200]) + Sureness.of(confidence[200:], right[200:])
+    for least in (0.0, 0.5, 0.95):
+        painted = confidence / 255 >= least
+        assert found.painted(least) == pytest.approx(painted.mean())
+        assert found.right(least) == pytest.approx(right[painted].mean())
+    assert [row["min_confidence"] for row in found.summary()][:3] == [0, 0.05, 0.1]
+    assert Sureness().summary()[0] == {"min_confidence": 0, "painted": 0, "right": None}

@@ -19,12 +19,13 @@ from roadseg.paint.boxes import Boxed
 from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.paint.cover import Cover
 from roadseg.paint.overlay import Overlay
+from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.flow import Motion, single_step, torn_cells
 from roadseg.segmentation.grid import ON_HOST, grid_of
 from roadseg.segmentation.grid_cuda import ON_DEVICE
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.temporal_filter import SteadyFilter
-from roadseg.spec import IGNORE_INDEX, ModelSpec
+from roadseg.spec import IGNORE_INDEX, UNSURE, ModelSpec
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture, has_chroma_left
@@ -94,6 +95,30 @@ def test_picture_that_came_from_the_cpu_is_not_copied_back() -> None:
     assert CudaPicture.upload(picture, CPU).on_host is picture
 
 
+@pytest.mark.parametrize("size_hw", [(270, 480), (96, 162)])
+def test_encoder_sees_the_picture_without_a_copy(size_hw) -> None:
+    expected = in_space(SPACES[2]).resized(size_hw)
+    picture = CudaPicture.empty(size_hw, expected.space, CPU)
+    for target, plane in zip(planes_of(picture), expected.planes, strict=True):
+        target[:] = plane
+    frame = picture.shared_frame()
+    assert frame.format.name == "nv12" and (frame.height, frame.width) == size_hw
+    assert (frame.colorspace, frame.color_range) == (6, 2)
+    for row in (0, size_hw[0] - 1):
+        picture.y[row] = 7  # after the frame was made
+    expected.planes[0][[0, -1]] = 7
+    del picture
+    mine = frame.reformat(format="yuv420p").to_ndarray()
+    np.testing.assert_array_equal(mine, expected.frame.to_ndarray())
+
+
+def test_encoder_of_a_card_is_not_shown_what_it_does_not_take() -> None:
+    for picture in (uploaded(in_space(SPACES[0])), CudaPicture.empty((271, 480), SPACES[0], CPU)):
+        assert picture.shared_frame() is None
+    assert CudaPicture.empty((270, 480), SPACES[0], CPU).card_frame() is None  # it is on the CPU
+    assert in_space(SPACES[0]).card_frame() is None
+
+
 @pytest.mark.parametrize("size_hw", [(540, 960), (1080, 1920), (271, 481), (48, 64), (90, 1200)])
 def test_motion_is_found_on_the_same_small_picture(size_hw) -> None:
     picture = in_space(SPACES[0]).resized(size_hw)
@@ -144,6 +169,7 @@ def test_painted_as_on_the_cpu(space, config, change, side_by_side) -> None:
     picture = change(in_space(space))
     class_map = blobs(picture.size_hw)
     class_map[20:24, 30:34] = class_map[100:103, 200:203] = 9  # specks
+    class_map[120:160, 20:90] = UNSURE
     overlay = Overlay(SPEC, config, side_by_side=side_by_side)
     in_view = frozenset({0, 3, 8})
     expected = picture.paint(overlay, class_map, in_view)
@@ -229,6 +255,19 @@ def test_classes_at_full_size_are_those_of_the_cpu(logits, frame_hw) -> None:
     class_map = blobs((320, 576))
     found = ON_DEVICE.restored(placement, torch.from_numpy(class_map)).on_host
     assert (found == ON_HOST.restored(placement, class_map)).mean() > 0.9999
+
+
+def test_what_is_unsure_is_left_out_as_on_the_cpu(logits) -> None:
+    placement = Placement.fit((540, 960), (320, 576))
+    mine, theirs = (Confidence.of(given, placement) for given in (logits, torch.from_numpy(logits)))
+    assert theirs.plane.dtype == torch.uint8
+    assert np.abs(theirs.plane.numpy().astype(int) - mine.plane).max() <= 1
+    labels = ON_HOST.enlarged(placement, ON_HOST.levels_of(logits))
+    for ids in (labels, labels[::2, ::2]):
+        expected = mine.shown(ids, 0.8)
+        found = theirs.shown(CudaClassMap(torch.from_numpy(ids)), 0.8)
+        assert 0.1 < (expected == UNSURE).mean() < 0.9
+        assert isinstance(found, CudaClassMap) and (found.on_host == expected).mean() > 0.98
 
 
 def test_labels_move_and_mix_as_on_the_cpu(logits) -> None:

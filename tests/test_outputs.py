@@ -224,7 +224,7 @@ def test_cut_without_a_frame_is_said_even_without_a_film(plain, tmp_path) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"out": None}, "--no-film leaves nothing to write; add --stats or --masks"),
+        ({"out": None}, "--no-film leaves nothing to write; add --stats, --masks or --geojson"),
         ({"out": "-", "resume": True}, "--resume needs a video in a file, and there is --out -"),
         ({"out": None, "stats": "a.csv", "report": "r.html"}, "--report needs .* is --no-film"),
         ({"out": "%d.png", "report": "r.html"}, r"--report needs .* is --out .*%d\.png"),

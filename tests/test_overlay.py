@@ -10,7 +10,7 @@ from roadseg.paint.config import CORNERS, OverlayConfig
 from roadseg.paint.in_view import InView
 from roadseg.paint.legend import LEGENDS_KEPT, legend_at, render_legend
 from roadseg.paint.overlay import Overlay, class_ids
-from roadseg.spec import ModelSpec
+from roadseg.spec import UNSURE, ModelSpec
 from roadseg.video.picture import ColorSpace, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
@@ -239,6 +239,19 @@ def test_specks_have_no_outline_and_all_else_keeps_its_own(scale) -> None:
     assert 0 < len(lost) <= 6 * scale and (abs(lost[:, 0] - 100 * scale) <= scale).all()
     every = Overlay(SPEC, replace(config, min_region=0)).draw(dark(with_specks), with_specks)
     assert (every.planes[0] >= 215)[60, 200:206].all()
+
+
+def test_what_is_too_unsure_is_as_it_was_and_has_no_outline() -> None:
+    class_map = np.full((60, 80), 3, np.uint8)
+    class_map[:30] = 5
+    class_map[20:50, 30:60] = UNSURE
+    picture = Picture.from_rgb(np.full((60, 80, 3), 40, np.uint8))
+    drawn = Overlay(SPEC, OverlayConfig(legend="none")).draw(picture, class_map)
+    unsure = class_map == UNSURE
+    np.testing.assert_array_equal(drawn.planes[0][unsure], picture.planes[0][unsure])
+    lined = drawn.planes[0] > 150
+    beside = unsure | np.roll(unsure, 1, axis=0) | np.roll(unsure, 1, axis=1)
+    assert lined[30, :30].all() and not lined[beside].any()
 
 
 def dark(class_map: np.ndarray) -> Picture:

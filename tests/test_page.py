@@ -1,18 +1,20 @@
 """The live page in a real browser, served by a real run of the program's parts."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from browser import CHROMIUM, Page, browser
 from conftest import patience
+from films import pictures
 
 from roadseg.infer.live import Reading
 from roadseg.infer.server import Address, PageServer
-from roadseg.spec import ModelSpec
+from roadseg.spec import PALETTES, ModelSpec, css_color
 from roadseg.video.frame import Arrival, Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 
@@ -56,6 +58,17 @@ def pixel(tab: Page, x: int, y: int) -> list[int]:
 
 def blended(color: tuple[int, int, int], opacity: float, level: int = GREY) -> list[float]:
     return [level * (1 - opacity) + c * opacity for c in color]
+
+
+def saved(tab: Page, folder: Path, act: Callable[[], None], name: str) -> Path:
+    """Act, and return the file that the page saves then."""
+    tab.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    act()
+    deadline = time.monotonic() + patience(20)
+    while not (found := list(folder.glob(name))):
+        assert time.monotonic() < deadline
+        tab.run("new Promise(requestAnimationFrame)")
+    return found[0]
 
 
 def test_picture_is_painted_in_the_classes_colours(page) -> None:
@@ -132,13 +145,9 @@ def test_timeline_runs_along(page) -> None:
 
 def test_snapshot_is_the_painted_picture(page, tmp_path) -> None:
     tab, _ = page
-    tab.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    tab.run("document.getElementById('snapshot').click()")
-    deadline = time.monotonic() + patience(20)
-    while not (saved := list(tmp_path.glob("roadseg-*.png"))):
-        assert time.monotonic() < deadline
-        tab.run("new Promise(requestAnimationFrame)")
-    picture = cv2.imdecode(np.frombuffer(saved[0].read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    click = "document.getElementById('snapshot').click()"
+    path = saved(tab, tmp_path, lambda: tab.run(click), "roadseg-*.png")
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture.shape == (90, 160, 3)
     assert picture[70, 80].tolist() == pytest.approx(blended(ROAD, 0.5), abs=3)
 
@@ -159,6 +168,96 @@ def test_page_fits_the_screen_and_follows_its_scheme(page, scheme, width) -> Non
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     darkest = max(map(int, ground.removeprefix("rgb(").removesuffix(")").split(",")))
     assert (darkest < 64) == (scheme == "dark")
+
+
+def press(tab: Page, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        tab.command("Input.dispatchKeyEvent", type=kind, key=key)
+
+
+def test_keys_switch_classes_and_save_a_snapshot(page, tmp_path) -> None:
+    tab, _ = page
+    press(tab, "4")
+    assert pixel(tab, 80, 70) == pytest.approx([GREY] * 3, abs=3)
+    press(tab, "4")
+    assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.5), abs=3)
+    assert saved(tab, tmp_path, lambda: press(tab, "s"), "roadseg-*.png")
+
+
+def test_space_holds_the_picture_until_it_is_pressed_again(page, monkeypatch) -> None:
+    tab, server = page
+    monkeypatch.setattr("roadseg.infer.server.ABSENCE_S", 0.2)
+    press(tab, " ")
+    tab.wait_for("document.getElementById('state').textContent === 'paused'")
+    show(server, level=20)
+    while server.is_watched:  # until the request that was under way is answered, and no other came
+        tab.run("new Promise(requestAnimationFrame)")
+    assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.5), abs=3)
+    press(tab, " ")
+    show(server, level=20)
+    tab.wait_for("view.getImageData(80, 20, 1, 1).data[0] < 100")
+    assert tab.run("document.getElementById('pause').getAttribute('aria-pressed')") == "false"
+
+
+def test_palette_is_each_viewers_choice(page) -> None:
+    tab, _ = page
+    names = tab.run("[...document.getElementById('palette').options].map((o) => o.text)")
+    assert names == ["as started", *PALETTES]
+    tab.run(
+        "document.getElementById('palette').value = 'colorblind';"
+        "document.getElementById('palette').dispatchEvent(new Event('change'))"
+    )
+    road = PALETTES["colorblind"]["road"]
+    assert pixel(tab, 80, 70) == pytest.approx(blended(road, 0.5), abs=3)
+    swatch = "getComputedStyle(document.querySelectorAll('#classes i')[3]).backgroundColor"
+    assert tab.run(swatch) == css_color(road)
+
+
+def test_recording_is_a_film_of_what_is_seen(page, tmp_path) -> None:
+    tab, server = page
+    press(tab, "r")
+    tab.wait_for("document.getElementById('record').getAttribute('aria-pressed') === 'true'")
+    tab.wait_for("recorder.state === 'recording'")
+    for level in (20, 120, 220, 20):
+        show(server, level)
+        tab.wait_for(f"Math.abs(view.getImageData(80, 20, 1, 1).data[0] - {level / 2 + 64}) < 8")
+    path = saved(tab, tmp_path, lambda: press(tab, "r"), "roadseg-*.webm")
+    shown = [picture.shape for picture in pictures(path)]
+    assert shown and set(shown) == {(90, 160, 3)}
+
+
+def test_full_screen_shows_the_whole_picture(page) -> None:
+    tab, _ = page
+    click = "document.getElementById('full').click()"
+    tab.command("Runtime.evaluate", expression=click, userGesture=True)
+    tab.wait_for("document.fullscreenElement?.id === 'stage'")
+    tab.wait_for("document.getElementById('view').clientHeight === innerHeight")
+    press(tab, "f")
+    tab.wait_for("document.fullscreenElement === null")
+
+
+def test_stale_picture_looks_stale_and_a_new_one_does_not(page) -> None:
+    tab, server = page
+    tab.wait_for("document.getElementById('stage').classList.contains('stale')")
+    assert tab.run("document.getElementById('state').textContent").endswith(" s old")
+    assert "grayscale" in tab.run("getComputedStyle(document.getElementById('view')).filter")
+    show(server)
+    tab.wait_for("!document.getElementById('stage').classList.contains('stale')")
+    assert tab.run("document.getElementById('state').textContent") == ""
+
+
+@pytest.mark.parametrize("size_wh", [(844, 390), (1920, 800)])
+def test_picture_fills_wide_screens_and_phones_held_across(page, size_wh) -> None:
+    tab, server = page
+    tab.open(server.url, size_wh)
+    tab.wait_for("frame")
+    root = "document.documentElement"
+    assert tab.run(f"[{root}.scrollWidth, {root}.scrollHeight]") == list(size_wh)
+    width, height = tab.run("[view.canvas.clientWidth, view.canvas.clientHeight]")
+    assert width > 0.65 * size_wh[0] and height > 0.65 * size_wh[1]
+    assert (
+        tab.run("document.getElementById('snapshot').getBoundingClientRect().bottom") < size_wh[1]
+    )
 
 
 def test_page_says_when_the_program_has_ended(tab) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
+from conftest import patience
 
 from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
@@ -119,6 +120,29 @@ def test_slow_viewer_keeps_nobody_waiting_and_gets_the_newest(page, connect) -> 
         picture = frame(viewer)["picture"]
         decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
         assert abs(int(decoded.mean()) - 99) <= 1
+
+
+def test_run_can_wait_until_somebody_watches_and_while_nobody_does(
+    page, connect, monkeypatch
+) -> None:
+    monkeypatch.setattr("roadseg.infer.server.ABSENCE_S", 0.1)
+    assert not page.is_watched
+    waiting = threading.Thread(target=page.wait_for_viewer)
+    waiting.start()
+    page.show(item(), READING)
+    assert waiting.is_alive()
+    frame(connect(page))
+    waiting.join(patience(20))
+    assert not waiting.is_alive()
+    deadline = time.monotonic() + patience(20)
+    while page.is_watched:
+        assert time.monotonic() < deadline
+
+
+def test_end_of_the_page_ends_the_wait_for_viewers() -> None:
+    with PageServer(LOCAL, "drive.mp4") as page:
+        pass
+    page.wait_for_viewer()
 
 
 def test_notice_reaches_viewers_until_a_later_frame_comes(page, connect) -> None:

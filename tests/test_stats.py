@@ -82,7 +82,12 @@ def test_place_across_the_road_is_that_of_the_foot(left, bottom, across) -> None
 @pytest.fixture
 def quick(tmp_path) -> InferConfig:
     return InferConfig(
-        source=SAMPLE, out=tmp_path / "o.mp4", weights=WEIGHTS, size_hw=(96, 160), end_s=0.4
+        source=SAMPLE,
+        out=tmp_path / "o.mp4",
+        weights=WEIGHTS,
+        size_hw=(96, 160),
+        end_s=0.4,
+        min_confidence=0,
     )
 
 

@@ -27,6 +27,7 @@ from safetensors.numpy import save
 from test_half import SPECS, network_of
 from torch import Tensor, nn
 
+from roadseg.backends import tensorrt_rtx as rtx_parts
 from roadseg.backends.runtimes import CLASS_MAP, LOGITS, Backend, open_backend
 from roadseg.backends.tensorrt import TensorRtBackend
 from roadseg.backends.tensorrt_engine import EngineRecord, import_nvidia, load_engine, save_engine
@@ -55,6 +56,9 @@ class Stub:
         with torch.inference_mode():
             class_map, self.logits = self._segmenter(self.frames)
         self.class_map = class_map.to(torch.int32)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,7 @@ def test_engine_file_gives_back_what_went_in_and_nothing_is_run(engine_file) -> 
         ({"gpu": "NVIDIA T4"}, r"built for NVIDIA L4 .* this machine has NVIDIA T4"),
         ({"capability": (9, 0)}, r"capability 8\.9\).* this machine has .* capability 9\.0\)"),
         ({"tensorrt": "11.1.0.7"}, r"TensorRT 11\.0\.0\.114; this machine has .* 11\.1\.0\.7"),
+        ({"library": "tensorrt_rtx"}, r"this machine has .* and TensorRT-RTX 11"),
     ],
 )
 def test_engine_of_another_machine_is_refused_untouched(
@@ -271,7 +276,7 @@ def demand_half(found: dict[str, Any], network: nn.Module) -> None:
         assert counts[kind] == sum(isinstance(m, module) for m in network.modules())
     heavy = ("CONVOLUTION", "DECONVOLUTION", "ACTIVATION", "POOLING", "RESIZE", "CONCATENATION")
     assert types_of(heavy[:2], found) == {"HALF"}
-    assert types_of(heavy, found) <= {"HALF", "INT32"}  # shapes are joined as integers
+    assert types_of(heavy, found) <= {"HALF", "INT32", "INT64"}  # shapes are joined as integers
     singles = Counter(kind for kind, type_ in found["layers"] if type_ == "FLOAT")
     most = {"CAST": 2, "ELEMENTWISE": 2, "SHUFFLE": 3, "CONSTANT": 2, "SLICE": 2, "REDUCE": 1}
     assert singles <= Counter(most)  # the frames, and DeepLab's mean over the picture
@@ -356,8 +361,11 @@ def test_builder_goes_through_torch_tensorrt_to_an_engine(tmp_path, spec) -> Non
     weights = sum(p.numel() for p in network.parameters())
     assert len(data) > weights  # two bytes each, less what is compressed
     assert (record.shape, record.capability) == (rtx.SHAPE, (8, 9))
+    assert record.library == "tensorrt_rtx"
+    assert found["targets"] == [f"SM{major}{minor}" for major, minor in record.capabilities]
+    assert record.capabilities == rtx_parts.PORTABLE
     assert stored == replace(spec, size_hw=rtx.SHAPE[1:])
-    assert "out.engine is refused by TensorRT 1.7.1" in found["refusal"]  # it has no driver
+    assert "out.engine is refused by TensorRT-RTX 1.7.1" in found["refusal"]  # it has no driver
 
 
 @pytest.mark.rtx

@@ -40,6 +40,12 @@ ADDRESSES = (
 )
 
 
+def test_an_object_of_storage_is_shown_as_it_is_called() -> None:
+    name = "s3://fleet/date=2026-08-01/film=night%2Fa_long_name.mp4"
+    assert str(Url(name)) == name
+    assert SECRET not in str(Url(f"s3://KEY:{SECRET}@fleet/x"))
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_secret_is_shown_nowhere_and_kept_for_opening(address) -> None:
     url = Url(address.format(SECRET))

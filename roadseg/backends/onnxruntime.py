@@ -13,7 +13,7 @@ from roadseg.backends.runtimes import (
     Answer,
     Output,
     Signature,
-    known_ids,
+    answer_of,
     reason_of,
     refuse_misfit,
     refuse_other_graph,
@@ -25,7 +25,12 @@ from roadseg.spec import ModelSpec
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Execution providers, the best first; the usual build has only the second."""
 
-KINDS = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+KINDS = {
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+}
 """NumPy's names of types, by the runtime's."""
 
 DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
@@ -49,7 +54,7 @@ class OnnxRuntimeBackend:
         # The runtime's errors share no base class but this.
         with run_errors(self._path, frames, Exception):
             found = self._session.run(list(wants), {"frames": frames})
-        return known_ids(self._path, self.spec, Answer(dict(zip(wants, found, strict=True))))
+        return answer_of(self._path, self.spec, wants, found)
 
     def close(self) -> None:
         del self._session
@@ -61,7 +66,18 @@ def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
     Raises:
         ModelFileError: The file is no ONNX model, not one of ours, or compiled for something else.
     """
-    session = open_session(path, intra_op_num_threads=threads or 0)  # 0: one for each core
+    session, spec = open_graph(path, intra_op_num_threads=threads or 0)  # 0: one for each core
+    refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
+    return OnnxRuntimeBackend(session, spec, path)
+
+
+def open_graph(path: Path, **options: object) -> tuple[ort.InferenceSession, ModelSpec]:
+    """Open a session of an exported model; return it with the model's record.
+
+    Raises:
+        ModelFileError: The file is no ONNX model, or not one of ours.
+    """
+    session = open_session(path, **options)
     record = session.get_modelmeta().custom_metadata_map.get("roadseg")
     if record is None:
         raise ModelFileError(
@@ -69,13 +85,13 @@ def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
             "or leave out --weights"
         )
     spec = ModelSpec.from_json(record, path)
-    refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
     ends = [*session.get_inputs(), *session.get_outputs()]
-    refuse_other_graph(path, spec, {end.name: _signature(end) for end in ends})
-    return OnnxRuntimeBackend(session, spec, path)
+    refuse_other_graph(path, spec, {end.name: signature(end) for end in ends})
+    return session, spec
 
 
-def _signature(end: ort.NodeArg) -> Signature:
+def signature(end: ort.NodeArg) -> Signature:
+    """Return the type and shape of an input or output."""
     shape = tuple(side if isinstance(side, int) else None for side in end.shape)
     return Signature(KINDS.get(end.type, end.type), shape)
 
@@ -86,10 +102,7 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
     Raises:
         ModelFileError: The file is no ONNX model.
     """
-    settings = ort.SessionOptions()
-    # Threads that spin while they wait take the cores from decoding and encoding.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 4  # errors come as exceptions; nothing else is printed
+    settings = session_options()
     for name, value in options.items():
         setattr(settings, name, value)
     present = [name for name in PROVIDERS if name in ort.get_available_providers()]
@@ -99,6 +112,15 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
         raise ModelFileError(
             f"{path} is no ONNX model that can be run ({reason_of(error)}); export it again"
         ) from error
+
+
+def session_options() -> ort.SessionOptions:
+    """Return the options that all sessions share."""
+    settings = ort.SessionOptions()
+    # Threads that spin while they wait take the cores from decoding and encoding.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 4  # errors come as exceptions; nothing else is printed
+    return settings
 
 
 def version() -> str:

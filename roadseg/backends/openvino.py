@@ -17,7 +17,7 @@ from roadseg.backends.runtimes import (
     Answer,
     Output,
     Signature,
-    known_ids,
+    answer_of,
     reason_of,
     refuse_misfit,
     refuse_other_graph,
@@ -28,7 +28,7 @@ from roadseg.spec import ModelSpec
 
 DEVICE = "CPU"
 DIVISIBLE = True
-KINDS = {"u8": "uint8", "f32": "float32"}
+KINDS = {"u8": "uint8", "i32": "int32", "f32": "float32", "f16": "float16"}
 """NumPy's names of types, by OpenVINO's."""
 RECORD_PLACE = ("framework", "roadseg")
 """Path of the record in the runtime information, where OpenVINO puts ONNX metadata."""
@@ -98,8 +98,8 @@ class OpenVinoBackend:
             request = self._request(frames.shape, frozenset(wants))
             request.infer([np.ascontiguousarray(frames)], share_inputs=True)
         # The next call overwrites the request's own memory.
-        found = {output: np.array(request.get_tensor(output).data) for output in wants}
-        return known_ids(self._path, self.spec, Answer(found))
+        found = [np.array(request.get_tensor(output).data) for output in wants]
+        return answer_of(self._path, self.spec, wants, found)
 
     @signal_stack_kept()
     def close(self) -> None:

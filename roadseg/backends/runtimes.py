@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from roadseg.backends.machine import core_count, memory_bytes
 from roadseg.backends.onnx_record import read_metadata
+from roadseg.backends.weights import SHIPPED_MODELS
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.spec import ModelSpec
 
@@ -85,6 +86,10 @@ class Runtime(NamedTuple):
     """Command that installs it."""
     on_device: bool = False
     """Whether it takes frames that lie on a GPU, and returns its outputs there."""
+    has_cuda_graphs: bool = False
+    """Whether its `open_model` is told by `cuda_graph` to start a run as one CUDA graph, or not."""
+    needs_gpu: bool = False
+    """Whether it runs on a GPU alone."""
 
 
 MOST_REPLICAS = 8
@@ -104,6 +109,12 @@ BACKENDS = {
         "roadseg.backends.onnxruntime",
         "pip install onnxruntime",
     ),
+    "onnxruntime-rtx": Runtime(
+        (".onnx",),
+        "roadseg.backends.onnxruntime_rtx",
+        _EXTRA.format("rtx-lite"),
+        needs_gpu=True,
+    ),
     "openvino": Runtime(
         (".xml", ".onnx"),
         "roadseg.backends.openvino",
@@ -114,6 +125,7 @@ BACKENDS = {
         "roadseg.backends.torch",
         _EXTRA.format("train"),
         on_device=True,
+        has_cuda_graphs=True,
     ),
     "torch-compiled": Runtime(
         (".safetensors",),
@@ -126,6 +138,8 @@ BACKENDS = {
         "roadseg.backends.tensorrt",
         _EXTRA.format("tensorrt"),
         on_device=True,
+        has_cuda_graphs=True,
+        needs_gpu=True,
     ),
 }
 """The runtimes by name. `suited` chooses between those that read the same suffix."""
@@ -160,13 +174,21 @@ def replicas_for(path: Path, name: str = "auto", most_cores: int | None = None) 
     return Replicas(count, -(-cores // count))
 
 
-def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> Backend:
+def open_backend(
+    path: Path,
+    name: str = "auto",
+    threads: int | None = None,
+    *,
+    cuda_graph: bool | None = None,
+) -> Backend:
     """Open a model file with the runtime that reads it.
 
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
         threads: Threads to compute on, if the runtime is divisible; None leaves it to the runtime.
+        cuda_graph: Whether a run on a GPU starts as one CUDA graph, if the runtime has these; None
+            leaves it to the runtime.
 
     Raises:
         ModelFileError: The file is missing, not ours, of a kind that the runtime does not read, or
@@ -176,6 +198,8 @@ def open_backend(path: Path, name: str = "auto", threads: int | None = None) -> 
     name = runtime_of(path, name)
     module = import_runtime(name)
     open_model = cast(Callable[..., Backend], module.open_model)
+    if cuda_graph is not None and BACKENDS[name].has_cuda_graphs:
+        return open_model(path, cuda_graph=cuda_graph)
     return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
 
 
@@ -234,7 +258,8 @@ def suited(path: Path) -> str:
     if not readers:
         suffixes = dict.fromkeys(s for runtime in BACKENDS.values() for s in runtime.suffixes)
         raise ModelFileError(
-            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}"
+            f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}, or "
+            f"the name of one that comes along: {', '.join(SHIPPED_MODELS)}"
         )
     if len(readers) == 1 or (spec := stated_spec(path)) is None:
         return readers[0]
@@ -255,6 +280,12 @@ def stated_spec(path: Path) -> ModelSpec | None:
     return None if record is None else ModelSpec.from_json(record, path)
 
 
+SINGLE = {"frames": "uint8", "class_map": "uint8", "logits": "float32"}
+"""Types of the inputs and outputs of graphs in single precision, and of answers."""
+HALF = {"frames": "uint8", "class_map": "int32", "logits": "float16"}
+"""The same of graphs in half precision."""
+
+
 class Signature(NamedTuple):
     """Type and shape of an input or output of a graph."""
 
@@ -266,12 +297,14 @@ class Signature(NamedTuple):
 
 def refuse_other_graph(path: Path, spec: ModelSpec, found: Mapping[str, Signature]) -> None:
     """Raise `ModelFileError` if a graph's inputs and outputs do not match its record."""
-    wanted = {
-        "frames": Signature("uint8", (None, None, None, 3)),
-        "class_map": Signature("uint8", (None, None, None)),
-        "logits": Signature("float32", (None, spec.num_classes, None, None)),
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "frames": (None, None, None, 3),
+        "class_map": (None, None, None),
+        "logits": (None, spec.num_classes, None, None),
     }
-    for name, signature in wanted.items():
+    is_half = "class_map" in found and found["class_map"].kind == HALF["class_map"]
+    for name, kind in (HALF if is_half else SINGLE).items():
+        signature = Signature(kind, shapes[name])
         if name not in found or not _fits(found[name], signature):
             raise ModelFileError(
                 f"{path} does not fit its own record: {name} is {_shown(found.get(name))} and must "
@@ -313,15 +346,22 @@ def run_errors(path: Path, frames: NDArray[np.uint8], *kinds: type[Exception]) -
         ) from error
 
 
-def known_ids(path: Path, spec: ModelSpec, answer: Answer) -> Answer:
-    """Return the answer. Raises `ModelFileError` if it has ids that the record does not name."""
-    class_map = answer.outputs.get("class_map")
+def answer_of(
+    path: Path, spec: ModelSpec, wants: Collection[Output], found: Collection[NDArray[Any]]
+) -> Answer:
+    """Return the outputs of a run in the types of an answer, whatever those of the graph.
+
+    Raises:
+        ModelFileError: There are ids that the record does not name.
+    """
+    given = dict(zip(wants, found, strict=True))
+    class_map = given.get("class_map")
     if class_map is not None and class_map.size and class_map.max() >= spec.num_classes:
         raise ModelFileError(
             f"{path} does not fit its own record: it gives the id {class_map.max()}, and there are "
             f"{spec.num_classes} classes; export the model again"
         )
-    return answer
+    return Answer({o: np.asarray(given[o], SINGLE[o]) for o in wants})
 
 
 def reason_of(error: Exception) -> str:

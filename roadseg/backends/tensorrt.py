@@ -1,8 +1,8 @@
-"""TensorRT in half precision on an NVIDIA GPU, from engines that were built on the same machine.
+"""TensorRT or TensorRT-RTX in half precision on an NVIDIA GPU, from engines that were built for it.
 
-An engine needs only TensorRT and PyTorch to run; torch-tensorrt builds it. It computes on a stream
-of the backend's own. Frames and class maps on the CPU are copied through page-locked memory; for
-frames on the GPU the outputs stay there.
+An engine needs only that library and PyTorch to run; torch-tensorrt builds it. It computes on a
+stream of the backend's own. Frames and class maps on the CPU are copied through page-locked memory;
+for frames on the GPU the outputs stay there.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Frames, Output
-from roadseg.backends.tensorrt_engine import Computes, import_nvidia, open_engine
+from roadseg.backends.tensorrt_engine import (
+    NAMES,
+    Computes,
+    import_nvidia,
+    installed_library,
+    open_engine,
+)
+from roadseg.backends.tensorrt_rtx import LIBRARY
 from roadseg.errors import ConfigError
 from roadseg.spec import ModelSpec
 
@@ -49,6 +56,7 @@ class TensorRtBackend:
         return Answer({o: torch.cat([part[o] for part in there]) for o in wants})
 
     def close(self) -> None:
+        self._engine.close()
         del self._engine, self._frames, self._class_map
 
     def _batches(self, frames: Frames) -> list[Any]:
@@ -106,11 +114,11 @@ class TensorRtBackend:
 
 
 def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:
-    """Open an engine that was built on this machine.
+    """Open an engine that was built for this machine.
 
     Args:
         path: Engine file.
-        cuda_graph: Launch the engine as a CUDA graph.
+        cuda_graph: Launch the engine as a CUDA graph; TensorRT-RTX does so anyway.
 
     Raises:
         ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
@@ -126,5 +134,7 @@ def open_model(path: Path, *, cuda_graph: bool = False) -> TensorRtBackend:
 
 
 def version() -> str:
-    """Return TensorRT's version. Raises `BackendUnavailable`."""
-    return str(import_nvidia("tensorrt").__version__)
+    """Return the version of TensorRT or TensorRT-RTX. Raises `BackendUnavailable`."""
+    library = installed_library()
+    version = import_nvidia(library).__version__
+    return f"{NAMES[library]} {version}" if library == LIBRARY else str(version)

@@ -1,4 +1,4 @@
-"""TensorRT engines on disk, each in one file with a record of what it holds and where it runs.
+"""Engines of TensorRT or TensorRT-RTX on disk, each in one file with a record of where it runs.
 
 A file is in the safetensors format: a text header, then the engine's bytes. torch-tensorrt would
 save a pickle, which can run any code when it is opened. Here nothing is loaded before the record
@@ -6,9 +6,11 @@ has been read and matches this machine. An engine is still a program for the GPU
 that you built.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self
@@ -20,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from roadseg.backends import tensorrt_rtx as rtx
+from roadseg.backends.nvidia import Capability, GraphicsCard
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.files import replacing
 from roadseg.spec import ModelSpec
@@ -31,7 +35,12 @@ OUT_OF_MEMORY = (
     "TensorRT could not start the engine, and says why above; if the GPU's memory is full, close "
     "other programs that use it, or build an engine for a smaller size or batch"
 )
-INSTALL = "pip install '.[tensorrt]' in a checkout of roadseg"
+INSTALL = (
+    "pip install '.[tensorrt]', or '.[rtx]' for a GeForce RTX, in a checkout of roadseg and an "
+    "environment without the other"
+)
+NAMES = {"tensorrt": "TensorRT", rtx.LIBRARY: "TensorRT-RTX"}
+"""What the libraries are called, by their modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +51,14 @@ class EngineRecord:
     """Frames, height and width of its input."""
     gpu: str
     """Name of the GPU."""
-    capability: tuple[int, int]
+    capability: Capability
     """Compute capability of the GPU."""
     tensorrt: str
-    """Version of TensorRT."""
+    """Version of the library."""
+    library: str = "tensorrt"
+    """Module of the library that built it and runs it, a key of `NAMES`."""
+    capabilities: tuple[Capability, ...] = ()
+    """Compute capabilities of the GPUs that it runs on; none stands for that GPU alone."""
     format: int = ENGINE_FORMAT
     """Version of this record."""
 
@@ -54,28 +67,48 @@ class EngineRecord:
         """Return the record of an engine built on this machine.
 
         Raises:
-            BackendUnavailable: There is no TensorRT or no GPU.
+            BackendUnavailable: There is no TensorRT or no GPU, or TensorRT-RTX does not know it.
         """
-        version = str(import_nvidia("tensorrt").__version__)
+        library = installed_library()
+        version = str(import_nvidia(library).__version__)
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return cls(shape=shape, gpu=gpu.name, capability=(gpu.major, gpu.minor), tensorrt=version)
+        card = GraphicsCard(gpu.name, (gpu.major, gpu.minor))
+        return cls(
+            shape=shape,
+            gpu=card.name,
+            capability=card.capability,
+            tensorrt=version,
+            library=library,
+            capabilities=rtx.targets_for(card) if library == rtx.LIBRARY else (),
+        )
+
+    @property
+    def place(self) -> str:
+        """The GPUs that it is for, as text."""
+        if self.capabilities:
+            return f"compute capability {rtx.listed(self.capabilities)}"
+        return str(GraphicsCard(self.gpu, self.capability))
 
     def check_runs_on(self, here: Self, path: Path) -> None:
-        """Check that the engine was built on a machine like this one.
+        """Check that the engine was built for a machine like this one.
 
         Raises:
             ModelFileError: It was not; `path` is named.
         """
-        built_for, found = (
-            f"{r.gpu} (compute capability {r.capability[0]}.{r.capability[1]}) and "
-            f"TensorRT {r.tensorrt}"
-            for r in (self, here)
+        card, software = (self.gpu, self.capability), (self.library, self.tensorrt)
+        has_gpu = (
+            here.capability in self.capabilities
+            if self.capabilities
+            else card == (here.gpu, here.capability)
         )
-        if built_for != found:
-            raise ModelFileError(
-                f"{path} was built for {built_for}; this machine has {found}, and an engine runs "
-                "only where it was built; build it here"
-            )
+        if has_gpu and software == (here.library, here.tensorrt):
+            return
+        found = GraphicsCard(here.gpu, here.capability)
+        raise ModelFileError(
+            f"{path} was built for {self.place} and {NAMES[self.library]} {self.tensorrt}; this "
+            f"machine has {found} and {NAMES[here.library]} {here.tensorrt}, and an engine runs "
+            "only where all of that fits; build it here"
+        )
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Self:
@@ -92,12 +125,35 @@ class EngineRecord:
                     f"{ENGINE_FORMAT}; build it again"
                 )
             batch, height, width = map(int, values["shape"])
-            major, minor = map(int, values["capability"])
-            return cls(**{**values, "shape": (batch, height, width), "capability": (major, minor)})
+            known = {
+                "shape": (batch, height, width),
+                "capability": _capability(values["capability"]),
+                "capabilities": tuple(map(_capability, values.get("capabilities", ()))),
+                "library": _library(values.get("library", "tensorrt")),
+            }
+            return cls(**{**values, **known})
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(
                 f"{path} carries a damaged engine record ({error}); build it again"
             ) from error
+
+
+def _capability(numbers: Any) -> Capability:
+    """Return a compute capability of JSON's values. Raises `ValueError` and `TypeError`."""
+    major, minor = map(int, numbers)
+    return major, minor
+
+
+def _library(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"its library is {name!r}")
+    return name
+
+
+def installed_library() -> str:
+    """Return the module of the library that is installed; TensorRT's where neither is."""
+    # After `import torch_tensorrt` that of TensorRT-RTX has the other's name as well.
+    return rtx.LIBRARY if find_spec(rtx.LIBRARY) else "tensorrt"
 
 
 def save_engine(path: Path, engine: bytes, record: EngineRecord, spec: ModelSpec) -> None:
@@ -126,7 +182,7 @@ def load_engine(path: Path) -> tuple[NDArray[np.uint8], EngineRecord, ModelSpec]
 
 
 def import_nvidia(name: str) -> ModuleType:
-    """Import `tensorrt` or `torch_tensorrt`, and translate their errors.
+    """Import `tensorrt`, `tensorrt_rtx` or `torch_tensorrt`, and translate their errors.
 
     Raises:
         BackendUnavailable: It does not import, or there is no GPU to import it for.
@@ -150,7 +206,7 @@ def import_nvidia(name: str) -> ModuleType:
 
 
 def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
-    """Load an engine that was built on this machine; any other is refused before it is loaded.
+    """Load an engine that was built for this machine; any other is refused before it is loaded.
 
     Raises:
         ModelFileError: The file is no engine of ours, or one for another GPU or TensorRT.
@@ -158,7 +214,7 @@ def open_engine(path: Path) -> tuple["Engine", ModelSpec]:
     """
     data, record, spec = load_engine(path)
     record.check_runs_on(EngineRecord.here(record.shape), path)
-    return Engine(data, path), spec
+    return Engine(data, path, record.library), spec
 
 
 class Computes(Protocol):
@@ -179,6 +235,10 @@ class Computes(Protocol):
         """Launch on the current stream; may return before it has finished."""
         ...
 
+    def close(self) -> None:
+        """Keep what was compiled for the GPU."""
+        ...
+
 
 class Engine:
     """An engine on the GPU with its input and output tensors. One thread uses it at a time.
@@ -186,22 +246,28 @@ class Engine:
     Args:
         data: The engine's bytes.
         path: Their file, for errors.
+        library: Module of the library that runs them, a key of `NAMES`.
 
     Raises:
         ModelFileError: TensorRT refuses them.
         BackendUnavailable: There is no TensorRT or no GPU.
     """
 
-    def __init__(self, data: NDArray[np.uint8], path: Path) -> None:
-        trt: Any = import_nvidia("tensorrt")
+    def __init__(self, data: NDArray[np.uint8], path: Path, library: str = "tensorrt") -> None:
+        trt = self._trt = import_nvidia(library)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive its engine
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise ModelFileError(
-                f"{path} is refused by TensorRT {trt.__version__}, which says why above; "
+                f"{path} is refused by {NAMES[library]} {trt.__version__}, which says why above; "
                 "build it again"
             )
-        self._context = self._engine.create_execution_context()
+        self._kernels: rtx.KernelCache | None = None
+        self._context = (
+            self._compiling_context(hashlib.sha256(data.data).hexdigest())
+            if library == rtx.LIBRARY
+            else self._engine.create_execution_context()
+        )
         if self._context is None:
             raise BackendUnavailable(OUT_OF_MEMORY)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -215,6 +281,22 @@ class Engine:
         self.frames, self.class_map, self.logits = (
             self._bind(by_type[type_], dtype) for type_, dtype in TYPES.items()
         )
+
+    def _compiling_context(self, digest: str) -> Any:
+        """Return the context of an engine whose kernels are compiled when it runs.
+
+        TensorRT-RTX makes a CUDA graph of the whole engine itself, where that is possible.
+        """
+        torch.zeros(1, device="cuda")  # kept kernels are taken only where CUDA has been started
+        config = self._engine.create_runtime_config()
+        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self._kernels = rtx.KernelCache(config, rtx.cache_file(digest))
+        return self._engine.create_execution_context(config)
+
+    def close(self) -> None:
+        """Keep the kernels that were compiled for the GPU."""
+        if self._kernels is not None:
+            self._kernels.save()
 
     def _bind(self, name: str, dtype: torch.dtype) -> Tensor:
         """Allocate one of the engine's tensors and give the engine its address."""
@@ -231,10 +313,12 @@ class Engine:
             self._launch()
 
     def capture(self) -> None:
-        """Record the launches of a run as a CUDA graph.
+        """Record the launches of a run as a CUDA graph, unless TensorRT-RTX does it itself.
 
         The current stream must not be the default one.
         """
+        if self._kernels is not None:
+            return
         stream = torch.cuda.current_stream()
         self._launch()  # the first run allocates, which a graph may not
         stream.synchronize()
@@ -249,7 +333,6 @@ class Engine:
 
     def layers(self) -> list[dict[str, Any]]:
         """Return TensorRT's description of each layer, parsed from its JSON."""
-        trt: Any = import_nvidia("tensorrt")
         inspector = self._engine.create_engine_inspector()
-        text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         return [layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict)]

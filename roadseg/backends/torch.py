@@ -1,6 +1,6 @@
 """PyTorch in eager mode, the reference that every other runtime is compared with; fast on a GPU.
 
-On the CPU it computes in FP32. On a card it computes in half precision, with the launches of a
+On the CPU it computes in FP32. On a GPU it computes in half precision, with the launches of a
 whole network as one CUDA graph; `TorchBackend` itself, given a network, stays in FP32 there too.
 """
 
@@ -14,11 +14,11 @@ from torch import nn
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Frames, Output
 from roadseg.backends.torch_graph import Graphs, Segments
-from roadseg.errors import BackendUnavailable
 from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter
 from roadseg.models.segmenter import Segmenter
 from roadseg.spec import ModelSpec
+from roadseg.video.transfer_cuda import memory_errors
 
 DIVISIBLE = False
 
@@ -42,10 +42,10 @@ class TorchBackend:
         given = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
         if given.is_cuda and given.device != self._device:
             self.move(given.device)
-        with torch.inference_mode(), full_precision(), _memory_errors():
+        with torch.inference_mode(), full_precision(), memory_errors():
             class_map, logits = self._compute(given.to(self._device))
             kinds = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
-            found = {o: kinds[o][0].to(given.device, kinds[o][1]).contiguous() for o in wants}
+            found = {o: _own(*kinds[o], given.device) for o in wants}
         if isinstance(frames, np.ndarray):
             return Answer({output: tensor.numpy() for output, tensor in found.items()})
         return Answer(found)
@@ -61,7 +61,7 @@ class TorchBackend:
             self.capture()
 
     def capture(self) -> None:
-        """Start the network's work as one CUDA graph from now on; it must be on a card."""
+        """Start the network's work as one CUDA graph from now on; it must be on a GPU."""
         self._compute = Graphs(self.segmenter)
 
 
@@ -70,7 +70,7 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
 
     Args:
         path: Model file.
-        cuda_graph: Where that is a card, start the network's work as one CUDA graph.
+        cuda_graph: Where that is a GPU, start the network's work as one CUDA graph.
 
     Raises:
         ModelFileError: The file is missing, or no model file of ours.
@@ -83,26 +83,29 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
     return backend
 
 
+def open_reference(path: Path) -> TorchBackend:
+    """Open a `.safetensors` model file in FP32 on the CPU, as what others are compared with.
+
+    Raises:
+        ModelFileError: The file is missing, or no model file of ours.
+    """
+    return TorchBackend(*load_model(path))
+
+
+def _own(output: torch.Tensor, kind: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return an output as the caller's, since the next replay of a CUDA graph writes over it."""
+    return output.to(device, kind, copy=True).contiguous()
+
+
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Have convolutions in FP32 computed in FP32, where PyTorch would take TF32 on a card."""
+    """Have convolutions in FP32 computed in FP32, where PyTorch would take TF32 on a GPU."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BackendUnavailable(
-            f"the card's memory is full ({str(error).partition('.')[0]}); close other programs "
-            "that use it, give a smaller --size, or use --device cpu"
-        ) from error
 
 
 def version() -> str:

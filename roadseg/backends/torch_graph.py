@@ -1,4 +1,4 @@
-"""A network's launches on a card as one CUDA graph: at batch 1 they take longer than its work."""
+"""A network's launches on a GPU as one CUDA graph: at batch 1 they take longer than its work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Captured:
 
 
 class Graphs:
-    """Computes as a segmenter on a card does, with a graph for each shape of frames.
+    """Computes as a segmenter on a GPU does, with a graph for each shape of frames.
 
     Args:
         segmenter: Gives class map and logits of frames.
@@ -35,7 +35,7 @@ class Graphs:
         self._captured: dict[torch.Size, Captured] = {}
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class map and logits, which are the caller's."""
+        """Return class map and logits, which the next call may write over."""
         if frames.shape not in self._captured:
             if len(self._captured) == MOST_SHAPES:
                 return self._segmenter(frames)
@@ -43,12 +43,11 @@ class Graphs:
         captured = self._captured[frames.shape]
         captured.frames.copy_(frames, non_blocking=True)
         captured.graph.replay()
-        class_map, logits = captured.outputs
-        return class_map.clone(), logits.clone()  # the next replay writes over them
+        return captured.outputs
 
 
 def capture(segmenter: Segments, frames: Tensor) -> Captured:
-    """Record the launches of a run; other threads may go on using the card."""
+    """Record the launches of a run; other threads may go on using the GPU."""
     given = frames.clone()
     stream = torch.cuda.Stream(frames.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(frames.device))

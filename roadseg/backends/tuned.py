@@ -15,7 +15,7 @@ from typing import Any
 from roadseg import __version__
 from roadseg.backends.machine import core_count, cpu_kind, cpu_name
 from roadseg.backends.weights import shipped_model
-from roadseg.errors import ModelFileError
+from roadseg.errors import ModelFileError, OutputError
 from roadseg.files import make_folder, replacing, sha256_of
 
 CHOICE_FORMAT = 1
@@ -42,6 +42,16 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "roadseg"
+
+
+def kept_folder(name: str) -> Path | None:
+    """Return a folder in there for a runtime's own files, made; None where none can be made."""
+    folder = cache_folder() / name
+    try:
+        make_folder(folder)
+    except OutputError:
+        return None
+    return folder
 
 
 def choice_file() -> Path:

@@ -1,4 +1,4 @@
-"""The default model file."""
+"""The models that come along, by name, and the form of one that suits this machine."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,20 +6,44 @@ from pathlib import Path
 from roadseg.backends.machine import has_int8_units
 from roadseg.files import shipped
 
+SHIPPED_MODELS = {"unet-lite": "trained on CamVid alone"}
+"""What each model that comes along was trained on, by name."""
+DEFAULT_MODEL = "unet-lite"
+"""The one that is taken where none is named."""
 
-def shipped_model(precision: str = "fp32") -> Path:
-    """Return the shipped model in a precision."""
-    name = "unet-lite.onnx" if precision == "fp32" else f"unet-lite.{precision}.onnx"
-    return shipped("weights", name)
+
+def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Path:
+    """Return a shipped model in a precision."""
+    return shipped("weights", f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
 
 
-def default_weights(device: str = "cpu") -> Path:
-    """Return the shipped model in the form and precision that suit this machine.
+def shipped_checkpoint(name: str = DEFAULT_MODEL) -> Path:
+    """Return a shipped model in the form for PyTorch, which is in a checkout alone."""
+    return shipped_model(name=name).with_suffix(".safetensors")
+
+
+def default_weights(device: str = "cpu", name: str = DEFAULT_MODEL) -> Path:
+    """Return a shipped model in the form and precision that suit this machine.
 
     Args:
-        device: Where pictures are to lie; the form for a GPU is in a checkout alone.
+        device: Where pictures are to lie.
+        name: A key of `SHIPPED_MODELS`.
     """
-    on_gpu = shipped_model().with_suffix(".safetensors")
+    on_gpu, in_8_bits = shipped_checkpoint(name), shipped_model("int8", name)
     if device.startswith("cuda") and on_gpu.is_file() and find_spec("torch"):
         return on_gpu
-    return shipped_model("int8" if has_int8_units() else "fp32")
+    return in_8_bits if has_int8_units() and in_8_bits.is_file() else shipped_model(name=name)
+
+
+def weights_named(weights: Path | str | None, device: str = "cpu") -> Path:
+    """Return the model file that a user means.
+
+    Args:
+        weights: Name of a shipped model, or else a file: `./roads` is one, `roads` is not. None is
+            the default.
+        device: Where pictures are to lie.
+    """
+    if weights is None:
+        return default_weights(device)
+    is_name = isinstance(weights, str) and weights in SHIPPED_MODELS
+    return default_weights(device, str(weights)) if is_name else Path(weights)

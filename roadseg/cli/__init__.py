@@ -27,7 +27,10 @@ from roadseg.cli.doctor import doctor
 from roadseg.cli.evaluate import evaluate
 from roadseg.cli.export import export
 from roadseg.cli.infer import infer
+from roadseg.cli.label import label
 from roadseg.cli.live import live
+from roadseg.cli.masks import app as masks_app
+from roadseg.cli.pick import pick
 from roadseg.cli.redact import redact
 from roadseg.cli.signals import ending_on_signals
 from roadseg.cli.train import train
@@ -48,6 +51,8 @@ EXAMPLES: dict[Callable[..., None], str] = {
     live: "live rtsp://camera.local/street --out street.mp4",
     redact: "redact drive.mp4 --out shared.mp4 --sound none",
     train: "train --data CamVid --out runs/first --epochs 60",
+    label: "label drive.mp4 --teacher mine.onnx --out labelled",
+    pick: "pick drive.mp4 --count 50 --out to-label",
     evaluate: "evaluate --data CamVid --split val --report val.html",
     bench: "bench drive.mp4 --record run.json --report run.html",
     export: "export runs/first/best.safetensors --out mine.onnx",
@@ -60,6 +65,7 @@ for command, example in EXAMPLES.items():
     app.command(name=example.split()[0], cls=Command, epilog=f"Example: roadseg {example}")(command)
 app.add_typer(data_app, name="data")
 app.add_typer(batch_app, name="batch")
+app.add_typer(masks_app, name="masks")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""`roadseg batch`, and `roadseg batch status`."""
+"""`roadseg batch`, with `roadseg batch status` and `roadseg batch report`."""
 
 import json
 import traceback
@@ -14,7 +14,14 @@ from roadseg.cli.command import Command, Group
 from roadseg.cli.console import complain, echo
 from roadseg.cli.infer import EncodingOptions, InputOptions, OutputOptions, TerminalOptions
 from roadseg.cli.option_groups import OptionGroup, grouped
-from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
+from roadseg.cli.options import (
+    AsJson,
+    ModelOptions,
+    MotionOptions,
+    OverlayOptions,
+    Overwrite,
+    PositionOptions,
+)
 from roadseg.errors import ConfigError, RoadsegError
 
 if TYPE_CHECKING:
@@ -43,16 +50,33 @@ class BatchGroup(Group):
 app = typer.Typer(cls=BatchGroup, no_args_is_help=True, help="Label many videos, and keep account.")
 
 
+Manifest = Annotated[
+    str,
+    typer.Argument(
+        metavar="MANIFEST", help="The --out of a batch, for all its shards; or one manifest."
+    ),
+]
+
+
 class BatchOutputOptions(OutputOptions):
     """What is written for each video."""
 
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of all that is written, manifests included."
+            "--out",
+            "-o",
+            metavar="DIR|s3://...",
+            help="Folder of all that is written, manifests included, or a place in a bucket.",
         ),
-    ] = ...  # type: ignore[assignment]  # it must be given
+    ] = ...  # type: ignore[assignment]  # it must be given, and may be an address
     resume: bool = False  # a batch always goes on: there is no such option
+
+
+class BatchPositionOptions(PositionOptions):
+    """Where the positions of each drive come from."""
+
+    gpx_offset: str | None = None  # videos begin at different times: there is no such option
 
 
 class ShareOptions(OptionGroup):
@@ -107,16 +131,17 @@ class ShareOptions(OptionGroup):
 @grouped
 def run(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="DIR|LIST",
-            help="Videos to label: a folder with videos and folders of videos, or a text file "
-            "with a video or an address a line.",
+            metavar="DIR|LIST|s3://...",
+            help="Videos to label: a folder with videos and folders of videos, the same in a "
+            "bucket, or a text file with a video or an address a line.",
         ),
     ],
     share: ShareOptions,
     output: BatchOutputOptions,
     input_: InputOptions,
+    positions: BatchPositionOptions,
     overlay: OverlayOptions,
     model: ModelOptions,
     motion: MotionOptions,
@@ -128,10 +153,14 @@ def run(
     Started again, it does what is left: no video twice, and half a video is gone on with.
     """
     from roadseg.cli.batch_films import Plan
+    from roadseg.infer.batch.own_file import place_named
+    from roadseg.infer.batch.store import scratch_folder
 
+    place = place_named(output.out)
     settings = {
         **output.settings(),
         **input_.settings(),
+        **positions.settings(),
         **overlay.settings(),
         **model.settings(),
         **vars(motion),
@@ -139,8 +168,9 @@ def run(
         "threads": share.threads,
     }
     plan = Plan(
-        source=source,
-        out=output.out,
+        source=place_named(source),
+        out=place if isinstance(place, Path) else scratch_folder(place, share.shard),
+        bucket=None if isinstance(place, Path) else place,
         beside=output.beside,
         settings=settings,
         no_film=output.no_film,
@@ -159,6 +189,11 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
     """Return the settings of a batch, as there is a video in it."""
     from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 
+    if share.cluster and plan.bucket:
+        raise ConfigError(
+            "the machines of a cluster need a folder that all of them see as --out; name one, or "
+            "give each machine a --shard in place of --cluster"
+        )
     shard = Shard.parse(share.shard)
     films = plan.films()
     if not films:
@@ -171,6 +206,8 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
         shard=shard,
         chunk_s=chunk_s,
         attempts=share.attempts,
+        dataset=plan.dataset,
+        bucket=plan.bucket,
     )
 
 
@@ -292,21 +329,14 @@ def _show(summary: "Summary") -> None:
 
 
 @app.command(cls=Command, epilog="Example: roadseg batch status labelled")
-def status(
-    manifest: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MANIFEST", help="The --out of a batch, for all its shards; or one manifest."
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
+def status(manifest: Manifest, as_json: AsJson = False) -> None:
     """Say how far a batch is, from its manifests, while it runs or later."""
     from roadseg.cli.batch_tables import failed_table, state_table
     from roadseg.cli.tables import plain_console
+    from roadseg.infer.batch.own_file import place_named
     from roadseg.infer.batch.status import status_of
 
-    found = status_of(manifest)
+    found = status_of(place_named(manifest))
     if as_json:
         echo(json.dumps(asdict(found), indent=2))
         return
@@ -314,3 +344,28 @@ def status(
     console.print(state_table(found))
     if found.failed:
         console.print(failed_table(found.failed))
+
+
+@app.command(cls=Command, epilog="Example: roadseg batch report labelled --out fleet.html")
+def report(
+    manifest: Manifest,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.html", help="Page to write.")
+    ] = Path("report.html"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a page about all videos of a batch: hours, classes, people, failures.
+
+    Who was on the road is known of videos that were labelled with --stats (.jsonl or .parquet).
+    """
+    from roadseg.files import check_new, replacing
+    from roadseg.infer.batch.own_file import place_named
+    from roadseg.infer.batch.report import report_of
+    from roadseg.infer.batch.report_page import report_page
+
+    check_new(out, "--out", (".html",), overwrite=overwrite)
+    place = place_named(manifest)
+    page = report_page(report_of(place), f"Report of {place}")
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    echo(f"report: {out}")

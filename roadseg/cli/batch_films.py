@@ -10,7 +10,10 @@ from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import identity, is_ours
 from roadseg.infer.config import InferConfig
+from roadseg.infer.stats_parquet import is_parquet
+from roadseg.video.objects import named_objects, objects_in
 from roadseg.video.url import Url
+from roadseg.video.write.masks import is_mask_film
 
 COMMENT = "#"
 """How a line of a list begins that names no video."""
@@ -20,10 +23,12 @@ COMMENT = "#"
 class Plan:
     """The videos of a batch and what becomes of each."""
 
-    source: Path
-    """Folder of videos, or list of them."""
+    source: Path | Url
+    """Folder of videos, or list of them, or the address of objects."""
     out: Path
     """Folder of all that is written, in folders as the videos are."""
+    bucket: Url | None = None
+    """Address that what is written is brought to in the end."""
     beside: Beside
     """What is written beside each video's overlay: the ends of their names."""
     settings: Mapping[str, Any]
@@ -39,6 +44,18 @@ class Plan:
                     f"--{flag} is {path}, and what a batch writes lies below --out, beside each "
                     f"video's overlay; give a name alone, such as {path.name}"
                 )
+        masks = self.beside.masks
+        if self.bucket and masks and not is_mask_film(masks):
+            raise ConfigError(
+                f"--masks is {masks}, a folder with a file for each frame, which is nothing for "
+                f"{self.bucket}; give --masks a name in .mkv"
+            )
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set of all statistics: Parquet is partitioned."""
+        stats = self.beside.stats
+        return stats.name if stats and is_parquet(stats) else None
 
     def films(self) -> dict[str, InferConfig]:
         """Return the settings for each video that there is now, by its name in the batch.
@@ -47,7 +64,7 @@ class Plan:
             VideoError: There is no such folder or list.
             ConfigError: A setting cannot be used, or two videos would get the same name.
         """
-        found = _in_folder(self.source, self.out) if self.source.is_dir() else _listed(self.source)
+        found = self._found()
         films: dict[str, InferConfig] = {}
         names: dict[Path, str] = {}
         for name, film in found:
@@ -61,6 +78,12 @@ class Plan:
             names[base] = name
             films[name] = config
         return films
+
+    def _found(self) -> Iterator[tuple[str, Path | Url]]:
+        """Yield the videos by their names in the batch."""
+        if not isinstance(self.source, Path):
+            return _in_bucket(self.source, self.bucket)
+        return _in_folder(self.source, self.out) if self.source.is_dir() else _listed(self.source)
 
     def _config(self, name: str, film: Path | Url) -> InferConfig:
         folder = self.out / PurePosixPath(name).parent
@@ -76,7 +99,7 @@ class Plan:
 
 def _base(config: InferConfig) -> Path:
     """Return what the names of all that is written for a video begin with."""
-    path = config.out or config.stats or config.masks
+    path = config.out or config.stats or config.masks or config.geojson
     assert path is not None  # `InferConfig` sees to it
     return path.with_name(path.name.partition(".")[0])
 
@@ -91,9 +114,21 @@ def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
             if not (is_ours(here / name) or identity(here / name) == identity(out) is not None)
         )
         for path in (here / name for name in sorted(files)):
-            is_film = path.suffix.lower() in FILM_SUFFIXES
-            if is_film and not (path.stem.endswith(OVERLAY) or is_ours(path)):
+            if _is_film(path):
                 yield path.relative_to(folder).as_posix(), path
+
+
+def _is_film(path: Path) -> bool:
+    is_film = path.suffix.lower() in FILM_SUFFIXES
+    return is_film and not (path.stem.endswith(OVERLAY) or is_ours(path))
+
+
+def _in_bucket(url: Url, out: Url | None) -> Iterator[tuple[str, Url]]:
+    """Yield the videos below an address, without what roadseg wrote. Raises `VideoError`."""
+    written = out and f"{out.given}/"
+    for name, film in objects_in(url).items():
+        if _is_film(Path(name)) and not (written and film.given.startswith(written)):
+            yield name, film
 
 
 def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
@@ -123,7 +158,7 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
 
 def _named(line: str) -> tuple[str, Path | Url]:
     """Return a video's name in the batch and where it lies: no name leads out of a folder."""
-    if address := Url.if_one(line):
+    if address := named_objects(line) or Url.if_one(line):
         return PurePosixPath(f"{address}").name.partition("?")[0] or "film", address
     path = Path(line)
     is_below = not path.is_absolute() and ".." not in path.parts

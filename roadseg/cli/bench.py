@@ -1,15 +1,19 @@
 """`roadseg bench`."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.backends.weights import DEFAULT_MODEL, weights_named
 from roadseg.cli.console import complain, echo
 from roadseg.cli.options import AsJson, Overwrite, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
-from roadseg.measure.config import BenchConfig
+from roadseg.measure.config import BenchConfig, Scenario
+from roadseg.segmentation.config import CPU
+from roadseg.spec import choose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +22,8 @@ SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
 """The sample clip, where this is a checkout."""
 FILM_SIZES = {"1080p": (1080, 1920), "4k": (2160, 3840)}
 """Heights and widths that `--video-size` knows by name."""
+CUDA_GRAPHS = {"on": (True,), "off": (False,), "both": (True, False)}
+"""Ways to start a call on a GPU, by what `--cuda-graph` is given."""
 LEAST_IDLE = 0.1
 """Share of the cores that other processes may use without a warning."""
 
@@ -38,11 +44,11 @@ def bench(
         ),
     ] = None,
     weights: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE",
-            help="Model file, the reference first; may be repeated.",
-            show_default="those that come along",
+            metavar="NAME|FILE",
+            help="Model, the reference first; may be repeated.",
+            show_default=f"the forms of {DEFAULT_MODEL}",
         ),
     ] = None,
     backend: Annotated[
@@ -65,6 +71,38 @@ def bench(
         list[int] | None,
         typer.Option(
             metavar="N", help="Frames a call of the model alone; may be repeated.", show_default="1"
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="GPU to measure on beside the CPU, as cuda:1, or cpu for none; may be repeated.",
+            show_default="cuda:0, where there is one",
+        ),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a model on a GPU is asked: single, offline or streams=K; may be repeated.",
+            show_default="single and offline",
+        ),
+    ] = None,
+    cuda_graph: Annotated[
+        str | None,
+        typer.Option(
+            metavar="on|off|both",
+            help="Start a call on a GPU as one CUDA graph.",
+            show_default="as the runtime does",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto",
+            help="Also measure TensorRT's engines, built where they are missing.",
+            show_default="no",
         ),
     ] = None,
     peer: Annotated[
@@ -115,10 +153,14 @@ def bench(
     config = BenchConfig(
         film=clip or _sample(),
         film_hw=_film_size(video_size),
-        weights=tuple(weights or ()),
+        weights=tuple(map(weights_named, weights or ())),
         backends=tuple(backend or ()),
         sizes_hw=tuple(map(parse_size, size or ())),
         batches=tuple(batch or (1,)),
+        gpus=_gpus(device),
+        scenarios=tuple(map(Scenario.parse, scenario)) if scenario else BenchConfig.scenarios,
+        cuda_graphs=choose(CUDA_GRAPHS, cuda_graph, "--cuda-graph") if cuda_graph else (None,),
+        builds_engines=_builds_engines(engine),
         peer=peer,
         rate=rate,
         rounds=rounds,
@@ -133,6 +175,29 @@ def bench(
         echo(json.dumps(measured))
     else:
         _show(measured, plain_console())
+
+
+def _gpus(given: list[str] | None) -> tuple[str, ...]:
+    """Return the GPUs to measure on; unless some are named, the first if there is one."""
+    if given:
+        named = ("cuda:0" if name == "cuda" else name for name in given if name != CPU)
+        return tuple(dict.fromkeys(named))
+    from roadseg.measure.machine_record import gpu_names
+
+    if not gpu_names() or find_spec("torch") is None:
+        return ()
+    from roadseg.infer.device_cuda import refusal
+
+    return () if refusal("cuda") else ("cuda:0",)
+
+
+def _builds_engines(given: str | None) -> bool:
+    if given not in (None, "auto"):
+        raise ConfigError(
+            f"--engine is {given!r}; use auto, which builds what is missing, or give an engine "
+            "that there is with --weights"
+        )
+    return given == "auto"
 
 
 def _film_size(given: str | None) -> tuple[int, int] | None:
@@ -198,12 +263,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _show(record: dict[str, Any], console: "Console") -> None:
     from roadseg.cli import bench_tables
+    from roadseg.measure.advice import advice_on
     from roadseg.measure.results import has_energy, others_share
 
     film = record["film"]
+    gpus = "".join(f", {name}: {gpu['name']}" for name, gpu in record["gpus"].items())
     console.print(
         f"{film['name']}, {film['size_hw'][1]}x{film['size_hw'][0]}, on {record['machine']['cpu']} "
-        f"with {record['machine']['cores']} cores; reference {record['reference']}; rounds "
+        f"with {record['machine']['cores']} cores{gpus}; reference {record['reference']}; rounds "
         f"{len(record['rounds'])}; medians over rounds",
     )
     for table in bench_tables.tables(record):
@@ -215,7 +282,15 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         if "error" in result:
             console.print(f"not measured: {name}: {result['error']}")
     if not has_energy(record):
-        console.print("energy: not available on this machine")
+        console.print("energy of the CPU: not available on this machine")
+    if advice := advice_on(record):
+        low, high = advice.fps.low, advice.fps.high
+        console.print(
+            f"On this machine take {advice.weights} with {advice.runtime} on {advice.device}; "
+            f"expect {advice.fps.median:.1f} frames a second ({low:.1f} to {high:.1f}), "
+            f"{advice.realtime:.1f} times the video's own rate:"
+        )
+        console.print(f"  {advice.command}", soft_wrap=True)
     others = others_share(record)
     if others is not None and others > LEAST_IDLE:
         complain(

@@ -37,6 +37,32 @@ FILM_COLUMNS = (
 )
 STAGE_COLUMNS = (("fps", "fps"), ("cpu", "CPU ms"), ("peak_mb", "memory MB"))
 ENERGY_COLUMNS = (("joules", "J a frame"),)
+GPU_COLUMNS = (
+    ("fps", "fps"),
+    ("p50", "p50\nms"),
+    ("p90", "p90\nms"),
+    ("p99", "p99\nms"),
+    ("copy_in", "in\nms"),
+    ("compute", "compute\nms"),
+    ("copy_out", "out\nms"),
+)
+GPU_LOAD_COLUMNS = (
+    ("utilisation", "at work"),
+    ("watts", "W"),
+    ("gpu_joules", "J a frame"),
+    ("sm_mhz", "MHz"),
+    ("throttled", "held\ndown"),
+    ("gpu_mb", "MB"),
+)
+GPU_MACHINE_COLUMNS = (
+    ("tflops_half", "FP16\nTFLOP/s"),
+    ("tflops_single", "FP32\nTFLOP/s"),
+    ("gbytes", "copy\nGB/s"),
+    ("gbytes_in", "in\nGB/s"),
+    ("gbytes_out", "out\nGB/s"),
+)
+SHARES = ("dropped", "utilisation", "throttled")
+"""Metrics that are shown in percent."""
 LIVE_COLUMNS = (
     ("fps", "fps"),
     ("p50", "age p50\nms"),
@@ -51,13 +77,24 @@ def tables(record: Mapping[str, Any]) -> Iterator[Table]:
     rounds = rounds_of(record)
     by_job = {
         job: [name for name, case in record["contenders"].items() if case["job"] == job]
-        for job in ("model", "plain", "peer", "film", "loop", "live")
+        for job in (
+            *("model", "plain", "peer", "film", "loop", "live", "stages"),
+            *("gpu", "gpu machine"),
+        )
     }
     models = [*by_job["model"], *by_job["plain"], *by_job["peer"]]
     yield metric_table("The model alone, a call", rounds, models, MODEL_COLUMNS)
     films = [*by_job["loop"], *by_job["film"]]
     yield metric_table("Video to video, a frame once warm", rounds, films, FILM_COLUMNS)
-    yield stage_table(rounds)
+    for stages in by_job["stages"]:
+        yield stage_table(rounds, stages)
+    if by_job["gpu"]:
+        on_gpus = [name for name in by_job["film"] if "device" in record["contenders"][name]]
+        loaded = [*by_job["gpu"], *on_gpus]
+        yield metric_table("The model on a GPU, a query", rounds, by_job["gpu"], GPU_COLUMNS)
+        yield metric_table("The GPU meanwhile", rounds, loaded, GPU_LOAD_COLUMNS)
+        rates = by_job["gpu machine"]
+        yield metric_table("GPUs by themselves", rounds, rates, GPU_MACHINE_COLUMNS)
     yield metric_table("Live: newest frame first", rounds, by_job["live"], LIVE_COLUMNS)
     yield ceiling_table(record)
     yield many_cores_table(record)
@@ -80,15 +117,17 @@ def metric_table(
     return table
 
 
-def stage_table(rounds: Sequence[Round]) -> Table:
+def stage_table(rounds: Sequence[Round], case: str) -> Table:
     """Return what each stage does when it runs alone; the model's share of one stage is in it."""
-    table = _table("Each stage alone, a frame", "", *(heading for _, heading in STAGE_COLUMNS))
-    metrics = dict.fromkeys(metric for measured in rounds for metric in measured.get("stages", {}))
+    device = case.removeprefix("stages")
+    title = f"Each stage alone, a frame{device and ' on' + device}"
+    table = _table(title, "", *(heading for _, heading in STAGE_COLUMNS))
+    metrics = dict.fromkeys(metric for measured in rounds for metric in measured.get(case, {}))
     for stage in (name.removesuffix(" fps") for name in metrics if name.endswith(" fps")):
-        cells = [_cell(rounds, "stages", f"{stage} {metric}") for metric, _ in STAGE_COLUMNS]
+        cells = [_cell(rounds, case, f"{stage} {metric}") for metric, _ in STAGE_COLUMNS]
         table.add_row(stage, *cells)
         if stage == "segment":
-            table.add_row("  of it the model", "", _cell(rounds, "stages", "model cpu"), "")
+            table.add_row("  of it the model", "", _cell(rounds, case, "model cpu"), "")
     return table
 
 
@@ -166,7 +205,7 @@ def _cell(rounds: Sequence[Round], case: str, metric: str) -> str:
     found = spread(rounds, case, metric)
     if found is None:
         return "n/a"
-    if metric == "dropped":
+    if metric in SHARES:
         return f"{found.median:.0%}"
     return f"{found.median:.1f}" if found.median < 1000 else f"{found.median:.0f}"
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -13,25 +15,27 @@ if TYPE_CHECKING:
 
 def compile_(
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Exported model (.onnx) or model file from training (.safetensors).",
-            show_default="the model that comes along",
+            help="Name of a model that comes along, exported model (.onnx) or model file from "
+            "training (.safetensors).",
+            show_default=DEFAULT_MODEL,
         ),
     ] = None,
     backend: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Runtime to build for: auto, onnxruntime, openvino, tensorrt."
+            metavar="NAME",
+            help="Runtime to build for: auto, onnxruntime, onnxruntime-rtx, openvino, tensorrt.",
         ),
     ] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="int8; for openvino also bf16, fp32; for tensorrt fp16.",
-            show_default="int8, for tensorrt fp16",
+            help="int8; for openvino also bf16, fp32; for onnxruntime-rtx and tensorrt fp16.",
+            show_default="int8, on GPUs fp16",
         ),
     ] = None,
     size: Annotated[
@@ -76,8 +80,9 @@ def compile_(
     from roadseg.cli.tables import plain_console
     from roadseg.deploy.compile import CompileConfig, compile_model
 
+    named = shipped_model(name=model) if model in SHIPPED_MODELS else Path(model or "")
     config = CompileConfig(
-        model=model,
+        model=named if model else None,
         runtime=backend,
         precision=precision,
         size_hw=parse_size(size) if size else None,

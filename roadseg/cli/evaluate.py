@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import weights_named
 from roadseg.cli.console import echo
 from roadseg.cli.options import (
     AsJson,
@@ -53,8 +53,10 @@ def evaluate(
     ],
     weights: Weights = None,
     against: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Second model to measure and to set beside the first."),
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="Second model to measure and to set beside the first."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to measure on.")] = "val",
     mapping: Annotated[
@@ -97,7 +99,7 @@ def evaluate(
     from roadseg.files import check_new
 
     config = ModelConfig(
-        weights=weights or default_weights(),
+        weights=weights_named(weights),
         backend=backend,
         size_hw=parse_size(size) if size else None,
         steady=steady,
@@ -111,7 +113,7 @@ def evaluate(
         )
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
-    paths = [path for path in (config.weights, against) if path is not None]
+    paths = [config.weights, *([weights_named(against)] if against else [])]
     labels = _Labels(data=data, split=split, mapping=mapping)
     if video:
         found = _evaluate_film(labels, fps, paths, config)
@@ -307,7 +309,7 @@ def _worst_pictures(
     drawn = {}
     for index in worst_together(list(measured.values()), count):
         picture, target = dataset[index]
-        maps = [predict_picture(model, picture, size_hw)[0] for model in models.values()]
+        maps = [predict_picture(model, picture, size_hw).class_map for model in models.values()]
         if len(maps) == 1:
             maps.append(wrong_pixels(target, maps[0], allowed))
         reached = (f"{name} {found.pictures[index].miou:.1%}" for name, found in measured.items())

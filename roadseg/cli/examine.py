@@ -17,7 +17,12 @@ from av.codec.hwaccel import HWAccel
 from roadseg.backends.machine import core_count, cpu_kind, cpu_name, has_int8_units
 from roadseg.backends.runtimes import BACKENDS, suited
 from roadseg.backends.tuned import kept_choice
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import (
+    SHIPPED_MODELS,
+    default_weights,
+    shipped_checkpoint,
+    shipped_model,
+)
 from roadseg.deploy.builders import BUILDERS, open_builder
 from roadseg.errors import RoadsegError
 from roadseg.infer.window import has_window
@@ -27,7 +32,7 @@ from roadseg.video.write.priority import kept_priority
 DECODERS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "libdav1d")
 """FFmpeg's decoders of common videos; the last is AV1's."""
 HARDWARE_ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
-DRIVER = "needs an NVIDIA card that can, and its driver"
+DRIVER = "needs an NVIDIA GPU that can, and its driver"
 REINSTALL = "pip install --force-reinstall av"
 
 
@@ -53,6 +58,7 @@ def examine() -> Iterator[Finding]:
         area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
     )
     yield _tried("machine", "model", _usual_model, "")
+    yield from map(_shipped, SHIPPED_MODELS)
     for name, runtime in BACKENDS.items():
         yield _tried("runtime", name, partial(_start_runtime, name), runtime.install)
     for name, (_, install) in BUILDERS.items():
@@ -86,6 +92,23 @@ def _usual_model() -> str:
     weights = default_weights()
     units = "" if has_int8_units() else ", as 8 bits are not known to be fast on it"
     return f"{weights.name} on {suited(weights)} for {cpu_kind()}{units}"
+
+
+def _shipped(name: str) -> Finding:
+    """Return the forms in which a model that comes along is here."""
+    forms = [
+        ("FP32", shipped_model(name=name)),
+        ("8 bits", shipped_model("int8", name)),
+        ("PyTorch", shipped_checkpoint(name)),
+    ]
+    found = ", ".join(form for form, path in forms if path.is_file())
+    return Finding(
+        area="comes along",
+        name=name,
+        works=bool(found),
+        detail=f"{SHIPPED_MODELS[name]}, for research use; {found or 'no file is here'}",
+        remedy="install roadseg again",
+    )
 
 
 def _start_runtime(name: str) -> str:

@@ -21,23 +21,38 @@ def export(
             "-o",
             metavar="FILE",
             help="File to write.",
-            show_default="MODEL.onnx beside it",
+            show_default="MODEL.onnx beside it, MODEL.half.onnx with --half",
         ),
     ] = None,
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Compute in half precision, for --backend onnxruntime-rtx."),
+    ] = False,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="PRECISION",
+            help="How weights are stored: single, or half, which halves the file. They are "
+            "computed with in single precision either way.",
+        ),
+    ] = "single",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
     from roadseg.errors import ExportError
 
-    target = out or model.with_suffix(".onnx")
+    target = out or model.with_suffix(".half.onnx" if half else ".onnx")
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists; choose another --out or add --overwrite")
     require_train()
     from roadseg.deploy.export import export_onnx
 
-    spec = export_onnx(model, target)
+    spec = export_onnx(model, target, store, half=half)
     height, width = spec.size_hw
+    parity = "equal to PyTorch" + " in half precision" * half
+    if store == "half":
+        parity = "weights rounded to half precision"
     echo(
         f"{target}: {spec.arch}, {len(spec.class_names)} classes, made for {width}x{height}, "
-        f"{target.stat().st_size / 1e6:.1f} MB, equal to PyTorch"
+        f"{target.stat().st_size / 1e6:.1f} MB, {parity}"
     )

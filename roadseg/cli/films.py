@@ -124,6 +124,8 @@ class Beside:
     """File of statistics; for several videos, the end of its name."""
     report: Path | None
     """HTML report; for several videos, the end of its name."""
+    geojson: Path | None = None
+    """GeoJSON of the drive; for several videos, the end of its name."""
 
     def of(self, film: str, folder: Path) -> Self:
         """Return the same for one of several videos.
@@ -137,6 +139,7 @@ class Beside:
             masks=self.masks and self.masks / film,
             stats=self.stats and _beside(self.stats, film, folder),
             report=self.report and _beside(self.report, film, folder),
+            geojson=self.geojson and _beside(self.geojson, film, folder),
         )
 
 
@@ -172,6 +175,11 @@ def plan(
         return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
         raise ConfigError(f"--out is {out}, and there are {len(films)} videos; give a folder")
+    if settings.get("gpx_offset_s") is not None:
+        raise ConfigError(
+            f"--gpx-offset is given, and there are {len(films)} videos, which do not begin at one "
+            "time; label them one by one"
+        )
     folder = out or Path()
     jobs: dict[str, InferConfig] = {}
     for film in films:

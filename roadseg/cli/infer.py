@@ -18,6 +18,7 @@ from roadseg.cli.options import (
     MotionOptions,
     OverlayOptions,
     Overwrite,
+    PositionOptions,
     Quiet,
     Resume,
     Start,
@@ -45,7 +46,7 @@ class OutputOptions(OptionGroup):
     panel = "Output"
     out: Annotated[Path | None, out_option("overlay")] = None
     no_film: Annotated[
-        bool, typer.Option("--no-film", help="Write no video, only --stats or --masks.")
+        bool, typer.Option("--no-film", help="Write no video, only what is beside it.")
     ] = False
     masks: Annotated[
         Path | None,
@@ -66,8 +67,9 @@ class OutputOptions(OptionGroup):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also write what is in every frame (.jsonl or .csv): time, share of each class, "
-            "boxes of poles, signs, cars and people. Of several videos: drive.FILE, ...",
+            help="Also write what is in every frame (.jsonl, .csv or .parquet): time, share of "
+            "each class, boxes of poles, signs, cars and people. Of several videos: drive.FILE, "
+            "...",
         ),
     ] = None
     report: Annotated[
@@ -75,7 +77,15 @@ class OutputOptions(OptionGroup):
         typer.Option(
             metavar="FILE.html",
             help="Also write a page about the drive: the video, class shares over time, moments "
-            "with people on the road. Of several videos: drive.FILE.html, ...",
+            "with people on the road, the way on a map. Of several videos: drive.FILE.html, ...",
+        ),
+    ] = None
+    geojson: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the way and the moments for any map (.geojson). Of several videos: "
+            "drive.FILE, ...",
         ),
     ] = None
     side_by_side: Annotated[
@@ -93,7 +103,7 @@ class OutputOptions(OptionGroup):
     @property
     def beside(self) -> Beside:
         """The outputs beside the overlay."""
-        return Beside(masks=self.masks, stats=self.stats, report=self.report)
+        return Beside(masks=self.masks, stats=self.stats, report=self.report, geojson=self.geojson)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `InferConfig` that are the same for every video."""
@@ -223,6 +233,7 @@ def infer(
     ],
     output: OutputOptions,
     input_: InputOptions,
+    positions: PositionOptions,
     overlay: OverlayOptions,
     model: ModelOptions,
     motion: MotionOptions,
@@ -234,6 +245,7 @@ def infer(
     settings = {
         **output.settings(),
         **input_.settings(),
+        **positions.settings(),
         **overlay.settings(),
         **model.settings(),
         **motion.settings(),
@@ -292,7 +304,7 @@ def _run_each(
             failed += 1
             continue
         results.append(result)
-        spared += filter(None, (job.out, job.stats, job.report))
+        spared += filter(None, (job.out, job.stats, job.report, job.geojson))
         if not terminal.silent:
             _show(result, job, verbose=terminal.verbose)
         for warning in result.warnings:
@@ -383,6 +395,8 @@ def _how_it_went(result: "InferResult") -> str:
     )
     height, width = result.network_hw
     place = "" if result.device == CPU else f"; frames on {result.device}, from {result.decoder}"
+    if place and result.encoder and not result.hardware_encoder:
+        place += f" to {result.encoder}"
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
     return (
@@ -395,9 +409,10 @@ def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
     """Say what share of the video each class has, the largest first."""
     largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
     shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
-    ignored = 1 - sum(result.class_shares.values())
-    if ignored >= LEAST_SHOWN_SHARE and not redacted:
-        shown.append(f"ignored {ignored:.0%}")
+    ignored = 1 - sum(result.class_shares.values()) - result.unsure_share
+    for what, share in (("unsure", result.unsure_share), ("ignored", ignored)):
+        if share >= LEAST_SHOWN_SHARE and not redacted:
+            shown.append(f"{what} {share:.0%}")
     return ", ".join(shown) or "nothing"
 
 
@@ -414,9 +429,11 @@ def _as_json(result: "InferResult") -> dict[str, object]:
         "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
         "device": result.device,
         "decoder": result.decoder,
+        "encoder": result.encoder,
         "bottleneck": result.bottleneck,
         "hardware_encoder": result.hardware_encoder,
         "stages": [asdict(stats) for stats in result.stages],
         "class_shares": result.class_shares,
+        "unsure_share": result.unsure_share,
         "warnings": list(result.warnings),
     }

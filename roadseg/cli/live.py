@@ -46,7 +46,12 @@ class ViewOptions(OptionGroup):
         ),
     ] = LiveConfig.as_camera
     loop: Annotated[
-        bool, typer.Option("--loop", help="Begin a video file again at its end, until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--loop",
+            help="Begin a video file again at its end, until Ctrl-C. While nobody watches its "
+            "page, it waits, unless it is recorded.",
+        ),
     ] = LiveConfig.loop
 
 
@@ -169,7 +174,10 @@ def _watch(
 
     from roadseg.infer.window import Window, has_window
 
+    waiting = page if config.loop and not config.out else None
     with contextlib.ExitStack() as stack:
+        if waiting:
+            waiting.wait_for_viewer()
         stack.enter_context(session)
         window = stack.enter_context(Window(config)) if not page and has_window() else None
         hidden = quiet or not console.is_terminal
@@ -180,6 +188,8 @@ def _watch(
             progress.update(task, description=", ".join(reading.lines))
             if page:
                 page.show(item, reading)
+            if waiting and not config.as_camera:  # whose film goes on, as a camera would
+                waiting.wait_for_viewer()
             if window and not window.show(item, reading):
                 break
 

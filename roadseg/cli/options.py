@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, weights_named
 from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from roadseg.backends.tuned import Choice
 
 Weights = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        help="Model: exported or compiled, or from training (.safetensors).",
-        show_default="the model that comes along",
+        metavar="NAME|FILE",
+        help=f"Model: {', '.join(SHIPPED_MODELS)}, or a file: exported, compiled or from training "
+        "(.safetensors).",
+        show_default=DEFAULT_MODEL,
     ),
 ]
 Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Runtime: auto, onnxruntime, openvino, torch, torch-compiled, tensorrt.",
+        help="Runtime: auto, onnxruntime, onnxruntime-rtx, openvino, torch, torch-compiled, "
+        "tensorrt.",
     ),
 ]
 Steady = Annotated[
@@ -121,7 +123,7 @@ class ModelOptions(OptionGroup):
         Raises:
             ConfigError: The size is not valid.
         """
-        weights, backend = self.weights or default_weights(self.device), self.backend
+        weights, backend = weights_named(self.weights, self.device), self.backend
         if self.is_left_open and (choice := _tuned()):
             weights, backend = choice.weights, choice.backend
         return {
@@ -172,6 +174,42 @@ class MotionOptions(OptionGroup):
         return {**vars(self), "every": parse_every(self.every)}
 
 
+class PositionOptions(OptionGroup):
+    """Where the positions of a drive come from."""
+
+    panel = "Positions"
+    gpx: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Track of the drive, for --report and --geojson.",
+            show_default="the video's own telemetry",
+        ),
+    ] = None
+    gpx_offset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time in the track at which the video begins, from the first point on: 90, 1:30.",
+            show_default="by the video's time of recording",
+        ),
+    ] = None
+    no_map: Annotated[bool, typer.Option("--no-map", help="Leave the way out of --report.")] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of an `InferConfig` that they set.
+
+        Raises:
+            ConfigError: The offset is no time.
+        """
+        offset = self.gpx_offset
+        return {
+            "gpx": self.gpx,
+            "gpx_offset_s": None if offset is None else parse_time(offset, "--gpx-offset"),
+            "no_map": self.no_map,
+        }
+
+
 class OverlayOptions(OptionGroup):
     """Settings of the overlay."""
 
@@ -211,6 +249,14 @@ class OverlayOptions(OptionGroup):
             help="Share of the picture; a smaller region has no outline and is no object.",
         ),
     ] = OverlayConfig.min_region
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="0..1",
+            help="Leave unpainted, and count as unlabelled, what is less sure than this. 0 paints "
+            "all.",
+        ),
+    ] = ModelConfig.min_confidence
     legend: Annotated[
         str,
         typer.Option(
@@ -221,7 +267,7 @@ class OverlayOptions(OptionGroup):
     ] = OverlayConfig.legend
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of an `OverlayConfig`, and the palette of a `ModelConfig`."""
+        """Return the fields of an `OverlayConfig`, and of a `ModelConfig` what is shown and how."""
         names = {"classes": class_names(self.classes), "only": class_names(self.only)}
         return {**vars(self), **names}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from roadseg.cli.console import echo
 from roadseg.cli.option_groups import grouped
 from roadseg.cli.options import parse_size, require_train
+from roadseg.cli.pseudo_labels import labelled_for
 from roadseg.cli.train_options import (
     DEFAULT_OUT,
     NO_AUGMENTATION,
@@ -20,9 +21,10 @@ from roadseg.cli.train_options import (
     OptimisationOptions,
     RunOptions,
 )
-from roadseg.errors import ConfigError
+from roadseg.errors import ConfigError, PeerLost
 from roadseg.settings import read_settings
 from roadseg.train.config import AugmentConfig, TrainConfig
+from roadseg.train.launch import end_with_launcher, is_rank, launch, own_rank, rank_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,15 +59,30 @@ def train(
     flags = {"data": run.data, "out": run.out}
     for group in (model, data, optimisation, computing, measuring):
         flags |= vars(group)
-    given = {name: value for name, value in flags.items() if value is not None}
-    file = read_settings(run.config) if run.config else {}
     try:
-        settings = TrainConfig.from_dict(_merged(file, given))
+        settings = _settings(run, flags)
+    except ConfigError:
+        if own_rank() > 0:
+            sys.exit(1)  # the first process says it
+        raise
+    _run(settings, run)
+
+
+def _settings(run: RunOptions, flags: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings of a file, if there is one, overridden by flags.
+
+    Raises:
+        ConfigError: One does not fit.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    merged = _merged(read_settings(run.config) if run.config else {}, given)
+    merged["data"] = [*_listed(merged["data"]), *_pseudo_labels(run, Path(merged["out"]))]
+    try:
+        return TrainConfig.from_dict(merged)
     except ConfigError as error:
         if run.config is None:
             raise
         raise ConfigError(f"{error} (settings of {run.config} and flags)") from error
-    _run(settings, dry_run=run.dry_run, quiet=run.quiet)
 
 
 def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +100,21 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
     return settings
+
+
+def _listed(data: Any) -> list[str]:
+    """Return the data sets of a file or of flags as a list."""
+    return [data] if isinstance(data, str) else list(data)
+
+
+def _pseudo_labels(run: RunOptions, out: Path) -> list[str]:
+    """Label what --unlabelled names, and return the data sets that this gives."""
+    if run.unlabelled and run.dry_run:
+        raise ConfigError(
+            "--dry-run writes nothing, and --unlabelled labels; label first (roadseg label) and "
+            "give that folder as --data"
+        )
+    return labelled_for(out, run.unlabelled or (), run.teacher or (), quiet=run.quiet)
 
 
 def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
@@ -117,15 +149,43 @@ def _strength(name: str, value: str, text: str) -> Any:
     return number
 
 
-def _run(config: TrainConfig, *, dry_run: bool, quiet: bool) -> None:
+def _run(config: TrainConfig, run: RunOptions) -> None:
     _keep_freed_memory()
+    end_with_launcher()
     from roadseg.cli.tables import plain_console
 
     require_train()
-    if dry_run:
-        _rehearse(config, plain_console(quiet=quiet))
-    else:
-        _train(config, plain_console(stderr=True, quiet=quiet))
+    if (count := _ranks_to_start(run.devices)) > 1:
+        config.shared_by(count)
+        sys.exit(launch(count))
+    quiet = run.quiet or own_rank() > 0  # one process speaks for all
+    try:
+        if run.dry_run:
+            _rehearse(config, plain_console(quiet=quiet))
+        else:
+            _train(config, plain_console(stderr=True, quiet=quiet))
+    except PeerLost:
+        if own_rank() == 0:
+            raise
+        sys.exit(1)
+
+
+def _ranks_to_start(devices: int | None) -> int:
+    """Return how many processes this one is to start; 0 or 1 where it trains itself.
+
+    Raises:
+        ConfigError: `--devices` is no number of them, or not that of torchrun.
+    """
+    if devices is not None and devices < 1:
+        raise ConfigError(f"--devices is {devices}; it must be at least 1")
+    if not is_rank():
+        return devices or 1
+    if devices not in (None, rank_count()):
+        raise ConfigError(
+            f"--devices is {devices}, and torchrun started {rank_count()} processes; leave out one "
+            "of the two"
+        )
+    return 0
 
 
 def _train(config: TrainConfig, console: "Console") -> None:

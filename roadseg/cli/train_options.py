@@ -38,6 +38,23 @@ class RunOptions(OptionGroup):
             metavar="DIR",
         ),
     ] = None
+    unlabelled: Annotated[
+        list[str] | None,
+        _option(
+            "Video, or folder of pictures, to label by --teacher first, as roadseg label does, in "
+            "OUT.labels/; may be repeated. SOURCE=SHARE sets the share of each batch.",
+            "none",
+            metavar="SOURCE",
+        ),
+    ] = None
+    teacher: Annotated[
+        list[str] | None,
+        _option(
+            "Model that labels it, as --weights takes it; may be repeated.",
+            "none",
+            metavar="NAME|FILE",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +70,15 @@ class RunOptions(OptionGroup):
         _option(
             "Settings as .toml or .json, such as a run's config.json; a flag overrides it.",
             metavar="FILE",
+        ),
+    ] = None
+    devices: Annotated[
+        int | None,
+        _option(
+            "Train with this many processes, each with a GPU or its share of the cores; torchrun "
+            "does so on several machines. The result is that of --accumulate N.",
+            "1",
+            metavar="N",
         ),
     ] = None
     dry_run: Annotated[
@@ -192,7 +218,11 @@ class ComputingOptions(OptionGroup):
     ] = None
     accumulate: Annotated[
         int | None,
-        _setting("accumulate", "Compute a step in this many parts, to save memory.", metavar="N"),
+        _setting(
+            "accumulate",
+            "Compute a step in this many parts, to save memory; with --devices they are shared.",
+            metavar="N",
+        ),
     ] = None
     amp: Annotated[
         bool | None,

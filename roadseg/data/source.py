@@ -56,6 +56,15 @@ class DataSource:
         """The folder's name."""
         return self.root.resolve().name
 
+    @property
+    def is_one_drive(self) -> bool:
+        """Whether there is a single drive, and no `val/`, so that nothing can be set aside.
+
+        Raises:
+            DatasetError: As `FolderDataset.open`.
+        """
+        return not (self.root / "val").is_dir() and len(self.open("train").sequences) == 1
+
     def open(self, split: str) -> FolderDataset:
         """List a split.
 

@@ -1,11 +1,15 @@
-"""TensorRT in half precision, through torch-tensorrt: one engine from uint8 frames to class ids.
+"""TensorRT and TensorRT-RTX in half precision, through torch-tensorrt: from frames to class ids.
 
+Which of them depends on which of torch-tensorrt's packages is installed.
 `enabled_precisions`, which other projects give here, is accepted and ignored: TensorRT 11 computes
 in the types that the graph has. `roadseg.models.half` sets them, and `census` counts what came out.
 """
 
 import contextlib
+import hashlib
+import json
 import logging
+import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -20,11 +24,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 
+from roadseg.backends import tensorrt_rtx as rtx
 from roadseg.backends.tensorrt import version
 from roadseg.backends.tensorrt_engine import EngineRecord, import_nvidia, open_engine, save_engine
-from roadseg.deploy.builders import Source
-from roadseg.errors import ConfigError, ExportError
-from roadseg.files import check_writable
+from roadseg.backends.tuned import kept_folder
+from roadseg.deploy.builders import Source, checkpoint_of
+from roadseg.errors import ExportError, OutputError
+from roadseg.files import check_writable, replacing
 from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter
 from roadseg.spec import ModelSpec
@@ -52,8 +58,8 @@ NAMES = {
 
 
 def device() -> str:
-    """Return the GPU's name. Raises `BackendUnavailable`."""
-    return EngineRecord.here((1, 1, 1)).gpu
+    """Return the GPUs that an engine built here is for. Raises `BackendUnavailable`."""
+    return EngineRecord.here((1, 1, 1)).place
 
 
 def build(source: Source, out: Path) -> None:
@@ -65,20 +71,15 @@ def build(source: Source, out: Path) -> None:
         ExportError: torch-tensorrt or TensorRT refuses the graph.
         OutputError: The file cannot be written.
     """
-    if source.model.suffix != ".safetensors":
-        raise ConfigError(
-            f"{source.model} is an exported model; an engine is built from a model file of "
-            "training; give its .safetensors"
-        )
     assert source.spec.build is not None
-    network, _ = load_model(source.model)
+    network, _ = load_model(checkpoint_of(source))
     build_engine(network, source.spec, source.spec.build.shape, out)
 
 
 def build_engine(
     network: nn.Module, spec: ModelSpec, shape: tuple[int, int, int], out: Path
 ) -> None:
-    """Build an engine for this machine's GPU.
+    """Build an engine for this machine's GPU, and all that share it.
 
     Args:
         network: Network in single precision and evaluation mode; it is left alone.
@@ -95,7 +96,7 @@ def build_engine(
     record = EngineRecord.here(shape)
     check_writable(out)
     program = export_half(network, shape)
-    engine = _convert(torch_tensorrt, program, shape)
+    engine = _convert(torch_tensorrt, program, record)
     save_engine(out, engine, record, replace(spec, size_hw=shape[1:]))
 
 
@@ -135,21 +136,22 @@ def _precision(tensor: Mapping[str, Any]) -> str:
     return next((NAMES[word] for word in words if word in NAMES), "unknown")
 
 
-def _convert(torch_tensorrt: Any, program: ExportedProgram, shape: tuple[int, int, int]) -> bytes:
-    """Return the engine of a graph, whole: what does not convert is an error, not a fallback.
-
-    The timing cache is kept in a folder of its own, for the usual one in the temporary folder is
-    anybody's.
-    """
-    frames = torch_tensorrt.Input((*shape, 3), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory(prefix="roadseg-") as folder, _detailed(folder):
+def _convert(torch_tensorrt: Any, program: ExportedProgram, record: EngineRecord) -> bytes:
+    """Return the engine of a graph, whole: what does not convert is an error, not a fallback."""
+    frames = torch_tensorrt.Input((*record.shape, 3), dtype=torch.uint8)
+    with (
+        tempfile.TemporaryDirectory(prefix="roadseg-") as folder,
+        _detailed(folder),
+        _targeted(record),
+        _timings(record, Path(folder)) as timing_cache,
+    ):
         try:
             engine: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
                 arg_inputs=[frames],
                 require_full_compilation=True,
                 min_block_size=1,
-                timing_cache_path=str(Path(folder, "timing.bin")),
+                timing_cache_path=str(timing_cache),
             )
         except RuntimeError as error:
             raise ExportError(
@@ -158,6 +160,33 @@ def _convert(torch_tensorrt: Any, program: ExportedProgram, shape: tuple[int, in
                 "smaller size or batch"
             ) from error
     return engine
+
+
+def _targeted(record: EngineRecord) -> contextlib.AbstractContextManager[None]:
+    """Have engines of TensorRT-RTX built for the compute capabilities in the record."""
+    if record.library != rtx.LIBRARY:
+        return contextlib.nullcontext()
+    from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
+
+    return rtx.built_for(import_nvidia(record.library), TRTInterpreter, record.capabilities)
+
+
+@contextlib.contextmanager
+def _timings(record: EngineRecord, folder: Path) -> Iterator[Path]:
+    """Give a timing cache to build with, and keep it for the next build on such a GPU.
+
+    It is a copy in a folder: builds at the same time do not write over each other. The usual place,
+    in the temporary folder, is anybody's. TensorRT-RTX times nothing and leaves it as it is.
+    """
+    kept, copy = kept_folder("tensorrt"), folder / "timing.bin"
+    machine = json.dumps([record.gpu, record.capability, record.library, record.tensorrt])
+    name = f"timing-{hashlib.sha256(machine.encode()).hexdigest()[:32]}.bin"
+    if kept and (kept / name).is_file():
+        shutil.copyfile(kept / name, copy)
+    yield copy
+    if kept and copy.is_file():
+        with contextlib.suppress(OutputError), replacing(kept / name) as temporary:
+            shutil.copyfile(copy, temporary)
 
 
 @contextlib.contextmanager

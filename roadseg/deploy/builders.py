@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.errors import BackendUnavailable
+from roadseg.errors import BackendUnavailable, ConfigError
 from roadseg.spec import ModelSpec, choose
 
 
@@ -24,6 +24,20 @@ class Source(NamedTuple):
     """Record for the file that is built."""
     frames: Sequence[NDArray[np.uint8]]
     """Typical network inputs, each (N, H, W, 3) RGB, to calibrate the ranges of 8 bits."""
+
+
+def checkpoint_of(source: Source) -> Path:
+    """Return the model file of training that a build is of.
+
+    Raises:
+        ConfigError: The model is an exported one, in which the types are set already.
+    """
+    if source.model.suffix != ".safetensors":
+        raise ConfigError(
+            f"{source.model} is an exported model, whose types are set; half precision is made of "
+            "a model file of training; give its .safetensors"
+        )
+    return source.model
 
 
 class Builder(Protocol):
@@ -55,6 +69,10 @@ class Builder(Protocol):
 
 BUILDERS = {
     "onnxruntime": ("roadseg.deploy.build_onnxruntime", "pip install onnxruntime onnx"),
+    "onnxruntime-rtx": (
+        "roadseg.deploy.build_onnxruntime_rtx",
+        "pip install '.[train,rtx-lite]' in a checkout of roadseg",
+    ),
     "openvino": (
         "roadseg.deploy.build_openvino",
         "pip install '.[openvino]' in a checkout of roadseg",

@@ -12,10 +12,17 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 
-from roadseg.backends.runtimes import Backend, open_backend, suited
+from roadseg.backends.runtimes import (
+    Backend,
+    import_runtime,
+    open_backend,
+    runtime_of,
+    suited,
+)
 from roadseg.backends.weights import shipped_model
 from roadseg.deploy.builders import Builder, Source, open_builder
 from roadseg.deploy.parity import (
@@ -114,7 +121,7 @@ def compile_model(config: CompileConfig) -> CompileResult:
     model = config.model or shipped_model()
     runtime = suited(shipped_model("int8")) if config.runtime == "auto" else config.runtime
     builder = open_builder(runtime)
-    with closing(open_backend(model, _reference_runtime(model))) as reference:
+    with closing(_open_reference(model)) as reference:
         key = _key(config, model, runtime, builder, reference.spec)
         out = config.out or Path(f"{model.stem}.{runtime}-{key.precision}{builder.SUFFIX}")
         if out.suffix != builder.SUFFIX:
@@ -133,9 +140,11 @@ def compile_model(config: CompileConfig) -> CompileResult:
     return result
 
 
-def _reference_runtime(model: Path) -> str:
-    """Return the runtime of the reference: PyTorch, or ONNX Runtime for an exported model."""
-    return "torch" if model.suffix == ".safetensors" else "onnxruntime"
+def _open_reference(model: Path) -> Backend:
+    """Open a model to compare with: by PyTorch in FP32, or ONNX Runtime if it is exported."""
+    if model.suffix != ".safetensors":
+        return open_backend(model, "onnxruntime")
+    return cast(Backend, import_runtime(runtime_of(model, "torch")).open_reference(model))
 
 
 def _built(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends.runtimes import import_runtime, runtime_of, stated_spec
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import weights_named
 from roadseg.errors import PictureError, VideoError
 from roadseg.infer.arguments import check_size, check_times, speaking_of_arguments
 from roadseg.infer.device import device_for
@@ -124,6 +124,7 @@ class Model:
         names = ["decode", *stages]
         with (
             speaking_of_arguments(),
+            device.errors(),
             Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
         ):
             yield from map(Result, pipeline)
@@ -139,22 +140,24 @@ def load(
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
     device: str = ModelConfig.device,
+    min_confidence: float = ModelConfig.min_confidence,
 ) -> Model:
     """Return a model that stays loaded, for many pictures and videos.
 
     Args:
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
         device: Where frames of a video lie: cpu, cuda, cuda:N, or auto.
+        min_confidence: What is less sure is left unpainted and counted as unlabelled; 0 paints all.
 
     Raises:
         ModelFileError: The weights are missing or not ours.
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
     """
-    config = _model_config(weights, backend, size_hw, palette, device)
+    config = _model_config(weights, backend, size_hw, palette, min_confidence, device)
     pool = Pool()
     with contextlib.closing(pool.open_model(config.weights, config.backend)) as opened:
         opened.spec.recolored(palette)
@@ -174,6 +177,7 @@ def stream(
     start_s: float = 0.0,
     end_s: float | None = None,
     image_fps: Fraction | int = USUAL_FPS,
+    min_confidence: float = ModelConfig.min_confidence,
 ) -> Iterator[Result]:
     """Yield every frame of a video with its labels; decoding and labelling have their own threads.
 
@@ -183,7 +187,7 @@ def stream(
 
     Args:
         source: Video to label: a file, a folder or pattern of images, or an address.
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the video's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -195,6 +199,7 @@ def stream(
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         image_fps: Images a second, where the video is a folder or pattern of them.
+        min_confidence: What is less sure is left unpainted and counted as unlabelled; 0 paints all.
 
     Raises:
         VideoError: The video cannot be read.
@@ -203,7 +208,7 @@ def stream(
         ConfigError: A setting is out of its range.
     """
     with speaking_of_arguments():
-        config = _model_config(weights, backend, size_hw, palette, device)
+        config = _model_config(weights, backend, size_hw, palette, min_confidence, device)
     return Model(config, Pool(keeps=False)).stream(
         source, steady=steady, every=every, start_s=start_s, end_s=end_s, image_fps=image_fps
     )
@@ -217,15 +222,17 @@ def segment(
     backend: str = ModelConfig.backend,
     size_hw: tuple[int, int] | None = ModelConfig.size_hw,
     palette: str = ModelConfig.palette,
+    min_confidence: float = ModelConfig.min_confidence,
 ) -> Result:
     """Label one picture. The model is kept in memory for the next call.
 
     Args:
         image: (H, W, 3) uint8 RGB, or the path of a picture file.
-        weights: Model file; None takes the one that comes along.
+        weights: Model file, or name of a model that comes along; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
+        min_confidence: What is less sure is left unpainted and counted as unlabelled; 0 paints all.
 
     Raises:
         PictureError: The array is no picture, or the file cannot be read as one.
@@ -233,7 +240,7 @@ def segment(
         BackendUnavailable: The runtime is not installed.
         ConfigError: A setting is out of its range.
     """
-    config = _model_config(weights, backend, size_hw, palette)
+    config = _model_config(weights, backend, size_hw, palette, min_confidence)
     pool = _kept_pool(config.weights, config.backend, _state(config.weights))
     return Model(config, pool).segment(image)
 
@@ -243,15 +250,22 @@ def _model_config(
     backend: str,
     size_hw: tuple[int, int] | None,
     palette: str,
+    min_confidence: float,
     device: str = ModelConfig.device,
 ) -> ModelConfig:
     """Return settings. Raises what is wrong with them, and with the model as far as it is known."""
-    path = default_weights(device) if weights is None else Path(weights)
+    path = weights_named(weights, device)
     import_runtime(runtime_of(path, backend))
     spec = stated_spec(path)
     check_size(size_hw, spec.side_multiple if spec else SIDE_MULTIPLE)
     config = ModelConfig(
-        weights=path, backend=backend, size_hw=size_hw, palette=palette, device=device
+        weights=path,
+        backend=backend,
+        size_hw=size_hw,
+        palette=palette,
+        device=device,
+        min_confidence=min_confidence,
+        keeps_confidence=True,
     )
     if spec:
         spec.recolored(palette)

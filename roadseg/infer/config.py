@@ -51,9 +51,17 @@ class InferConfig(ModelConfig, OverlayConfig):
     preset: str | None = None
     """Preset of the encoder; None takes the codec's default."""
     stats: Path | None = None
-    """File for the statistics of every frame, JSON lines or CSV by its suffix."""
+    """File for the statistics of every frame: JSON lines, CSV or Parquet, by its suffix."""
     report: Path | None = None
     """HTML report of the drive."""
+    no_map: bool = False
+    """Leave the drive's way out of the report."""
+    geojson: Path | None = None
+    """GeoJSON of the drive's way and moments."""
+    gpx: Path | None = None
+    """GPX track of the drive; None takes the video's own telemetry."""
+    gpx_offset_s: float | None = None
+    """Time in the track at which the video begins; None goes by the video's time of recording."""
     start_s: float = 0.0
     """Seconds to skip at the beginning."""
     end_s: float | None = None
@@ -82,11 +90,13 @@ class InferConfig(ModelConfig, OverlayConfig):
         OverlayConfig.__post_init__(self)
         if isinstance(self.source, str):
             object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
-        if self.resume and self.report:
-            raise ConfigError(
-                "--resume is given with --report, which needs the whole video; leave it out, or "
-                "leave out --resume to begin anew"
-            )
+        for flag, wanted in (("--report", self.report), ("--geojson", self.geojson)):
+            if self.resume and wanted:
+                raise ConfigError(
+                    f"--resume is given with {flag}, which needs the whole video; leave it out, or "
+                    "leave out --resume to begin anew"
+                )
+        self._check_positions()
         if self.resume and self.boxes and not self.stats:
             raise ConfigError(
                 "--resume is given with --boxes, whose numbers go on from those in --stats; add "
@@ -113,26 +123,46 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        if self.out is None and not (self.stats or self.masks):
-            raise ConfigError("--no-film leaves nothing to write; add --stats or --masks")
+        if self.out is None and not (self.stats or self.masks or self.geojson):
+            raise ConfigError(
+                "--no-film leaves nothing to write; add --stats, --masks or --geojson"
+            )
         if self.out and isinstance(self.source, Path):
             check_not_input(self.out, "--out", self.source)
+
+    def _check_positions(self) -> None:
+        """Refuse a track that nothing shows, or an offset without one."""
+        if self.gpx and not (self.geojson or (self.report and not self.no_map)):
+            raise ConfigError(
+                "--gpx is given, and nothing shows the track; add --geojson, or --report without "
+                "--no-map"
+            )
+        if self.gpx_offset_s is not None and not self.gpx:
+            raise ConfigError("--gpx-offset is given without --gpx; name the GPX file")
+        if self.gpx_offset_s is not None and not math.isfinite(self.gpx_offset_s):
+            raise ConfigError(f"--gpx-offset is {self.gpx_offset_s}; give seconds")
 
     def _check_redacted(self) -> None:
         """Refuse settings that predict fewer frames, or show what is hidden."""
         less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
-        more = self.masks or self.stats or self.report or self.side_by_side or self.boxes
-        more = more or self.out is None
+        beside = (self.masks, self.stats, self.report, self.geojson)
+        more = any(beside) or self.side_by_side or self.boxes or self.out is None
         if less or more:
             raise ConfigError(
                 "a redacted video is all that is written, and the network sees all of every "
                 "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
             )
 
+    @property
+    def tells_of_drive(self) -> bool:
+        """Whether an output is about the whole drive, and not about its frames."""
+        return bool(self.report or self.geojson)
+
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""
         apart = {"out", "masks", "stats", "report", "strict", "resume", "overwrite", "spared"}
-        apart |= {"is_chunk", "threads"}  # a chunk is never resumed
+        apart |= {"no_map", "geojson", "gpx", "gpx_offset_s"}
+        apart |= {"is_chunk", "threads", "keeps_confidence"}  # a chunk is never resumed
         record = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name not in apart}
         return record | {"device": "cuda" if self.device.startswith("cuda") else CPU}  # any GPU
 

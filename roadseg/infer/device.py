@@ -1,9 +1,10 @@
-"""Where the pictures of a run lie, on the CPU or on a card: decided here and nowhere else.
+"""Where the pictures of a run lie, on the CPU or on a GPU: decided here and nowhere else.
 
 All that follows is done where its input lies: a picture gives the network's input there, a backend
 answers there, and so do the steps of labelling and the painter.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +22,9 @@ class Device:
     """Where pictures lie."""
 
     name: str
-    """The CPU, or a card as PyTorch calls it: cuda:0."""
+    """The CPU, or a GPU as PyTorch calls it: cuda:0."""
     excuse: str | None = None
-    """Why it is the CPU where a card was asked for."""
+    """Why it is the CPU where a GPU was asked for."""
     threads: int | None = None
     """Cores for decoding there; None is all that the process has."""
 
@@ -36,6 +37,23 @@ class Device:
         from roadseg.video.read import decode_cuda
 
         return partial(decode_cuda.decode, device=device_cuda.device_of(self.name))
+
+    def encodes(self, codec: str) -> bool:
+        """Return whether the GPU compresses its own pictures with a codec of `HARDWARE`."""
+        if self.name == CPU:
+            return False
+        from roadseg.infer import device_cuda
+        from roadseg.video.write import encoder_cuda
+
+        return encoder_cuda.encodes_there(codec, device_cuda.device_of(self.name))
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Translate the errors of a GPU whose memory is full, while the block runs."""
+        if self.name == CPU:
+            return contextlib.nullcontext()
+        from roadseg.video.transfer_cuda import memory_errors
+
+        return memory_errors()
 
     def take(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Return frames that were read elsewhere, with their pictures there."""
@@ -65,12 +83,12 @@ def device_for(config: ModelConfig) -> Device:
 
 
 def _refusal(config: ModelConfig) -> str | None:
-    """Return why pictures cannot be on a card; None if they can."""
+    """Return why pictures cannot be on a GPU; None if they can."""
     runtime = runtime_of(config.weights, config.backend)
     if not BACKENDS[runtime].on_device:
         able = " or ".join(name for name, known in BACKENDS.items() if known.on_device)
         return (
-            f"the {runtime} backend, which runs {config.weights.name}, takes none from a card; "
+            f"the {runtime} backend, which runs {config.weights.name}, takes none from a GPU; "
             f"give a model for {able} with --weights"
         )
     if find_spec("torch") is None:

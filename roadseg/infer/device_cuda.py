@@ -1,4 +1,4 @@
-"""What PyTorch says of a machine's cards."""
+"""What PyTorch says of a machine's GPUs."""
 
 import warnings
 
@@ -11,7 +11,7 @@ def device_of(name: str) -> torch.device:
 
 
 def refusal(name: str) -> str | None:
-    """Return why a card cannot be used, as cuda:1 or as any of them; None if it can."""
+    """Return why a GPU cannot be used, as cuda:1 or as any of them; None if it can."""
     with warnings.catch_warnings(record=True) as said:  # such as that the driver is too old
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -20,7 +20,7 @@ def refusal(name: str) -> str | None:
         made_for = f"made for CUDA {build}" if build else "a build for the CPU"
         reasons = [str(warning.message).partition("\n")[0] for warning in said]
         return "; ".join(
-            [f"PyTorch, which is {made_for}, finds no NVIDIA card with a driver", *reasons]
+            [f"PyTorch, which is {made_for}, finds no NVIDIA GPU with a driver", *reasons]
         )
     index = int(name.partition(":")[2] or 0)
-    return None if index < count else f"there is no card {index}; PyTorch finds {count}"
+    return None if index < count else f"there is no GPU {index}; PyTorch finds {count}"

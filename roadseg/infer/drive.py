@@ -1,10 +1,12 @@
 """Collect what happens on a drive and write the report: one page without other files.
 
 A moment is a stretch of time during which a pedestrian or a bicyclist is on the road, away from its
-edges. Memory is bounded by what a page shows: curves have a limited number of points, and the drive
-a limited number of thumbnails and of moments, those with most to see.
+edges; a speck, or a sighting of an instant, is none. Memory is bounded by what a page shows: curves
+have a limited number of points, and the drive a limited number of thumbnails and of moments, those
+with most to see.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
+from roadseg.infer.depth import DepthLog
 from roadseg.infer.stats import measure, measured_map
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
-from roadseg.video.frame import FrameStats, SegmentedFrame
+from roadseg.video.frame import FrameStats, Region, SegmentedFrame
+from roadseg.video.gps.track import Track
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
@@ -33,6 +37,10 @@ GAP_S = 1.0
 """Longest time between two sightings of one moment."""
 LEAST_SIGHTINGS = 3
 """Frames below which a moment is noise."""
+LEAST_MOMENT_S = 0.5
+"""Time from the first sighting to the last, below which a moment is noise."""
+LEAST_SIZE = 0.0005
+"""Share of the picture that somebody must once have in a moment: some 16 x 16 pixels of 960x540."""
 MOST_MOMENTS = 200
 """Most moments that are kept, those with most to see: a day in a town has thousands."""
 MOST_THUMBNAILS = 24
@@ -41,6 +49,8 @@ FIRST_INTERVAL_S = 1.0
 THUMBNAIL_WIDTH = 240
 MOST_POINTS = 1000
 """Most points of a curve; in a longer drive, each is a mean."""
+MOST_POSITIONS = 5000
+"""Most positions of a way."""
 EMBED_LIMIT_BYTES = 8_000_000
 """Size up to which a video is embedded in the page; a larger one is linked."""
 
@@ -57,6 +67,8 @@ class Moment:
     """The sighting with most pixels."""
     pixels: int
     """Number of these."""
+    least_pixels: float
+    """Number below which it is a speck."""
     thumbnail: bytes
     """The picture then, as JPEG."""
     names: set[str]
@@ -66,8 +78,9 @@ class Moment:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is too short to count."""
-        return self.sightings < LEAST_SIGHTINGS
+        """Whether it is too short or too small to count."""
+        is_short = self.end_s - self.start_s < LEAST_MOMENT_S
+        return is_short or self.sightings < LEAST_SIGHTINGS or self.pixels < self.least_pixels
 
 
 class SharesCurve:
@@ -137,9 +150,14 @@ class DriveLog:
     """Times with somebody on the road; the last may still be noise."""
     left_out: int = 0
     """Number of moments beyond the most that are kept."""
+    depth: DepthLog = field(default_factory=DepthLog)
+    """Stretches in which the network is unsure of much."""
     thumbnails: list[tuple[float, bytes]] = field(default_factory=list)
     """Time and JPEG of pictures over the drive."""
+    track: Track | None = None
+    """Where the camera went, on the video's clock."""
     _first_s: float | None = None
+    _last_s: float = 0.0
     _interval_s: float = FIRST_INTERVAL_S
 
     def add(self, item: SegmentedFrame) -> None:
@@ -149,14 +167,15 @@ class DriveLog:
             spec = item.spec
             colors = map(css_color, spec.palette)
             self.classes = list(zip(spec.class_names, colors, strict=True))
-        time_s = item.frame.time_s - self._first_s
+        time_s = self._last_s = item.frame.time_s - self._first_s
         stats = item.stats or measure(item, self.config.min_region)
         self.curve.add(time_s, stats.shares.values())
         self._note_people(time_s, stats, item)
+        self.depth.add(time_s, stats.unsure, lambda: self._thumbnail(item))
         self._keep_thumbnail(time_s, item)
 
     def _note_people(self, time_s: float, stats: FrameStats, item: SegmentedFrame) -> None:
-        seen = [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
+        seen = people_on_road(stats)
         if not seen:
             return
         names, pixels = {o.name for o in seen}, sum(o.pixels for o in seen)
@@ -173,6 +192,7 @@ class DriveLog:
                     end_s=time_s,
                     peak_s=time_s,
                     pixels=pixels,
+                    least_pixels=LEAST_SIZE * math.prod(item.frame.picture.size_hw),
                     thumbnail=self._thumbnail(item),
                     names=names,
                 )
@@ -202,6 +222,14 @@ class DriveLog:
         painted = picture.paint(overlay, np.asarray(class_map, np.uint8)).rgb()
         return encoded(painted, JpegQuality.THUMBNAIL)
 
+    @property
+    def way(self) -> Track | None:
+        """Where the camera went during the drive, and not before it or after it."""
+        if self.track is None or self._first_s is None:
+            return None
+        way = self.track.between(self._first_s, self._first_s + self._last_s)
+        return way and way.thinned(MOST_POSITIONS)
+
     def record(self) -> dict[str, Any]:
         """Return the log as JSON values."""
         times_s, shares = self.curve.points()
@@ -222,10 +250,20 @@ class DriveLog:
                 if not m.is_noise
             ],
             "moments_left_out": self.left_out,
+            "out_of_depth": [
+                {
+                    "start_s": round(stretch.start_s, 2),
+                    "end_s": round(stretch.end_s, 2),
+                    "unsure": round(stretch.unsure, 4),
+                    "image": data_url("image/jpeg", stretch.thumbnail),
+                }
+                for stretch in self.depth.stretches()
+            ],
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
             ],
+            "way": _way_record(self.way),
         }
 
 
@@ -254,6 +292,19 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     page = drive_page(log.record() | {"film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
         file.write(page.encode())
+
+
+def _way_record(way: Track | None) -> dict[str, Any] | None:
+    """Return a way as JSON values: time, latitude and longitude of the positions of each part."""
+    if way is None:
+        return None
+    parts = [[[round(value, 7) for value in position] for position in p] for p in way.parts()]
+    return {"source": way.source, "parts": parts}
+
+
+def people_on_road(stats: FrameStats) -> list[Region]:
+    """Return the pedestrians and bicyclists of a frame that are on the road, off its edges."""
+    return [o for o in stats.objects if o.name in PEOPLE and _in_the_middle(o.across_road)]
 
 
 def _in_the_middle(across_road: float | None) -> bool:

@@ -69,10 +69,11 @@ def leave_out(items: Iterator[SegmentedFrame], *, ignored: Mask) -> Iterator[Seg
     """Stage: take what is left out (H, W) from every class map, of whatever size."""
     rest = _Rest(ignored)
     for item in items:
-        labels, coarse = rest.of(item.labels), item.coarse_map
+        labels, sure, coarse = rest.of(item.labels), item.sure_labels, item.coarse_map
+        found = replace(item, labels=labels, sure_labels=None if sure is None else rest.of(sure))
         if coarse is not None:
-            coarse = labels if coarse is item.labels else rest.of(coarse)
-        yield replace(item, labels=labels, coarse_map=coarse)
+            coarse = found.shown if coarse is item.shown else rest.of(coarse)
+        yield replace(found, coarse_map=coarse)
 
 
 class _Rest:

@@ -128,7 +128,7 @@ class LiveSession:
 
     def __init__(self, config: LiveConfig, notify: Callable[[str], None]) -> None:
         check_model(config)
-        device = device_for(config)
+        self._device = device = device_for(config)
         if device.excuse:
             notify(device.excuse)
         self._meter = Meter()
@@ -172,9 +172,10 @@ class LiveSession:
 
     def __iter__(self) -> Iterator[tuple[SegmentedFrame, Reading]]:
         """Yield every labelled frame with the run's state."""
-        for item in self._pipeline:
-            assert item.frame.arrival is not None  # capture sees to it
-            yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
+        with self._device.errors():
+            for item in self._pipeline:
+                assert item.frame.arrival is not None  # capture sees to it
+                yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
 
     def summary(self) -> LiveSummary:
         """Return the summary; it is complete once the block is left."""
@@ -207,6 +208,6 @@ def record(
     with recorder:
         for item in items:
             overlay = overlay or Overlay(item.spec, config)
-            painted = item.frame.picture.paint(overlay, item.labels, item.in_view)
+            painted = item.frame.picture.paint(overlay, item.shown, item.in_view)
             recorder.write(item.frame, painted)
             yield item

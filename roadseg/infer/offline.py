@@ -17,9 +17,11 @@ from roadseg.backends.runtimes import Opener, open_backend, runtime_of
 from roadseg.infer.config import InferConfig
 from roadseg.infer.device import Device, device_for
 from roadseg.infer.drive import DriveLog, ShownFilm, log_drive, write_report
+from roadseg.infer.drive_geojson import write_geojson
+from roadseg.infer.drive_track import drive_track
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
-from roadseg.infer.outputs import Outputs
+from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
 from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
@@ -41,6 +43,7 @@ from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
+from roadseg.spec import UNSURE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
@@ -79,8 +82,12 @@ class InferResult:
     """Where pictures lay: the CPU, or a GPU such as cuda:0."""
     decoder: str
     """What decoded the video."""
+    encoder: str | None
+    """FFmpeg's name of what encoded the video; None if none was written."""
     warnings: tuple[str, ...]
     """Faults of the input."""
+    unsure_share: float = 0.0
+    """Share of all pixels that were too unsure to be painted and counted."""
     hardware_encoder: str | None = None
     """FFmpeg's name of the hardware encoder that wrote the video; None if none did."""
 
@@ -113,11 +120,14 @@ def infer(
     give_large_blocks_back()
     check_model(config)
     device = device_for(config)
-    config = replace(config, device=device.name)
+    config = encoded_on(device, replace(config, device=device.name))
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
     outputs = Outputs(config, info)
-    drive = DriveLog(replace(config, legend=NO_LEGEND, outline=False)) if config.report else None
+    drive = None
+    if config.tells_of_drive:
+        painted = replace(config, legend=NO_LEGEND, outline=False)
+        drive = DriveLog(painted, track=drive_track(config, info))
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
@@ -125,6 +135,7 @@ def infer(
     with outputs.claimed():
         frames, network_frames = outputs.kept.frames, 0
         with (
+            device.errors(),
             opencv_on_one_thread(),
             build_pipeline(config, info, log, outputs, drive, open_model) as pipeline,
         ):
@@ -142,12 +153,14 @@ def infer(
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config.size_hw),
             class_shares=shares_of(pixels, item.spec),
+            unsure_share=float(pixels[UNSURE] / pixels.sum()),
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             hardware_encoder=outputs.hardware_encoder,
             device=device.name,
             decoder=log.decoder,
+            encoder=outputs.encoder,
             warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
         )
         if outputs.report and isinstance(outputs.film, FilePlace) and drive:
@@ -155,6 +168,8 @@ def infer(
                 file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
             )
             write_report(outputs.report.part, drive, film, facts(result, config))
+        if outputs.geojson and drive:
+            write_geojson(outputs.geojson.part, drive.record(), drive.way)
     return result
 
 
@@ -186,7 +201,7 @@ def build_pipeline(
     stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
-    if config.stats or config.report or config.boxes:
+    if config.stats or config.tells_of_drive or config.boxes:
         stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region), config)
         written = outputs.stats.part if outputs.stats and kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
@@ -246,7 +261,8 @@ def frames_of(
 def maps_for(config: InferConfig) -> Maps:
     """Return the class maps that a run needs: of full size only if they are painted or kept."""
     maps = Maps.FULL if config.out or config.masks else Maps.COARSE
-    return maps | Maps.COARSE if config.stats or config.report or config.boxes else maps
+    measured = config.stats or config.tells_of_drive or config.boxes
+    return maps | Maps.COARSE if measured else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

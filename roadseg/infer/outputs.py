@@ -11,12 +11,21 @@ from typing import Self, TypeGuard
 from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import check_new, identity, is_ours, output_errors
 from roadseg.infer.config import InferConfig, settings_record
+from roadseg.infer.device import Device
 from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
-from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES
+from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES, read_stats
+from roadseg.infer.stats_parquet import check_pyarrow, is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_one_picture, is_series
 from roadseg.video.read.source import VideoInfo
 from roadseg.video.write.companions import Origin
-from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES, Encoding
+from roadseg.video.write.encoding import (
+    FORMATS,
+    HARDWARE,
+    IN_HARDWARE,
+    STDOUT,
+    STILL_SUFFIXES,
+    Encoding,
+)
 from roadseg.video.write.film import VideoWriter, check_output
 from roadseg.video.write.masks import MASK_NAME, check_kept_masks, check_masks, is_mask_film
 from roadseg.video.write.part import (
@@ -29,6 +38,8 @@ from roadseg.video.write.part import (
 )
 from roadseg.video.write.pipe import MP4, PipeWriter
 from roadseg.video.write.stills import StillWriter, check_stills
+
+GEOJSON_SUFFIXES = (".geojson", ".json")
 
 
 class Outputs:
@@ -43,6 +54,7 @@ class Outputs:
         ConfigError: A name is that of an input, or the video cannot be encoded so, resumed there
             or shown in a report.
         OutputError: A folder cannot be written to, or a name exists.
+        BackendUnavailable: A package that writes an output is not installed.
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
@@ -54,19 +66,22 @@ class Outputs:
         """Place of the video or its images; None for standard output, or if none is wanted."""
         self.masks = _mask_place(config.masks) if config.masks else None
         """Place of class maps, if they are wanted."""
-        self.stats = FilePlace("--stats", config.stats) if config.stats else None
+        self.stats = _stats_place(config.stats) if config.stats else None
         """Place of the statistics of every frame, if they are wanted."""
         report = config.report
         self.report = FilePlace("--report", report, lasts=False) if report else None
         """Place of the page, if one is wanted."""
+        geojson = config.geojson
+        self.geojson = FilePlace("--geojson", geojson, lasts=False) if geojson else None
+        """Place of the way and the moments on a map, if they are wanted."""
         self.kept = Kept()
         """Frames that are kept of an unfinished run; known once the outputs are claimed."""
-        places = (self.film, self.masks, self.stats, self.report)
+        places = (self.film, self.masks, self.stats, self.report, self.geojson)
         self._places: list[Place] = [place for place in places if place]
-        images = info.images or (info.path,)
+        inputs = [*(info.images or (info.path,)), config.weights, *filter(None, [config.gpx])]
         spared = (file for source in config.spared for file in _files_of(source))
         self._check_names()
-        self._check_inputs((*images, config.weights, *spared))
+        self._check_inputs((*inputs, *spared))
         self._check_folder(info.path)
 
     @contextlib.contextmanager
@@ -91,6 +106,8 @@ class Outputs:
             try:
                 yield self
                 self._check_still_free()
+                if self.stats and self.stats.is_parquet:
+                    write_parquet(self.stats.whole, read_stats(self.stats.part))
                 publish(self._places)
             except BaseException:
                 self._clear_after_failure()
@@ -102,10 +119,15 @@ class Outputs:
     @property
     def hardware_encoder(self) -> str | None:
         """FFmpeg's name of the encoder in hardware that is at work; None if none is."""
-        out, how = self._config.out, encoding(self._config)
-        if not how.in_hardware or not (is_file(out) or out == STDOUT):
+        return self.encoder if encoding(self._config).in_hardware else None
+
+    @property
+    def encoder(self) -> str | None:
+        """FFmpeg's name of the encoder that is at work; None if no video is written."""
+        out = self._config.out
+        if not (is_file(out) or out == STDOUT):
             return None
-        return how.codec_for(out if is_file(out) else MP4.name).encoder
+        return encoding(self._config).codec_for(out if is_file(out) else MP4.name).encoder
 
     def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
         """Return the writer of the frames, if a video is wanted.
@@ -229,7 +251,7 @@ def check_options(config: InferConfig) -> None:
     """Find out early whether outputs of such names can be written, whatever exists.
 
     Raises:
-        VideoError, ConfigError, OutputError: As `Outputs`.
+        RoadsegError: As `Outputs`.
     """
     replaced = replace(config, overwrite=True)
     check_out(replaced)
@@ -275,6 +297,7 @@ def check_beside(config: InferConfig) -> None:
     Raises:
         VideoError: Class maps exist, or their place is taken.
         OutputError: Another output cannot be written.
+        BackendUnavailable: It is Parquet, and pyarrow is not installed.
     """
     if config.masks is not None:
         check_masks(
@@ -284,8 +307,12 @@ def check_beside(config: InferConfig) -> None:
         )
     if config.stats is not None:
         check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
+        if is_parquet(config.stats):
+            check_pyarrow(config.stats)
     if config.report is not None:
         check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
+    if config.geojson is not None:
+        check_new(config.geojson, "--geojson", GEOJSON_SUFFIXES, overwrite=config.overwrite)
 
 
 def encoding(config: InferConfig) -> Encoding:
@@ -299,6 +326,10 @@ def _film_place(out: Path | None) -> Place | None:
     if out is None or out == STDOUT:
         return None
     return FilePlace("--out", out, is_film=True) if is_file(out) else SeriesPlace("--out", out)
+
+
+def _stats_place(stats: Path) -> FilePlace:
+    return FilePlace("--stats", stats, is_parquet=is_parquet(stats))
 
 
 def _mask_place(masks: Path) -> Place:
@@ -364,3 +395,18 @@ def keep_stats(place: Path, kept: int) -> None:
         f"the unfinished run left no {place} with all its frames; leave out --stats, or leave out "
         "--resume to begin anew"
     )
+
+
+def encoded_on(device: Device, config: InferConfig) -> InferConfig:
+    """Return the settings with the encoder of the GPU that pictures lie on, if it has one.
+
+    What was asked for of the encoding counts first: presets and qualities are those of a codec.
+    """
+    out = config.out
+    asked = (config.codec, config.crf, config.preset)
+    if asked != (None, None, None) or not (is_file(out) or out == STDOUT):
+        return config
+    name, *_ = FORMATS.get((out if is_file(out) else MP4.name).suffix.lower(), ("",))
+    if name not in HARDWARE or not device.encodes(name):
+        return config
+    return replace(config, codec=name + IN_HARDWARE)

@@ -29,6 +29,8 @@ class FilePlace:
     """Its name."""
     is_film: bool = False
     """Whether it is the video, whose part is copied into its final form."""
+    is_parquet: bool = False
+    """Whether it is Parquet, whose part is JSON lines: nothing is added to Parquet once written."""
     lasts: bool = True
     """Whether another run can resume from its part."""
 
@@ -40,12 +42,14 @@ class FilePlace:
     @property
     def part(self) -> Path:
         """File that a stage writes to."""
-        return part_path(self.target)
+        return (
+            own_path(self.target, "part", ".jsonl") if self.is_parquet else part_path(self.target)
+        )
 
     @property
     def whole(self) -> Path:
         """File that is renamed to the target in the end."""
-        return whole_path(self.target) if self.is_film else self.part
+        return whole_path(self.target) if self.is_film or self.is_parquet else self.part
 
     @property
     def lasting(self) -> tuple[Path, ...]:
@@ -58,6 +62,8 @@ class FilePlace:
         """Names of files that no other run needs."""
         if self.is_film:
             return self.whole, temporary_path(self.part)
+        if self.is_parquet:
+            return (self.whole,)
         return () if self.lasts else (self.part,)
 
     @property

@@ -54,7 +54,7 @@ class Result:
 
     @property
     def class_map(self) -> NDArray[np.uint8]:
-        """(H, W) class ids: positions in `class_names`."""
+        """(H, W) ids of the strongest classes: positions in `class_names`."""
         return self.item.class_map
 
     @property
@@ -62,9 +62,21 @@ class Result:
         """Names of the classes by id."""
         return self.item.spec.class_names
 
+    @cached_property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(H, W) how sure the class map is, 0..1; None if the model gives ids only.
+
+        It is the probability of the strongest class, averaged over the surroundings of that class,
+        and in a video over the moments before.
+        """
+        if self.item.confidence is None:
+            return None
+        levels = self.item.confidence.at(self.item.frame.picture.size_hw)
+        return np.asarray(levels / np.float32(255), np.float32)
+
     @property
     def class_shares(self) -> dict[str, float]:
-        """Share of each class in the picture."""
+        """Share of each class in the picture, without what is too unsure to be shown."""
         return shares_of(count_pixels(self.item), self.item.spec)
 
     @property
@@ -159,4 +171,4 @@ class Result:
         )
         in_view = InView().update(count_pixels(self.item), self.time_s)
         overlay = Overlay(self.item.spec, config)
-        return self.item.frame.picture.paint(overlay, self.item.labels, in_view).rgb()
+        return self.item.frame.picture.paint(overlay, self.item.shown, in_view).rgb()

@@ -19,6 +19,7 @@ import ipaddress
 import json
 import secrets
 import socket
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of
+from roadseg.settings import Color
+from roadseg.spec import PALETTES, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
 
@@ -62,6 +65,8 @@ TOKEN_TIMEOUT_S = 5.0
 """Time after which a connection without the token is closed."""
 IDLE_TIMEOUT_S = 60.0
 """Time without a request after which a viewer's connection is closed."""
+ABSENCE_S = 3.0
+"""Time without a request for a frame after which nobody is watching."""
 SEND_TIMEOUT_S = 20.0
 """Time within which a viewer must receive a response."""
 ACCEPT_PAUSE_S = 0.2
@@ -125,16 +130,17 @@ class Shown:
 
     @cached_property
     def _small_class_map(self) -> Any:
-        step = -(-self.item.class_map.shape[1] // CLASS_MAP_WIDTH)
-        return self.item.class_map[::step, ::step]
+        step = -(-self.item.shown.shape[1] // CLASS_MAP_WIDTH)
+        return self.item.sample(step)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Facts about the frame for the page."""
         spec = self.item.spec
-        colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in spec.palette)
+        colors = map(hex_color, spec.palette)
         return {
             "classes": list(zip(spec.class_names, colors, strict=True)),
+            "palettes": palettes_for(spec),
             "shares": list(shares_of(count_pixels(self.item), spec).values()),
             "map_hw": self._small_class_map.shape,
             "fps": self.reading.fps,
@@ -188,6 +194,8 @@ class PageServer:
         }
         self._strangers: dict[asyncio.WriteTransport, None] = {}
         self._viewers: set[asyncio.WriteTransport] = set()
+        self._watched = threading.Event()
+        self._absence: asyncio.TimerHandle | None = None
         share = int(open_files_limit() * FILES_SHARE)
         self._most_strangers = min(MAX_STRANGERS, share)
         self._most_viewers = min(MAX_VIEWERS, 2 * share)
@@ -224,6 +232,15 @@ class PageServer:
         self._notice, self._notice_s = notice, time.monotonic()
         self._loop.call(self._announce)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody asked for a frame a moment ago, or waits for one."""
+        return self._watched.is_set()
+
+    def wait_for_viewer(self) -> None:
+        """Return as soon as somebody is watching, or nobody can any more."""
+        self._watched.wait()
+
     def _announce(self) -> None:
         """Wake the viewers that wait. This and all methods below run on the loop's thread."""
         self._version += 1
@@ -233,7 +250,8 @@ class PageServer:
     async def _serve(self) -> None:
         """Accept connections one after the other, which keeps to the limits."""
         loop = asyncio.get_running_loop()
-        with self._listener:
+        with self._listener, contextlib.ExitStack() as stack:
+            stack.callback(self._watched.set)  # nobody waits for viewers that cannot come
             while True:
                 try:
                     connection, _ = await loop.sock_accept(self._listener)
@@ -297,8 +315,18 @@ class PageServer:
         if request.method != "GET":
             return _response(HTTPStatus.METHOD_NOT_ALLOWED)
         if name == "frame":
-            return await self._newest_frame(request.query.get("after", [""])[0])
+            self._note_viewer(NEWS_TIMEOUT_S + ABSENCE_S)
+            frame = await self._newest_frame(request.query.get("after", [""])[0])
+            self._note_viewer(ABSENCE_S)
+            return frame
         return self._assets.get(name) or _response(HTTPStatus.NOT_FOUND)
+
+    def _note_viewer(self, seconds: float) -> None:
+        """Note that somebody is watching, and will be for a while."""
+        if self._absence:
+            self._absence.cancel()
+        self._absence = asyncio.get_running_loop().call_later(seconds, self._watched.clear)
+        self._watched.set()
 
     def _refusal(self, request: Request, transport: asyncio.WriteTransport) -> HTTPStatus | None:
         """Return the error of a refused request; the token is checked first."""
@@ -323,6 +351,20 @@ class PageServer:
             facts |= self._shown.facts | {"age_s": self._shown.age_s}
         body = _part("facts", json.dumps(facts).encode()) + parts + f"--{BOUNDARY}--\r\n".encode()
         return _response(HTTPStatus.OK, body, f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def palettes_for(spec: ModelSpec) -> dict[str, list[str]]:
+    """Return the colours of a model's classes by the name of each palette that has them."""
+    return {
+        name: [hex_color(colors[known]) for known in spec.class_names]
+        for name, colors in PALETTES.items()
+        if colors.keys() >= set(spec.class_names)
+    }
+
+
+def hex_color(color: Color) -> str:
+    """Return a colour in the form that the page calculates with."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _listen(address: Address) -> socket.socket:

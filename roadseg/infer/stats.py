@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
+from roadseg.infer.stats_parquet import PARQUET_SUFFIX, is_parquet, read_parquet
 from roadseg.paint.config import OverlayConfig
-from roadseg.spec import ModelSpec
+from roadseg.spec import UNSURE, ModelSpec
 from roadseg.video.frame import FrameStats, Labels, Region, SegmentedFrame, on_host
 
 OBJECT_CLASSES = ("pole", "sign", "car", "pedestrian", "bicyclist")
@@ -29,9 +30,11 @@ ROAD_EDGE_PERCENTILES = (2, 98)
 LEAST_ROAD_WIDTH = 0.2
 """Least width of the road, as a share of the picture's, at which positions across it are given."""
 CSV_SUFFIX = ".csv"
-STATS_SUFFIXES = (".jsonl", CSV_SUFFIX)
+STATS_SUFFIXES = (".jsonl", CSV_SUFFIX, PARQUET_SUFFIX)
 SAMPLE_COLUMNS = 320
 """Least columns that are counted where no statistics are wanted: enough for legend and sums."""
+UNSURE_COLUMN = "unsure"
+"""Column of CSV for the share that is too unsure to be counted."""
 OBJECT_COLUMNS = ("objects", "tracks", "moves")
 """Columns of CSV about objects, which have them in one order."""
 UNKNOWN = "-"
@@ -65,6 +68,7 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
         time_s=round(item.frame.time_s, DIGITS),
         shares={n: round(share, DIGITS) for n, share in shares_of(pixels, spec).items()},
         objects=tuple(_scaled(region, *scales) for region in regions),
+        unsure=round(float(pixels[UNSURE] / pixels.sum()), DIGITS),
     )
 
 
@@ -77,7 +81,7 @@ def sample_pixels(item: SegmentedFrame) -> NDArray[np.int64]:
     """Return the pixels of each id, (256,), of the coarse map, or of a sample of the frame's."""
     if item.coarse_map is not None:
         return count_ids(item.coarse_map)
-    step = max(item.labels.shape[1] // SAMPLE_COLUMNS, 1)
+    step = max(item.shown.shape[1] // SAMPLE_COLUMNS, 1)
     return count_ids(item.sample(step))
 
 
@@ -95,7 +99,7 @@ def count_ids(labels: Labels) -> NDArray[np.int64]:
 
 
 def _measured_labels(item: SegmentedFrame) -> Labels:
-    return item.labels if item.coarse_map is None else item.coarse_map
+    return item.shown if item.coarse_map is None else item.coarse_map
 
 
 def shares_of(pixels: NDArray[np.int64], spec: ModelSpec) -> dict[str, float]:
@@ -222,13 +226,14 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     def write(stats: FrameStats) -> None:
         nonlocal with_head
         if with_head:
-            rows.writerow(["pts", "time_s", *stats.shares, *OBJECT_COLUMNS])
+            rows.writerow(["pts", "time_s", *stats.shares, UNSURE_COLUMN, *OBJECT_COLUMNS])
             with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
         tracks = (UNKNOWN if o.track is None else str(o.track) for o in stats.objects)
         moves = ("{}:{}".format(*o.moved) if o.moved else UNKNOWN for o in stats.objects)
         of_objects = map(" ".join, (boxes, tracks, moves))
-        rows.writerow([stats.pts, stats.time_s, *stats.shares.values(), *of_objects])
+        shares = (*stats.shares.values(), stats.unsure)
+        rows.writerow([stats.pts, stats.time_s, *shares, *of_objects])
 
     return write
 
@@ -245,6 +250,9 @@ def read_stats(place: Path) -> Iterator[FrameStats]:
 
     CSV does not hold the pixels of an object, nor its position across the road.
     """
+    if is_parquet(place):
+        yield from read_parquet(place)
+        return
     with place.open(newline="", encoding="utf-8") as file:
         if place.suffix.lower() == CSV_SUFFIX:
             yield from map(_stats_of_row, csv.DictReader(file))
@@ -259,12 +267,13 @@ def _stats_of_line(line: str) -> FrameStats:
 
 
 def _stats_of_row(row: Mapping[str, str]) -> FrameStats:
-    apart = ("pts", "time_s", *OBJECT_COLUMNS)
+    apart = ("pts", "time_s", UNSURE_COLUMN, *OBJECT_COLUMNS)
     return FrameStats(
         pts=int(row["pts"]),
         time_s=float(row["time_s"]),
         shares={name: float(share) for name, share in row.items() if name not in apart},
         objects=_objects_of(row),
+        unsure=float(row.get(UNSURE_COLUMN, 0)),
     )
 
 

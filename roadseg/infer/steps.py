@@ -155,7 +155,7 @@ def labelling(
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_all_cores(partial(enlarged, maps=maps), config)}
+    enlarge = {"enlarge": on_all_cores(partial(enlarged, config=config, maps=maps), config)}
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
         alone = partial(network, step=label_on_grid, threads=config.threads)
@@ -220,7 +220,7 @@ def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[S
     for item in items:
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
         chosen = boxed(painter, item, config) if config.boxes else painter
-        painted = item.frame.picture.paint(chosen, item.labels, item.in_view)
+        painted = item.frame.picture.paint(chosen, item.shown, item.in_view)
         yield replace(item, frame=replace(item.frame, picture=painted))
 
 

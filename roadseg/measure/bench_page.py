@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from roadseg.measure.advice import advice_on
+from roadseg.measure.bench_page_gpu import gpu_plots
 from roadseg.measure.results import Round, has_energy, others_share, rounds_of, values_of
 from roadseg.measure.targets import Ceiling, Score, ceilings, scores_of
 from roadseg.pages.layout import GREY, Plot, facts_html, page_html, plots_html, section_html
@@ -45,8 +47,31 @@ STAGES = ("decode", "motion", "convert", "model", "labels", "enlarge", "overlay"
 
 def bench_page(record: Mapping[str, Any]) -> str:
     """Return a run of measurements as HTML."""
-    body = _targets(record) + plots_html(_plots(record)) + facts_html(_facts(record))
+    plots = plots_html([*_plots(record), *gpu_plots(record)])
+    body = _answer(record) + _targets(record) + plots + facts_html(_facts(record))
     return page_html(f"Speed of roadseg on {record['film']['name']}", body, style="bench.css")
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    """Return what to take on this machine and what to expect, as a section."""
+    advice = advice_on(record)
+    if advice is None:
+        return ""
+    lines = (
+        f"Take <b>{escape(advice.weights)}</b> with <b>{escape(advice.runtime)}</b> on "
+        f"<b>{escape(_device_name(record, advice.device))}</b>.",
+        f"Expect <b>{advice.fps.median:.1f} frames a second</b> of a video such as "
+        f"{escape(record['film']['name'])} ({advice.fps.low:.1f} to {advice.fps.high:.1f}), "
+        f"{advice.realtime:.1f} times its own rate.",
+    )
+    text = "".join(f"<p>{line}</p>" for line in lines)
+    command = f"<pre><code>{escape(advice.command)}</code></pre>"
+    return section_html("On this machine", f'<div class="answer">{text}{command}</div>')
+
+
+def _device_name(record: Mapping[str, Any], device: str) -> str:
+    found = record.get("gpus", {}).get(device)
+    return f"{found['name']} ({device})" if found else "the CPU"
 
 
 def _plots(record: Mapping[str, Any]) -> list[Plot]:
@@ -117,7 +142,8 @@ def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure
             orientation="h",
             marker_color=_color(record, name),
             texttemplate="%{x:.1f}",
-            textposition="inside",
+            textposition="auto",
+            textangle=0,
             insidetextanchor="start",
             insidetextfont={"color": "#fff"},
             error_x={
@@ -322,6 +348,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "machine": f"{machine['cpu']}, {machine['cores']} cores, {memory}, "
         f"{', '.join(machine['flags'])}; {', '.join(machine['gpu']) or 'no NVIDIA GPU'}",
+        **{name: _gpu_fact(gpu) for name, gpu in record.get("gpus", {}).items()},
         "system": f"{machine['system']}, Python {machine['python']}",
         "versions": ", ".join(versions),
         "revision": machine["revision"] or "unknown",
@@ -330,8 +357,15 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
         "measured": f"{record['at']}, {settings['rounds']} rounds, {settings['film_s']} s of video",
         "reference": record["reference"],
         "equal pixels": "; ".join(map(_check_fact, record["checks"].items())),
-        "energy": "see the samples" if has_energy(record) else "not available on this machine",
+        "energy of the CPU": "see the samples" if has_energy(record) else "not available here",
     }
+
+
+def _gpu_fact(gpu: Mapping[str, Any]) -> str:
+    return (
+        f"{gpu['name']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, compute capability "
+        f"{gpu['compute_capability']}, CUDA {gpu['cuda']}"
+    )
 
 
 def _check_fact(entry: tuple[str, Mapping[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """Settings of a run of measurements: frozen and validated."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -10,8 +11,32 @@ from roadseg.errors import ConfigError
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import LONGEST_S
 
+ENGINE = ".engine"
+"""Suffix of TensorRT's engines."""
 LEAST_SIDE = 64
 """Pixels of a side of a film that is enlarged, at least."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How a model on a GPU is asked, in the terms of MLPerf Inference (Reddi et al. 2020)."""
+
+    name: str
+    """single, offline or streams=K."""
+
+    @property
+    def streams(self) -> int:
+        """Frames of a query of MLPerf's multi-stream, one of each stream; 0 in other scenarios."""
+        return int(self.name.partition("=")[2] or 0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `--scenario` was given. Raises `ConfigError`."""
+        if not re.fullmatch(r"single|offline|streams=[1-9]\d{0,3}", text):
+            raise ConfigError(
+                f"--scenario is {text!r}; use single, offline or streams=K, such as streams=4"
+            )
+        return cls(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +48,23 @@ class BenchConfig:
     film_hw: tuple[int, int] | None = None
     """Height and width that the video is enlarged to first; None takes it as it is."""
     weights: tuple[Path, ...] = ()
-    """Model files, the reference in FP32 first; none means those that come along."""
+    """Model files, the reference first; none means those that come along.
+
+    Checkpoints are the better reference, and taken for it wherever they stand."""
     backends: tuple[str, ...] = ()
     """Runtimes; none means all that are installed and read the files."""
     sizes_hw: tuple[tuple[int, int], ...] = ()
     """Network inputs; none means the one that `roadseg infer` would choose."""
     batches: tuple[int, ...] = (1,)
     """Frames a call, where the model is measured alone."""
+    gpus: tuple[str, ...] = ()
+    """GPUs to measure on beside the CPU, as PyTorch calls them: cuda:0."""
+    scenarios: tuple[Scenario, ...] = (Scenario("single"), Scenario("offline"))
+    """How models on a GPU are asked."""
+    cuda_graphs: tuple[bool | None, ...] = (None,)
+    """Whether a model's launches on a GPU are one CUDA graph; None leaves it to the runtime."""
+    builds_engines: bool = False
+    """Also measure TensorRT's engines, one for each GPU and batch, built where they are missing."""
     peer: Path | None = None
     """Road segmentation of the Open Model Zoo to measure beside."""
     rate: float | None = None
@@ -45,11 +80,14 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
-        if self.weights and self.weights[0].suffix != ".onnx":
+        if self.weights and self.weights[0].suffix == ENGINE:
             raise ConfigError(
-                f"--weights {self.weights[0]} comes first; the reference, which the plain loop "
-                "runs too, must be an exported model (.onnx); name it before the others"
+                f"--weights {self.weights[0]} comes first, as the reference; an engine computes in "
+                "half precision, on a GPU alone; name the model that it was built from before it"
             )
+        for gpu in self.gpus:
+            if not re.fullmatch(r"cuda:\d+", gpu):
+                raise ConfigError(f"--device is {gpu!r}; use cpu or a GPU such as cuda:0")
         if self.film_hw and any(side < LEAST_SIDE or side % 2 for side in self.film_hw):
             height, width = self.film_hw
             raise ConfigError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ from roadseg.measure.metrics import (
     Confidence,
     Scores,
     SetScores,
+    Sureness,
     boundary_f1,
     confusion_matrix,
     counted,
 )
 from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, TemporalScores
+from roadseg.segmentation import confidence as sure
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import placed
@@ -31,8 +34,16 @@ from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass, as_shown
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.upright import picture_of
 
-PicturePrediction = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""A class map (H, W) and logits (C, H, W) at a picture's size."""
+
+class PicturePrediction(NamedTuple):
+    """What a network predicts for a picture, at its size."""
+
+    class_map: NDArray[np.uint8]
+    """(H, W)."""
+    logits: NDArray[np.float32]
+    """(C, H, W)."""
+    confidence: NDArray[np.uint8]
+    """(H, W), 255 is certain; by it, what is too unsure is left out of an overlay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +124,17 @@ def evaluate(
     dataset = dataset.in_terms_of(space)
     members = space.members if space.sets else None
     confusion = np.zeros((len(space.labels), len(names)), np.int64)
-    confidence = Confidence()
+    confidence, sureness = Confidence(), Sureness()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
     predicted = _predicted(backend, dataset, size_hw, batch_size)
-    for index, (target, (class_map, logits)) in enumerate(predicted):
-        counts = confusion_matrix(target, class_map, len(names), len(space.labels))
+    for index, (target, found) in enumerate(predicted):
+        counts = confusion_matrix(target, found.class_map, len(names), len(space.labels))
         confusion += counts
-        confidence += Confidence.of(target, logits)
-        boundaries.append(boundary_f1(target, class_map, len(names), members))
+        confidence += Confidence.of(target, found.logits)
+        if not backend.spec.gives_ids:
+            sureness += _sureness(target, found, space.allowed)
+        boundaries.append(boundary_f1(target, found.class_map, len(names), members))
         miou = _scores(space, counts).miou
         name = dataset.image_paths[index].stem
         pictures.append(PictureScore(index=index, name=name, miou=miou))
@@ -129,9 +142,19 @@ def evaluate(
     scores = replace(
         _scores(space, confusion),
         confidence=confidence,
+        sureness=sureness,
         boundary_f1=counted(names, _mean_of_present(np.stack(boundaries))),
     )
     return Evaluation(scores=scores, pictures=tuple(pictures))
+
+
+def _sureness(
+    target: NDArray[np.uint8], found: PicturePrediction, allowed: NDArray[np.bool_]
+) -> Sureness:
+    """Measure one picture, given which classes are right for each label (labels, C)."""
+    labelled = target < len(allowed)
+    right = allowed[target[labelled], found.class_map[labelled]]
+    return Sureness.of(found.confidence[labelled], right)
 
 
 def label_space(spec: ModelSpec, dataset: FolderDataset) -> LabelSpace:
@@ -280,7 +303,11 @@ def predict_pictures(
             np.concatenate([frames for _, frames in alike]), ("class_map", "logits")
         )
         for class_map, logits in zip(found.class_map, found.logits, strict=True):
-            yield placement.restore(class_map), placement.restore_logits(logits)
+            yield PicturePrediction(
+                placement.restore(class_map),
+                placement.restore_logits(logits),
+                sure.Confidence.of(logits, placement).at(placement.frame_hw),
+            )
 
 
 def _predicted(

@@ -5,6 +5,7 @@ are JSON files. A job is a function and an entry in `JOBS`; it returns raw sampl
 `roadseg.measure.results` computes metrics. An error of the user is stored as the result's "error".
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -24,11 +25,22 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Backend, Output, open_backend
 from roadseg.errors import RoadsegError, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
+from roadseg.infer.device import device_for
 from roadseg.infer.live import LiveSession
 from roadseg.infer.offline import infer
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.steps import blend, encode, labelling, opencv_on_one_thread
+from roadseg.measure.gpu_jobs import (
+    build_engine,
+    count_layers,
+    gpu_facts,
+    measure_gpu,
+    metered,
+    seen_as,
+    settled,
+    time_gpu,
+)
 from roadseg.measure.meters import (
     Marks,
     ModelMeter,
@@ -42,9 +54,11 @@ from roadseg.measure.meters import (
 from roadseg.measure.model_jobs import answer, time_backend, time_peer, time_plain, verify
 from roadseg.measure.plain_loop import plain_loop
 from roadseg.measure.roofline import peak_bytes, peak_flops, work_of
+from roadseg.segmentation.config import CPU
+from roadseg.segmentation.placement import input_size
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import decode, probe
+from roadseg.video.read.source import probe
 from roadseg.video.write.companions import Origin
 
 Frames = NDArray[np.uint8]
@@ -91,18 +105,21 @@ def label_film(
     *, spawned_s: float, limit_s: float | None, mode: dict[str, Any] | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Job: `roadseg infer` without its command line."""
-    marks = Marks(spawned_s)
     config = replace(_infer_config(**settings), end_s=limit_s, **(mode or {}))
     opener = MeteredOpener()
-    result = infer(config, marks.add, opener)
-    stages = [asdict(stats) for stats in result.stages]
+    with metered(config.device) as meter:
+        marks = Marks(spawned_s, meter)
+        result = infer(config, marks.add, opener)
+        measured = marks.result()
     written = Path(settings["out"]).stat().st_size
+    way = {"device": result.device, "decoder": result.decoder, "encoder": result.hardware_encoder}
     size = {"network_hw": result.network_hw, "out_bytes": written}
-    return marks.result() | model_result(opener.meters) | size | {"stages": stages}
+    stages = {"stages": [asdict(stats) for stats in result.stages]}
+    return measured | model_result(opener.meters) | way | size | stages
 
 
 def _infer_config(
-    *, film: str, out: str, weights: str, backend: str, size_hw: Sequence[int]
+    *, film: str, out: str, weights: str, backend: str, size_hw: Sequence[int], device: str = CPU
 ) -> InferConfig:
     height, width = size_hw
     return InferConfig(
@@ -110,6 +127,7 @@ def _infer_config(
         out=Path(out),
         weights=Path(weights),
         backend=backend,
+        device=seen_as(device),
         size_hw=(height, width),
         overwrite=True,
     )
@@ -154,10 +172,11 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     """Job: each stage of the pipeline by itself, fed from memory."""
     del settings["spawned_s"]  # each stage has a clock of its own
     config = _infer_config(**settings)
+    read, settle = device_for(config).decode, settled(config.device)
     origin = Origin(source=probe(config.source), log=ReadLog())
     outputs, opener = Outputs(config, origin.source), MeteredOpener()
     stages: dict[str, Stage | Parallel] = {
-        "decode": lambda _: islice(decode(origin.source, origin.log), frames),
+        "decode": lambda _: islice(read(origin.source, origin.log, 0.0, None), frames),
         **labelling(config, opener),
         "overlay": partial(blend, config=config),
         "encode": partial(encode, outputs=outputs, origin=origin),
@@ -166,11 +185,14 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     results = {}
     with outputs.claimed(), opencv_on_one_thread():
         for name, stage in stages.items():
-            items, results[name] = _alone(stage, items)
-    return {"stages_alone": results} | model_result(opener.meters)
+            items, results[name] = _alone(stage, items, settle)
+    decoder = {"decoder": origin.log.decoder, "encoder": outputs.hardware_encoder}
+    return {"stages_alone": results} | decoder | model_result(opener.meters)
 
 
-def _alone(stage: Stage | Parallel, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+def _alone(
+    stage: Stage | Parallel, items: list[Any], settle: Callable[[], None]
+) -> tuple[list[Any], dict[str, Any]]:
     reset_peak_rss()
     before = rss_bytes()
     marks = Marks(time.monotonic())
@@ -178,6 +200,7 @@ def _alone(stage: Stage | Parallel, items: list[Any]) -> tuple[list[Any], dict[s
     with Pipeline(items, stage, names=["memory", "stage"]) as pipeline:
         for item in pipeline:
             made.append(item)
+            settle()
             marks.add()
     result = marks.result()
     grown = result["peak_rss_bytes"] - before if before is not None else None
@@ -257,6 +280,13 @@ def measure_machine(**_: object) -> dict[str, Any]:
     return {"flops_a_s": peak_flops(), "bytes_a_s": peak_bytes()}
 
 
+def choose_size(*, weights: str, film: str, **_: object) -> dict[str, Any]:
+    """Job: the network input that `roadseg infer` would choose for a video."""
+    info = probe(Path(film))
+    with contextlib.closing(open_backend(Path(weights))) as backend:
+        return {"size_hw": input_size(info.size_hw, info.pixel_aspect, backend.spec)}
+
+
 def count_work(*, weights: str, inputs: str, **_: object) -> dict[str, Any]:
     """Job: the work of one call of a model."""
     height, width = np.load(inputs).shape[1:3]
@@ -274,6 +304,12 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "command": run_command,
     "machine": measure_machine,
     "work": count_work,
+    "layers": count_layers,
+    "input size": choose_size,
+    "engine": build_engine,
+    "gpu": time_gpu,
+    "gpu facts": gpu_facts,
+    "gpu machine": measure_gpu,
     "answer": answer,
     "verify": verify,
 }

@@ -83,10 +83,10 @@ def _sequential_ms(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def many_cores(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return how each way to run the pipeline scales, by the name of its case."""
+    """Return how each way to run the pipeline on the CPU scales, by the name of its case."""
     found = {}
     for name, case in record["contenders"].items():
-        if case["job"] == "film":
+        if case["job"] == "film" and "device" not in case:
             rounds = (measured["results"].get(name) for measured in record["rounds"])
             scaling = scaling_of([result for result in rounds if result])
             if scaling:

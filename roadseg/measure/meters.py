@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from roadseg.measure.gpu_meter import GpuMeter
+
 T = TypeVar("T")
 
 WARMUP_CALLS = 3
@@ -32,10 +34,12 @@ class Marks:
 
     Args:
         spawned_s: Reading of `time.monotonic`, which all processes share, at the start.
+        gpu: Meter of the GPU that works on them, if one does and it is metered.
     """
 
-    def __init__(self, spawned_s: float) -> None:
+    def __init__(self, spawned_s: float, gpu: GpuMeter | None = None) -> None:
         self._spawned_s = spawned_s
+        self._gpu = gpu
         self._energy = EnergyMeter()
         self.wall_s: list[float] = []
         self.cpu_s: list[float] = []
@@ -44,9 +48,11 @@ class Marks:
         """Note a finished frame."""
         self.wall_s.append(round(time.monotonic() - self._spawned_s, 5))
         self.cpu_s.append(round(time.process_time(), 5))
+        if self._gpu:
+            self._gpu.sample()
 
     def result(self) -> dict[str, Any]:
-        """Return the notes, and the process's memory and energy."""
+        """Return the notes, the process's memory, and the energy, that of the GPU apart."""
         frames = len(self.wall_s)
         self.add()
         return {
@@ -58,6 +64,7 @@ class Marks:
             "cpu_s": self.cpu_s[-1],
             "peak_rss_bytes": peak_rss_bytes(),
             "joules": self._energy.joules(),
+            "gpu": self._gpu.result() if self._gpu else None,
         }
 
 

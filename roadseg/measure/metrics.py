@@ -19,6 +19,8 @@ BOUNDARY_TOLERANCE = 0.0075
 """Distance at which boundaries still match, as a share of the picture's diagonal."""
 CALIBRATION_BINS = 15
 """Bins of confidence, as in Guo et al."""
+LEAST_CONFIDENCES = tuple(step / 20 for step in range(20))
+"""Least confidences that are measured."""
 
 
 def confusion_matrix(
@@ -159,6 +161,48 @@ class Confidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sureness:
+    """What a least confidence would leave of some pictures, summed over labelled pixels."""
+
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Pixels by confidence, in 8 bits."""
+    hits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Those of them that are right."""
+
+    @classmethod
+    def of(cls, confidence: NDArray[np.uint8], right: NDArray[np.bool_]) -> "Sureness":
+        """Measure labelled pixels (n,), given their confidence and whether each is right."""
+        pixels = np.bincount(confidence, minlength=256)
+        return cls(pixels=pixels, hits=np.bincount(confidence[right], minlength=256))
+
+    def __add__(self, other: "Sureness") -> "Sureness":
+        return Sureness(pixels=self.pixels + other.pixels, hits=self.hits + other.hits)
+
+    def painted(self, least: float) -> float:
+        """Return the share of the pixels that are at least so sure, 0..1."""
+        return self._from(self.pixels, least) / max(int(self.pixels.sum()), 1)
+
+    def right(self, least: float) -> float:
+        """Return the share of these that is right, 0..1; NaN if there are none."""
+        painted = self._from(self.pixels, least)
+        return self._from(self.hits, least) / painted if painted else float("nan")
+
+    def summary(self) -> list[dict[str, float | None]]:
+        """Return both by least confidence as JSON values."""
+        return [
+            {
+                "min_confidence": least,
+                "painted": finite(self.painted(least)),
+                "right": finite(self.right(least)),
+            }
+            for least in LEAST_CONFIDENCES
+        ]
+
+    def _from(self, counts: NDArray[np.int64], least: float) -> int:
+        return int(counts[math.ceil(least * 255) :].sum())
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetScores:
     """Predictions of a model where labels are sets of classes, S of them."""
 
@@ -201,6 +245,8 @@ class Scores:
     """Scores of pixels whose label is a set of classes, if there are any."""
     confidence: Confidence = field(default_factory=Confidence)
     """Cross entropy and calibration."""
+    sureness: Sureness = field(default_factory=Sureness)
+    """What a least confidence would leave; nothing is counted of a model that gives ids only."""
     boundary_f1: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(C,) mean over the pictures that have the class, or empty if not measured."""
 
@@ -260,7 +306,7 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics as JSON values; what is not a number is null."""
-        metrics = {
+        metrics: dict[str, Any] = {
             "miou": finite(self.miou),
             "pixel_accuracy": finite(self.pixel_accuracy),
             "cross_entropy": finite(self.confidence.cross_entropy),
@@ -274,6 +320,8 @@ class Scores:
             metrics["mean_boundary_f1"] = finite(self.mean_boundary_f1)
             metrics["boundary_f1"] = self._by_class(self.boundary_f1)
             metrics["calibration_error"] = finite(self.confidence.calibration_error)
+        if self.sureness.pixels.any():
+            metrics["by_min_confidence"] = self.sureness.summary()
         return metrics
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float | None]:

@@ -118,7 +118,14 @@ def answer(*, weights: str, backend: str, inputs: str, answers: str, **_: object
 
 
 def verify(
-    *, job: str, weights: str, inputs: str, answers: str, backend: str = "", **_: object
+    *,
+    job: str,
+    weights: str,
+    inputs: str,
+    answers: str,
+    backend: str = "",
+    cuda_graph: bool | None = None,
+    **_: object,
 ) -> dict[str, Any]:
     """Job: return the share of pixels in which a model decides as the reference does.
 
@@ -135,7 +142,8 @@ def verify(
         equal = _label_each(plain_loop().open_model(weights)[0], inputs) == expected
     else:
         runtime = runtime_of(Path(weights), backend)
-        with contextlib.closing(open_backend(Path(weights), backend)) as model:
+        opened = open_backend(Path(weights), backend, cuda_graph=cuda_graph)
+        with contextlib.closing(opened) as model:
             equal = _label_each(_class_maps_of(model), inputs) == expected
             miou = model.spec.metrics.get("val", {}).get("miou")
     return {"equal_share": float(equal.mean()), "runtime": runtime, "val_miou": miou}

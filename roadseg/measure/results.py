@@ -54,6 +54,19 @@ KINDS = {
     "slowest_fps": Kind(title="slowest stage alone", unit="fps", more_is_better=True),
     "gflops": Kind(title="large matrix product", unit="GFLOP/s", more_is_better=True),
     "gbytes": Kind(title="large copy", unit="GB/s", more_is_better=True),
+    "copy_in": Kind(title="copy of a call to the GPU", unit="ms"),
+    "compute": Kind(title="computing of a call", unit="ms"),
+    "copy_out": Kind(title="copy of a call from the GPU", unit="ms"),
+    "gpu_mb": Kind(title="most memory of the GPU in use", unit="MB"),
+    "utilisation": Kind(title="share of the time at work", unit="", more_is_better=True),
+    "watts": Kind(title="power of the GPU", unit="W"),
+    "gpu_joules": Kind(title="energy of the GPU a frame", unit="J"),
+    "sm_mhz": Kind(title="clock of the GPU", unit="MHz", more_is_better=True),
+    "throttled": Kind(title="share of the time with clocks held down", unit=""),
+    "tflops_half": Kind(title="matrix product, FP16", unit="TFLOP/s", more_is_better=True),
+    "tflops_single": Kind(title="matrix product, FP32", unit="TFLOP/s", more_is_better=True),
+    "gbytes_in": Kind(title="copy to the GPU", unit="GB/s", more_is_better=True),
+    "gbytes_out": Kind(title="copy from the GPU", unit="GB/s", more_is_better=True),
 }
 """Metrics by name."""
 
@@ -90,7 +103,7 @@ def rounds_of(record: Mapping[str, Any]) -> list[Round]:
     cores = record["machine"]["cores"]
     return [
         {
-            name: _metrics(record["contenders"][name]["job"], result, cores)
+            name: metrics_of(record["contenders"][name]["job"], result, cores)
             for name, result in measured["results"].items()
             if "error" not in result
         }
@@ -98,8 +111,12 @@ def rounds_of(record: Mapping[str, Any]) -> list[Round]:
     ]
 
 
-def _metrics(job: str, result: Mapping[str, Any], cores: int) -> Metrics:
-    """Return all metrics of a result."""
+def metrics_of(job: str, result: Mapping[str, Any], cores: int = 1) -> Metrics:
+    """Return all metrics of a result, on so many cores where that is asked of its job.
+
+    Raises:
+        KeyError: A metric is not listed in `KINDS` and `PARTS`, which is a bug.
+    """
     metrics = _of_film(result, cores) if job in ("loop", "film") else METRICS[job](result)
     for metric in metrics:
         kind_of(metric)
@@ -122,6 +139,7 @@ def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
         "peak_mb": _scaled(result["peak_rss_bytes"], 1e-6),
         "out_mb": result["out_bytes"] / 1e6,
         "joules": _scaled(result["joules"], 1 / result["frames"]),
+        **_of_gpu(result, result["frames"]),
         **_of_steps(result),
     }
 
@@ -162,6 +180,27 @@ def _of_model(result: Mapping[str, Any]) -> Metrics:
     }
 
 
+def _of_gpu_model(result: Mapping[str, Any]) -> Metrics:
+    """Return the metrics of a model on a GPU; latencies are those of whole queries."""
+    parts = {part: float(np.median(times)) for part, times in result["parts_ms"].items()}
+    frames = result["batch"] * len(result["calls_s"])
+    return {**_of_model(result), **parts, **_of_gpu(result, frames)}
+
+
+def _of_gpu(result: Mapping[str, Any], frames: int) -> Metrics:
+    """Return what the driver of the GPU reported, if one was at work and is metered."""
+    seen = result.get("gpu") or {}
+    held_down = seen.get("throttled")
+    return {
+        "gpu_mb": _scaled(seen.get("memory_bytes"), 1e-6),
+        "utilisation": seen.get("utilisation"),
+        "watts": seen.get("watts"),
+        "gpu_joules": _scaled(seen.get("joules"), 1 / frames),
+        "sm_mhz": seen.get("sm_mhz"),
+        "throttled": None if held_down is None else max(held_down.values(), default=0.0),
+    }
+
+
 def _of_stages(result: Mapping[str, Any]) -> Metrics:
     alone = {name: steady(of_stage) for name, of_stage in result["stages_alone"].items()}
     metrics: dict[str, float | None] = {}
@@ -192,6 +231,7 @@ def _of_live(result: Mapping[str, Any]) -> Metrics:
 
 METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
     "model": _of_model,
+    "gpu": _of_gpu_model,
     "plain": _of_model,
     "peer": _of_model,
     "stages": _of_stages,
@@ -200,6 +240,13 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
     "machine": lambda result: {
         "gflops": result["flops_a_s"] / 1e9,
         "gbytes": result["bytes_a_s"] / 1e9,
+    },
+    "gpu machine": lambda result: {
+        "tflops_half": result["half_flops_a_s"] / 1e12,
+        "tflops_single": result["single_flops_a_s"] / 1e12,
+        "gbytes": result["bytes_a_s"] / 1e9,
+        "gbytes_in": result["in_bytes_a_s"] / 1e9,
+        "gbytes_out": result["out_bytes_a_s"] / 1e9,
     },
 }
 """Functions that compute the metrics of a result, by its job; see `_of_film` for videos."""

@@ -1,6 +1,6 @@
 """Compare a recorded run with its targets, its ceilings and another run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,9 +46,9 @@ class Cast:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Cast":
-        """Read it from a record; models are those at the reference's own size, one frame a call."""
+        """Read it from a record; models are those on the CPU, of the first size, one by one."""
         cases = record["contenders"]
-        size_hw = cases[record["roles"]["plain"]]["size_hw"]
+        size_hw = cases[record["roles"]["defaults"]]["size_hw"]
         models = (
             name
             for name, case in cases.items()
@@ -171,10 +171,28 @@ def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
         _ceiling(rounds, "slowest stage alone", cast.defaults, _bound("stages", "slowest_fps")),
     ]
     for name in (*cast.models, cast.plain):
-        work = record["work"].get(record["contenders"][name]["weights"])
+        work = record["work"].get(record["contenders"].get(name, {}).get("weights"))
         if work:
             found.append(_ceiling(rounds, f"roofline: {roof_of(work, rounds)}", name, _roof(work)))
+    found += _gpu_ceilings(record, rounds)
     return [ceiling for ceiling in found if ceiling is not None]
+
+
+def _gpu_ceilings(record: Mapping[str, Any], rounds: Sequence[Round]) -> Iterator["Ceiling | None"]:
+    """Yield the upper bounds of videos and models on GPUs."""
+    for device in record.get("gpus", {}):
+        bound = _bound(f"stages {device}", "slowest_fps")
+        yield _ceiling(rounds, "slowest stage alone", gpu_case(record, device), bound)
+    for name, case in record["contenders"].items():
+        work = record.get("layers", {}).get(case.get("weights"))
+        if case["job"] == "gpu" and work:
+            roof = _layered_roof(work["layers"], f"machine {case['device']}", case["batch"])
+            yield _ceiling(rounds, "roofline of the layers, FP16", name, roof)
+
+
+def gpu_case(record: Mapping[str, Any], device: str) -> str:
+    """Return the name of the case that labels a video at the defaults on a GPU."""
+    return f"{record['roles']['defaults']} {device}"
 
 
 Bound = Callable[[Round], float | None]
@@ -193,6 +211,25 @@ def _roof(work: Mapping[str, Any]) -> Bound:
         if computes is None or moves is None:
             return None
         return 1e9 * min(computes / float(work["flops"]), moves / float(work["moved_bytes"]))
+
+    return bound
+
+
+def _layered_roof(layers: Sequence[Mapping[str, int]], machine: str, batch: int) -> Bound:
+    """Return the frames a second that a GPU allows if layers follow each other."""
+
+    def bound(measured: Round) -> float | None:
+        computes, moves = (value_of(measured, machine, n) for n in ("tflops_half", "gbytes"))
+        if computes is None or moves is None:
+            return None
+        call_s = sum(
+            max(
+                batch * layer["flops"] / (1e12 * computes),
+                (batch * layer["frame_bytes"] + layer["weight_bytes"]) / (1e9 * moves),
+            )
+            for layer in layers
+        )
+        return batch / call_s
 
     return bound
 
@@ -244,7 +281,10 @@ class Change:
         return "better" if (self.ratio.median > 1) == self.more_is_better else "worse"
 
 
-COMPARED = ("fps", "p50", "p95", "cpu", "outside_cpu", "peak_mb", "command")
+COMPARED = (
+    *("fps", "p50", "p95", "cpu", "outside_cpu", "peak_mb", "command"),
+    *("compute", "gpu_mb", "gpu_joules", "tflops_half", "gbytes"),
+)
 """Metrics that two runs are compared by, where a case has them, beside the targets."""
 
 
@@ -296,10 +336,16 @@ def _change(
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return differences of two runs in machine, video and settings, a sentence each."""
+    """Return differences of two runs in machine, GPUs, video and settings, a sentence each."""
+    old, new = _circumstances(before), _circumstances(after)
     return [
-        f"{part}, {key}: {old} before, {after[part].get(key)} after"
-        for part in ("machine", "film", "settings")
-        for key, old in before[part].items()
-        if old != after[part].get(key)
+        f"{part}, {key}: {value} before, {new.get(part, {}).get(key)} after"
+        for part, values in old.items()
+        for key, value in values.items()
+        if value != new.get(part, {}).get(key)
     ]
+
+
+def _circumstances(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    parts = {part: record[part] for part in ("machine", "film", "settings")}
+    return {**parts, **record.get("gpus", {})}

@@ -1,13 +1,14 @@
 """Model files (`.safetensors`), written atomically and read without pickle.
 
-A model file holds the weights and the `ModelSpec` of a network.
+A model file holds the weights and the `ModelSpec` of a network. Weights may be stored in half
+precision, and are always read in single precision.
 """
 
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.files import replacing
@@ -15,15 +16,33 @@ from roadseg.models.architectures import build_model
 from roadseg.spec import ModelSpec
 
 
-def save_model(path: Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Write weights and record to `path` atomically. Raises `OutputError`."""
+def save_model(path: Path, network: nn.Module, spec: ModelSpec, *, half: bool = False) -> None:
+    """Write weights and record atomically.
+
+    Args:
+        path: File to write.
+        network: Its weights are in single precision.
+        spec: Its record.
+        half: Store the weights rounded to half precision, in half of the space.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        tensors = {name: _halved(tensor) for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, {"roadseg": spec.to_json()}))
 
 
+def _halved(tensor: Tensor) -> Tensor:
+    """Return a tensor in half precision; as it is if it holds integers or does not fit."""
+    halved = tensor.half() if tensor.is_floating_point() else tensor
+    return halved if halved.isfinite().all() else tensor
+
+
 def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
-    """Read a model file and build its network, in evaluation mode.
+    """Read a model file and build its network, in single precision and evaluation mode.
 
     Raises:
         ModelFileError: The file is missing, or no model file of ours.

@@ -6,6 +6,7 @@ which four pixels share, takes the class of the top left one.
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
 from roadseg.paint.specks import HIDDEN, find_specks
-from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
+from roadseg.spec import UNLABELLED, UNSURE, ModelSpec
 from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
 
 if TYPE_CHECKING:
@@ -48,6 +49,34 @@ def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") ->
     return frozenset(map(spec.class_names.index, named))
 
 
+@dataclass(frozen=True)
+class Style:
+    """What is painted and how, wherever pictures lie."""
+
+    spec: ModelSpec
+    """Names and colours of the classes."""
+    config: OverlayConfig
+    """Settings."""
+    side_by_side: bool
+    """Whether the untouched picture lies to the left of the painted one."""
+    shown: tuple[int, ...]
+    """Ids of the classes that are painted, in order."""
+
+    def left_of(self, width: int) -> int:
+        """Return the columns to the left of a painted picture, even, as two share a colour."""
+        return width + width % 2 if self.side_by_side else 0
+
+    def entries(self, in_view: AbstractSet[int] | None) -> tuple[Entry, ...]:
+        """Return the legend's entries: the classes that are painted and, if known, in view."""
+        named = (i for i in self.shown if in_view is None or i in in_view)
+        return tuple((self.spec.class_names[i], self.spec.palette[i]) for i in named)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the legend may name."""
+        return tuple(self.spec.class_names[i] for i in self.shown)
+
+
 class Overlay:
     """Paints class maps in the colours of a model.
 
@@ -63,10 +92,7 @@ class Overlay:
     def __init__(
         self, spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False
     ) -> None:
-        self._spec = spec
-        self._config = config
-        self._shown = shown_ids(spec, config)
-        self._side_by_side = side_by_side
+        self._style = Style(spec, config, side_by_side, shown_ids(spec, config))
 
     def draw(
         self,
@@ -82,15 +108,15 @@ class Overlay:
             in_view: Ids of the classes that the legend may name; None allows all.
         """
         height, width = picture.size_hw
-        left = width + width % 2 if self._side_by_side else 0  # even, as two pixels share a colour
+        left = self._style.left_of(width)
         canvas = Picture.empty((height, left + width), picture.space)
         parts = [p[:, left // s :] for p, s in zip(canvas.planes, PLANE_STEPS, strict=True)]
         self._blend(picture, class_map, parts)
-        if self._config.outline:
+        if self._style.config.outline:
             self._add_outline(parts[0], class_map, picture.space)
-        if self._config.legend != NO_LEGEND:
+        if self._style.config.legend != NO_LEGEND:
             self._add_legend(parts, picture.space, in_view)
-        if self._side_by_side:
+        if left:
             original = picture.padded((height, left))
             for target, plane in zip(canvas.planes, original.planes, strict=True):
                 target[:, : plane.shape[1]] = plane
@@ -113,19 +139,19 @@ class Overlay:
         """What paints pictures on a device, made when there is one; it knows PyTorch."""
         from roadseg.paint.overlay_cuda import CudaOverlay
 
-        return CudaOverlay(self._spec, self._config, side_by_side=self._side_by_side)
+        return CudaOverlay(self._style)
 
     def _blend(
         self, picture: Picture, class_map: NDArray[np.uint8], targets: Sequence[Plane]
     ) -> None:
         """Mix the colours of the classes into the picture."""
         half_map = np.ascontiguousarray(class_map[::2, ::2])
-        tables = color_tables(self._spec.palette, picture.space)
+        tables = color_tables(self._style.spec.palette, picture.space)
         maps = (class_map, half_map, half_map)
-        grounds = dimmed(picture) if self._config.only else picture.planes
-        alpha = self._config.alpha
-        is_whole = len(self._shown) == len(self._spec.class_names)
-        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < IGNORE_INDEX
+        grounds = dimmed(picture) if self._style.config.only else picture.planes
+        alpha = self._style.config.alpha
+        is_whole = len(self._style.shown) == len(self._style.spec.class_names)
+        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < UNSURE
         for plane, ground, ids, table, target in zip(
             picture.planes, grounds, maps, tables, targets, strict=True
         ):
@@ -138,30 +164,31 @@ class Overlay:
     def _hidden_table(self) -> NDArray[np.uint8]:
         """Map each class that is not shown to 255 and the rest to 0."""
         table = np.full(256, 255, np.uint8)
-        table[list(self._shown)] = 0
+        table[list(self._style.shown)] = 0
         return table
 
     @cached_property
     def _region_table(self) -> NDArray[np.uint8]:
         """Map each shown class to itself and the rest to one id."""
         table = np.full(256, HIDDEN, np.uint8)
-        table[list(self._shown)] = self._shown
+        table[list(self._style.shown)] = self._style.shown
         return table
 
     def _add_outline(self, luma: Plane, class_map: NDArray[np.uint8], space: ColorSpace) -> None:
         """Lighten the pixels that differ from their left or upper neighbour, in place.
 
-        Specks have no outline.
+        Specks have no outline, and neither has what is too unsure to be painted: where that ends is
+        no edge of anything.
         """
         regions = np.asarray(cv2.LUT(class_map, self._region_table), np.uint8)
         edges = np.zeros_like(class_map)
         edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
         below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
         cv2.bitwise_or(edges[1:], below, edges[1:])
-        specks = find_specks(regions, self._config.min_region)
-        if specks is not None:
-            beside = cv2.dilate(specks, np.ones((2, 2), np.uint8), anchor=(1, 1))
-            cv2.subtract(edges, beside, edges)
+        for unlined in (find_specks(regions, self._style.config.min_region), _unsure(class_map)):
+            if unlined is not None:
+                beside = cv2.dilate(unlined, np.ones((2, 2), np.uint8), anchor=(1, 1))
+                cv2.subtract(edges, beside, edges)
         level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
         cv2.copyTo(np.full_like(luma, level), edges, luma)
 
@@ -169,10 +196,9 @@ class Overlay:
         self, planes: Sequence[Plane], space: ColorSpace, in_view: AbstractSet[int] | None
     ) -> None:
         """Draw the legend, in place."""
-        entries = legend_entries(self._spec, self._shown, in_view)
-        names = tuple(self._spec.class_names[i] for i in self._shown)
-        height, width = planes[0].shape
-        legend = legend_at(self._config.legend, entries, names, (height, width), space)
+        style, (height, width) = self._style, planes[0].shape
+        entries, names = style.entries(in_view), style.names
+        legend = legend_at(style.config.legend, entries, names, (height, width), space)
         if legend is None:
             return
         for plane, layer, step in zip(planes, legend.layers, PLANE_STEPS, strict=True):
@@ -180,6 +206,13 @@ class Overlay:
             top, left = legend.top // step, legend.left // step
             corner = plane[top : top + rows, left : left + columns]
             corner[:] = np.rint(corner * layer.kept + layer.added)
+
+
+def _unsure(class_map: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return 255 where a class map (H, W) is too unsure, and 0 elsewhere; None if it is nowhere."""
+    if cv2.minMaxLoc(class_map)[1] < UNSURE:
+        return None
+    return np.asarray(cv2.inRange(class_map, UNSURE, UNSURE), np.uint8)
 
 
 def shown_ids(spec: ModelSpec, config: OverlayConfig) -> tuple[int, ...]:
@@ -190,14 +223,6 @@ def shown_ids(spec: ModelSpec, config: OverlayConfig) -> tuple[int, ...]:
     """
     shown = class_ids(config.only, spec, "--only") & class_ids(config.classes, spec)
     return tuple(sorted(shown))
-
-
-def legend_entries(
-    spec: ModelSpec, shown: Sequence[int], in_view: AbstractSet[int] | None = None
-) -> tuple[Entry, ...]:
-    """Return the legend's entries: the classes that are painted and, if it is known, in view."""
-    named = (i for i in shown if in_view is None or i in in_view)
-    return tuple((spec.class_names[i], spec.palette[i]) for i in named)
 
 
 @lru_cache(maxsize=16)  # a run has one

@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roadseg.paint.config import NO_LEGEND, OverlayConfig
+from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.legend import LEGENDS_KEPT, Entry, legend_at
 from roadseg.paint.overlay import (
     DIMMED,
     OUTLINE_LEVEL,
+    Style,
     color_tables,
-    legend_entries,
-    shown_ids,
 )
 from roadseg.paint.specks import HIDDEN, speck_grid, speck_step
-from roadseg.spec import ModelSpec
+from roadseg.spec import UNSURE
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.picture import ColorSpace
 from roadseg.video.picture_cuda import CudaPicture
@@ -30,24 +29,14 @@ Palette = tuple[tuple[int, int, int], ...]
 
 
 class CudaOverlay:
-    """Paints class maps in the colours of a model; all is as for `roadseg.paint.overlay.Overlay`.
+    """Paints class maps; all is as for `roadseg.paint.overlay.Overlay`.
 
     Args:
-        spec: Names and colours of the classes.
-        config: What to paint, and how.
-        side_by_side: Put the untouched picture to the left of the painted one.
-
-    Raises:
-        ConfigError: The model does not know a class.
+        style: What to paint, and how.
     """
 
-    def __init__(
-        self, spec: ModelSpec, config: OverlayConfig, *, side_by_side: bool = False
-    ) -> None:
-        self._spec = spec
-        self._config = config
-        self._shown = shown_ids(spec, config)
-        self._side_by_side = side_by_side
+    def __init__(self, style: Style) -> None:
+        self._style = style
 
     def draw(
         self, picture: CudaPicture, class_map: CudaClassMap, in_view: AbstractSet[int] | None = None
@@ -60,17 +49,17 @@ class CudaOverlay:
             in_view: Ids of the classes that the legend may name; None allows all.
         """
         height, width = picture.size_hw
-        left = width + width % 2 if self._side_by_side else 0
+        style, left = self._style, self._style.left_of(width)
         canvas = CudaPicture.empty((height, left + width), picture.space, picture.device)
         part = CudaPicture(canvas.y[:, left:], canvas.uv[:, left // 2 :], canvas.space)
         ids = class_map.ids.int()
-        paints = paints_for(self._spec.palette, self._shown, picture.space, picture.device)
+        paints = paints_for(style.spec.palette, style.shown, picture.space, picture.device)
         self._blend(picture, ids, part, paints)
-        if self._config.outline:
-            add_outline(part.y, ids, paints, self._config.min_region)
-        if self._config.legend != NO_LEGEND:
+        if style.config.outline:
+            add_outline(part.y, ids, paints, style.config.min_region)
+        if style.config.legend != NO_LEGEND:
             add_legend((part.y, part.uv), self._legend(part, in_view))
-        if self._side_by_side:
+        if left:
             canvas.y[:, :width], canvas.y[:, width:left] = picture.y, picture.y[:, -1:]
             canvas.uv[:, : left // 2] = picture.uv
         return canvas
@@ -79,23 +68,22 @@ class CudaOverlay:
         self, picture: CudaPicture, ids: Tensor, target: CudaPicture, paints: "Paints"
     ) -> None:
         """Mix the colours of the classes (H, W) into a copy of a picture."""
-        ground = dimmed(picture, paints) if self._config.only else picture
+        ground = dimmed(picture, paints) if self._style.config.only else picture
         half_ids = ids[::2, ::2]
         for plane, under, colors, of_plane, filled in (
             (picture.y, ground.y, paints.y, ids, target.y),
             (picture.uv, ground.uv, paints.uv, half_ids, target.uv),
         ):
-            painted = torch.lerp(plane.float(), colors[of_plane], self._config.alpha).round()
+            painted = torch.lerp(plane.float(), colors[of_plane], self._style.config.alpha).round()
             shown = paints.shown[of_plane].view(*of_plane.shape, *(1,) * (plane.dim() - 2))
             filled.copy_(torch.where(shown, painted, under.float()))
 
     def _legend(
         self, picture: CudaPicture, in_view: AbstractSet[int] | None
     ) -> "tuple[LegendLayer, ...]":
-        entries = legend_entries(self._spec, self._shown, in_view)
-        names = tuple(self._spec.class_names[i] for i in self._shown)
-        place = self._config.legend, (picture.size_hw, picture.space)
-        return legend_layers(entries, names, *place, picture.device)
+        style, place = self._style, (picture.size_hw, picture.space)
+        entries = style.entries(in_view)
+        return legend_layers(entries, style.names, style.config.legend, place, picture.device)
 
 
 @dataclass(frozen=True)
@@ -144,18 +132,19 @@ def dimmed(picture: CudaPicture, paints: Paints) -> CudaPicture:
 def add_outline(y: Tensor, ids: Tensor, paints: Paints, min_region: float) -> None:
     """Lighten the pixels that differ from their left or upper neighbour, in place.
 
-    Where either is of a speck, they stay as they are.
+    Where either is of a speck, or too unsure, they stay as they are.
     """
     regions = torch.where(paints.shown[ids], ids, HIDDEN).to(torch.uint8)
     edges = torch.zeros_like(regions, dtype=torch.bool)
     edges[:, 1:] = regions[:, 1:] != regions[:, :-1]
     edges[1:] |= regions[1:] != regions[:-1]
-    specks = _find_specks(regions, min_region)
+    unlined, specks = ids == UNSURE, _find_specks(regions, min_region)
     if specks is not None:
-        beside = specks.clone()
-        beside[:, 1:] |= specks[:, :-1]
-        beside[1:] |= beside[:-1].clone()
-        edges &= ~beside
+        unlined |= specks
+    beside = unlined.clone()
+    beside[:, 1:] |= unlined[:, :-1]
+    beside[1:] |= beside[:-1].clone()
+    edges &= ~beside
     y.masked_fill_(edges, paints.light)
 
 

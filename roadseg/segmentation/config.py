@@ -8,10 +8,10 @@ from typing import Literal
 
 from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
-from roadseg.spec import DEFAULT_PALETTE, palette_colors
+from roadseg.spec import DEFAULT_PALETTE, ModelSpec, palette_colors
 
 AUTO_DEVICE, CPU = "auto", "cpu"
-"""Devices besides the cards, which are called as PyTorch does: cuda, or cuda:1."""
+"""Devices besides the GPUs, which are called as PyTorch does: cuda, or cuda:1."""
 MOST_BETWEEN = 12
 """Largest distance between key frames, in frames."""
 
@@ -25,7 +25,7 @@ class ModelConfig:
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
     device: str = AUTO_DEVICE
-    """Where pictures lie on their way: on the CPU, on a card, or on one where that is possible."""
+    """Where pictures lie on their way: on the CPU, on a GPU, or on one where that is possible."""
     size_hw: tuple[int, int] | None = None
     """Network input; None chooses by the model and the video's aspect ratio."""
     palette: str = DEFAULT_PALETTE
@@ -35,6 +35,10 @@ class ModelConfig:
     every: int | Literal["auto"] = "auto"
     """Distance between key frames, on which the network runs, in frames; "auto" goes by the second,
     and takes all frames where the past has no weight or a later key frame cannot be waited for."""
+    min_confidence: float = 0.65
+    """Confidence, 0..1, below which a pixel is neither shown nor counted; 0 shows all."""
+    keeps_confidence: bool = False
+    """Find the confidence even if nothing is left out by it."""
     fps_target: float | None = None
     """Frames a second to reach by running the network on fewer of them."""
     realtime: bool = False
@@ -53,6 +57,11 @@ class ModelConfig:
             raise ConfigError(
                 f"--steady is {self.steady}; it must be from 0 to below 1, such as 0.7"
             )
+        if not 0 <= self.min_confidence < 1:
+            raise ConfigError(
+                f"--min-confidence is {self.min_confidence}; it must be from 0 to below 1, such as "
+                f"{ModelConfig.min_confidence}"
+            )
         if self.every != "auto" and self.every not in range(1, MOST_BETWEEN + 1):
             raise ConfigError(
                 f"--every is {self.every}; it must be auto, or from 1 to {MOST_BETWEEN}"
@@ -69,6 +78,10 @@ class ModelConfig:
                 "--every, --fps-target and --realtime each say how often the network runs; "
                 "choose one"
             )
+
+    def wants_confidence_of(self, spec: ModelSpec) -> bool:
+        """Whether the confidence of a model's labels is wanted, and known."""
+        return bool(self.min_confidence or self.keeps_confidence) and not spec.gives_ids
 
     @property
     def goes_by_motion(self) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.segmentation.confidence import LASTING, Confidence, without_unsure
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
 from roadseg.segmentation.grid import Planes, grid_of
@@ -39,6 +40,8 @@ class Fused:
     """(C, h, w), not to be changed."""
     by_network: bool = True
     """Whether the network predicted these labels; if not, they were warped from other frames."""
+    confidence: Confidence | None = None
+    """How sure the labels are; None if that is not known, or not wanted."""
 
     @property
     def nbytes(self) -> int:
@@ -59,12 +62,17 @@ def fuse(
     return Fuser(config, can_wait=can_wait).fuse(items)
 
 
-def enlarged(items: Iterator[Fused], maps: Maps = Maps.FULL) -> Iterator[SegmentedFrame]:
+def enlarged(
+    items: Iterator[Fused], config: ModelConfig, maps: Maps = Maps.FULL
+) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
     for item in items:
         enlarge = grid_of(item.levels).enlarged
         labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
-        yield SegmentedFrame(item.frame, labels, item.spec, item.by_network, coarse_map)
+        found = SegmentedFrame(
+            item.frame, labels, item.spec, item.by_network, coarse_map, item.confidence
+        )
+        yield without_unsure(found, config.min_confidence)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class _Key:
 
     luma: Luma
     placement: Placement
-    levels: Planes
+    planes: Planes
+    """(C, h, w) levels, and one more plane for the confidence where that is wanted."""
     class_names: tuple[str, ...]
 
     @cached_property
@@ -81,13 +90,14 @@ class _Key:
         """The labels at the size of the luma."""
         height, width = self.luma.shape
         placement = replace(self.placement, frame_hw=(height, width))
-        labels = grid_of(self.levels).enlarged(placement, self.levels)
+        levels = self.planes[: len(self.class_names)]
+        labels = grid_of(levels).enlarged(placement, levels)
         return KeyLabels(on_host(labels), self.class_names)
 
     def moved(self, flow: Flow) -> Planes:
-        """Return the labels warped to another frame, given its flow back to this one."""
+        """Return the planes warped to another frame, given its flow back to this one."""
         on_grid = flow_on_grid(flow, self.placement, self._grid_hw)
-        return grid_of(self.levels).moved(self.levels, on_grid)
+        return grid_of(self.planes).moved(self.planes, on_grid)
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) of the luma's size, resized to the grid of the labels."""
@@ -95,7 +105,7 @@ class _Key:
 
     @property
     def _grid_hw(self) -> tuple[int, int]:
-        return self.levels.shape[1], self.levels.shape[2]
+        return self.planes.shape[1], self.planes.shape[2]
 
 
 class Fuser:
@@ -103,7 +113,9 @@ class Fuser:
 
     def __init__(self, config: ModelConfig, *, can_wait: bool) -> None:
         self._can_wait = can_wait
+        self._config = config
         self._filter = SteadyFilter(config.steady) if config.steady else None
+        self._confidence_filter = SteadyFilter(LASTING) if config.steady else None
         self._motion = Motion()
         self._key: _Key | None = None
         self._waiting: list[Tracked] = []
@@ -125,27 +137,38 @@ class Fuser:
             self._waiting.append(item.tracked)
         else:
             assert self._key is not None and item.tracked.warp is not None
-            levels = self._key.moved(item.tracked.warp.flow)
-            yield self._between(item.tracked, levels, item.spec)
+            planes = self._key.moved(item.tracked.warp.flow)
+            yield self._fused(item.tracked, planes, item.spec, by_network=False)
 
     def _take_key(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> Iterator[Fused]:
         before, waiting = self._key, self._waiting
         self._key, self._waiting = self._labelled(item, prediction, spec), []
         if before and waiting:
             yield from self._fill(before, self._key, waiting, spec)
-        yield Fused(item.frame, spec, prediction.placement, self._key.levels)
+        yield self._fused(item, self._key.planes, spec)
 
     def _labelled(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> _Key:
         logits = prediction.logits
         if self._filter:
             logits = self._filter.update(logits, prediction.placement, item.warp)
-        levels = grid_of(logits).levels_of(logits)
-        return _Key(item.luma, prediction.placement, levels, spec.class_names)
+        grid = grid_of(logits)
+        planes = grid.levels_of(logits)
+        if self._config.wants_confidence_of(spec):
+            confidence = grid.confidence_of(logits)
+            if self._confidence_filter:
+                place = prediction.placement
+                confidence = self._confidence_filter.update(confidence, place, item.warp)
+            planes = grid.joined(planes, grid.rounded(confidence))
+        return _Key(item.luma, prediction.placement, planes, spec.class_names)
 
-    def _between(self, item: Tracked, levels: Planes, spec: ModelSpec) -> Fused:
-        """Return a frame between key frames, which lies on the grid as they do."""
+    def _fused(
+        self, item: Tracked, planes: Planes, spec: ModelSpec, *, by_network: bool = True
+    ) -> Fused:
+        """Return a frame with its planes, which lies on the grid as the last key frame does."""
         assert self._key is not None
-        return Fused(item.frame, spec, self._key.placement, levels, by_network=False)
+        placement, count = self._key.placement, spec.num_classes
+        confidence = Confidence(placement, planes[count:]) if len(planes) > count else None
+        return Fused(item.frame, spec, placement, planes[:count], by_network, confidence)
 
     def _fill(
         self, before: _Key, after: _Key, waiting: list[Tracked], spec: ModelSpec
@@ -160,9 +183,9 @@ class Fuser:
             coming = _blurred(residual_of(item.luma, after.luma, forth))
             better = (past + nearer - coming) / ALIKE_LEVELS
             share = after.spread(_logistic(better))
-            levels = before.moved(item.warp.flow)
-            levels = grid_of(levels).mixed(levels, after.moved(forth), share)
-            yield self._between(item, levels, spec)
+            planes = before.moved(item.warp.flow)
+            planes = grid_of(planes).mixed(planes, after.moved(forth), share)
+            yield self._fused(item, planes, spec, by_network=False)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
         """Return the flows from waiting frames to the key frame after them."""

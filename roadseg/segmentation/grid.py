@@ -15,6 +15,10 @@ from roadseg.segmentation.enlarge import Levels, levels_of
 from roadseg.segmentation.flow import Flow, move_planes
 from roadseg.segmentation.placement import Placement
 
+SURROUNDINGS = 1 / 40
+"""Height of the surroundings over which confidence is averaged, to either side, as a share of the
+grid's."""
+
 Planes: TypeAlias = Any
 """(C, h, w): logits float32, or levels uint8; an array, or a tensor where there is PyTorch."""
 ClassMap: TypeAlias = Any
@@ -27,6 +31,13 @@ class Grid:
 
     levels_of: Callable[[Planes], Planes]
     """Gives how far each class is behind the strongest of its cell, in 8 bits."""
+    confidence_of: Callable[[Planes], Planes]
+    """Gives, of logits, the probability of each cell's strongest class, averaged over the cells
+    around it that are of the same: (1, h, w) float32, 255 for certain."""
+    rounded: Callable[[Planes], Planes]
+    """Gives planes with levels from 0 to 255 in 8 bits."""
+    joined: Callable[[Planes, Planes], Planes]
+    """Gives planes of 8 bits followed by others."""
     moved: Callable[[Planes, Flow], Planes]
     """Gives what an earlier frame has where things are in the later frame, anew."""
     filtered: Callable[[Planes, Planes, NDArray[np.float32], float], Planes]
@@ -36,6 +47,8 @@ class Grid:
     """Gives levels, which may be overwritten, mixed with others by the share (h, w) of these."""
     enlarged: Callable[[Placement, Planes], ClassMap]
     """Gives the frame's class map, of levels."""
+    resized: Callable[[Placement, Planes], Planes]
+    """Gives a plane (1, h, w) of 8 bits at the frame's size, (H, W)."""
     restored: Callable[[Placement, ClassMap], ClassMap]
     """Gives the frame's class map, of one at the size of the network's input."""
     on_host: Callable[[Planes], NDArray[Any]]
@@ -49,6 +62,34 @@ def grid_of(values: Planes | ClassMap) -> Grid:
     from roadseg.segmentation.grid_cuda import ON_DEVICE  # knows PyTorch, which may be missing
 
     return ON_DEVICE
+
+
+def surroundings(height: int) -> int:
+    """Return how many cells confidence is averaged over to either side, on a grid of a height."""
+    return round(height * SURROUNDINGS)
+
+
+def _confidence_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    best, ids = logits.max(axis=0), logits.argmax(axis=0).astype(np.uint8)
+    total = np.zeros_like(best)
+    for of_class in logits:
+        total += cv2.exp(of_class - best)
+    certain, averaged = np.float32(255) / total, np.zeros_like(best)
+    side = 2 * surroundings(len(best)) + 1
+    for class_id in np.flatnonzero(np.bincount(ids.ravel())):
+        member = np.asarray(cv2.inRange(ids, int(class_id), int(class_id)), np.uint8)
+        share = cv2.blur(member.astype(np.float32), (side, side))
+        among = cv2.blur(cv2.copyTo(certain, member), (side, side))
+        cv2.copyTo(cv2.divide(among, share, scale=255), member, averaged)
+    return np.asarray(averaged[None], np.float32)
+
+
+def _rounded(planes: NDArray[np.float32]) -> Levels:
+    return np.stack([np.asarray(cv2.convertScaleAbs(plane), np.uint8) for plane in planes])
+
+
+def _joined(planes: Levels, others: Levels) -> Levels:
+    return np.concatenate([planes, others])
 
 
 def _filtered(
@@ -73,10 +114,14 @@ def _mixed(levels: Levels, others: Levels, share: NDArray[np.float32]) -> Levels
 
 ON_HOST = Grid(
     levels_of=levels_of,
+    confidence_of=_confidence_of,
+    rounded=_rounded,
+    joined=_joined,
     moved=move_planes,
     filtered=_filtered,
     mixed=_mixed,
     enlarged=Placement.enlarge,
+    resized=Placement.resize,
     restored=Placement.restore,
     on_host=np.asarray,
 )

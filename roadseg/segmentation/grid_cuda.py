@@ -14,7 +14,7 @@ from torch import Tensor
 
 from roadseg.segmentation.enlarge import FAR_BEHIND, STRONGEST, Axis
 from roadseg.segmentation.flow import Flow
-from roadseg.segmentation.grid import Grid
+from roadseg.segmentation.grid import Grid, surroundings
 from roadseg.segmentation.placement import Placement
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.transfer_cuda import to_device, to_host
@@ -26,6 +26,21 @@ PARTS = 32
 def _levels_of(logits: Tensor) -> Tensor:
     behind = (logits - logits.amax(dim=0)).clamp(min=-FAR_BEHIND)
     return _rounded(behind * (STRONGEST / FAR_BEHIND) + STRONGEST)
+
+
+def _confidence_of(logits: Tensor) -> Tensor:
+    certain, ids = logits.softmax(dim=0).max(dim=0)  # (h, w) each
+    members = F.one_hot(ids, len(logits)).permute(2, 0, 1).float()  # (C, h, w)
+    reach = surroundings(len(certain))
+    around = F.pad(torch.stack([members, members * certain]), (reach,) * 4, mode="reflect")
+    averages = F.avg_pool2d(around, 2 * reach + 1, stride=1)  # (2, C, h, w)
+    share, among = averages.gather(1, ids.expand(2, 1, -1, -1))
+    mean: Tensor = 255 * among / share  # (1, h, w)
+    return mean
+
+
+def _joined(planes: Tensor, others: Tensor) -> Tensor:
+    return torch.cat([planes, others])
 
 
 def _moved(planes: Tensor, flow: Flow) -> Tensor:
@@ -58,6 +73,12 @@ def _enlarged(placement: Placement, levels: Tensor) -> CudaClassMap:
     return CudaClassMap(
         _strongest(levels, *_frame_shares(placement, (height, width), levels.device))
     )
+
+
+def _resized(placement: Placement, plane: Tensor) -> Tensor:
+    height, width = plane.shape[1:]
+    down, across = _frame_shares(placement, (height, width), plane.device)
+    return _rounded(down @ plane[0].float() @ across.T)
 
 
 def _restored(placement: Placement, class_map: Tensor) -> CudaClassMap:
@@ -115,10 +136,14 @@ def _rounded(levels: Tensor) -> Tensor:
 
 ON_DEVICE = Grid(
     levels_of=_levels_of,
+    confidence_of=_confidence_of,
+    rounded=_rounded,
+    joined=_joined,
     moved=_moved,
     filtered=_filtered,
     mixed=_mixed,
     enlarged=_enlarged,
+    resized=_resized,
     restored=_restored,
     on_host=to_host,
 )

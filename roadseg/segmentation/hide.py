@@ -61,8 +61,7 @@ def suspect(
         ConfigError: The model does not know something that is to be hidden.
     """
     ids = list(redaction.hidden_ids(backend.spec.class_names))
-    gives_ids = backend.spec.adopted and backend.spec.adopted.output_kind == "ids"
-    least = math.inf if gives_ids else redaction.probability  # ids tell nothing of doubts
+    least = math.inf if backend.spec.gives_ids else redaction.probability
     spec = replace(backend.spec, class_names=(NAME,), palette=((0, 0, 0),))
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)

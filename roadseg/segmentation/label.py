@@ -24,6 +24,7 @@ import math
 from collections.abc import Iterator
 
 from roadseg.backends.runtimes import Backend
+from roadseg.segmentation import confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import Fused, Fuser, enlarged
 from roadseg.segmentation.predict import predict, predict_alone
@@ -50,7 +51,7 @@ def label(
     """
     if not config.goes_by_motion:
         return predict_alone(frames, backend, config)
-    return enlarged(label_on_grid(frames, backend, config, can_wait=can_wait))
+    return enlarged(label_on_grid(frames, backend, config, can_wait=can_wait), config)
 
 
 def label_on_grid(
@@ -71,7 +72,15 @@ def warm_up_s(config: ModelConfig) -> float:
         return 0.0
     if not config.steady:
         return LEAST_WARM_UP_S
-    return max(REFERENCE_S * math.log(FORGOTTEN) / math.log(config.steady), LEAST_WARM_UP_S)
+    longest = max(_memory_s(config.steady, FORGOTTEN), LEAST_WARM_UP_S)
+    if config.min_confidence:
+        longest = max(longest, _memory_s(confidence.LASTING, confidence.FORGOTTEN))
+    return longest
+
+
+def _memory_s(strength: float, forgotten: float) -> float:
+    """Return the seconds after which the past has a weight in a filter that is as good as none."""
+    return REFERENCE_S * math.log(forgotten) / math.log(strength)
 
 
 def look_ahead_s(config: ModelConfig) -> float:

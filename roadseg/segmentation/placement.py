@@ -133,6 +133,17 @@ class Placement:
         height, width = levels.shape[1:]
         return enlarge(levels, *self.frame_on_grid((height, width)))
 
+    def resize(self, plane: Levels) -> NDArray[np.uint8]:
+        """Return a plane of the network's grid (1, h, w) at the frame's size, aligned alike."""
+        (height, top), (width, left) = (
+            (round(network * f / c), round(offset * f / c))
+            for network, offset, f, c in zip(
+                self.network_hw, (self.top, self.left), self.frame_hw, self.content_hw, strict=True
+            )
+        )
+        whole = cv2.resize(plane[0], (width, height), interpolation=cv2.INTER_LINEAR)
+        return _u8(whole[top : top + self.frame_hw[0], left : left + self.frame_hw[1]])
+
     def frame_on_grid(self, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
         """Return where the rows and the columns of the frame lie on the grid, at any stride."""
         rows, columns = (

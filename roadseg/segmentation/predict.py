@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from roadseg.backends.runtimes import LOGITS, Backend
+from roadseg.backends.runtimes import CLASS_MAP, LOGITS, Backend
+from roadseg.segmentation.confidence import Confidence, without_unsure
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Maps, Placement, placed
@@ -54,8 +55,12 @@ def predict_alone(
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps wanted, as the network predicts them from it alone."""
     spec = backend.spec.recolored(config.palette)
+    wants = CLASS_MAP + LOGITS if config.wants_confidence_of(spec) else CLASS_MAP
     for frame in frames:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
-        ids = backend.run(pictures).class_map[0]
+        answer = backend.run(pictures, wants)
+        ids = answer.class_map[0]
         labels, coarse_map = maps.make(placement, grid_of(ids).restored, ids)
-        yield SegmentedFrame(frame, labels, spec, coarse_map=coarse_map)
+        confidence = Confidence.of(answer.logits[0], placement) if LOGITS[0] in wants else None
+        found = SegmentedFrame(frame, labels, spec, coarse_map=coarse_map, confidence=confidence)
+        yield without_unsure(found, config.min_confidence)

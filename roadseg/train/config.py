@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -119,7 +119,7 @@ class TrainConfig:
     size_hw: tuple[int, int] = (384, 512)
     """Network input for validation, and the default of the exported model."""
     accumulate: int = 1
-    """Parts in which a step is computed, one after the other, to save memory.
+    """Parts in which a step is computed: one after the other, to save memory, or by processes.
 
     A step's loss is the mean of its parts', however much of each is labelled.
     """
@@ -198,6 +198,24 @@ class TrainConfig:
         if value is not None and not fits(value):
             flag = name.removesuffix("_hw").replace("_", "-")
             raise ConfigError(f"--{flag} is {value}; it must be {need}")
+
+    def shared_by(self, processes: int) -> Self:
+        """Return the settings with as many parts of a step as processes share: one each, or more.
+
+        Raises:
+            ConfigError: They cannot share a batch, or the parts asked for.
+        """
+        if self.batch_size % processes:
+            raise ConfigError(
+                f"{processes} processes cannot share a batch of {self.batch_size}; choose a "
+                f"--batch-size that is a multiple of {processes}, or another number of them"
+            )
+        if self.accumulate > 1 and self.accumulate % processes:
+            raise ConfigError(
+                f"--accumulate is {self.accumulate}; {processes} processes can share multiples of "
+                f"{processes} parts"
+            )
+        return replace(self, accumulate=max(self.accumulate, processes))
 
     @property
     def spec(self) -> ModelSpec:

@@ -15,6 +15,7 @@ from roadseg.errors import ConfigError
 from roadseg.train.augment import augment, low_frequencies_of, paste_classes
 from roadseg.train.config import AugmentConfig
 from roadseg.train.looks import Sample
+from roadseg.train.ranks import ALONE, Ranks
 
 Position = tuple[int, int, int]
 """Pass over a data set, index of a sample, and number of the data set.
@@ -149,13 +150,15 @@ class _Batches(Sampler[list[Position]]):
     epochs: int
     first_step: int
     seed: int
+    places: Sequence[int]
+    """Places in a batch to yield, in order."""
 
     def __iter__(self) -> Iterator[list[Position]]:
         for step in range(self.first_step, self.epochs * self.mixture.steps_per_epoch):
             batch = self._of_the_first(step)
             for number in range(1, len(self.mixture.datasets)):
                 batch += self._of_another(number, step)
-            yield batch
+            yield [batch[place] for place in self.places]
 
     def _of_the_first(self, step: int) -> list[Position]:
         """Return the part of the first data set, without the rest of an epoch."""
@@ -177,13 +180,15 @@ class _Batches(Sampler[list[Position]]):
         return rng.permutation(len(self.mixture.datasets[number]))
 
 
-def suited_workers(device: torch.device) -> int:
-    """Return how many processes should prepare samples.
+def suited_workers(device: torch.device, ranks: Ranks = ALONE) -> int:
+    """Return how many processes should prepare samples for each rank.
 
     With a GPU they have the cores to themselves. On a CPU, a step takes many times as long as its
     samples, and processes would gain nothing.
     """
-    return min(max(core_count() - 1, 1), MOST_REPLICAS) if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    return min(max(core_count() // ranks.local_count - 1, 1), MOST_REPLICAS)
 
 
 def batches(
@@ -196,22 +201,31 @@ def batches(
     first_step: int,
     seed: int,
     workers: int,
+    parts: int = 1,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches from `first_step` to the end of the last epoch.
+    """Yield batches from `first_step` to the end of the last epoch, or a rank's parts of them.
 
-    `rare` holds the ids of the classes that `augmentation` favours.
+    `rare` holds the ids of the classes that `augmentation` favours. A batch has `parts`, which
+    `ranks` share.
 
     Yields:
-        Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64.
+        Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64, in pinned memory if there is a
+        GPU to copy them to.
     """
-    sampler = _Batches(mixture, epochs, first_step, seed)
+    places = ranks.places(sum(mixture.counts), parts)
+    sampler = _Batches(mixture, epochs, first_step, seed, places)
+    processes = ranks.local_count * max(workers, 1)
     known_bytes = memory_bytes() or UNKNOWN_MEMORY_BYTES
-    room_bytes = known_bytes * MEMORY_SHARE / max(workers, 1) / len(mixture.datasets)
+    room_bytes = known_bytes * MEMORY_SHARE / processes / len(mixture.datasets)
     datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
     picture_hw = datasets[0][0][1].shape
     samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
-    # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
-    context = "spawn" if workers else None
     yield from DataLoader(
-        samples, batch_sampler=sampler, num_workers=workers, multiprocessing_context=context
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
     )

@@ -28,6 +28,7 @@ from roadseg.train.config import TrainConfig
 from roadseg.train.curves_page import curves_page
 from roadseg.train.loader import Mixture, batches, suited_workers
 from roadseg.train.losses import CLASS_WEIGHTS, LOSSES, Criterion
+from roadseg.train.ranks import Ranks, joined_ranks
 from roadseg.train.run import (
     CONFIG_FILE,
     LOG_FILE,
@@ -121,17 +122,22 @@ def _splits(
 ) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
     """Return the splits for training and for validation, by name; the first are the main data.
 
+    Of further data that are a single drive, nothing is set aside to measure on.
+
     Raises:
         DatasetError: A split is missing, or there is no such sequence.
     """
     train: dict[str, FolderDataset] = {}
     measured: dict[str, FolderDataset] = {}
     for number, source in enumerate(sources):
+        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
+        if number and source.is_one_drive:
+            train[f"{name} {number + 1} train"] = source.open("train")
+            continue
         val = source.open("val")
         rest = source.open("train").without(val)
         if number == 0 and holdout_sequence is not None:
             rest, measured["holdout"] = rest.hold_out(holdout_sequence)
-        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
         train["train" if number == 0 else f"{name} train"] = rest
         measured["val" if number == 0 else name] = val
     return train, measured
@@ -174,9 +180,12 @@ def train(
 ) -> TrainResult:
     """Train a model; resume the unfinished run in the folder `config.out`, if there is one.
 
+    In a process that `torchrun` started, this trains together with the others of the run.
+
     Args:
         config: Settings. A resumed run must have those it was started with.
-        on_log: Called with each step's record ("step", "loss", "lr") and each epoch's.
+        on_log: Called with each step's record ("step", "loss", "lr") and each epoch's, in the first
+            process of the run.
 
     Raises:
         DatasetError: The data are missing or inconsistent.
@@ -185,18 +194,31 @@ def train(
         ModelFileError: The model to start from cannot be read.
         BackendUnavailable: A tracker or the encoder's weights are not installed.
         OutputError: The folder cannot be written to; the last checkpoint is kept.
+        PeerLost: Another process of the run ended.
     """
-    config = _settled(config)
-    data, state, criterion = _begin(config)
+    with joined_ranks() as ranks:
+        if not ranks.is_first:
+            on_log = _say_nothing
+        return _train(_settled(config, ranks), ranks, on_log)
+
+
+def _say_nothing(_record: dict[str, Any]) -> None:
+    pass
+
+
+def _train(
+    config: TrainConfig, ranks: Ranks, on_log: Callable[[dict[str, Any]], None]
+) -> TrainResult:
+    data, state, criterion = _begin(config, ranks)
     per_epoch = data.mixture.steps_per_epoch
     total_steps = config.epochs * per_epoch
     saved_s = time.monotonic()
     with (
         open_run(config, state),
         _determinism(config),
-        open_trackers(config, state.step) as track,
+        _trackers(config, state) as track,
     ):
-        for frames, target in _batches(config, data, state.step):
+        for frames, target in _batches(config, data, state):
             if config.patience is not None and state.stale >= config.patience:
                 break
             lr = learning_rate(state.step, total_steps, peak=config.lr, warmup=config.warmup)
@@ -204,7 +226,9 @@ def train(
             on_log({"step": state.step, "total_steps": total_steps, "loss": loss, "lr": lr})
             closes = state.step % per_epoch == 0
             record = _close_epoch(state, data, per_epoch, lr, config) if closes else None
-            if closes or time.monotonic() - saved_s > config.checkpoint_every_s:
+            if ranks.is_first and (
+                closes or time.monotonic() - saved_s > config.checkpoint_every_s
+            ):
                 save_state(config.out / STATE_FILE, pack(state))
                 saved_s = time.monotonic()
             if record:  # after the state is saved: a tracker that fails costs no work
@@ -223,16 +247,17 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     """Check all data and take two steps, without writing anything.
 
     Raises:
-        DatasetError, ConfigError, ModelFileError, BackendUnavailable: As `train`.
+        DatasetError, ConfigError, ModelFileError, BackendUnavailable, PeerLost: As `train`.
     """
-    config = _settled(config)
-    data, state, criterion = _begin(config)
-    for frames, target in _batches(config, data, 0):
-        started_s = time.perf_counter()
-        loss = train_step(state, frames, target, criterion, config.lr / 25, config)
-        step_s = time.perf_counter() - started_s
-        if state.step == 2:
-            break
+    with joined_ranks() as ranks:
+        config = _settled(config, ranks)
+        data, state, criterion = _begin(config, ranks)
+        for frames, target in _batches(config, data, state):
+            started_s = time.perf_counter()
+            loss = train_step(state, frames, target, criterion, config.lr / 25, config)
+            step_s = time.perf_counter() - started_s
+            if state.step == 2:
+                break
     return Rehearsal(
         data=data,
         parameters=sum(parameter.numel() for parameter in state.network.parameters()),
@@ -242,22 +267,38 @@ def rehearse(config: TrainConfig) -> Rehearsal:
     )
 
 
-def _settled(config: TrainConfig) -> TrainConfig:
+def _settled(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     """Return the settings with defaults of this machine filled in, for resuming on another."""
-    return replace(config, amp=uses_amp(config.amp, _device()))
+    return ranks.from_first(
+        lambda: replace(config.shared_by(ranks.count), amp=uses_amp(config.amp, _device()))
+    )
 
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _begin(config: TrainConfig) -> tuple[TrainData, TrainState, Criterion]:
+def _begin(config: TrainConfig, ranks: Ranks) -> tuple[TrainData, TrainState, Criterion]:
     """Return the data, the state before the first step, and the loss."""
-    _check(config)
-    data = TrainData.open(config)
+    data = ranks.from_first(lambda: _checked_data(config))
     state = new_state(data.spec(config), config, _device())
     state.data, state.settings = dict(data.pixels), comparable_settings(config)
+    state.ranks = ranks
     return data, state, data.criterion(config).to(_device())
+
+
+def _checked_data(config: TrainConfig) -> TrainData:
+    """Check the settings, and read all labels."""
+    _check(config)
+    return TrainData.open(config)
+
+
+@contextmanager
+def _trackers(config: TrainConfig, state: TrainState) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Open the trackers of the run on the first rank."""
+    shown = config if state.ranks.is_first else replace(config, trackers=())
+    with open_trackers(shown, state.step) as track:
+        yield track
 
 
 def _check(config: TrainConfig) -> None:
@@ -287,7 +328,7 @@ def _check_start(path: Path, config: TrainConfig) -> None:
 
 
 def _batches(
-    config: TrainConfig, data: TrainData, first_step: int
+    config: TrainConfig, data: TrainData, state: TrainState
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return batches(
         data.mixture,
@@ -295,9 +336,13 @@ def _batches(
         augmentation=config.augment,
         rare=data.counts.rare,
         epochs=config.epochs,
-        first_step=first_step,
+        first_step=state.step,
         seed=config.seed,
-        workers=suited_workers(_device()) if config.workers is None else config.workers,
+        workers=suited_workers(_device(), state.ranks)
+        if config.workers is None
+        else config.workers,
+        parts=config.accumulate,
+        ranks=state.ranks,
     )
 
 
@@ -315,7 +360,23 @@ def _determinism(config: TrainConfig) -> Iterator[None]:
 def _close_epoch(
     state: TrainState, data: TrainData, per_epoch: int, lr: float, config: TrainConfig
 ) -> dict[str, Any]:
-    """Validate if it is due; write the epoch's record and, if it is the best, the model."""
+    """Have the first rank measure and write the epoch, and return its record."""
+    state.best_miou, state.stale, record = state.ranks.from_first(
+        lambda: _measured_epoch(state, data, per_epoch, lr, config)
+    )
+    state.loss_sum = 0.0
+    state.confusion = np.zeros_like(state.confusion)
+    return record
+
+
+def _measured_epoch(
+    state: TrainState, data: TrainData, per_epoch: int, lr: float, config: TrainConfig
+) -> tuple[float, int, dict[str, Any]]:
+    """Validate if it is due; write the epoch's record and, if it is the best, the model.
+
+    Returns:
+        The best mIoU, validations since then, and the record.
+    """
     epoch = state.step // per_epoch
     spec = data.spec(config)
     crops = Scores(class_names=spec.class_names, confusion=state.confusion)
@@ -337,9 +398,7 @@ def _close_epoch(
     write_run_file(log, log.read_text() + json.dumps(record) + "\n")
     if measured:
         write_run_file(config.out / PAGE_FILE, _page(config, data.space.classes))
-    state.loss_sum = 0.0
-    state.confusion = np.zeros_like(state.confusion)
-    return record
+    return state.best_miou, state.stale, record
 
 
 def _keep_best(
@@ -371,7 +430,7 @@ def _keep_best(
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):
         picture, target = dataset[int(index)]
-        class_map, _ = predict_picture(backend, picture, config.size_hw)
+        class_map = predict_picture(backend, picture, config.size_hw).class_map
         path = folder / f"{dataset.image_paths[int(index)].stem}.jpg"
         with replacing(path) as temporary:
             temporary.write_bytes(compare_pictures(picture, [target, class_map], colors))

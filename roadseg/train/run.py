@@ -6,7 +6,7 @@ A resumed run gives the same result as one that was never stopped.
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -47,7 +47,7 @@ def load_state(path: Path) -> dict[str, Any]:
         ModelFileError: The file is no training state of ours.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = _loaded(path)
     except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
         raise ModelFileError(
             f"{path} is no training state ({error}); remove it to start afresh"
@@ -59,8 +59,25 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def _loaded(file: Path | io.BytesIO) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
 @contextmanager
 def open_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
+    """Begin or resume a run on all ranks; the first holds its folder while the block lasts."""
+    ranks = state.ranks
+    with _folder_of_run(config, state) if ranks.is_first else nullcontext():
+        if ranks.count > 1:
+            saved = ranks.from_first((config.out / STATE_FILE).read_bytes)
+            if not ranks.is_first:
+                _unpack(_loaded(io.BytesIO(saved)), state, config)
+        yield
+
+
+@contextmanager
+def _folder_of_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
     """Lock the run's folder, and resume its state or begin a new one."""
     state_path = config.out / STATE_FILE
     make_folder(config.out)

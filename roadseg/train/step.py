@@ -1,6 +1,8 @@
 """One step of training: loss, gradient, AdamW, averaged weights."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +15,19 @@ from torch import Tensor, nn
 
 from roadseg.backends.machine import has_bfloat16_units
 from roadseg.errors import ConfigError
-from roadseg.measure.metrics import confusion_matrix
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model
 from roadseg.models.segmenter import enlarge, normalise
 from roadseg.spec import ModelSpec
 from roadseg.train.config import TrainConfig
 from roadseg.train.losses import Criterion
+from roadseg.train.ranks import ALONE, PartSum, Ranks
+
+PART_STRIDE = 0x9E3779B1
+"""Distance between the seeds of parts: 2**32 divided by the golden ratio, so that they never meet.
+
+A CPU's generator takes the lower 32 bits of a seed.
+"""
 
 
 @dataclass(kw_only=True)
@@ -44,6 +52,8 @@ class TrainState:
     """Pixels of each class in each split, by which the data are recognised."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings that the result depends on, by which the run is recognised."""
+    ranks: Ranks = ALONE
+    """The processes that take the steps; the state is the same in all."""
 
 
 def new_state(spec: ModelSpec, config: TrainConfig, device: torch.device) -> TrainState:
@@ -136,48 +146,117 @@ def train_step(
     lr: float,
     config: TrainConfig,
 ) -> float:
-    """Take one step and return its loss.
+    """Take one step, together with the other ranks, and return its loss.
 
     Args:
         state: Changed in place.
-        frames: (N, H, W, 3) uint8 RGB.
+        frames: (N, H, W, 3) uint8 RGB, the parts of this rank.
         target: (N, H, W) int64.
         criterion: The loss, on the device where the network is.
         lr: Learning rate of new layers.
-        config: Settings of the run.
+        config: Settings of the run; its parts are those of all ranks.
 
     Raises:
         ConfigError: The loss or its gradient is not finite; parameters and average are left as they
             were.
+        PeerLost: Another rank ended.
     """
     for group in state.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     network = state.network.train()
-    frames, target = frames.to(criterion.device), target.to(criterion.device)
-    torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: a function of the step alone
-    state.optimizer.zero_grad()
-    loss = 0.0
-    confusion = np.zeros_like(state.confusion)
-    parts = (frames.chunk(config.accumulate), target.chunk(config.accumulate))
-    for some_frames, some_target in zip(*parts, strict=True):
-        logits = _logits(network, some_frames, config)  # (N, C, H, W)
-        some_loss = criterion(logits, some_target)
-        (some_loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
-        loss += some_loss.item() / config.accumulate
-        confusion += _confusion(logits, some_target)
-    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm or math.inf))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise ConfigError(
-            f"the loss is {loss} and the norm of its gradient {norm} at step {state.step}; both "
-            f"must be finite; start anew with an --lr below {config.lr} or --clip-norm 1 and "
-            "another --out, the last checkpoint stays as it was"
-        )
+    losses, counts = _backward(state, frames, target, criterion, config)
+    norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm or math.inf)
+    # All numbers of the step come from the device at once, as each copy waits for it.
+    own = torch.cat([norm[None].double(), losses.double(), counts.double()])
+    found = state.ranks.gathered(own).cpu().numpy()  # (ranks, 1 + parts of a rank + C * C)
+    of_parts, of_pixels = np.split(found[:, 1:], [len(losses)], axis=1)
+    loss = float(sum(value / config.accumulate for value in of_parts.T.ravel().tolist()))
+    if not (math.isfinite(loss) and math.isfinite(found[0, 0])):
+        raise state.ranks.alike(_not_finite(loss, found[0, 0], state.step, config))
     state.optimizer.step()
     _update_average(state.average, network, config.ema_decay, state.step)
     state.step += 1
     state.loss_sum += loss
-    state.confusion += confusion
+    state.confusion += of_pixels.sum(axis=0).astype(np.int64).reshape(state.confusion.shape)
     return loss
+
+
+def _backward(
+    state: TrainState, frames: Tensor, target: Tensor, criterion: Criterion, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Leave the gradient of the step in the network, the same on all ranks.
+
+    Returns:
+        Losses of this rank's parts (P,), and the confusion (C * C,) of their pixels.
+    """
+    ranks, network = state.ranks, state.network
+    together = _Parts(network, config.accumulate, ranks)
+    losses, counts = [], []
+    own_parts = config.accumulate // ranks.count
+    chunks = zip(frames.chunk(own_parts), target.chunk(own_parts), strict=True)
+    for turn, (some_frames, some_target) in enumerate(chunks):
+        # Dropout is a function of step and part, wherever that is computed.
+        torch.manual_seed(_seed(config.seed, state.step, turn * ranks.count + ranks.rank))
+        state.optimizer.zero_grad()
+        some_frames = some_frames.to(criterion.device, non_blocking=True)
+        some_target = some_target.to(criterion.device, non_blocking=True)
+        with together.part():
+            logits = _logits(network, some_frames, config)  # (N, C, H, W)
+            loss = criterion(logits, some_target)
+            (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        counts.append(_confusion(logits, some_target))
+    together.join()
+    return torch.stack(losses), torch.stack(counts).sum(dim=0)
+
+
+def _seed(seed: int, step: int, part: int) -> int:
+    """Return a seed for a part of a step; that of the first part is what steps as a whole have."""
+    return seed * 1_000_003 + step + part * PART_STRIDE
+
+
+class _Parts:
+    """What the parts of a step leave in a network: gradients and running statistics of batches.
+
+    Gradients are summed. Statistics, which each part moves from where the step began, are averaged;
+    the network computes none with them while it learns.
+    """
+
+    def __init__(self, network: nn.Module, count: int, ranks: Ranks) -> None:
+        self._network = network
+        self._count = count
+        self._sum = PartSum(ranks)
+        self._before = [buffer.clone() for buffer in network.buffers()] if count > 1 else []
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Have a part computed from what was before the step."""
+        if self._count > 1:
+            torch._foreach_copy_(list(self._network.buffers()), self._before)
+        yield
+        if self._count > 1:
+            self._sum.add([*self._gradients(), *self._statistics()])
+
+    def join(self) -> None:
+        """Write what all parts left into the network."""
+        if self._count > 1:
+            statistics = self._statistics()
+            self._sum.write_to([*self._gradients(), *statistics])
+            torch._foreach_div_(statistics, self._count)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._network.parameters() if p.grad is not None]
+
+    def _statistics(self) -> list[Tensor]:
+        return [buffer for buffer in self._network.buffers() if buffer.is_floating_point()]
+
+
+def _not_finite(loss: float, norm: float, step: int, config: TrainConfig) -> ConfigError:
+    return ConfigError(
+        f"the loss is {loss} and the norm of its gradient {norm} at step {step}; both must be "
+        f"finite; start anew with an --lr below {config.lr} or --clip-norm 1 and another --out, "
+        "the last checkpoint stays as it was"
+    )
 
 
 def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
@@ -188,13 +267,13 @@ def _logits(network: nn.Module, frames: Tensor, config: TrainConfig) -> Tensor:
     return enlarge(logits.float(), frames.shape[1:3])
 
 
-def _confusion(logits: Tensor, target: Tensor) -> NDArray[np.int64]:
-    predicted = logits.detach().argmax(dim=1)  # (N, H, W)
-    return confusion_matrix(
-        target.cpu().numpy().astype(np.uint8),
-        predicted.cpu().numpy().astype(np.uint8),
-        logits.shape[1],
-    )
+def _confusion(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the pixels by class and prediction, (C * C,) int64, where the logits are."""
+    num_classes = logits.shape[1]
+    bins = num_classes**2
+    pairs = target * num_classes + logits.detach().argmax(dim=1)  # (N, H, W)
+    pairs = pairs.masked_fill(target >= num_classes, bins)
+    return torch.bincount(pairs.flatten(), minlength=bins + 1)[:bins]
 
 
 def uses_amp(wanted: bool | None, device: torch.device) -> bool:

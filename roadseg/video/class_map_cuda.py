@@ -54,6 +54,6 @@ class CudaClassMap:
         """Return a mask (H, W) on the same device."""
         return to_device(mask, self.ids.device)
 
-    def without(self, mask: Tensor) -> Self:
-        """Return the class map, unlabelled where a mask is true that was uploaded."""
-        return type(self)(self.ids.masked_fill(mask, IGNORE_INDEX))
+    def without(self, mask: Tensor, instead: int = IGNORE_INDEX) -> Self:
+        """Return the class map with another id where a mask is true that lies there too."""
+        return type(self)(self.ids.masked_fill(mask, instead))

@@ -8,13 +8,14 @@ import av
 
 from roadseg.errors import VideoError
 from roadseg.files import output_errors
+from roadseg.video.objects import is_object, object_errors
 
 
 @contextlib.contextmanager
 def read_errors(path: Path | str) -> Iterator[None]:
     """Translate errors of reading `path`."""
     try:
-        with naming(path):
+        with naming(path), object_errors(path) if is_object(path) else contextlib.nullcontext():
             yield
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist; check the path") from error

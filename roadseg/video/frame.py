@@ -7,7 +7,7 @@ from typing import Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.spec import ModelSpec
+from roadseg.spec import IGNORE_INDEX, ModelSpec
 from roadseg.video.picture import AnyPicture, OnDevice
 
 
@@ -107,6 +107,8 @@ class FrameStats:
     """Share of each class in all pixels."""
     objects: tuple[Region, ...]
     """Objects, class by class."""
+    unsure: float = 0.0
+    """Share of the pixels that are too unsure to be counted."""
 
 
 class DeviceClassMap(Protocol):
@@ -139,8 +141,8 @@ class DeviceClassMap(Protocol):
         """Return a mask (H, W) on the same device."""
         ...
 
-    def without(self, mask: OnDevice) -> Self:
-        """Return the class map, unlabelled where a mask is true that was uploaded."""
+    def without(self, mask: OnDevice, instead: int = IGNORE_INDEX) -> Self:
+        """Return the class map with another id where a mask is true that lies there too."""
         ...
 
 
@@ -153,20 +155,37 @@ def on_host(labels: Labels) -> NDArray[np.uint8]:
     return labels if isinstance(labels, np.ndarray) else labels.on_host
 
 
+class Confidence(Protocol):
+    """How sure a frame's labels are; see `roadseg.segmentation.confidence`."""
+
+    def at(self, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return it at a size of the frame, (H, W), on the CPU; 255 is certain."""
+        ...
+
+    def shown(self, labels: Labels, least: float) -> Labels:
+        """Return a class map (H, W) with `UNSURE` where it is less sure than `least`, 0..1."""
+        ...
+
+
 @dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and its labels."""
 
     frame: Frame
     labels: Labels
-    """(H, W) ids, at the frame's size, where its picture lies; the coarse map where nothing of that
-    size is wanted."""
+    """(H, W) ids of the strongest classes, at the frame's size, where its picture lies; at that of
+    the coarse map where nothing larger is wanted."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network predicted it; if not, its labels were moved from other frames."""
     coarse_map: Labels | None = None
     """(h, w) ids at the frame's size in the network's input, to measure; None if not wanted."""
+    confidence: Confidence | None = None
+    """How sure the labels are; None if that is not known, or not wanted."""
+    sure_labels: Labels | None = None
+    """(H, W) the same ids, `UNSURE` where they are too unsure to be shown; None if none is. The
+    coarse map has that too."""
     pixels: NDArray[np.int64] | None = None
     """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
     in_view: frozenset[int] | None = None
@@ -177,7 +196,13 @@ class SegmentedFrame:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.frame.nbytes + self.labels.nbytes
+        maps = self.labels.nbytes * (1 if self.sure_labels is None else 2)
+        return self.frame.nbytes + maps
+
+    @property
+    def shown(self) -> Labels:
+        """(H, W) ids as they are painted and counted, where the picture lies."""
+        return self.labels if self.sure_labels is None else self.sure_labels
 
     @property
     def class_map(self) -> NDArray[np.uint8]:
@@ -185,7 +210,7 @@ class SegmentedFrame:
         return on_host(self.labels)
 
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Return every so many rows and columns of the class map, on the CPU."""
-        if isinstance(self.labels, np.ndarray):
-            return np.ascontiguousarray(self.labels[::step, ::step])
-        return self.labels.sample(step)
+        """Return every so many rows and columns of what is shown, on the CPU."""
+        if isinstance(self.shown, np.ndarray):
+            return np.ascontiguousarray(self.shown[::step, ::step])
+        return self.shown.sample(step)

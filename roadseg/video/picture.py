@@ -164,6 +164,10 @@ class AnyPicture(Protocol):
         """Return a frame with even sides, as encoders take it; an edge is repeated."""
         ...
 
+    def card_frame(self) -> av.VideoFrame | None:
+        """Return a frame that lies on a GPU, as its encoder takes it; None where none does."""
+        ...
+
     def resized(self, size_hw: tuple[int, int]) -> "AnyPicture":
         """Return the picture at another height and width, or itself where they are its own."""
         ...
@@ -276,6 +280,9 @@ class Picture:
         """Return a frame with even sides, as encoders take it; an edge is repeated."""
         height, width = self.size_hw
         return self.padded((height + height % 2, width + width % 2)).frame
+
+    def card_frame(self) -> None:
+        """Return None: the picture is on no GPU."""
 
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return the picture as (H, W, 3) RGB.

@@ -2,7 +2,7 @@
 
 All of it is PyTorch, which computes the same on either: with the device "cpu" it is held against
 the CPU's form. What comes back to the CPU is copied when it is asked for: the small picture on
-which motion is found for every frame, the whole one for the encoder.
+which motion is found for every frame, the whole one for an encoder there.
 """
 
 from collections.abc import Set as AbstractSet
@@ -13,6 +13,7 @@ from typing import Self
 import av
 import numpy as np
 import torch
+from av.video.frame import CudaContext
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -30,8 +31,10 @@ from roadseg.video.picture import (
     small,
     small_hw,
 )
-from roadseg.video.transfer_cuda import to_device, to_host
+from roadseg.video.transfer_cuda import HostCopy, to_device, to_host
 
+PITCH = 256
+"""Bytes that rows of new pictures begin at multiples of, as the encoder of a GPU wants it."""
 CHROMA_LEFT = 0.25
 """Columns of U and V by which their samples lie further left than in the middle of their pixels."""
 
@@ -56,11 +59,17 @@ class CudaPicture:
 
     @classmethod
     def empty(cls, size_hw: tuple[int, int], space: ColorSpace, device: torch.device) -> Self:
-        """Return a new picture whose planes are to be filled."""
+        """Return a new picture whose planes are to be filled.
+
+        They lie in one block of memory, U and V below Y. PyTorch hands the same few blocks out
+        again and again, each when nothing holds its picture any more, be it an encoder.
+        """
         height, width = size_hw
-        y = torch.empty(height, width, dtype=torch.uint8, device=device)
         half_hw = -(-height // 2), -(-width // 2)
-        return cls(y, torch.empty(*half_hw, 2, dtype=torch.uint8, device=device), space)
+        pitch = -(-2 * half_hw[1] // PITCH) * PITCH
+        block = torch.empty(height + half_hw[0], pitch, dtype=torch.uint8, device=device)
+        uv = block[height:, : 2 * half_hw[1]].view(*half_hw, 2)
+        return cls(block[:height, :width], uv, space)
 
     @classmethod
     def upload(cls, picture: Picture, device: torch.device, *, chroma_left: bool = False) -> Self:
@@ -70,9 +79,9 @@ class CudaPicture:
 
     @classmethod
     def of_card(cls, frame: av.VideoFrame, space: ColorSpace, *, chroma_left: bool = False) -> Self:
-        """Return a frame in NV12 that the decoder of a card left there.
+        """Return a frame in NV12 that the decoder of a GPU left there.
 
-        The planes are copied on the card, in microseconds: so the decoder has its memory back, and
+        The planes are copied on the GPU, in microseconds: so the decoder has its memory back, and
         may be gone before the picture is.
 
         Args:
@@ -117,11 +126,23 @@ class CudaPicture:
 
     def small_luma(self) -> Plane:
         """Return the brightness (h, w) at the size on which motion is found."""
+        copy = self._small_copy
+        return small(self.luma()) if copy is None else np.asarray(copy.wait(), np.uint8)
+
+    def start_small_luma(self) -> None:
+        """Start the copy that `small_luma` waits for, ahead of all that the device is given later.
+
+        So the thread that finds the motion waits for this copy alone, and not for the network.
+        """
+        _ = self._small_copy
+
+    @cached_property
+    def _small_copy(self) -> HostCopy | None:
+        """The copy of the small picture; None where that is larger than the picture itself."""
         size_hw = small_hw(self.size_hw)
         if size_hw[0] > self.size_hw[0] or size_hw[1] > self.size_hw[1]:
-            return small(self.luma())
-        averaged = _resized(self.y[None], size_hw)[0]
-        return np.asarray(to_host(_rounded(averaged)), np.uint8)
+            return None
+        return HostCopy(_rounded(_resized(self.y[None], size_hw)[0]))
 
     def network_input(self, placement: InputPlacement) -> Tensor:
         """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
@@ -149,6 +170,25 @@ class CudaPicture:
         """Return a frame with even sides on the CPU, as its encoders take it."""
         return self.on_host.encodable()
 
+    def card_frame(self) -> av.VideoFrame | None:
+        """Return the picture as a frame of its GPU, without a copy, as the encoder there takes it.
+
+        None on the CPU, and where a side is odd or its planes do not follow each other.
+        """
+        return self.shared_frame() if self.y.is_cuda else None
+
+    def shared_frame(self) -> av.VideoFrame | None:
+        """Return a frame that shares the picture's memory and keeps it; None as for a GPU's."""
+        height, width = self.size_hw
+        pitch = self.y.stride(0)
+        below = self.uv.data_ptr() == self.y.data_ptr() + height * pitch
+        if height % 2 or width % 2 or not below or self.uv.stride(0) != pitch:
+            return None
+        context = context_of(self.device) if self.y.is_cuda else None
+        frame = av.VideoFrame.from_dlpack((self.y, self.uv), format="nv12", cuda_context=context)
+        frame.colorspace, frame.color_range = self.space.matrix, self.space.color_range
+        return frame
+
     def resized(self, size_hw: tuple[int, int]) -> AnyPicture:
         """Return the picture at another height and width, or itself where they are its own.
 
@@ -166,6 +206,12 @@ class CudaPicture:
         shift = CHROMA_LEFT if self.chroma_left else 0.0
         u, v = _resized(self.uv.permute(2, 0, 1), size_hw, shift)
         return _rgb(y, u, v, self.space)
+
+
+@lru_cache(maxsize=4)  # a run has one
+def context_of(device: torch.device) -> CudaContext:
+    """Return FFmpeg's context of a GPU: PyTorch's own, so that both use the same memory."""
+    return CudaContext(device_id=device.index or 0, primary_ctx=True)
 
 
 def _resized(planes: Tensor, size_hw: tuple[int, int], shift: float = 0.0) -> Tensor:

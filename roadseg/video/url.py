@@ -14,6 +14,8 @@ SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 """Matches the names of secret values."""
+OBJECT_SCHEME = "s3"
+"""Scheme of addresses without secrets behind the host: `date=2026-08-01` is a folder there."""
 LONGEST_PLAIN = 16
 """Length above which a value counts as a token, whatever its name."""
 VALUE = re.compile(r"(?P<name>[^/?&;#=]+)=(?P<value>[^/?&;#]*)")
@@ -67,7 +69,9 @@ def redacted(address: str) -> str:
     before, at, host = rest[:host_length].rpartition("@")
     user, colon, _ = before.partition(":")
     shown_user = f"{user}:{HIDDEN}" if colon else HIDDEN
-    shown_rest = VALUE.sub(_shown_value, rest[host_length:])
+    shown_rest = rest[host_length:]
+    if scheme != OBJECT_SCHEME:
+        shown_rest = VALUE.sub(_shown_value, shown_rest)
     return f"{scheme}://{shown_user if at else ''}{at}{host}{shown_rest}"
 
 

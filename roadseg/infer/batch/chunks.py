@@ -17,11 +17,13 @@ from pathlib import Path
 
 from roadseg.errors import NoFrames
 from roadseg.files import OURS, make_folder, output_errors, own_path
+from roadseg.infer.batch.sources import recorded_at
 from roadseg.infer.config import InferConfig
+from roadseg.infer.drive import LEAST_SIGHTINGS, people_on_road
 from roadseg.infer.offline import infer
 from roadseg.infer.outputs import Outputs, encoding, is_file
 from roadseg.infer.places import FilePlace, SeriesPlace
-from roadseg.infer.stats import read_stats, write_stats
+from roadseg.infer.stats import CSV_SUFFIX, read_stats, write_stats
 from roadseg.infer.tracks import renumbered
 from roadseg.video.read.chunk import chunk_starts
 from roadseg.video.read.read_log import ReadLog
@@ -57,6 +59,10 @@ class Metrics:
     """CPU seconds of the process meanwhile."""
     class_shares: Mapping[str, float] = field(default_factory=dict)
     """Share of each class in all pixels."""
+    recorded: str | None = None
+    """When the video was recorded, or else its file last changed, in UTC; None if not known."""
+    people_s: float | None = None
+    """Seconds with people on the road; None if no statistics say so."""
     warnings: tuple[str, ...] = ()
     """What was wrong with the input."""
 
@@ -89,20 +95,30 @@ def label(config: InferConfig, on_frame: OnFrame = lambda _done, _total: None) -
         if not config.is_chunk:
             raise
         return Metrics()
+    info = _info(config)
     return Metrics(
         frames=result.frames,
         network_frames=result.network_frames,
-        video_s=round(result.frames / _rate(config), 3),
+        video_s=round(result.frames / float(info.fps), 3),
         wall_s=round(time.perf_counter() - wall_s, 3),
         cpu_s=round(time.process_time() - cpu_s, 3),
         class_shares={name: round(share, 6) for name, share in result.class_shares.items()},
+        recorded=recorded_at(config, info),
+        people_s=_people_s(config.stats, float(info.fps)),
         warnings=result.warnings,
     )
 
 
-def _rate(config: InferConfig) -> float:
-    """Return the frames a second of a video."""
-    return float(probe(config.source, config.image_fps, config.stream).fps)
+def _info(config: InferConfig) -> VideoInfo:
+    return probe(config.source, config.image_fps, config.stream)
+
+
+def _people_s(stats: Path | None, fps: float) -> float | None:
+    """Return how long people are on the road, by statistics that say where they stand."""
+    if stats is None or stats.suffix.lower() == CSV_SUFFIX:
+        return None
+    sightings = sum(bool(people_on_road(frame)) for frame in read_stats(stats))
+    return round(sightings / fps, 3) if sightings >= LEAST_SIGHTINGS else 0.0
 
 
 def chunks_of(config: InferConfig, least_s: float) -> list[Chunk]:
@@ -116,7 +132,7 @@ def chunks_of(config: InferConfig, least_s: float) -> list[Chunk]:
         VideoError: The video cannot be read.
         OutputError, ConfigError: What it would be joined to cannot be written.
     """
-    info = probe(config.source, config.image_fps, config.stream)
+    info = _info(config)
     Outputs(config, info)  # what is wrong there is said before the work
     starts = chunk_starts(info, config.start_s, config.end_s, least_s)
     ends = [*starts[1:], config.end_s]
@@ -141,7 +157,7 @@ def chunk_config(config: InferConfig, chunk: Chunk) -> InferConfig:
         codec=config.codec or (FORMATS[config.out.suffix.lower()][0] if config.out else None),
         sound="none",
         masks=masks,
-        stats=base.with_suffix(config.stats.suffix) if config.stats else None,
+        stats=base.with_suffix(".jsonl") if config.stats else None,
         is_chunk=True,
         resume=False,
         overwrite=True,
@@ -157,7 +173,7 @@ def chunk_folder(config: InferConfig) -> Path:
 
 def can_be_split(config: InferConfig) -> bool:
     """Return whether a video's outputs can be joined from those of chunks."""
-    return config.report is None and (config.out is None or is_file(config.out))
+    return not config.tells_of_drive and (config.out is None or is_file(config.out))
 
 
 def make_chunk_folder(config: InferConfig) -> None:
@@ -182,7 +198,7 @@ def join(config: InferConfig, chunks: Sequence[Chunk], labelled: Sequence[Metric
         raise NoFrames(f"{config.source} has no frame between --start and --end")
     pairs = zip(chunks, labelled, strict=True)
     parts = [(chunk_config(config, chunk), done) for chunk, done in pairs if done.frames]
-    info = probe(config.source, config.image_fps, config.stream)
+    info = _info(config)
     outputs, log = Outputs(config, info), ReadLog()
     with outputs.claimed():
         if isinstance(outputs.film, FilePlace):
@@ -245,6 +261,7 @@ def _summed(chunks: Sequence[Metrics], left_behind: Sequence[str]) -> Metrics:
     for done in chunks:
         shares.update({name: s * done.frames / frames for name, s in done.class_shares.items()})
     warnings = dict.fromkeys([*(w for done in chunks for w in done.warnings), *left_behind])
+    people_s = [done.people_s for done in chunks if done.people_s is not None]
     return Metrics(
         frames=frames,
         network_frames=sum(done.network_frames for done in chunks),
@@ -252,5 +269,7 @@ def _summed(chunks: Sequence[Metrics], left_behind: Sequence[str]) -> Metrics:
         wall_s=round(sum(done.wall_s for done in chunks), 3),
         cpu_s=round(sum(done.cpu_s for done in chunks), 3),
         class_shares={name: round(share, 6) for name, share in shares.items()},
+        recorded=chunks[0].recorded,
+        people_s=round(sum(people_s), 3) if people_s else None,
         warnings=tuple(warnings),
     )

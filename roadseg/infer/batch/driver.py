@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from roadseg.errors import ClusterError, RoadsegError, VideoError
+from roadseg.errors import ClusterError, OutputError, RoadsegError, VideoError
 from roadseg.files import make_folder
 from roadseg.infer.batch.chunks import (
     Chunk,
@@ -26,8 +26,6 @@ from roadseg.infer.batch.films import (
     BatchConfig,
     Films,
     are_there,
-    fingerprint,
-    is_done,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -45,6 +43,8 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
+from roadseg.infer.batch.sources import fingerprint
+from roadseg.infer.batch.store import remove_empty
 from roadseg.infer.batch.workers import Here, Outcome, Task, Workers, is_full
 from roadseg.infer.config import InferConfig
 
@@ -142,10 +142,10 @@ class Driver:
         """
         batch = self._batch
         make_folder(batch.out)
-        path = batch.shard.manifest(batch.out)
+        path = batch.shard.manifest(batch.place)
         with Lease(path, self._listener.waits) as self._lease:
             self._manifest = ManifestWriter(path, batch.settings)
-            manifests = manifests_of(batch.out)
+            manifests = manifests_of(batch.place)
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)
@@ -153,6 +153,8 @@ class Driver:
                 self._work()
             finally:
                 self._note_stopped()
+        if batch.bucket:
+            remove_empty(batch.out)
         ended = self._ended.values()
         return Summary(
             done=tuple(record for record in ended if record.state == DONE),
@@ -169,10 +171,14 @@ class Driver:
 
     def _list(self) -> bool:
         """Queue the videos that were not there before; return whether there are any."""
+        self._batch.store.refresh()
         films = self._batch.films()
         ours = {name: config for name, config in films.items() if self._batch.shard.has(name)}
         new = {name: config for name, config in ours.items() if name not in self._seen}
-        left = {name: config for name, config in new.items() if not is_done(config, self._of(name))}
+        done = self._batch.is_done
+        left = {
+            name: config for name, config in new.items() if not done(name, config, self._of(name))
+        }
         self._seen |= new.keys()
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
@@ -195,6 +201,11 @@ class Driver:
         film = _Film(name, to_go_on(config, state), attempt, source)
         if attempt > self._batch.attempts:
             self._give_up(replace(film, attempt=attempt - 1), state)
+            return
+        try:
+            self._batch.check_free(film.config)
+        except OutputError as error:
+            self._fail(film, error)  # before it is begun, or the next run would replace that
             return
         self._note(film, RUNNING)
         self._open[name] = film
@@ -270,7 +281,8 @@ class Driver:
     def _keep(self, film: _Film, task: Task, outcome: Outcome, metrics: Metrics) -> None:
         """Keep account of what is labelled; join the chunks after the last."""
         if task.chunk is None:
-            self._end(film, metrics)
+            with self._kept_going(film):
+                self._end(film, metrics)
             return
         film.labelled[task.chunk.number] = metrics
         self._note(film, DONE, task.chunk, machine=outcome.machine, metrics=asdict(metrics))
@@ -298,9 +310,9 @@ class Driver:
         self._listener.progress(Progress(task.film, task.number, done, total))
 
     def _end(self, film: _Film, metrics: Metrics) -> None:
-        """Note that a video is labelled, if it is still the one that was begun."""
+        """Deliver what was made of a video and note that, if it is still the one that was begun."""
+        outputs = self._batch.deliver(film.name, film.config, metrics.recorded)
         if fingerprint(film.config) == film.source:
-            outputs = tuple(str(path) for path in outputs_of(film.config))
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
         sentence = "changed while it was labelled; run the same command again when it is whole"

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 from zlib import crc32
@@ -13,9 +14,14 @@ from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import sha256_of
 from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics
 from roadseg.infer.batch.manifest import DONE, FAILED, NAME, RUNNING, FilmState
+from roadseg.infer.batch.own_file import Place, inside
+from roadseg.infer.batch.partition import any_date, partition
+from roadseg.infer.batch.sources import fingerprint
+from roadseg.infer.batch.store import Store, check_free, store_at
 from roadseg.infer.config import InferConfig, settings_record
 from roadseg.infer.outputs import is_file
 from roadseg.spec import PALETTES
+from roadseg.video.url import Url
 from roadseg.video.write.part import check_settings, part_path
 
 Films = Mapping[str, InferConfig]
@@ -53,9 +59,9 @@ class Shard:
         """Return whether a video is one of the shard's."""
         return crc32(film.encode("utf-8", "surrogateescape")) % self.count == self.number
 
-    def manifest(self, out: Path) -> Path:
+    def manifest(self, out: Place) -> Place:
         """Return the shard's manifest."""
-        return out / NAME.format(self.number, self.count)
+        return inside(out, NAME.format(self.number, self.count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ class BatchConfig:
     """Settings of a batch beside those of its videos."""
 
     out: Path
-    """Folder of all that is written."""
+    """Folder of all that is written, or of what is not complete yet where `bucket` is given."""
     films: Callable[[], Films]
     """Lists the videos that there are now, each with its settings."""
     settings: Mapping[str, str]
@@ -74,6 +80,10 @@ class BatchConfig:
     """Least length of a chunk in seconds; None labels videos whole."""
     attempts: int = 3
     """Times that a video, or a chunk of it, is begun before it is given up."""
+    dataset: str | None = None
+    """Name of the data set of all statistics; None leaves them beside what else is written."""
+    bucket: Url | None = None
+    """Address below which all that is written lies in the end; None is `out`."""
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
@@ -84,6 +94,58 @@ class BatchConfig:
             )
         if self.attempts < 1:
             raise ConfigError(f"--attempts is {self.attempts}; it must be 1 or more")
+
+    @property
+    def place(self) -> Place:
+        """Where all that is written lies in the end."""
+        return self.bucket or self.out
+
+    @cached_property
+    def store(self) -> Store:
+        """The outputs that lie there."""
+        return store_at(self.place)
+
+    def names(self, film: str, config: InferConfig, recorded: str | None) -> dict[Path, str]:
+        """Return what a video's run writes, with the names that it gets in the store.
+
+        Args:
+            film: Name of the video.
+            config: Its settings.
+            recorded: When it was recorded.
+        """
+        names = {path: path.relative_to(self.out).as_posix() for path in outputs_of(config)}
+        if self.dataset and config.stats:
+            names[config.stats] = partition(self.dataset, film, recorded)
+        return names
+
+    def is_done(self, film: str, config: InferConfig, state: FilmState) -> bool:
+        """Return whether a video was labelled, and is still there as it was then."""
+        last = state.last
+        if last is None or last.state != DONE or last.source != fingerprint(config, listed=True):
+            return False
+        return all(map(self.store.has, self.names(film, config, last.measured().recorded).values()))
+
+    def check_free(self, config: InferConfig) -> None:
+        """Find out before a video is labelled whether nothing lies at its place.
+
+        Raises:
+            OutputError: Something does, and is not to be replaced.
+        """
+        for path in outputs_of(config):
+            name = path.relative_to(self.out).as_posix()
+            check_free(self.store, name, replace=config.overwrite)
+
+    def deliver(self, film: str, config: InferConfig, recorded: str | None) -> tuple[str, ...]:
+        """Bring what a video's run wrote to where it belongs; return where that is.
+
+        Raises:
+            OutputError: It cannot be put there.
+        """
+        names = self.names(film, config, recorded)
+        self.store.take(names, replace=config.overwrite)
+        if self.dataset and config.stats:
+            self.store.remove(any_date(self.dataset, film), but=names[config.stats])
+        return tuple(map(self.store.address, names.values()))
 
 
 def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str]:
@@ -100,39 +162,32 @@ def common_settings(config: InferConfig, chunk_s: float | None) -> dict[str, str
     record["film"] = str(config.out is not None)
     beside = {"masks": config.masks, "stats": config.stats, "report": config.report}
     record |= {name: str(place and place.suffix) for name, place in beside.items()}
+    record |= _map_settings(config)
     del record["source"]
     return record
 
 
-def fingerprint(config: InferConfig) -> str | None:
-    """Return a state of a video's file that changes when it is replaced; None of an address."""
-    try:
-        state = config.source.stat() if isinstance(config.source, Path) else None
-    except OSError:
-        return None  # which is said when its turn comes
-    return state and f"{state.st_size} {state.st_mtime_ns}"
+def _map_settings(config: InferConfig) -> dict[str, str]:
+    """Return what a batch's maps are made from; nothing of what is not asked for."""
+    record = {}
+    if config.geojson:
+        record["geojson"] = config.geojson.suffix
+    if config.gpx and config.gpx.is_file():
+        record["gpx"] = sha256_of(config.gpx)
+    if config.no_map:
+        record["no_map"] = str(config.no_map)
+    return record
 
 
 def outputs_of(config: InferConfig) -> tuple[Path, ...]:
     """Return what a video's run writes."""
-    places = (config.out, config.masks, config.stats, config.report)
+    places = (config.out, config.masks, config.stats, config.report, config.geojson)
     return tuple(place for place in places if place is not None)
 
 
 def are_there(config: InferConfig, metrics: Metrics) -> bool:
     """Return whether what a chunk's run wrote is still there; one without frames wrote nothing."""
     return not metrics.frames or all(os.path.lexists(path) for path in outputs_of(config))
-
-
-def is_done(config: InferConfig, state: FilmState) -> bool:
-    """Return whether a video was labelled, and is still there as it was then."""
-    last = state.last
-    return (
-        last is not None
-        and last.state == DONE
-        and last.source == fingerprint(config)
-        and all(os.path.lexists(path) for path in outputs_of(config))
-    )
 
 
 def next_attempt(config: InferConfig, state: FilmState) -> int:
@@ -150,15 +205,16 @@ def next_attempt(config: InferConfig, state: FilmState) -> int:
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
     """Return the settings with which a video is begun, or gone on with where that is possible.
 
-    What an earlier attempt has published is replaced.
+    What an earlier attempt has published is replaced, and nothing else.
     """
-    if state.last is None:
+    if state.last is None or not state.is_begun:
         return config
     can_resume = (
         is_file(config.out)
-        and config.report is None
+        and not config.tells_of_drive
         and part_path(config.out).exists()
         and state.last.state != FAILED
+        and state.last.source == fingerprint(config)
         and _has_these_settings(config.out, config)
     )
     return replace(config, overwrite=True, resume=can_resume)

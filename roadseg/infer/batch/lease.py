@@ -3,6 +3,7 @@
 On one machine the driver holds the system's lock on a file, which ends with its process. Machines
 that share no locks go by a lease, a file that says until when it holds and that its driver renews.
 A driver that died elsewhere is waited for until its lease ends; one that lives renews it meanwhile.
+In a bucket there are no locks, and a lease is taken and renewed by conditional writes.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from roadseg.errors import OutputBusy, OutputError
-from roadseg.files import output_errors, replacing, written_alone
+from roadseg.files import written_alone
+from roadseg.infer.batch.own_file import ObjectFile, OwnFile, Place, own_file, with_suffix
 from roadseg.infer.stages import WatchThread
 
 TERM_S = 60.0
@@ -61,12 +63,12 @@ class Lease:
 
     def __init__(
         self,
-        manifest: Path,
+        manifest: Place,
         on_wait: Callable[[str], None] = lambda _sentence: None,
         term_s: float = TERM_S,
     ) -> None:
         self._manifest = manifest
-        self._path = lease_path(manifest)
+        self._file = own_file(lease_path(manifest))
         self._on_wait = on_wait
         self._term_s = term_s
         self._driver = os.urandom(8).hex()
@@ -75,10 +77,13 @@ class Lease:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(written_alone(self._manifest, "--out"))
+            if isinstance(self._manifest, Path):
+                stack.enter_context(written_alone(self._manifest, "--out"))
             self._wait_for_others()
             self._write()
             stack.callback(self._give_up)
+            if isinstance(self._file, ObjectFile):
+                self._file.check_conditions()
             stack.enter_context(WatchThread(self._keep, self._ended.set, "lease"))
             self._exits = stack.pop_all()
         return self
@@ -106,8 +111,9 @@ class Lease:
     def _wait_for_others(self) -> None:
         """Wait until the lease of a driver on another machine ends, if that does not renew it."""
         found = self._read()
-        if found is None or found.machine_id == machine_id():
-            return  # that driver is dead, as we have the lock
+        has_lock = isinstance(self._manifest, Path)
+        if found is None or (has_lock and found.machine_id == machine_id()):
+            return  # no driver, or one that is dead, as we have the lock
         left_s = min(found.until_s - time.time(), self._term_s)
         if left_s > 0:
             self._on_wait(f"{self._manifest} is leased to {found}; waiting for its end")
@@ -132,29 +138,31 @@ class Lease:
     def _write(self) -> None:
         until_s = time.time() + self._term_s
         terms = Terms(self._driver, platform.node(), machine_id(), until_s)
-        with replacing(self._path) as temporary:
-            temporary.write_text(json.dumps(asdict(terms)) + "\n")
+        self._file.write(json.dumps(asdict(terms)).encode() + b"\n")
 
     def _read(self) -> Terms | None:
-        return read_lease(self._manifest)
+        return _terms(self._file)
 
     def _give_up(self) -> None:
         found = self._read()
         if found is not None and found.driver == self._driver:
-            with output_errors(self._path):
-                self._path.unlink(missing_ok=True)
+            self._file.remove()
 
 
-def lease_path(manifest: Path) -> Path:
+def lease_path(manifest: Place) -> Place:
     """Return the file of the lease on a shard."""
-    return manifest.with_suffix(".lease")
+    return with_suffix(manifest, ".lease")
 
 
-def read_lease(manifest: Path) -> Terms | None:
+def read_lease(manifest: Place) -> Terms | None:
     """Return what the lease on a shard says; None if there is none that can be read."""
+    return _terms(own_file(lease_path(manifest)))
+
+
+def _terms(file: OwnFile) -> Terms | None:
     try:
-        return Terms(**json.loads(lease_path(manifest).read_text()))
-    except (OSError, ValueError, TypeError):
+        return Terms(**json.loads(file.read() or b""))
+    except (OutputError, ValueError, TypeError):
         return None
 
 

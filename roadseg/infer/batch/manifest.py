@@ -7,18 +7,19 @@ end alone, so that a driver may be killed at any moment; a line that it had only
 """
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from roadseg import __version__
 from roadseg.errors import ConfigError
-from roadseg.files import output_errors
 from roadseg.infer.batch.chunks import Metrics
+from roadseg.infer.batch.own_file import Place, own_file
+from roadseg.video.objects import below, objects_in
 
 FORMAT = 1
 """Version of the manifest's form; later ones add fields and keep these."""
@@ -81,6 +82,8 @@ class FilmState:
 
     last: Record | None = None
     """The last word on the whole video."""
+    is_begun: bool = False
+    """Whether any driver began it, so that its outputs may be the batch's own."""
     chunks: dict[int, Record] = field(default_factory=dict)
     """The last word on each chunk since the video was begun."""
     has_moved: bool = False
@@ -95,6 +98,7 @@ class FilmState:
         is_other = self.last is not None and self.last.source != record.source
         if is_other or record.state == DONE:
             self.chunks.clear()  # they are another video's, or joined and gone
+        self.is_begun |= record.state != FAILED
         self.last, self.has_moved = record, False
 
 
@@ -102,7 +106,7 @@ class FilmState:
 class Manifest:
     """A manifest as it was read."""
 
-    path: Path
+    path: Place
     """Its file."""
     settings: Mapping[str, str]
     """What its videos are labelled with."""
@@ -112,18 +116,21 @@ class Manifest:
     """Videos that the shard had when they were last listed."""
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """Read a manifest, to its last line that is whole.
 
     Raises:
         ConfigError: It is none, or of another version.
     """
-    try:
-        whole, _, _ = path.read_bytes().rpartition(b"\n")
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror}); give a manifest, or the --out of a batch"
-        ) from error
+    data = own_file(path).read()
+    if data is None:
+        raise ConfigError(f"{path} does not exist; give a manifest, or the --out of a batch")
+    return _parsed(path, data)
+
+
+def _parsed(path: Place, data: bytes) -> Manifest:
+    """Return what a manifest holds. Raises `ConfigError`."""
+    whole, _, _ = data.rpartition(b"\n")
     try:
         head, *lines = [json.loads(line) for line in whole.splitlines()] or [{}]
         form = head.get("roadseg_manifest")
@@ -139,18 +146,27 @@ def read_manifest(path: Path) -> Manifest:
     )
 
 
-def manifests_of(place: Path) -> list[Manifest]:
+def manifests_of(place: Place) -> list[Manifest]:
     """Return a manifest, or those of all shards in a folder.
 
     Raises:
         ConfigError: There is none.
     """
-    paths = sorted(place.glob(PATTERN)) if place.is_dir() else [place]
+    paths = _manifest_paths(place)
     if not paths:
         raise ConfigError(
             f"{place} holds no {PATTERN}; give the --out of a batch, or one of its manifests"
         )
     return [read_manifest(path) for path in paths]
+
+
+def _manifest_paths(place: Place) -> Sequence[Place]:
+    """Return the manifests in a folder or below an address, or the one that a place is."""
+    if isinstance(place, Path):
+        return sorted(place.glob(PATTERN)) if place.is_dir() else [place]
+    if fnmatchcase(place.given.rpartition("/")[2], PATTERN):
+        return [place]
+    return [below(place, name) for name in objects_in(place) if fnmatchcase(name, PATTERN)]
 
 
 def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
@@ -186,15 +202,16 @@ class ManifestWriter:
         OutputError: It cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
-        self._path = path
-        with output_errors(path):
-            if path.exists() and b"\n" in path.read_bytes():
-                check_settings(read_manifest(path), settings)
-                _cut_torn_line(path)
-                return
+    def __init__(self, path: Place, settings: Mapping[str, str]) -> None:
+        self._file = own_file(path)
+        whole, end, torn = (self._file.read() or b"").rpartition(b"\n")
+        if not end:
             head = {"roadseg_manifest": FORMAT, "version": __version__, "settings": dict(settings)}
-            path.write_text(json.dumps(head) + "\n")
+            self._file.write(json.dumps(head).encode() + b"\n")
+            return
+        check_settings(_parsed(path, whole + end), settings)
+        if torn:
+            self._file.write(whole + end)
 
     def add(self, record: Record) -> None:
         """Write a record, which is on the disk when this returns.
@@ -209,10 +226,7 @@ class ManifestWriter:
         self._append({"listed": films, "at": now()})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with output_errors(self._path), self._path.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.append(json.dumps(line).encode() + b"\n")
 
 
 def check_settings(manifest: Manifest, settings: Mapping[str, str]) -> None:
@@ -228,8 +242,3 @@ def check_settings(manifest: Manifest, settings: Mapping[str, str]) -> None:
             f"{manifest.path} was begun with other settings ({', '.join(changed)}); give the same, "
             "or another --out"
         )
-
-
-def _cut_torn_line(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(file.read().rindex(b"\n") + 1)

@@ -2,10 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from roadseg.infer.batch.lease import read_lease
 from roadseg.infer.batch.manifest import (
@@ -17,6 +16,7 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
+from roadseg.infer.batch.own_file import Place
 
 INTERRUPTED, WAITING = "interrupted", "waiting"
 """States that no manifest says: whose driver is gone, and not begun."""
@@ -44,16 +44,20 @@ class Status:
     """Videos that failed, each with the reason."""
 
 
-def status_of(place: Path) -> Status:
+def status_of(place: Place) -> Status:
     """Return how far a batch is.
 
     Args:
-        place: A manifest, or the folder of several.
+        place: A manifest, or the folder of several, or an address of either.
 
     Raises:
         ConfigError: There is none, or one of another version.
     """
-    manifests = manifests_of(place)
+    return status_by(manifests_of(place))
+
+
+def status_by(manifests: Sequence[Manifest]) -> Status:
+    """Return how far a batch is by its manifests."""
     driven = _driven_films(manifests)
     films = {name: state.last for name, state in merged(manifests).items() if state.last}
     states = Counter(_state(record, driven) for record in films.values())

@@ -1,4 +1,4 @@
-"""What decodes videos on a card, as far as their reader needs to know it."""
+"""What decodes videos on a GPU, as far as their reader needs to know it."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,11 +9,11 @@ from roadseg.video.picture import AnyPicture, ColorSpace
 
 
 class CardGaveUp(Exception):
-    """A card's decoder met what it does not decode; the CPU's is to go on, and to say if it can."""
+    """A GPU's decoder met what it does not decode; the CPU's is to go on, and to say if it can."""
 
 
 class Card(Protocol):
-    """A card with a decoder, for one video."""
+    """A GPU with a decoder, for one video."""
 
     name: str
     """What to call it in a summary."""
@@ -23,7 +23,7 @@ class Card(Protocol):
         ...
 
     def holds(self, frame: av.VideoFrame) -> bool:
-        """Return whether a frame is on the card, and can stay there as it is."""
+        """Return whether a frame is on the GPU, and can stay there as it is."""
         ...
 
     def picture(self, frame: av.VideoFrame, space: ColorSpace) -> AnyPicture:

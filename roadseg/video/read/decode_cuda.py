@@ -12,6 +12,7 @@ import torch
 from av.codec.hwaccel import HWAccel
 
 from roadseg.video.frame import Frame
+from roadseg.video.objects import readable
 from roadseg.video.picture import BITS, ColorSpace, Picture, has_chroma_left
 from roadseg.video.picture_cuda import CudaPicture
 from roadseg.video.pyav import open_for_reading
@@ -22,11 +23,11 @@ from roadseg.video.read.upright import QUARTER_TURNS
 
 
 class Nvdec:
-    """The decoder of an NVIDIA card, for one video.
+    """The decoder of an NVIDIA GPU, for one video.
 
     Args:
         info: The video; frames of another size than it says are brought to that elsewhere.
-        device: The card.
+        device: The GPU.
     """
 
     def __init__(self, info: VideoInfo, device: torch.device) -> None:
@@ -35,12 +36,12 @@ class Nvdec:
         self._index = str(device.index or 0)
 
     def open(self, source: Path | str) -> av.container.InputContainer:
-        """Open the video; a codec that the card does not know is decoded on the CPU."""
+        """Open the video; a codec that the GPU does not know is decoded on the CPU."""
         accelerator = HWAccel("cuda", self._index, allow_software_fallback=True, is_hw_owned=True)
-        return open_for_reading(source, hwaccel=accelerator)
+        return open_for_reading(readable(source), hwaccel=accelerator)
 
     def holds(self, frame: av.VideoFrame) -> bool:
-        """Return whether a frame is on the card in 8 bits and in the video's size."""
+        """Return whether a frame is on the GPU in 8 bits and in the video's size."""
         layout = frame.sw_format.name if frame.format.name == "cuda" and frame.sw_format else None
         return layout == "nv12" and (frame.height, frame.width) == self._info.size_hw
 
@@ -85,11 +86,13 @@ def uploaded(frames: Iterator[Frame], device: torch.device) -> Iterator[Frame]:
             if chroma_left is None:  # as in the first frame, so in all
                 chroma_left = has_chroma_left(picture.frame)
             picture = CudaPicture.upload(picture, device, chroma_left=chroma_left)
+        if isinstance(picture, CudaPicture):
+            picture.start_small_luma()
         yield replace(frame, picture=picture)
 
 
 def unfit(info: VideoInfo) -> str | None:
-    """Return why a video is not for a card's decoder; None if it may be."""
+    """Return why a video is not for a GPU's decoder; None if it may be."""
     if info.bits != BITS:
         return f"it has {info.bits} bits a sample"
     if info.orientation != QUARTER_TURNS[0]:

@@ -19,7 +19,7 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{at_time(log.first_damage_s)}"
         )
     if log.off_card:
-        yield f"{info.path} was decoded on the CPU, not on the card: {log.off_card}"
+        yield f"{info.path} was decoded on the CPU, not on the GPU: {log.off_card}"
     if log.unreadable:
         yield (
             f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "

@@ -50,9 +50,9 @@ class ReadLog:
     decoder: str = "the CPU"
     """What decoded the last frame."""
     on_card: bool = False
-    """Whether a card decodes now. It gives up at the first damage."""
+    """Whether a GPU decodes now. It gives up at the first damage."""
     off_card: str | None = None
-    """Why a card that was to decode did not, or not to the end."""
+    """Why a GPU that was to decode did not, or not to the end."""
 
     @property
     def damaged(self) -> bool:
@@ -67,7 +67,7 @@ class ReadLog:
             self.first_damage_s = time_s
 
     def hand_over(self, reason: str, time_s: float) -> None:
-        """Note that a card gave up after a time, and leave it to the CPU to count the damage."""
+        """Note that a GPU gave up after a time, and leave it to the CPU to count the damage."""
         self.damaged_packets = self.damaged_frames = 0
         self.decoder = "the CPU"
         self.off_card = reason if time_s < 0 else f"{reason} after {time_s:.2f} s"

@@ -6,17 +6,18 @@ A video is a file, an address on the network, or a series of images.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame, Place
+from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
     AnyPicture,
     ColorSpace,
@@ -35,8 +36,9 @@ from roadseg.video.read.demux import (
 )
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
+from roadseg.video.read.seek import read_from
 from roadseg.video.read.streams import film_stream, others_said, stated_frames, stated_rate
-from roadseg.video.read.timeline import Timeline, has_straight_clock, unit_of
+from roadseg.video.read.timeline import Timeline
 from roadseg.video.read.upright import color_space, orientation_of
 from roadseg.video.url import Url
 
@@ -50,10 +52,11 @@ DECODER_BYTES = 96 << 20
 """Most bytes of pictures that a decoder's threads hold, of which each has one."""
 LEAST_STEP_S = Fraction(1, 1000)
 """Least time between frames that every format can store."""
+EARLIEST_YEAR = 1990
+"""Before it, no digital video was recorded: the clock of the camera was not set."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
 
-Item = TypeVar("Item")
 OpenVideo = Callable[[Path | str], av.container.InputContainer]
 
 
@@ -93,6 +96,8 @@ class VideoInfo:
     """Number of the file's stream that is labelled."""
     bit_rate: int | None = None
     """Bits a second of the pictures, if the file states it."""
+    recorded: datetime | None = None
+    """When it was recorded, in UTC, if the file states it."""
     left_out: tuple[str, ...] = ()
     """Other video streams of the file, in sentences."""
     images: tuple[Path, ...] = ()
@@ -153,6 +158,7 @@ def probe(
             end_s=_stated_end_s(stream, start_s) if is_stated else None,
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
+            recorded=_stated_date(container),
             left_out=others_said(container, stream),
             **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
@@ -192,9 +198,9 @@ def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, An
 
 
 def open_input(source: Path | str) -> av.container.InputContainer:
-    """Open a file, or an address with a timeout."""
-    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) else None
-    return open_for_reading(source, timeout=timeout_s)
+    """Open a file, an object in storage, or an address with a timeout."""
+    timeout_s = NETWORK_TIMEOUT_S if isinstance(source, str) and not is_object(source) else None
+    return open_for_reading(readable(source), timeout=timeout_s)
 
 
 def decode(
@@ -215,7 +221,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        card: Decodes what it can; None leaves all to the CPU.
+        card: GPU that decodes what it can; None leaves all to the CPU.
         threads: Most threads of the CPU's decoder; None goes by the cores.
 
     Raises:
@@ -266,7 +272,7 @@ def _decode_by(
     from_s: float | None,
     threads: int | None,
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames by a card's decoder, and by the CPU's from where that gives up."""
+    """Yield the frames by a GPU's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
     if card is not None:
         log.on_card = True
@@ -332,38 +338,6 @@ def _most_threads(decoder: av.VideoCodecContext) -> int:
     bits = decoder.format.padded_bits_per_pixel if decoder.format else 24
     picture_bytes = max(decoder.width * decoder.height * bits // 8, 1)
     return max(DECODER_BYTES // picture_bytes, 2)
-
-
-def read_from(
-    container: av.container.InputContainer,
-    stream: av.stream.Stream,
-    time_s: float,
-    items: Iterator[Item],
-    begin_s: Callable[[Item], float],
-) -> Iterator[Item] | None:
-    """Seek to a keyframe at or before a time; return the items from there on.
-
-    Args:
-        container: An open file, of which nothing has been read.
-        stream: Stream whose keyframes count.
-        time_s: The time.
-        items: Iterator that reads from the file's position.
-        begin_s: Returns the time at which an item begins.
-
-    Returns:
-        The items; None if the format cannot seek, seeks past the time, or may have a clock that
-        jumps.
-    """
-    try:
-        container.seek(int(time_s / unit_of(stream)), stream=stream)
-    except av.FFmpegError:
-        return None
-    if not has_straight_clock(container, stream):
-        return None
-    first = next(items, None)
-    if first is None or begin_s(first) > time_s:
-        return None
-    return chain([first], items)
 
 
 def _decode_all(
@@ -434,6 +408,16 @@ def _stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
     except ValueError:  # there is no tag, or one in no format that we know
         return None
     return hours * 3600 + minutes * 60 + seconds
+
+
+def _stated_date(container: av.container.InputContainer) -> datetime | None:
+    """Return when a file says that it was recorded, unless that cannot be."""
+    try:
+        stated = datetime.fromisoformat(container.metadata.get("creation_time", ""))
+        date = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.year >= EARLIEST_YEAR else None
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:

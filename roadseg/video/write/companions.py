@@ -13,10 +13,11 @@ import av
 
 from roadseg.video.errors import read_errors
 from roadseg.video.pyav import all_legible, exact
-from roadseg.video.read.demux import Packets, intact_packets
+from roadseg.video.read.beside import continuous_packets
+from roadseg.video.read.demux import Packets
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import VideoInfo, open_input, read_from
-from roadseg.video.read.timeline import Timeline
+from roadseg.video.read.seek import read_from
+from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
 from roadseg.video.write.tracks import Track, forms_of
 
@@ -239,16 +240,8 @@ class Companions:
         return self._read(wanted)
 
     def _read(self, wanted: Collection[int]) -> Packets:
-        """Yield the wanted packets on the continuous clock, which depends on pictures and sound."""
-        container, pictures = self._container, self._source.stream_index
-        assert container is not None
-        timeline = Timeline(container, pictures)
-        clocks = [s for s in container.streams if s.type == "audio" or s.index == pictures]
-        others = [s for s in container.streams if s.index in wanted and s not in clocks]
-        read = intact_packets(container, [*clocks, *others], ReadLog())
-        for packet in timeline.bridge(read):
-            if packet.stream.index in wanted and packet.dts is not None:
-                yield packet
+        assert self._container is not None
+        return continuous_packets(self._container, self._source.stream_index, wanted)
 
     def _next(self) -> "av.Packet[Any] | None":
         with read_errors(self._source.path):

@@ -11,6 +11,8 @@ from typing import Any
 
 import av
 
+ON_CARD = "cuda"
+"""FFmpeg's name of the layout of pictures that lie on an NVIDIA GPU."""
 PERIOD_S = 1
 """Seconds of video from one encoder to the next."""
 NO_OTHER_KEYFRAME = {"g": "32767"}
@@ -46,28 +48,33 @@ class PeriodEncoder:
         self._stream = stream
         self._options = {**options, **NO_OTHER_KEYFRAME}
         stream.codec_context.options = self._options
-        self._encoder = self._like(stream.codec_context)
+        self._template = self._like(stream.codec_context)
         self._start_s = start_s
-        self._period: int | None = None
+        self._encoder: av.VideoCodecContext | None = None
+        self._used_for: tuple[int, bool] | None = None
 
     def encode(self, picture: av.VideoFrame, time_s: float) -> "list[av.Packet[Any]]":
         """Encode a picture; return the packets that are ready.
 
         Args:
-            picture: The picture, with its time in the file.
+            picture: The picture, with its time in the file; it may lie on a GPU whose encoder this
+                is.
             time_s: Its time in the video.
         """
         packets: list[av.Packet[Any]] = []
-        period = floor((time_s - self._start_s) / PERIOD_S)
-        if self._period is not None and period != self._period:
+        on_card = picture.format.name == ON_CARD
+        used_for = floor((time_s - self._start_s) / PERIOD_S), on_card
+        if self._encoder is None or used_for != self._used_for:
             packets = self.flush()
-            self._encoder = self._like(self._encoder)
-        self._period = period
+            self._encoder = self._like(self._template)
+            if on_card:
+                self._encoder.pix_fmt = ON_CARD
+            self._used_for = used_for
         return packets + self._of_stream(self._encoder.encode(picture))
 
     def flush(self) -> "list[av.Packet[Any]]":
         """Return the packets that the encoder still holds; it takes no more pictures."""
-        return [] if self._period is None else self._of_stream(self._encoder.encode(None))
+        return [] if self._encoder is None else self._of_stream(self._encoder.encode(None))
 
     def _like(self, encoder: av.VideoCodecContext) -> av.VideoCodecContext:
         fresh = av.CodecContext.create(encoder.codec.name, "w")

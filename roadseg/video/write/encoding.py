@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from roadseg.errors import ConfigError, VideoError
 
@@ -30,6 +32,15 @@ LEAST_BITS_A_PIXEL = 0.05
 """Least bits a pixel of that limit: with fewer, outlines turn into blocks."""
 
 
+class Effort(NamedTuple):
+    """How much work an encoder makes of a picture."""
+
+    preset: str
+    crf: int
+    options: Mapping[str, str] = MappingProxyType({})
+    """Options that differ from the preset's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Codec:
     """A codec and its settings."""
@@ -42,8 +53,8 @@ class Codec:
     """Largest value that the encoder takes."""
     preset: str = ""
     """Default of `presets`."""
-    large: tuple[str, int] | None = None
-    """Default preset of large pictures, and the quality that looks alike with it."""
+    large: Effort | None = None
+    """Default for large pictures, with the quality that looks alike with it."""
     presets: tuple[str, ...] = ()
     """Presets that trade time for size; none where the encoder has none."""
     quality: Callable[[int], Mapping[str, str]] = lambda crf: {"crf": str(crf)}
@@ -58,12 +69,14 @@ class Codec:
     """Layout of 8-bit 4:2:0 that the encoder takes."""
     holds_limit: bool = True
     """Whether it can limit the bit rate of a quality."""
+    on_card: bool = False
+    """Whether it takes pictures that lie on an NVIDIA GPU."""
 
-    def defaults(self, pixels: int) -> tuple[str, int]:
-        """Return the default preset and quality for pictures of so many pixels."""
+    def effort(self, pixels: int) -> Effort:
+        """Return the default for pictures of so many pixels."""
         if self.large and pixels >= LARGE_PIXELS:
             return self.large
-        return self.preset, self.crf
+        return Effort(self.preset, self.crf)
 
     def given(self, crf: int, preset: str) -> dict[str, str]:
         """Return the encoder's options for a quality and a preset."""
@@ -77,7 +90,8 @@ CODECS = {
         crf=20,
         worst_crf=51,
         preset="veryfast",
-        large=("superfast", 23),
+        # B-frames keep pictures waiting, 190 MB of them in 4K, and save little at this preset.
+        large=Effort("superfast", 23, {"bf": "0"}),
         presets=X26X_PRESETS,
         options={"sc_threshold": "0"},
     ),
@@ -115,6 +129,7 @@ HARDWARE_KINDS = (
         presets=tuple(f"p{number}" for number in range(1, 8)),
         quality=lambda crf: {"cq": str(crf)},
         options={"rc": "vbr", "b": "0"},
+        on_card=True,
     ),
     Codec(
         encoder="qsv",
@@ -256,8 +271,9 @@ class Encoding:
             pixels: Pixels a frame.
             source_bit_rate: Bits a second of as many pixels in the source, if known.
         """
-        preset, crf = (self.preset, codec.crf) if self.preset else codec.defaults(pixels)
-        options = codec.given(crf if self.crf is None else self.crf, preset)
+        effort = Effort(self.preset, codec.crf) if self.preset else codec.effort(pixels)
+        crf = effort.crf if self.crf is None else self.crf
+        options = {**codec.given(crf, effort.preset), **effort.options}
         if self.threads:
             options |= {"threads": str(self.threads)}
         if self.crf is None and source_bit_rate and codec.holds_limit:

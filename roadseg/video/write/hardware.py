@@ -44,17 +44,22 @@ def first_that(works: Callable[[Codec], bool], name: str) -> Codec:
     )
 
 
-@kept_priority()
 def encodes(codec: Codec) -> bool:
     """Return whether an encoder takes a picture; that it is there or opens says too little."""
     height, width = TRIED_HW
+    return takes(codec, av.VideoFrame(width, height, PIXEL_FORMAT), codec.pixel_format)
+
+
+@kept_priority()
+def takes(codec: Codec, picture: av.VideoFrame, pixel_format: str) -> bool:
+    """Return whether an encoder takes a picture, given the layout that it is told to expect."""
     try:
         encoder = av.CodecContext.create(codec.encoder, "w")
         assert isinstance(encoder, av.VideoCodecContext)
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, codec.pixel_format
+        encoder.width, encoder.height = picture.width, picture.height
+        encoder.pix_fmt = pixel_format
         encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
         encoder.options = codec.given(codec.crf, codec.preset)
-        picture = av.VideoFrame(width, height, PIXEL_FORMAT)
         picture.pts, picture.time_base = 0, Fraction(1, 25)
         return bool([*encoder.encode(picture), *encoder.encode(None)])
     except (av.FFmpegError, ValueError):  # drivers that are missing, and names FFmpeg lacks

@@ -104,12 +104,12 @@ def _save_as_images(
     for number, item in enumerate(items, first):
         data = cv2.imencode(".png", item.class_map)[1].tobytes()
         if in_colors:
-            data = _with_palette(data, item.spec.palette)
+            data = with_palette(data, item.spec.palette)
         write_still(pattern, number, data)
         yield item
 
 
-def _with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
+def with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
     """Return an 8-bit grey PNG as one whose levels are indices into a palette.
 
     The two differ in the header's colour type, and in the palette after the header.

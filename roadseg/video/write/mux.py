@@ -137,8 +137,9 @@ class Muxer:
         if moves and not self._origin.is_chunk:
             self._offset = first  # a cut begins at zero, and so does its sound
             self._companions.begin_at(float(first))
-        options = self._options(frame)
-        self._stream = self._add_stream(frame, options)
+        encoded = self._encodable(frame)
+        options = self._options(encoded)
+        self._stream = self._add_stream(frame, encoded, options)
         self._encoder = PeriodEncoder(self._stream, options, self._origin.source.start_s)
         self._companions.open_streams()
 
@@ -146,7 +147,7 @@ class Muxer:
     def write(self, frame: Frame) -> None:
         """Encode a frame at its own time."""
         assert self._encoder is not None
-        encoded = frame.picture.encodable()
+        encoded = self._encodable(frame)
         units = int(self._offset / frame.time_base)
         encoded.pts, encoded.time_base = frame.pts - units, frame.time_base
         self._companions.copy_until(frame.time_s)
@@ -193,19 +194,25 @@ class Muxer:
         first_s, last_s = self._origin.first_s, self._origin.last_s
         film.set_chapters(shifted_chapters(tags.chapters, first_s, last_s, float(self._offset)))
 
-    def _options(self, frame: Frame) -> dict[str, str]:
+    def _encodable(self, frame: Frame) -> av.VideoFrame:
+        """Return a picture as the encoder takes it, on its GPU where both are there."""
+        there = frame.picture.card_frame() if self._codec.on_card else None
+        return frame.picture.encodable() if there is None else there
+
+    def _options(self, encoded: av.VideoFrame) -> dict[str, str]:
         source = self._origin.source
-        encoded = frame.picture.encodable()
         pixels = encoded.height * encoded.width
         scale = pixels / (source.size_hw[0] * source.size_hw[1])
         bit_rate = source.bit_rate and source.bit_rate * scale
         return self._encoding.options(self._codec, source.fps, pixels, bit_rate)
 
-    def _add_stream(self, frame: Frame, options: dict[str, str]) -> av.VideoStream:
+    def _add_stream(
+        self, frame: Frame, encoded: av.VideoFrame, options: dict[str, str]
+    ) -> av.VideoStream:
         source = self._origin.source
         stream = self.container.add_stream(self._codec.encoder, rate=source.fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        set_up_pictures(stream, frame, frame.picture.encodable())
+        set_up_pictures(stream, frame, encoded)
         stream.pix_fmt = self._codec.pixel_format
         context = stream.codec_context
         context.color_primaries, context.color_trc = source.primaries, source.transfer

@@ -1,0 +1,155 @@
+"""Time `roadseg infer` of two revisions against each other, in turns.
+
+    python benchmarks/revisions.py run OLD/bin/roadseg NEW/bin/roadseg benchmarks/revisions.json
+    python benchmarks/revisions.py table benchmarks/revisions.json
+
+Both programs label the sample as it is and enlarged to 1080p and 4K, with their own defaults, one
+after the other and in the other order in the next round, each in its own process. The figures are
+CPU milliseconds a frame of the whole process, its start taken off (what a run of one frame takes),
+and the most memory it held. Times of a process change with what else the machine does; ratios of
+neighbours hardly do.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import typer
+
+from roadseg.files import replacing
+from roadseg.measure.machine_record import machine_record
+
+SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
+LEVELS = 2
+"""Noise added to enlarged pictures, which have no detail of their own, in levels of 255."""
+app = typer.Typer(add_completion=False)
+
+
+class Case(NamedTuple):
+    """What both programs are timed at.
+
+    Attributes:
+        name: as the table calls it.
+        height: of the film's pictures.
+        frames: how many of them are labelled.
+        options: of `roadseg infer`, in words that both programs know.
+    """
+
+    name: str
+    height: int
+    frames: int
+    options: tuple[str, ...]
+
+
+STATS = ("--no-film", "--stats", "stats.jsonl")
+CASES = (
+    Case("960x540", 540, 120, ()),
+    Case("1080p", 1080, 60, ()),
+    Case("1080p, --every 4", 1080, 60, ("--every", "4")),
+    Case("1080p, --stats --no-film", 1080, 60, STATS),
+    Case("1080p, --stats --no-film --every 4", 1080, 60, (*STATS, "--every", "4")),
+    Case("4K", 2160, 24, ()),
+)
+BACKEND = ("--backend", "onnxruntime")  # which every install has
+
+
+class Spent(NamedTuple):
+    """What a process took: CPU seconds of all its threads, and the most megabytes it held."""
+
+    cpu_s: float
+    megabytes: float
+
+
+@app.command()
+def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
+    """Run both programs at all cases and write what they took."""
+    programs = {"old": old.absolute(), "new": new.absolute()}
+    cases = {}
+    with tempfile.TemporaryDirectory() as name:
+        for case in CASES:
+            film = Path(name) / f"{case.height}.mp4"
+            if not film.exists():
+                write_enlarged(film, case.height, case.frames)
+            cases[case.name] = compared(programs, case, film, rounds)
+            typer.echo(f"{case.name}: {_gain(cases[case.name])}", err=True)
+    with replacing(record) as temporary:
+        text = json.dumps({"machine": machine_record(), "cases": cases}, indent=2)
+        temporary.write_text(f"{text}\n")
+
+
+def write_enlarged(film: Path, height: int, frames: int) -> None:
+    """Write the sample's first frames at a height, with noise where they are enlarged."""
+    rng = np.random.default_rng(0)
+    with av.open(str(SAMPLE)) as source, av.open(str(film), "w") as target:
+        taken = source.streams.video[0]
+        made = target.add_stream("libx264", rate=taken.average_rate)
+        made.options = {"preset": "veryfast", "crf": "18"}
+        made.width, made.height = height * taken.width // taken.height, height
+        made.pix_fmt = "yuv420p"
+        for frame in islice(source.decode(taken), frames):
+            planes = frame.reformat(made.width, height, "yuv420p").to_ndarray()
+            if height != taken.height:
+                noise = LEVELS * rng.standard_normal(planes.shape, np.float32)
+                planes = np.clip(np.rint(planes + noise), 0, 255).astype(np.uint8)
+            target.mux(made.encode(av.VideoFrame.from_ndarray(planes, "yuv420p")))
+        target.mux(made.encode())
+
+
+def compared(programs: dict[str, Path], case: Case, film: Path, rounds: int) -> dict[str, Any]:
+    """Return CPU milliseconds a frame by round, and the most memory, of each program."""
+    ms: dict[str, list[float]] = {name: [] for name in programs}
+    megabytes = dict.fromkeys(programs, 0.0)
+    for number in range(rounds):
+        for name in programs if number % 2 else reversed(programs):
+            words = [str(programs[name]), "infer", *BACKEND]
+            start = _spent([*words, "--end", "0.01"], case, film)
+            whole = _spent(words, case, film)
+            ms[name].append(1000 * (whole.cpu_s - start.cpu_s) / (case.frames - 1))
+            megabytes[name] = max(megabytes[name], whole.megabytes)
+    return {"cpu_ms": ms, "megabytes": megabytes}
+
+
+def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
+    """Label a film in a process of its own."""
+    options = [*case.options, *([] if "--no-film" in case.options else ["--out", "out.mp4"])]
+    process = subprocess.Popen(  # noqa: S603
+        [*words, film.name, *options, "--overwrite", "--quiet"],
+        cwd=film.parent,
+        stderr=subprocess.PIPE,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        assert process.stderr is not None
+        raise RuntimeError(process.stderr.read().decode())
+    return Spent(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+@app.command()
+def table(record: Path) -> None:
+    """Print a record as a table in Markdown."""
+    cases = json.loads(record.read_text())["cases"]
+    typer.echo("| film | CPU ms a frame, old and new | gain | most memory, MB |")
+    typer.echo("| --- | --- | --- | --- |")
+    for name, case in cases.items():
+        old, new = (statistics.median(case["cpu_ms"][run]) for run in ("old", "new"))
+        megabytes = " and ".join(f"{case['megabytes'][run]:.0f}" for run in ("old", "new"))
+        typer.echo(f"| {name} | {old:.1f} and {new:.1f} | {_gain(case)} | {megabytes} |")
+
+
+def _gain(case: dict[str, Any]) -> str:
+    """Return the median of the rounds' ratios, and the least and greatest."""
+    ratios = [o / n for o, n in zip(case["cpu_ms"]["old"], case["cpu_ms"]["new"], strict=True)]
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,67 @@
+"""`roadseg masks convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roadseg.cli.command import Command, Group
+from roadseg.cli.console import echo
+from roadseg.cli.options import Overwrite
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Convert class maps for other programs.")
+
+
+@app.callback()
+def _masks() -> None:
+    """Keep `convert` a command of its own: Typer would merge the only one with its group."""
+
+
+@app.command(
+    cls=Command, epilog="Example: roadseg masks convert masks --to coco-rle --out drive.json"
+)
+def convert(
+    masks: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Masks, as roadseg infer --masks writes them.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT", help="coco-rle, yolo-polygons, cityscapes, label-studio or cvat."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="File to write (.json; for cvat .xml), or a new folder (yolo-polygons, "
+            "cityscapes).",
+        ),
+    ],
+    pictures: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Names or addresses of the pictures; {} stands for a mask's name without .png.",
+        ),
+    ] = "{}.png",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of the classes, such as classes.csv with the columns name, id.",
+            show_default="the twelve of roadseg's own models",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert class maps into annotations for training and labelling programs."""
+    from roadseg.data import convert as forms
+
+    forms.check_target(to, out, overwrite=overwrite)
+    names = forms.class_names_in(classes) if classes else forms.DEFAULT_NAMES
+    paths = forms.find_masks(masks)
+    forms.convert(forms.read_masks(paths, pictures), to, out, names)
+    echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")

@@ -1,0 +1,35 @@
+"""`roadseg pick`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roadseg.backends.weights import weights_named
+from roadseg.cli.console import echo
+from roadseg.cli.options import Backend, Quiet, Weights
+
+
+def pick(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="VIDEO|DIR", help="Video, or folder or pattern of pictures."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to create.")],
+    count: Annotated[int, typer.Option(metavar="N", help="Frames to pick.")] = 50,
+    weights: Weights = None,
+    backend: Backend = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Pick the frames most worth labelling by hand: unsure, unsteady and unlike one another."""
+    from roadseg.infer.pick import PickConfig, pick
+
+    config = PickConfig(
+        source=source, out=out, count=count, weights=weights_named(weights), backend=backend
+    )
+    found = pick(config)
+    if quiet:
+        return
+    echo(f"{out}: {len(found)} pictures with labels to correct, unlabelled where they are unsure")
+    if len(found) < count:
+        echo(f"there are no more than these to pick from; --count is {count}")

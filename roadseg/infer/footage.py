@@ -1,0 +1,152 @@
+"""Unlabelled footage, a video or pictures, labelled frame by frame to be learnt from."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.backends.runtimes import open_backend
+from roadseg.errors import VideoError
+from roadseg.infer.device import device_for
+from roadseg.infer.stages import Pipeline
+from roadseg.infer.steps import QUEUE_DEPTH, labelling
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.flow import (
+    Flow,
+    Luma,
+    Motion,
+    fetch,
+    is_cut,
+    is_torn,
+    move_class_map,
+    single_step,
+    torn_cells,
+)
+from roadseg.segmentation.predict import predict_alone
+from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.read.images import find_images, is_picture, is_series, read_image
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
+from roadseg.video.read.upright import upright_picture
+
+Ages = NDArray[np.float32]
+"""(h, w) seconds, at the size on which motion is found."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A video, or a folder or pattern of pictures that have nothing to do with each other."""
+
+    source: Path
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether it is pictures."""
+        return is_series(self.source) or is_picture(self.source)
+
+    @property
+    def drive(self) -> str:
+        """Its name, as that of a drive at the beginning of its pictures' names."""
+        return self.source.stem.replace("_", "-")
+
+    def name_of(self, frame: Frame) -> str:
+        """Return the name of a frame's picture: the drive, and the time in thousandths."""
+        return f"{self.drive}_{round(frame.time_s * 1000):09d}"
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield its frames.
+
+        Raises:
+            VideoError: It cannot be read.
+        """
+        if not self.is_pictures:
+            yield from decode(probe(self.source), ReadLog())
+            return
+        for number, path in enumerate(find_images(self.source)):
+            yield Frame(upright_picture(read_image(path)), number, Fraction(1))
+
+    def labelled(self, config: ModelConfig) -> Iterator[SegmentedFrame]:
+        """Yield its frames with their labels: steadily along a video, pictures each alone.
+
+        Raises:
+            VideoError: It cannot be read.
+            ModelFileError: The weights are missing or not ours.
+            BackendUnavailable: The runtime is not installed.
+        """
+        if self.is_pictures:
+            with contextlib.closing(open_backend(config.weights, config.backend)) as backend:
+                yield from predict_alone(self.frames(), backend, config)
+            return
+        stages = labelling(config)
+        frames = device_for(config).decode(probe(self.source), ReadLog(), 0.0, None)
+        names = ["decode", *stages]
+        with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
+            yield from pipeline
+
+    def check(self) -> None:
+        """Raise `VideoError` if it cannot be read, or not twice."""
+        if self.is_pictures:
+            find_images(self.source)
+        elif not probe(self.source).reopens:
+            raise VideoError(f"{self.source} is read more than once; save it to a file first")
+
+
+class Constancy:
+    """Follows for how long every place has had its label, moving along the flow."""
+
+    def __init__(self) -> None:
+        self._motion = Motion()
+        self._luma: Luma | None = None
+        self._labels = np.zeros((0, 0), np.uint8)
+        self._ages: Ages = np.zeros((0, 0), np.float32)
+        self._time_s = 0.0
+        self.changed = 0.0
+        """Share of the last frame whose labels are not those of the frame before, moved along."""
+
+    def add(self, item: SegmentedFrame) -> Ages:
+        """Return for how long each place of the next frame has had its label; 0 after a cut."""
+        luma, time_s = item.frame.picture.small_luma(), item.frame.time_s
+        small = cv2.resize(item.class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        labels = np.asarray(small, np.uint8)
+        flow = self._flow(luma)
+        ages = np.zeros(luma.shape, np.float32)
+        self.changed = 0.0
+        if flow is not None:
+            same = _is_near(labels, move_class_map(self._labels, flow))
+            aged = fetch(self._ages, flow, cv2.INTER_NEAREST) + np.float32(time_s - self._time_s)
+            ages[same], self.changed = aged[same], float(1 - same.mean())
+        self._luma, self._labels = luma, labels
+        self._ages, self._time_s = ages, time_s
+        return ages
+
+    def _flow(self, luma: Luma) -> Flow | None:
+        """Return the flow back to the last frame, or None where a scene begins."""
+        last = self._luma
+        if last is None or last.shape != luma.shape:
+            return None
+        flow = self._motion.between(luma, last)
+        torn = torn_cells(flow)
+        step = single_step(luma, last, flow, torn, 0.0)
+        return None if is_torn(torn) or is_cut(luma, step.residual) else flow
+
+
+def _is_near(labels: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where labels (h, w) are among the others of a pixel and those around it."""
+    around = cv2.copyMakeBorder(others, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    height, width = labels.shape
+    found = np.zeros(labels.shape, np.bool_)
+    for down, across in product(range(3), repeat=2):
+        found |= labels == around[down : down + height, across : across + width]
+    return found
+
+
+def level_of(confidence: float) -> int:
+    """Return a least confidence, 0..1, in the 8 bits of a plane."""
+    return math.ceil(confidence * 255)

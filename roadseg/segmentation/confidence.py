@@ -1,0 +1,76 @@
+"""How sure a frame's labels are, and what is too unsure to be shown.
+
+Confidence is the probability of the strongest class. It is averaged over the surroundings of that
+class: so the thin line of doubt between two regions does not count, and a drop on the glass counts
+as a whole. In a video it is also averaged over the moments before, along the motion, so that what
+is left out does not flicker. It lies on the network's grid, in 8 bits, and is enlarged only where
+that is asked for.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadseg.segmentation.grid import Planes, grid_of
+from roadseg.segmentation.placement import Placement
+from roadseg.spec import UNSURE
+from roadseg.video.frame import Labels, SegmentedFrame
+
+LASTING = 0.8
+"""Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`."""
+FORGOTTEN = 1 / 512
+"""Weight at which the past no longer changes a confidence of 8 bits."""
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a frame's labels are."""
+
+    placement: Placement
+    """Where the frame lies on the grid."""
+    plane: Planes
+    """(1, h, w) uint8 on the grid, where the frame's picture lies; 255 is certain."""
+
+    @classmethod
+    def of(cls, logits: Planes, placement: Placement) -> Self:
+        """Return that of a picture, given its logits (C, h, w)."""
+        grid = grid_of(logits)
+        return cls(placement, grid.rounded(grid.confidence_of(logits)))
+
+    def at(self, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return it at a size of the frame, (H, W), on the CPU."""
+        grid = grid_of(self.plane)
+        found = grid.resized(replace(self.placement, frame_hw=size_hw), self.plane)
+        return np.asarray(grid.on_host(found), np.uint8)
+
+    def shown(self, labels: Labels, least: float) -> Labels:
+        """Return a class map of the frame, at any size, as it is shown and counted.
+
+        Args:
+            labels: (H, W) ids.
+            least: Confidence, 0..1, below which a pixel becomes `UNSURE`.
+        """
+        level = math.ceil(least * 255)
+        if isinstance(labels, np.ndarray) and self.plane.min() >= level:
+            return labels
+        placement = replace(self.placement, frame_hw=labels.shape)
+        unsure = grid_of(self.plane).resized(placement, self.plane) < level
+        if isinstance(labels, np.ndarray):
+            return np.where(unsure, np.uint8(UNSURE), labels)
+        return labels.without(unsure, UNSURE)
+
+
+def without_unsure(item: SegmentedFrame, least: float) -> SegmentedFrame:
+    """Return a frame that shows and counts nothing less sure than `least`, 0..1.
+
+    Its class map has the strongest class everywhere.
+    """
+    if item.confidence is None or not least:
+        return item
+    shown, coarse = item.confidence.shown(item.labels, least), item.coarse_map
+    if coarse is not None:
+        coarse = shown if coarse is item.labels else item.confidence.shown(coarse, least)
+    return replace(item, sure_labels=None if shown is item.labels else shown, coarse_map=coarse)
