@@ -5,7 +5,7 @@ the batch with a sentence that names the machine.
 """
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ class Pinned:
 
 def absolute(config: InferConfig) -> InferConfig:
     """Return settings whose files are the same in any folder."""
-    places = ("source", "out", "masks", "stats", "report", "weights")
-    values = {name: getattr(config, name) for name in places}
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
     files: dict[str, Any] = {
         name: Path.cwd() / value for name, value in values.items() if isinstance(value, Path)
     }
