@@ -17,7 +17,7 @@ from roadseg.infer import stats as stats_module
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer, maps_for
 from roadseg.infer.stages import Pipeline
-from roadseg.infer.stats import measure
+from roadseg.infer.stats import OBJECT_COLUMNS, measure
 from roadseg.infer.steps import labelling
 from roadseg.segmentation.enlarge import levels_of
 from roadseg.segmentation.placement import Maps, Placement
@@ -208,7 +208,7 @@ def read(path: Path) -> list[dict]:
         ]
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["pts", "time_s", *SPEC.class_names, "objects", "tracks", "moves"]
+    assert list(rows[0]) == ["pts", "time_s", *SPEC.class_names, *OBJECT_COLUMNS, "unsure"]
     return [
         {
             "pts": int(row["pts"]),

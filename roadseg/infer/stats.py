@@ -226,14 +226,14 @@ def _csv_writer(file: TextIO, *, with_head: bool) -> Callable[[FrameStats], obje
     def write(stats: FrameStats) -> None:
         nonlocal with_head
         if with_head:
-            rows.writerow(["pts", "time_s", *stats.shares, UNSURE_COLUMN, *OBJECT_COLUMNS])
+            rows.writerow(["pts", "time_s", *stats.shares, *OBJECT_COLUMNS, UNSURE_COLUMN])
             with_head = False
         boxes = (f"{o.name}:{o.left}:{o.top}:{o.width}:{o.height}" for o in stats.objects)
         tracks = (UNKNOWN if o.track is None else str(o.track) for o in stats.objects)
         moves = ("{}:{}".format(*o.moved) if o.moved else UNKNOWN for o in stats.objects)
         of_objects = map(" ".join, (boxes, tracks, moves))
-        shares = (*stats.shares.values(), stats.unsure)
-        rows.writerow([stats.pts, stats.time_s, *shares, *of_objects])
+        shares = stats.shares.values()
+        rows.writerow([stats.pts, stats.time_s, *shares, *of_objects, stats.unsure])
 
     return write
 
