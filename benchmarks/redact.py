@@ -79,8 +79,8 @@ def table() -> None:
 def drawn(record: dict[str, Any]) -> str:
     """Return the table of a record."""
     lines = [
-        "| | people hidden | of their pixels | people missed | cars hidden | signs hidden "
-        "| of the picture |",
+        f"| {record['weights']} | people hidden | of their pixels | people missed | cars hidden "
+        "| signs hidden | of the picture |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, way in record["ways"].items():

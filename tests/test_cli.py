@@ -434,7 +434,7 @@ def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     for word in ("there was none", "in int8, as executed", "pixels as before", "times as fast"):
         assert word in done.stdout
-    name = "unet-lite.onnxruntime-int8.onnx"
+    name = "roads.onnxruntime-int8.onnx"
     assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}
     again = roadseg(*words, cwd=tmp_path)
     assert "it was there and still fits" in again.stdout

@@ -60,11 +60,11 @@ def _tight(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, streets: Path) -> Path:
-    """A folder in which the documents' lines can run: the samples, data and weights."""
+    """A folder in which the documents' lines can run: the samples, data and trained models."""
     desk = tmp_path_factory.mktemp("desk")
     shutil.copytree(ROOT / "samples", desk / "samples")
     shutil.copytree(streets, desk / "CamVid")
-    for name in ("weights/unet-lite", "runs/first/best", "runs/second/best"):
+    for name in ("runs/first/best", "runs/second/best"):
         path = desk / name
         path.parent.mkdir(parents=True, exist_ok=True)
         for model in (ROOT / "weights").glob("unet-lite.*"):

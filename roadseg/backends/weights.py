@@ -6,9 +6,12 @@ from pathlib import Path
 from roadseg.backends.machine import has_int8_units
 from roadseg.files import shipped
 
-SHIPPED_MODELS = {"unet-lite": "trained on CamVid alone"}
+SHIPPED_MODELS = {
+    "roads": "trained on CamVid, IDD Lite and pseudo-labels",
+    "unet-lite": "trained on CamVid alone",
+}
 """What each model that comes along was trained on, by name."""
-DEFAULT_MODEL = "unet-lite"
+DEFAULT_MODEL = "roads"
 """The one that is taken where none is named."""
 
 

@@ -80,9 +80,12 @@ def compile_(
     from roadseg.cli.tables import plain_console
     from roadseg.deploy.compile import CompileConfig, compile_model
 
-    named = shipped_model(name=model) if model in SHIPPED_MODELS else Path(model or "")
+    if model is None or model in SHIPPED_MODELS:
+        source = shipped_model(name=model or DEFAULT_MODEL)
+    else:
+        source = Path(model)
     config = CompileConfig(
-        model=named if model else None,
+        model=source,
         runtime=backend,
         precision=precision,
         size_hw=parse_size(size) if size else None,
