@@ -238,7 +238,7 @@ def test_settings_out_of_range_are_refused(wrong, message) -> None:
 
 def test_films_and_photos_get_names_of_their_own(redacting, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    cv2.imwrite("photo.jpg", np.full((48, 64, 3), 90, np.uint8))
+    cv2.imwrite("photo.jpg", np.full((48, 64, 3), 190, np.uint8))  # as bright as a car
     for source in ("film.mp4", "photo.jpg"):
         command = ["redact", source, "--weights", str(redacting.weights)]
         done = CliRunner().invoke(app, command, catch_exceptions=False)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,6 @@ class _Panel:
                     f"--teacher {teacher} knows none of the classes {', '.join(self._names)}; "
                     "adopt it with these names (roadseg adopt --classes), or leave it out"
                 )
-        self._label_of = lru_cache(maxsize=1024)(self._label)
         self._folder = folder
 
     @property
@@ -225,7 +224,7 @@ class _Panel:
             found.append(np.where(unsure, self._everything, table[item.class_map]))
         possible = reduce(np.bitwise_and, found)
         bits, positions = np.unique(possible, return_inverse=True)
-        labels = np.array([self._label_of(int(value)) for value in bits], np.uint8)
+        labels = np.array([self._label(int(value)) for value in bits], np.uint8)
         return labels[positions.reshape(possible.shape)]
 
     def _unsure(self, item: SegmentedFrame, ages: NDArray[np.float32] | None) -> NDArray[np.bool_]:
