@@ -511,7 +511,7 @@ def test_film_that_is_not_there_at_all(plain) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_memory_stays_flat_over_thousands_of_frames(plain) -> None:
-    Film(times=tuple(range(2000)), size_hw=(72, 96)).write(plain.source)
+    Film(times=tuple(range(2000)), size_hw=(144, 192)).write(plain.source)
     pages: dict[int, int] = {}
 
     def measure(done: int, _total: int | None) -> None:
@@ -520,7 +520,7 @@ def test_memory_stays_flat_over_thousands_of_frames(plain) -> None:
 
     infer(replace(plain, alpha=0.5), measure)
     grown_bytes = (pages[1950] - pages[600]) * resource.getpagesize()
-    assert grown_bytes < 7e6  # those frames are 14 MB as YUV alone
+    assert grown_bytes < 20e6  # those frames are 56 MB as YUV alone, and busy threads take some
 
 
 @pytest.fixture(scope="module")

@@ -70,18 +70,33 @@ def surroundings(height: int) -> int:
 
 
 def _confidence_of(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    best, ids = logits.max(axis=0), logits.argmax(axis=0).astype(np.uint8)
+    best = logits[0].copy()
+    for of_class in logits[1:]:
+        cv2.max(best, of_class, best)
     total = np.zeros_like(best)
     for of_class in logits:
         total += cv2.exp(of_class - best)
     certain, averaged = np.float32(255) / total, np.zeros_like(best)
-    side = 2 * surroundings(len(best)) + 1
-    for class_id in np.flatnonzero(np.bincount(ids.ravel())):
-        member = np.asarray(cv2.inRange(ids, int(class_id), int(class_id)), np.uint8)
-        share = cv2.blur(member.astype(np.float32), (side, side))
-        among = cv2.blur(cv2.copyTo(certain, member), (side, side))
-        cv2.copyTo(cv2.divide(among, share, scale=255), member, averaged)
+    reach = surroundings(len(best))
+    for of_class in logits:
+        member = cv2.compare(of_class, best, cv2.CMP_EQ)
+        left, top, width, height = cv2.boundingRect(member)
+        if width:
+            rows = slice(max(top - reach, 0), top + height + reach)
+            columns = slice(max(left - reach, 0), left + width + reach)
+            window = np.s_[rows, columns]
+            _average_among(member[window], certain[window], averaged[window], reach)
     return np.asarray(averaged[None], np.float32)
+
+
+def _average_among(
+    member: NDArray[Any], certain: NDArray[Any], averaged: NDArray[Any], reach: int
+) -> None:
+    """Put into `averaged`, for each member, the average over those within reach."""
+    side = 2 * reach + 1
+    share = cv2.blur(member.astype(np.float32), (side, side))
+    among = cv2.blur(cv2.copyTo(certain, member), (side, side))
+    cv2.copyTo(cv2.divide(among, share, scale=255), member, averaged)
 
 
 def _rounded(planes: NDArray[np.float32]) -> Levels:
