@@ -38,8 +38,6 @@ from roadseg.models.half import HalfSegmenter
 from roadseg.models.segmenter import enlarge
 from roadseg.spec import ModelSpec
 
-FILES = {file.suffix: file for file in (WEIGHTS, CHECKPOINT)}
-
 
 @pytest.fixture(scope="module")
 def frames() -> NDArray[np.uint8]:
@@ -57,9 +55,18 @@ def reference() -> Iterator[Backend]:
 ON_GPU = ("tensorrt", "onnxruntime-rtx")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint as ONNX in single precision; the one that comes along is rounded once more."""
+    path = tmp_path_factory.mktemp("exported") / "single.onnx"
+    export_onnx(CHECKPOINT, path)
+    return path
+
+
 @pytest.fixture(params=[name for name in BACKENDS if name not in ON_GPU], scope="module")
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    readable = [FILES[s] for s in BACKENDS[request.param].suffixes if s in FILES]
+def backend(request: pytest.FixtureRequest, exported: Path) -> Iterator[Backend]:
+    files = {file.suffix: file for file in (exported, CHECKPOINT)}
+    readable = [files[s] for s in BACKENDS[request.param].suffixes if s in files]
     with closing(open_backend(readable[0], request.param)) as opened:
         yield opened
 
@@ -122,14 +129,14 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
     ],
 )
 def test_replicas_share_the_cores_where_the_runtime_can(monkeypatch, cores, name, replicas) -> None:
-    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: cores)
+    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda _most: cores)
     monkeypatch.setattr("roadseg.backends.runtimes.memory_bytes", lambda: 64 << 30)
     assert replicas_for(CHECKPOINT if name == "torch" else WEIGHTS, name) == replicas
 
 
 @pytest.mark.parametrize(("memory_gib", "replicas"), [(0.25, (1, None)), (2, (3, 3)), (64, (8, 1))])
 def test_little_memory_holds_few_replicas(monkeypatch, memory_gib, replicas) -> None:
-    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda: 8)
+    monkeypatch.setattr("roadseg.backends.runtimes.core_count", lambda _most: 8)
     monkeypatch.setattr(
         "roadseg.backends.runtimes.memory_bytes", lambda: int(memory_gib * (1 << 30))
     )
