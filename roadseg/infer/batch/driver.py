@@ -211,6 +211,7 @@ class Driver:
         self._open[name] = film
         with self._kept_going(film):
             self._plan(film, state)
+        self._finish_if_whole(film)
 
     def _plan(self, film: _Film, state: FilmState) -> None:
         """Find what is to be done for a video: all of it, or the chunks that are not labelled."""
@@ -224,7 +225,6 @@ class Driver:
         make_chunk_folder(film.config)
         for chunk in list(film.chunks):
             self._plan_chunk(film, chunk, state.chunks.get(chunk.number))
-        self._finish_if_whole(film)
 
     def _plan_chunk(self, film: _Film, chunk: Chunk, last: Record | None) -> None:
         """Have a chunk labelled, unless an earlier run did and left it here."""
@@ -281,20 +281,23 @@ class Driver:
     def _keep(self, film: _Film, task: Task, outcome: Outcome, metrics: Metrics) -> None:
         """Keep account of what is labelled; join the chunks after the last."""
         if task.chunk is None:
-            with self._kept_going(film):
-                self._end(film, metrics)
+            self._end(film, metrics)
             return
         film.labelled[task.chunk.number] = metrics
         self._note(film, DONE, task.chunk, machine=outcome.machine, metrics=asdict(metrics))
         self._listener.progress(Progress(film.name, None, len(film.labelled), len(film.chunks)))
-        with self._kept_going(film):
-            self._finish_if_whole(film)
+        self._finish_if_whole(film)
 
     def _finish_if_whole(self, film: _Film) -> None:
-        """Join the chunks of a video, if all are labelled."""
+        """Join the chunks of a video, if it has any and all are labelled."""
+        if film.name not in self._open or not film.chunks:
+            return
         if len(film.labelled) == len(film.chunks):
-            labelled = [film.labelled[chunk.number] for chunk in film.chunks]
-            self._end(film, join(film.config, film.chunks, labelled))
+            labelled, metrics = [film.labelled[chunk.number] for chunk in film.chunks], None
+            with self._kept_going(film):
+                metrics = join(film.config, film.chunks, labelled)
+            if metrics:
+                self._end(film, metrics)
 
     @contextlib.contextmanager
     def _kept_going(self, film: _Film) -> Iterator[None]:
@@ -311,7 +314,11 @@ class Driver:
 
     def _end(self, film: _Film, metrics: Metrics) -> None:
         """Deliver what was made of a video and note that, if it is still the one that was begun."""
-        outputs = self._batch.deliver(film.name, film.config, metrics.recorded)
+        outputs = None
+        with self._kept_going(film):
+            outputs = self._batch.deliver(film.name, film.config, metrics.recorded)
+        if outputs is None:
+            return
         if fingerprint(film.config) == film.source:
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
             return
