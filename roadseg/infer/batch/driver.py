@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from roadseg.errors import ClusterError, OutputError, RoadsegError, VideoError
+from roadseg.errors import ClusterError, OutputBusy, OutputError, RoadsegError, VideoError
 from roadseg.files import make_folder
 from roadseg.infer.batch.chunks import (
     Chunk,
@@ -151,8 +151,11 @@ class Driver:
             self._known = merged(manifests)
             try:
                 self._work()
-            finally:
+            except OutputBusy:
+                raise  # the manifest is another driver's
+            except BaseException:
                 self._note_stopped()
+                raise
         if batch.bucket:
             remove_empty(batch.out)
         ended = self._ended.values()
