@@ -160,4 +160,6 @@ def test_the_network_says_the_same_in_chunks_of_a_drive(tmp_path) -> None:
     infer(whole)
     assert share_that_differs(config, whole) <= 1e-4
     unsure = [[frame.unsure for frame in read_stats(run.stats)] for run in (config, whole)]
+    for shares in unsure:
+        shares.pop()  # before --end, which a chunk alone looks beyond
     assert max(unsure[1]) > 0.01 and unsure[0] == pytest.approx(unsure[1], abs=1e-3)
