@@ -363,6 +363,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shares": [[0.5] * 21] * 2,
         "moments": [moment, {**moment, "peak_s": 10.0}],
         "moments_left_out": 0,
+        "out_of_depth": [],
         "thumbnails": [],
         "film": "",
         "way": {"source": "a test", "parts": parts},
