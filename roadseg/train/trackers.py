@@ -78,13 +78,13 @@ def _closing(tracker: Tracker) -> Callable[..., None]:
 
 
 def flatten(record: Record, prefix: str = "") -> dict[str, float]:
-    """Return the numbers of a record by path, such as "val/iou/car", without null values."""
+    """Return the numbers of a record by path, such as "val/iou/car", without those in lists."""
     metrics: dict[str, float] = {}
     for name, value in record.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
             metrics.update(flatten(value, f"{path}/"))
-        elif value is not None:
+        elif isinstance(value, int | float):
             metrics[path] = float(value)
     return metrics
 
