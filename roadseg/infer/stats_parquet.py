@@ -83,6 +83,7 @@ def _schema(classes: Iterable[str]) -> "pa.Schema":
             ("time_s", pa.float64()),
             ("shares", pa.struct([(name, pa.float64()) for name in classes])),
             ("objects", pa.list_(pa.struct(region))),
+            ("unsure", pa.float64()),
         ]
     )
 
