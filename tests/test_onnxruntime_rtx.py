@@ -32,7 +32,7 @@ from roadseg.backends import nvidia
 from roadseg.backends.nvidia import Driver, GraphicsCard, read_driver
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.deploy.builders import Source
-from roadseg.deploy.export import export_onnx
+from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
 from roadseg.errors import BackendUnavailable, ConfigError, ExportError, ModelFileError
 from roadseg.models.checkpoint import save_model
 from roadseg.models.half import HalfSegmenter
@@ -86,7 +86,7 @@ def test_half_export_that_decides_otherwise_is_refused(
     checkpoint, half, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr("roadseg.deploy.export.graph_of", lambda *_: onnx.load(half))
-    monkeypatch.setattr("roadseg.deploy.export.LEAST_AGREEMENT_HALF", 1.1)
+    monkeypatch.setitem(LEAST_AGREEMENT, "half", 1.1)
     with pytest.raises(ExportError, match="agrees with PyTorch on"):
         export_onnx(checkpoint, tmp_path / "wrong.onnx", half=True)
     assert not list(tmp_path.iterdir())
@@ -296,7 +296,7 @@ def test_nvidias_library_registers_and_finds_no_card_or_says_what_it_lacks(
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
     if has_nvml:
-        assert "takes none of the cards that the driver names (NVIDIA Test (compute" in said
+        assert "takes none of the GPUs that the driver names (NVIDIA Test (compute" in said
     else:
         assert "does not load" in said and "libnvidia-ml.so.1" in said
 
