@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,28 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that gets its name if the block ends without an error.
+
+    An empty folder of that name is replaced, and nothing else.
+
+    Raises:
+        OutputError: There is something else of that name, or it cannot be made.
+    """
+    temporary = own_path(path, f"new-{os.urandom(4).hex()}")
+    with output_errors(path):
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        with output_errors(path):
+            if path.is_dir():
+                path.rmdir()
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

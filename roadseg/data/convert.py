@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from roadseg.data.label_files import decode, palette_of, with_indices_shown
 from roadseg.data.regions import Polygon, box_of, coco_counts, masks_of, polygons, run_lengths
 from roadseg.errors import ConfigError, DatasetError
-from roadseg.files import output_errors, own_path, replacing
+from roadseg.files import new_folder, output_errors, replacing
 from roadseg.settings import read_class_file
 from roadseg.spec import CLASS_NAMES, UNLABELLED
 
@@ -118,15 +117,8 @@ def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str
         with replacing(out) as temporary:
             form.write(masks, temporary, known)
         return
-    temporary = own_path(out, f"new-{os.urandom(4).hex()}")
-    with output_errors(out):
-        temporary.mkdir(parents=True)
-        try:
-            form.write(masks, temporary, known)
-            temporary.rename(out)
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
+    with new_folder(out) as temporary, output_errors(out):
+        form.write(masks, temporary, known)
 
 
 def check_target(kind: str, out: Path, *, overwrite: bool) -> None:

@@ -6,7 +6,6 @@ of classes has no colours, and so they are read as ids.
 """
 
 import csv
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from roadseg.data.meaning import CLASS_FILE, SET_SEPARATOR, UNKNOWN
 from roadseg.errors import OutputError
-from roadseg.files import make_folder, output_errors, temporary_path
+from roadseg.files import make_folder, new_folder, output_errors
 from roadseg.settings import Color
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
@@ -106,19 +105,10 @@ class DataFolder:
             OutputError: There is something else, or it cannot be written.
         """
         check_out(out)
-        temporary = temporary_path(out)
-        shutil.rmtree(temporary, ignore_errors=True)
-        make_folder(temporary)
-        try:
+        with new_folder(out) as temporary:
             folder = cls(temporary, spec)
             yield folder
             folder.finish()
-            with output_errors(out):
-                if out.is_dir():
-                    out.rmdir()
-                temporary.rename(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_out(out: Path) -> None:
