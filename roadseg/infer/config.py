@@ -154,6 +154,11 @@ class InferConfig(ModelConfig, OverlayConfig):
             )
 
     @property
+    def measures(self) -> bool:
+        """Whether frames are measured: their shares, and the objects in them."""
+        return bool(self.stats or self.tells_of_drive or self.boxes)
+
+    @property
     def tells_of_drive(self) -> bool:
         """Whether an output is about the whole drive, and not about its frames."""
         return bool(self.report or self.geojson)

@@ -27,7 +27,7 @@ from roadseg.paint.overlay import Overlay
 from roadseg.spec import css_color
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
-from roadseg.video.gps.track import Track
+from roadseg.video.gps.track import DEGREE_DIGITS, Track
 
 PEOPLE = ("pedestrian", "bicyclist")
 """Classes that make a moment."""
@@ -298,7 +298,9 @@ def _way_record(way: Track | None) -> dict[str, Any] | None:
     """Return a way as JSON values: time, latitude and longitude of the positions of each part."""
     if way is None:
         return None
-    parts = [[[round(value, 7) for value in position] for position in p] for p in way.parts()]
+    parts = [
+        [[round(value, DEGREE_DIGITS) for value in position] for position in p] for p in way.parts()
+    ]
     return {"source": way.source, "parts": parts}
 
 

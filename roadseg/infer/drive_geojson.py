@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from roadseg.files import create, output_errors
-from roadseg.video.gps.track import Track
-
-DIGITS = 7
-"""Decimals of degrees: a centimetre."""
+from roadseg.video.gps.track import DEGREE_DIGITS, Track
 
 
 def write_geojson(place: Path, record: Mapping[str, Any], track: Track | None) -> None:
@@ -55,4 +52,4 @@ def _feature(geometry: dict[str, Any] | None, **properties: Any) -> dict[str, An
 
 
 def _coordinates(latitude: float, longitude: float) -> list[float]:
-    return [round(longitude, DIGITS), round(latitude, DIGITS)]
+    return [round(longitude, DEGREE_DIGITS), round(latitude, DEGREE_DIGITS)]

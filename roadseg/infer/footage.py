@@ -1,7 +1,6 @@
 """Unlabelled footage, a video or pictures, labelled frame by frame to be learnt from."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -145,8 +144,3 @@ def _is_near(labels: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np
     for down, across in product(range(3), repeat=2):
         found |= labels == around[down : down + height, across : across + width]
     return found
-
-
-def level_of(confidence: float) -> int:
-    """Return a least confidence, 0..1, in the 8 bits of a plane."""
-    return math.ceil(confidence * 255)

@@ -201,7 +201,7 @@ def build_pipeline(
     stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
-    if config.stats or config.tells_of_drive or config.boxes:
+    if config.measures:
         stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region), config)
         written = outputs.stats.part if outputs.stats and kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
@@ -261,8 +261,7 @@ def frames_of(
 def maps_for(config: InferConfig) -> Maps:
     """Return the class maps that a run needs: of full size only if they are painted or kept."""
     maps = Maps.FULL if config.out or config.masks else Maps.COARSE
-    measured = config.stats or config.tells_of_drive or config.boxes
-    return maps | Maps.COARSE if measured else maps
+    return maps | Maps.COARSE if config.measures else maps
 
 
 def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:

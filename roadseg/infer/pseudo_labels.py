@@ -23,7 +23,8 @@ from roadseg.data.networks import read_mapping
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.files import sha256_of
 from roadseg.infer.data_folder import DataFolder, check_out
-from roadseg.infer.footage import Constancy, Footage, level_of
+from roadseg.infer.footage import Constancy, Footage
+from roadseg.segmentation.confidence import level_of
 from roadseg.segmentation.config import ModelConfig
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, ModelSpec
 from roadseg.video.frame import SegmentedFrame

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.segmentation.confidence import level_of
 from roadseg.spec import UNLABELLED
 
 BOUNDARY_TOLERANCE = 0.0075
@@ -199,7 +200,7 @@ class Sureness:
         ]
 
     def _from(self, counts: NDArray[np.int64], least: float) -> int:
-        return int(counts[math.ceil(least * 255) :].sum())
+        return int(counts[level_of(least) :].sum())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ class Confidence:
             labels: (H, W) ids.
             least: Confidence, 0..1, below which a pixel becomes `UNSURE`.
         """
-        level = math.ceil(least * 255)
+        level = level_of(least)
         if isinstance(labels, np.ndarray) and self.plane.min() >= level:
             return labels
         placement = replace(self.placement, frame_hw=labels.shape)
@@ -61,6 +61,11 @@ class Confidence:
         if isinstance(labels, np.ndarray):
             return np.where(unsure, np.uint8(UNSURE), labels)
         return labels.without(unsure, UNSURE)
+
+
+def level_of(confidence: float) -> int:
+    """Return a least confidence, 0..1, in the 8 bits of a plane."""
+    return math.ceil(confidence * 255)
 
 
 def without_unsure(item: SegmentedFrame, least: float) -> SegmentedFrame:

@@ -14,9 +14,9 @@ from typing import Any, TypeGuard
 import av
 
 from roadseg.errors import BackendUnavailable, ConfigError, RoadsegError, VideoError
-from roadseg.video.url import Url
+from roadseg.video.url import OBJECT_SCHEME, Url
 
-SCHEME = "s3://"
+SCHEME = f"{OBJECT_SCHEME}://"
 READ_BYTES = 4 << 20
 """Bytes that are asked for at once: a request takes as long as a few megabytes do."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60

@@ -8,6 +8,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+DEGREE_DIGITS = 7
+"""Decimals of degrees that are written: a centimetre."""
 LONGEST_GAP_S = 30.0
 """Time between two positions above which nothing is known about the way between them."""
 
