@@ -7,9 +7,10 @@ there, is not done again; what was half done is gone on with; a video that fails
 import contextlib
 import platform
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from roadseg.errors import ClusterError, OutputBusy, OutputError, RoadsegError, VideoError
 from roadseg.files import make_folder
@@ -47,6 +48,8 @@ from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import remove_empty
 from roadseg.infer.batch.workers import Here, Outcome, Task, Workers, is_full
 from roadseg.infer.config import InferConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,7 @@ class Driver:
             return
         self._note(film, RUNNING)
         self._open[name] = film
-        with self._kept_going(film):
-            self._plan(film, state)
+        self._tried(film, partial(self._plan, film, state))
         self._finish_if_whole(film)
 
     def _plan(self, film: _Film, state: FilmState) -> None:
@@ -296,30 +298,28 @@ class Driver:
         if film.name not in self._open or not film.chunks:
             return
         if len(film.labelled) == len(film.chunks):
-            labelled, metrics = [film.labelled[chunk.number] for chunk in film.chunks], None
-            with self._kept_going(film):
-                metrics = join(film.config, film.chunks, labelled)
-            if metrics:
+            labelled = [film.labelled[chunk.number] for chunk in film.chunks]
+            metrics = self._tried(film, partial(join, film.config, film.chunks, labelled))
+            if metrics is not None:
                 self._end(film, metrics)
 
-    @contextlib.contextmanager
-    def _kept_going(self, film: _Film) -> Iterator[None]:
-        """Note an error in the block as one of a video: whatever it is, it stops no other."""
+    def _tried(self, film: _Film, work: Callable[[], T]) -> T | None:
+        """Return what some work on a video gives; None if it failed, which stops no other video."""
         try:
-            yield
-        except Exception as error:
+            return work()
+        except Exception as error:  # whatever it is
             if is_full(error):
                 raise
             self._fail(film, error)
+            return None
 
     def _tell(self, task: Task, done: int, total: int | None) -> None:
         self._listener.progress(Progress(task.film, task.number, done, total))
 
     def _end(self, film: _Film, metrics: Metrics) -> None:
         """Deliver what was made of a video and note that, if it is still the one that was begun."""
-        outputs = None
-        with self._kept_going(film):
-            outputs = self._batch.deliver(film.name, film.config, metrics.recorded)
+        deliver = partial(self._batch.deliver, film.name, film.config, metrics.recorded)
+        outputs = self._tried(film, deliver)
         if outputs is None:
             return
         if fingerprint(film.config) == film.source:
