@@ -274,12 +274,14 @@ def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[Seg
         yield item
 
 
-def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str, str]) -> None:
+def write_report(
+    place: Path, record: Mapping[str, Any], film: ShownFilm, facts: Mapping[str, str]
+) -> None:
     """Write the report of a drive.
 
     Args:
         place: Part to write.
-        log: The drive.
+        record: The drive, as `DriveLog.record` has it.
         film: The video with the overlay.
         facts: Facts about the run.
 
@@ -289,7 +291,7 @@ def write_report(place: Path, log: DriveLog, film: ShownFilm, facts: Mapping[str
     # Plotly takes a fifth of a second to import, and few runs want a report.
     from roadseg.infer.drive_page import drive_page
 
-    page = drive_page(log.record() | {"film": film.url()}, facts, f"{film.path.name}: report")
+    page = drive_page({**record, "film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
         file.write(page.encode())
 

@@ -5,7 +5,7 @@ Each is a stage on a thread of its own, and the network on several. The stages t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -163,14 +163,21 @@ def infer(
             encoder=outputs.encoder,
             warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
         )
-        if outputs.report and isinstance(outputs.film, FilePlace) and drive:
-            film = ShownFilm(
-                file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
-            )
-            write_report(outputs.report.part, drive, film, facts(result, config))
-        if outputs.geojson and drive:
-            write_geojson(outputs.geojson.part, drive.record(), drive.way)
+        if drive is not None:
+            write_about(drive, outputs, facts(result, config))
     return result
+
+
+def write_about(drive: DriveLog, outputs: Outputs, facts: Mapping[str, str]) -> None:
+    """Write what is wanted about the whole drive, given facts about the run."""
+    record = drive.record()
+    if outputs.report and isinstance(outputs.film, FilePlace):
+        film = ShownFilm(
+            file=outputs.film.whole, path=outputs.film.target, page=outputs.report.target
+        )
+        write_report(outputs.report.part, record, film, facts)
+    if outputs.geojson:
+        write_geojson(outputs.geojson.part, record, drive.way)
 
 
 def facts(result: InferResult, config: InferConfig) -> dict[str, str]:
