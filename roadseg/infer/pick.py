@@ -7,7 +7,8 @@ labelled to choose, and then the chosen frames are written, as `roadseg.infer.da
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,10 @@ SLOT_S = 1.0
 """Of the frames of so many seconds of a video, one can be picked."""
 LOOK_HW = (6, 8)
 """Rows and columns in which the looks of frames are compared."""
+PART_PX = 16
+"""Side of each such part of a picture, which is made as small as that."""
+SMALL_HW = (LOOK_HW[0] * PART_PX, LOOK_HW[1] * PART_PX)
+"""Height and width of that."""
 
 Look = NDArray[np.float32]
 """(h, w, C) share of each class in each part of a picture."""
@@ -43,8 +48,8 @@ class PickConfig:
     """Folder for the data set."""
     count: int = 50
     """Frames to pick."""
-    weights: Path | None = None
-    """Model that labels them; None takes the one that comes along."""
+    weights: Path = field(default_factory=default_weights)
+    """Model that labels them."""
     backend: str = "auto"
     """Runtime, or "auto" to go by the model file."""
 
@@ -79,9 +84,7 @@ def pick(config: PickConfig) -> list[Candidate]:
     check_out(config.out)
     footage = Footage(config.source)
     footage.check()
-    model = ModelConfig(
-        weights=config.weights or default_weights(), backend=config.backend, keeps_confidence=True
-    )
+    model = ModelConfig(weights=config.weights, backend=config.backend, keeps_confidence=True)
     picked = chosen(list(candidates(footage, model)), config.count)
     _write(footage, model, picked, config.out)
     return picked
@@ -89,28 +92,26 @@ def pick(config: PickConfig) -> list[Candidate]:
 
 def candidates(footage: Footage, config: ModelConfig) -> Iterator[Candidate]:
     """Yield the frame of every slot that is most worth labelling; of pictures, all."""
-    constancy, best, slot = Constancy(), None, 0
+
+    def slot_of(candidate: Candidate) -> int:
+        return candidate.number if footage.is_pictures else int(candidate.time_s // SLOT_S)
+
+    for _, of_slot in groupby(_all_candidates(footage, config), slot_of):
+        yield max(of_slot, key=lambda candidate: candidate.worth)
+
+
+def _all_candidates(footage: Footage, config: ModelConfig) -> Iterator[Candidate]:
+    constancy = Constancy()
     for number, item in enumerate(footage.labelled(config)):
-        changed = 0.0
         if not footage.is_pictures:
             constancy.add(item)
-            changed = constancy.changed
-        found = _candidate(number, item, changed)
-        now = number if footage.is_pictures else int(item.frame.time_s // SLOT_S)
-        if best is not None and now != slot:
-            yield best
-            best = None
-        slot = now
-        best = found if best is None or found.worth > best.worth else best
-    if best is not None:
-        yield best
+        yield _candidate(number, item, constancy.changed)
 
 
 def _candidate(number: int, item: SegmentedFrame, changed: float) -> Candidate:
     doubt = 0.0
     if item.confidence is not None:
-        small_hw = (LOOK_HW[0] * 16, LOOK_HW[1] * 16)
-        doubt = 1 - float(item.confidence.at(small_hw).mean()) / 255
+        doubt = 1 - float(item.confidence.at(SMALL_HW).mean()) / 255
     return Candidate(
         number=number, time_s=item.frame.time_s, worth=doubt + changed, look=look_of(item)
     )
@@ -118,10 +119,9 @@ def _candidate(number: int, item: SegmentedFrame, changed: float) -> Candidate:
 
 def look_of(item: SegmentedFrame) -> Look:
     """Return what a frame shows, and where."""
-    rows, columns = (16 * side for side in LOOK_HW)
-    ids = cv2.resize(item.class_map, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    ids = cv2.resize(item.class_map, SMALL_HW[::-1], interpolation=cv2.INTER_NEAREST)
     members = ids[..., None] == np.arange(item.spec.num_classes)
-    parts = members.reshape(LOOK_HW[0], 16, LOOK_HW[1], 16, -1)
+    parts = members.reshape(LOOK_HW[0], PART_PX, LOOK_HW[1], PART_PX, -1)
     return np.asarray(parts.mean(axis=(1, 3)), np.float32)
 
 
