@@ -124,10 +124,8 @@ class Outputs:
     @property
     def encoder(self) -> str | None:
         """FFmpeg's name of the encoder that is at work; None if no video is written."""
-        out = self._config.out
-        if not (is_file(out) or out == STDOUT):
-            return None
-        return encoding(self._config).codec_for(out if is_file(out) else MP4.name).encoder
+        film = _film_name(self._config.out)
+        return None if film is None else encoding(self._config).codec_for(film).encoder
 
     def film_writer(self, origin: Origin) -> VideoWriter | PipeWriter | StillWriter:
         """Return the writer of the frames, if a video is wanted.
@@ -322,6 +320,13 @@ def encoding(config: InferConfig) -> Encoding:
     )
 
 
+def _film_name(out: Path | None) -> Path | None:
+    """Return a name whose suffix is the format of the video; None if none is written."""
+    if is_file(out):
+        return out
+    return MP4.name if out == STDOUT else None
+
+
 def _film_place(out: Path | None) -> Place | None:
     if out is None or out == STDOUT:
         return None
@@ -402,11 +407,10 @@ def encoded_on(device: Device, config: InferConfig) -> InferConfig:
 
     What was asked for of the encoding counts first: presets and qualities are those of a codec.
     """
-    out = config.out
-    asked = (config.codec, config.crf, config.preset)
-    if asked != (None, None, None) or not (is_file(out) or out == STDOUT):
+    film, asked = _film_name(config.out), (config.codec, config.crf, config.preset)
+    if film is None or asked != (None, None, None):
         return config
-    name, *_ = FORMATS.get((out if is_file(out) else MP4.name).suffix.lower(), ("",))
+    name, *_ = FORMATS.get(film.suffix.lower(), ("",))
     if name not in HARDWARE or not device.encodes(name):
         return config
     return replace(config, codec=name + IN_HARDWARE)
