@@ -1,12 +1,12 @@
 """A track in GPX, https://www.topografix.com/GPX/1/1, and its place in the time of a video."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 from roadseg.errors import ConfigError
 from roadseg.video.gps.track import Position, Track
+from roadseg.video.read.streams import utc
 
 
 def read_gpx(path: Path) -> Track:
@@ -40,13 +40,3 @@ def _points(root: ElementTree.Element) -> Iterator[Position]:
             )
         except (ValueError, KeyError):
             continue  # a point that is not recorded
-
-
-def utc(text: str) -> datetime:
-    """Return a date and time as GPX and videos state it; UTC if it names no zone.
-
-    Raises:
-        ValueError: It is none.
-    """
-    time = datetime.fromisoformat(text.strip())
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -95,11 +95,21 @@ def stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
 def stated_date(container: av.container.InputContainer) -> datetime | None:
     """Return when a file says that it was recorded, unless that cannot be."""
     try:
-        stated = datetime.fromisoformat(container.metadata.get("creation_time", ""))
-        date = stated.astimezone(UTC) if stated.tzinfo else stated.replace(tzinfo=UTC)
+        date = utc(container.metadata.get("creation_time", ""))
     except (ValueError, OverflowError):
         return None
     return date if date.year >= EARLIEST_YEAR else None
+
+
+def utc(text: str) -> datetime:
+    """Return a date and time as files state it; UTC if it names no zone.
+
+    Raises:
+        ValueError: It is none.
+        OverflowError: It is none in UTC.
+    """
+    time = datetime.fromisoformat(text.strip())
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
