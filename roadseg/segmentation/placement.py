@@ -135,26 +135,26 @@ class Placement:
 
     def resize(self, plane: Levels) -> NDArray[np.uint8]:
         """Return a plane of the network's grid (1, h, w) at the frame's size, aligned alike."""
-        (height, top), (width, left) = (
-            (round(network * f / c), round(offset * f / c))
-            for network, offset, f, c in zip(
-                self.network_hw, (self.top, self.left), self.frame_hw, self.content_hw, strict=True
-            )
-        )
+        (height, top), (width, left) = self._in_frame_pixels()
         whole = cv2.resize(plane[0], (width, height), interpolation=cv2.INTER_LINEAR)
         return _u8(whole[top : top + self.frame_hw[0], left : left + self.frame_hw[1]])
 
     def frame_on_grid(self, grid_hw: tuple[int, int]) -> tuple[Axis, Axis]:
         """Return where the rows and the columns of the frame lie on the grid, at any stride."""
         rows, columns = (
-            Axis.window(cells, round(network * f / c), round(offset * f / c), f)
-            for cells, network, offset, f, c in zip(
-                grid_hw,
-                self.network_hw,
-                (self.top, self.left),
-                self.frame_hw,
-                self.content_hw,
-                strict=True,
+            Axis.window(cells, *whole, side)
+            for cells, whole, side in zip(
+                grid_hw, self._in_frame_pixels(), self.frame_hw, strict=True
+            )
+        )
+        return rows, columns
+
+    def _in_frame_pixels(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the network's rows and columns, and where the frame's begin among each."""
+        rows, columns = (
+            (round(network * f / c), round(offset * f / c))
+            for network, offset, f, c in zip(
+                self.network_hw, (self.top, self.left), self.frame_hw, self.content_hw, strict=True
             )
         )
         return rows, columns
