@@ -261,9 +261,7 @@ def read_stats(place: Path) -> Iterator[FrameStats]:
 
 
 def _stats_of_line(line: str) -> FrameStats:
-    record = json.loads(line)
-    objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in record["objects"])
-    return FrameStats(**record | {"objects": tuple(Region(**o) for o in objects)})
+    return FrameStats.of_record(json.loads(line))
 
 
 def _stats_of_row(row: Mapping[str, str]) -> FrameStats:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from roadseg.errors import BackendUnavailable
 from roadseg.files import create, output_errors
-from roadseg.video.frame import FrameStats, Region
+from roadseg.video.frame import FrameStats
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,4 +100,4 @@ def _stats_of(row: dict[str, Any]) -> FrameStats:
     for region in row["objects"]:
         if region["moved"]:
             region["moved"] = (region["moved"]["columns"], region["moved"]["rows"])
-    return FrameStats(**row | {"objects": tuple(Region(**region) for region in row["objects"])})
+    return FrameStats.of_record(row)

@@ -1,8 +1,9 @@
 """Frames, as they pass between the stages of the pipeline."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,12 @@ class FrameStats:
     """Objects, class by class."""
     unsure: float = 0.0
     """Share of the pixels that are too unsure to be counted."""
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` gives, with lists in place of tuples."""
+        objects = (o | {"moved": o["moved"] and tuple(o["moved"])} for o in record["objects"])
+        return cls(**{**record, "objects": tuple(Region(**o) for o in objects)})
 
 
 class DeviceClassMap(Protocol):
