@@ -1,6 +1,7 @@
 """Print to the terminal, without control codes from the names of files and classes."""
 
 import re
+from collections.abc import Mapping
 
 import typer
 
@@ -10,6 +11,8 @@ STEERING = re.compile(
     "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
 )
 """Characters that control the terminal."""
+LEAST_SHOWN_SHARE = 0.005
+"""Least share that is told."""
 
 
 def visible(text: str) -> str:
@@ -25,3 +28,9 @@ def echo(text: str, *, err: bool = False) -> None:
 def complain(message: object) -> None:
     """Print an error or a warning on standard error, in one line whatever names are in it."""
     echo(f"roadseg: {message}".replace("\n", "?"), err=True)
+
+
+def shares_said(shares: Mapping[str, float]) -> list[str]:
+    """Return shares with their names, the largest first, without those that are too small."""
+    largest_first = sorted(shares.items(), key=lambda entry: -entry[1])
+    return [f"{name} {share:.0%}" for name, share in largest_first if share >= LEAST_SHOWN_SHARE]

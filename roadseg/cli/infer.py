@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roadseg.cli.console import complain, echo
+from roadseg.cli.console import LEAST_SHOWN_SHARE, complain, echo, shares_said
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
@@ -34,8 +34,6 @@ from roadseg.video.write.encoding import STDOUT
 if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
 
-LEAST_SHOWN_SHARE = 0.005
-"""Least share of a class in the summary."""
 LEAST_LISTED_SHARE = 0.0005
 """Least share of a class in its table."""
 
@@ -407,8 +405,7 @@ def _how_it_went(result: "InferResult") -> str:
 
 def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
     """Say what share of the video each class has, the largest first."""
-    largest_first = sorted(result.class_shares.items(), key=lambda entry: -entry[1])
-    shown = [f"{name} {s:.0%}" for name, s in largest_first if s >= LEAST_SHOWN_SHARE]
+    shown = shares_said(result.class_shares)
     ignored = 1 - sum(result.class_shares.values()) - result.unsure_share
     for what, share in (("unsure", result.unsure_share), ("ignored", ignored)):
         if share >= LEAST_SHOWN_SHARE and not redacted:

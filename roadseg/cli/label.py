@@ -6,11 +6,8 @@ from typing import Annotated
 import typer
 
 from roadseg.backends.weights import weights_named
-from roadseg.cli.console import echo
+from roadseg.cli.console import echo, shares_said
 from roadseg.cli.options import Backend, Quiet
-
-LEAST_SHOWN_SHARE = 0.005
-"""Least share of a label in the message."""
 
 
 def label(
@@ -62,6 +59,4 @@ def label(
     if quiet:
         return
     echo(f"{out}: {result.pictures} pictures, {result.labelled:.0%} of their pixels labelled")
-    largest_first = sorted(result.shares.items(), key=lambda entry: -entry[1])
-    shown = (f"{name} {share:.0%}" for name, share in largest_first if share >= LEAST_SHOWN_SHARE)
-    echo(f"labels: {', '.join(shown)}")
+    echo(f"labels: {', '.join(shares_said(result.shares))}")
