@@ -22,34 +22,14 @@ def gpu_facts(**_: object) -> dict[str, Any]:
     return facts()
 
 
-def time_gpu(
-    *,
-    weights: str,
-    backend: str,
-    cuda_graph: bool | None,
-    inputs: str,
-    batch: int,
-    scenario: str,
-    seconds: float,
-    **_: object,
-) -> dict[str, Any]:
+def time_gpu(**settings: Any) -> dict[str, Any]:
     """Job: the model alone on the GPU, from the CPU's memory and back there."""
     from roadseg.measure.gpu_cuda import first
     from roadseg.measure.model_cuda import time_on_gpu
 
     cuda = first()
     with cuda.meter() as meter:
-        return time_on_gpu(
-            cuda,
-            meter,
-            weights=weights,
-            backend=backend,
-            cuda_graph=cuda_graph,
-            inputs=inputs,
-            batch=batch,
-            scenario=scenario,
-            seconds=seconds,
-        )
+        return time_on_gpu(cuda, meter, **settings)
 
 
 def measure_gpu(**_: object) -> dict[str, Any]:

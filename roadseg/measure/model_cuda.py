@@ -177,6 +177,7 @@ def time_on_gpu(
     batch: int,
     scenario: str,
     seconds: float,
+    **_: object,
 ) -> dict[str, Any]:
     """Open a model and time its queries on real frames, the first ones apart.
 

@@ -21,7 +21,7 @@ import numpy as np
 from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import BACKENDS, stated_spec
 from roadseg.backends.tuned import cache_folder
-from roadseg.backends.weights import default_weights, shipped_model
+from roadseg.backends.weights import default_weights, shipped_checkpoint, shipped_model
 from roadseg.errors import BackendUnavailable, BenchError
 from roadseg.files import make_folder
 from roadseg.measure.config import ENGINE, BenchConfig
@@ -113,6 +113,11 @@ class Testbed:
         """The model that the plain loop runs, which takes ONNX alone; None if none is given."""
         return next((path for path in self.weights if path.suffix == ".onnx"), None)
 
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The models that are model files of training."""
+        return [path for path in self.weights if path.suffix == ".safetensors"]
+
     def inputs(self, size_hw: tuple[int, int]) -> str:
         """Return the file of frames at a size, (N, H, W, 3) RGB."""
         return str(self._folder / f"inputs-{size_hw[1]}x{size_hw[0]}.npy")
@@ -135,7 +140,7 @@ class Testbed:
     def layers(self) -> dict[str, Any]:
         """Return the work of each layer of every checkpoint in half precision, as GPUs run it."""
         inputs = self.inputs(self.sizes_hw[0])
-        models = (p for p in self.weights if p.suffix == ".safetensors" and self.gpus)
+        models = self.checkpoints if self.gpus else ()
         return {p.name: self.run("layers", {"weights": str(p), "inputs": inputs}) for p in models}
 
     def round(self, number: int, cases: Sequence[Case]) -> dict[str, Any]:
@@ -212,12 +217,12 @@ class Testbed:
         Raises:
             BenchError: There is no checkpoint, or it cannot be built.
         """
-        source = next((path for path in self.weights if path.suffix == ".safetensors"), None)
-        if source is None:
+        if not self.checkpoints:
             raise BenchError(
                 "--engine auto builds engines of a model file of training, and there is none; give "
                 "its .safetensors with --weights"
             )
+        source = self.checkpoints[0]
         self._on_step(f"building the engine for {device}, {batch} a call")
         height, width = size_hw = self.sizes_hw[0]
         gpu = re.sub(r"\W+", "-", self.gpus[device]["name"])
@@ -261,9 +266,8 @@ class Testbed:
 
         It is computed on the CPU, where PyTorch takes no TF32 and no half precision.
         """
-        checkpoints = [path for path in self.weights if path.suffix == ".safetensors"]
         result: dict[str, Any] = {}
-        for path in (*checkpoints, self.weights[0]):
+        for path in (*self.checkpoints, self.weights[0]):
             for size_hw in self.sizes_hw:
                 files = {"inputs": self.inputs(size_hw), "answers": self.answers(size_hw)}
                 result = self.run("answer", {"weights": str(path), "backend": "auto", **files})
@@ -274,8 +278,7 @@ class Testbed:
 
 def models_at_hand() -> tuple[Path, ...]:
     """Return the models that come along, FP32 first: exported, and in a checkout PyTorch's."""
-    exported = shipped_model("fp32")
-    found = (exported, shipped_model("int8"), exported.with_suffix(".safetensors"))
+    found = (shipped_model("fp32"), shipped_model("int8"), shipped_checkpoint())
     return tuple(path for path in found if path.is_file())
 
 
