@@ -125,7 +125,7 @@ def encoders(film: Path) -> None:
     """Encode the beginning of a film in many ways: CPU time, size and SSIM."""
     _row("size", "x264", "CPU ms a frame", "kB a frame", "SSIM")
     for size, frames in FRAMES.items():
-        pictures = list(_enlarged(film, SIZES_HW[size], frames))
+        pictures = list(enlarged(film, SIZES_HW[size], frames))
         for name in WAYS:
             if size != "1080p" and name in NOT_IN_4K:
                 continue
@@ -140,7 +140,8 @@ def encoders(film: Path) -> None:
             )
 
 
-def _enlarged(film: Path, size_hw: tuple[int, int], frames: int) -> Iterator[Picture]:
+def enlarged(film: Path, size_hw: tuple[int, int], frames: int) -> Iterator[Picture]:
+    """Yield the first pictures of a film at another size, with a camera's noise."""
     rng = np.random.default_rng(0)
     for frame in islice(decode(probe(film), ReadLog()), frames):
         assert isinstance(frame.picture, Picture)

@@ -295,24 +295,35 @@ def environment() -> dict[str, str]:
     }
 
 
-def run_apart(name: str) -> Found:
-    """Run a step in a process of its own; what becomes of it never ends the check."""
-    command = [sys.executable, __file__, "--step", name]
+def ended(command: list[str], limit_s: float) -> "subprocess.CompletedProcess[str] | None":
+    """Run a process with roadseg and the GPU's decoder found; None if it is not done in time."""
     try:
-        done = subprocess.run(  # noqa: S603
+        return subprocess.run(  # noqa: S603
             command,
             env=environment(),
             capture_output=True,
             text=True,
             check=False,
-            timeout=STEPS[name].limit_s,
+            timeout=limit_s,
         )
     except subprocess.TimeoutExpired:
+        return None
+
+
+def last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return the end of what a process that failed said."""
+    return done.stderr.strip()[-1500:] or f"exit code {done.returncode}"
+
+
+def run_apart(name: str) -> Found:
+    """Run a step in a process of its own; what becomes of it never ends the check."""
+    done = ended([sys.executable, __file__, "--step", name], STEPS[name].limit_s)
+    if done is None:
         return {"failed": f"not done after {STEPS[name].limit_s:g} s"}
     try:
         found: Found = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        return {"failed": done.stderr.strip()[-1500:] or f"exit code {done.returncode}"}
+        return {"failed": last_words(done)}
     return found
 
 

@@ -10,7 +10,6 @@ and Plotly, and no network. Without a GPU, tiny runs on made-up pictures show th
 """
 
 import json
-import subprocess
 import sys
 import time
 import tomllib
@@ -24,7 +23,7 @@ import cv2
 import experiments
 import numpy as np
 import typer
-from gpu_check import environment
+from gpu_check import ended, last_words
 
 from roadseg.backends.machine import core_count
 from roadseg.data.source import DataSource
@@ -207,20 +206,12 @@ def train_and_keep(series: Series, name: str, gpu: str) -> Found:
 def run_apart(command: list[str], limit_s: float) -> Found:
     """Run a process; return the JSON that it prints, if any, and how it went."""
     started_s = time.monotonic()
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_s,
-        )
-    except subprocess.TimeoutExpired:
+    done = ended(command, limit_s)
+    if done is None:
         return {"stopped": f"not done after {limit_s:g} s"}
     found: Found = json.loads(done.stdout) if done.stdout else {}
     if done.returncode:
-        found["failed"] = done.stderr.strip()[-1500:] or f"exit code {done.returncode}"
+        found["failed"] = last_words(done)
     return found | {"took_s": round(time.monotonic() - started_s, 1)}
 
 

@@ -10,26 +10,26 @@ and the most memory it held. Times of a process change with what else the machin
 neighbours hardly do.
 """
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-import numpy as np
 import typer
+from full_hd import enlarged
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record
+from roadseg.video.picture import PIXEL_FORMAT
+from roadseg.video.read.source import probe
 
-SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
-LEVELS = 2
-"""Noise added to enlarged pictures, which have no detail of their own, in levels of 255."""
+SAMPLE = Path(__file__).absolute().parent.parent / "samples" / "drive.mp4"
 app = typer.Typer(add_completion=False)
 
 
@@ -38,20 +38,20 @@ class Case(NamedTuple):
 
     Attributes:
         name: as the table calls it.
-        height: of the film's pictures.
+        height: of the film's pictures; None for the sample as it is.
         frames: how many of them are labelled.
         options: of `roadseg infer`, in words that both programs know.
     """
 
     name: str
-    height: int
+    height: int | None
     frames: int
     options: tuple[str, ...]
 
 
 STATS = ("--no-film", "--stats", "stats.jsonl")
 CASES = (
-    Case("960x540", 540, 120, ()),
+    Case("960x540", None, 221, ()),
     Case("1080p", 1080, 60, ()),
     Case("1080p, --every 4", 1080, 60, ("--every", "4")),
     Case("1080p, --stats --no-film", 1080, 60, STATS),
@@ -71,12 +71,12 @@ class Spent(NamedTuple):
 @app.command()
 def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
     """Run both programs at all cases and write what they took."""
-    programs = {"old": old.absolute(), "new": new.absolute()}
+    programs, record = {"old": old.absolute(), "new": new.absolute()}, record.absolute()
     cases = {}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for case in CASES:
-            film = Path(name) / f"{case.height}.mp4"
-            if not film.exists():
+            film = Path(f"{case.height}.mp4") if case.height else SAMPLE
+            if case.height and not film.exists():
                 write_enlarged(film, case.height, case.frames)
             cases[case.name] = compared(programs, case, film, rounds)
             typer.echo(f"{case.name}: {_gain(cases[case.name])}", err=True)
@@ -86,20 +86,15 @@ def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
 
 
 def write_enlarged(film: Path, height: int, frames: int) -> None:
-    """Write the sample's first frames at a height, with noise where they are enlarged."""
-    rng = np.random.default_rng(0)
-    with av.open(str(SAMPLE)) as source, av.open(str(film), "w") as target:
-        taken = source.streams.video[0]
-        made = target.add_stream("libx264", rate=taken.average_rate)
+    """Write the sample's first frames at a height, with a camera's noise."""
+    info = probe(SAMPLE)
+    rows, columns = info.size_hw
+    with av.open(str(film), "w") as target:
+        made = target.add_stream("libx264", rate=info.fps)
         made.options = {"preset": "veryfast", "crf": "18"}
-        made.width, made.height = height * taken.width // taken.height, height
-        made.pix_fmt = "yuv420p"
-        for frame in islice(source.decode(taken), frames):
-            planes = frame.reformat(made.width, height, "yuv420p").to_ndarray()
-            if height != taken.height:
-                noise = LEVELS * rng.standard_normal(planes.shape, np.float32)
-                planes = np.clip(np.rint(planes + noise), 0, 255).astype(np.uint8)
-            target.mux(made.encode(av.VideoFrame.from_ndarray(planes, "yuv420p")))
+        made.width, made.height, made.pix_fmt = height * columns // rows, height, PIXEL_FORMAT
+        for picture in enlarged(SAMPLE, (made.height, made.width), frames):
+            target.mux(made.encode(picture.encodable()))
         target.mux(made.encode())
 
 
@@ -118,11 +113,10 @@ def compared(programs: dict[str, Path], case: Case, film: Path, rounds: int) -> 
 
 
 def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
-    """Label a film in a process of its own."""
+    """Label a film in a process of its own, which writes into the current folder."""
     options = [*case.options, *([] if "--no-film" in case.options else ["--out", "out.mp4"])]
     process = subprocess.Popen(  # noqa: S603
-        [*words, film.name, *options, "--overwrite", "--quiet"],
-        cwd=film.parent,
+        [*words, str(film), *options, "--overwrite", "--quiet"],
         stderr=subprocess.PIPE,
     )
     _, status, usage = os.wait4(process.pid, 0)
