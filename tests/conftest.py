@@ -89,6 +89,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return (yield)
 
 
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A tab of Chromium, for all tests of a file."""
+    from browser import CHROMIUM, browser  # which needs this module
+
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
 @pytest.fixture
 def heeds_signals() -> Iterator[None]:
     """Start processes that heed signals, even where this one was started to ignore them.

@@ -26,6 +26,8 @@ from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 
 FILM = Film(times=tuple(range(24)), sounds=1, options=(("g", "10"),))
+LONG = Film(times=tuple(range(0, 1300, 10)), sounds=1, options=(("g", "10"),))
+"""It gives several chunks."""
 OnFrame = Callable[[Progress], None]
 
 
@@ -66,6 +68,28 @@ def batch(plain, tmp_path) -> BatchConfig:
 
 def drive(batch: BatchConfig, on_frame: OnFrame = nothing, **told) -> Summary:
     return Driver(batch, Listener(progress=on_frame, **told)).run()
+
+
+def end_half_way(batch: BatchConfig) -> None:
+    """End a driver in the middle of b.mp4, which is `LONG`; in chunks, in the third."""
+
+    def stop(at: Progress) -> None:
+        later = at.chunk is None or at.chunk == 2
+        if at.film == "b.mp4" and at.done == (100 if at.chunk is None else 10) and later:
+            raise Killed
+
+    with pytest.raises(Killed):
+        drive(batch, stop)
+
+
+def gone_on(batch: BatchConfig) -> tuple[Summary, int]:
+    """Drive a batch; return what was done, and how many frames of b.mp4 were labelled."""
+    work = {"frames": 0}
+
+    def count(at: Progress) -> None:
+        work["frames"] += at.film == "b.mp4"
+
+    return drive(batch, count), work["frames"]
 
 
 def labelled(batch: BatchConfig) -> tuple[list[str], Summary]:
@@ -134,24 +158,13 @@ def test_a_bug_in_one_film_stops_no_other(batch) -> None:
 
 @pytest.mark.parametrize("chunk_s", [None, 30.0])
 def test_what_was_half_done_is_gone_on_with(batch, tmp_path, plain, chunk_s) -> None:
-    long = Film(times=tuple(range(0, 1300, 10)), sounds=1, options=(("g", "10"),))
-    long.write(tmp_path / "films" / "b.mp4")
+    LONG.write(tmp_path / "films" / "b.mp4")
     batch = replace(batch_of(plain, tmp_path, chunk_s=chunk_s), shard=Shard())
-    work = {"frames": 0}
-
-    def stop(at: Progress) -> None:
-        later = at.chunk is None or at.chunk == 2
-        if at.film == "b.mp4" and at.done == (100 if at.chunk is None else 10) and later:
-            raise Killed
-
-    def count(at: Progress) -> None:
-        work["frames"] += at.film == "b.mp4"
-
-    with pytest.raises(Killed):
-        drive(batch, stop)
+    end_half_way(batch)
     assert merged(manifests_of(batch.out))["b.mp4"].last.state == "stopped"
-    assert names(drive(batch, count).done) == ["b.mp4", "night/c.mp4"]
-    assert work["frames"] <= 70
+    summary, frames = gone_on(batch)
+    assert names(summary.done) == ["b.mp4", "night/c.mp4"]
+    assert frames <= 70
     whole = replace(plain, source=tmp_path / "films" / "b.mp4")
     infer(whole)
     out = batch.out / "b.overlay.mp4"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import patience
 from films import Film, frame_times, packets
-from test_batch import batch_of, drive
+from test_batch import LONG, batch_of, drive, end_half_way, gone_on
 
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
@@ -40,10 +40,6 @@ serving = pytest.importorskip("werkzeug.serving")
 FILM = Film(times=tuple(range(24)), sounds=1, options=(("g", "10"),))
 SECRET = "hunter2/hunter2"
 DENIED = b"<Error><Code>AccessDenied</Code><Message>the key hunter2 may not</Message></Error>"
-
-
-class Killed(BaseException):
-    """Stands for the program's end."""
 
 
 class Storage:
@@ -212,24 +208,13 @@ def test_a_film_is_read_from_its_middle_without_the_rest(remote, plain, monkeypa
 
 @pytest.mark.parametrize("chunk_s", [None, 30.0])
 def test_a_driver_that_ends_goes_on_where_it_was(batch, plain, tmp_path, chunk_s) -> None:
-    long = Film(times=tuple(range(0, 1300, 10)), sounds=1, options=(("g", "10"),))
-    put(long.write(tmp_path / "long.mp4"), "drives/b.mp4")
+    put(LONG.write(tmp_path / "long.mp4"), "drives/b.mp4")
     batch = replace(in_bucket(batch_of(plain, tmp_path, chunk_s=chunk_s), plain))
-    work = {"frames": 0}
-
-    def stop(at: Progress) -> None:
-        later = at.chunk is None or at.chunk == 2
-        if at.film == "b.mp4" and at.done == (100 if at.chunk is None else 10) and later:
-            raise Killed
-
-    def count(at: Progress) -> None:
-        work["frames"] += at.film == "b.mp4"
-
-    with pytest.raises(Killed):
-        drive(batch, stop)
+    end_half_way(batch)
     assert not [name for name in names("out") if name.startswith("b.")]
-    assert sorted(record.film for record in drive(batch, count).done) == ["b.mp4", "night/c.mp4"]
-    assert work["frames"] <= 70
+    summary, frames = gone_on(batch)
+    assert sorted(record.film for record in summary.done) == ["b.mp4", "night/c.mp4"]
+    assert frames <= 70
     infer(replace(plain, source=tmp_path / "long.mp4"))
     found = get("out/b.overlay.mp4", tmp_path)
     assert frame_times(found) == frame_times(plain.out)

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, Page, browser
 from conftest import SAMPLE, WEIGHTS
 
 from roadseg.errors import OutputError
@@ -200,14 +198,6 @@ def test_page_that_cannot_be_written_is_refused_at_once(tmp_path, name, said) ->
     with pytest.raises(OutputError, match=said):
         infer(config)
     assert [p.name for p in tmp_path.iterdir()] == ["taken.html"]
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

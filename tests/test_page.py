@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from browser import CHROMIUM, Page, browser
+from browser import CHROMIUM, Page
 from conftest import patience
 from films import pictures
 
@@ -32,12 +32,6 @@ def show(server: PageServer, level: int = GREY) -> None:
     picture = np.full((90, 160, 3), level, np.uint8)
     frame = Frame(Picture.from_rgb(picture), 0, Fraction(1), arrival=Arrival(0, time.monotonic()))
     server.show(SegmentedFrame(frame, class_map, SPEC), Reading(fps=21.5, age_s=0.05, dropped=7))
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """All pages have one look: each fits a phone and a desk, and follows its reader's scheme."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from browser import CHROMIUM, Page, browser
 from conftest import script
 
 from roadseg.data.page import data_page
@@ -50,14 +49,6 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 UNDRAWN = "[...document.querySelectorAll('.plot')].filter((p) => !p.querySelector('.main-svg'))"
 INK = "+getComputedStyle(document.querySelector('.xtick text')).fill.match(/[0-9]+/)[0]"
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import pytest
 from conftest import SAMPLE
 from films import Film
-from test_batch import batch_of, drive
+from test_batch import Killed, batch_of, drive
 
 from roadseg.errors import BackendUnavailable
 from roadseg.infer import stats_parquet
@@ -27,10 +27,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 FILM = Film(times=tuple(range(24)), options=(("g", "10"),))
 DAY_S = datetime(2026, 8, 1, 6, tzinfo=UTC).timestamp()
-
-
-class Killed(BaseException):
-    """Stands for the program's end."""
 
 
 def test_parquet_has_what_the_json_lines_have(tmp_path) -> None:

@@ -4,13 +4,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Page, browser
 from telemetry import (
     camm5,
     camm6,
@@ -337,14 +335,6 @@ def test_redacted_film_tells_no_place(drive) -> None:
     assert b"GPS5" not in out.read_bytes()
     with pytest.raises(ConfigError, match="leave out every other output"):
         replace(drive, out=out, redaction=Redaction())
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
