@@ -131,9 +131,13 @@ def loader(settings: Path) -> None:
 
 def loader_speed(config: TrainConfig) -> Found:
     """Measure the samples that one core prepares in a second, from decoded pictures."""
-    from roadseg.train.loader import batches
+    import torch
+
+    from roadseg.train.loader import alone_on_a_core, batches
     from roadseg.train.loop import TrainData
 
+    torch.set_num_threads(1)
+    alone_on_a_core()
     data = TrainData.open(config)
     made = batches(
         data.mixture,

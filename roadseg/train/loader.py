@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -227,5 +228,11 @@ def batches(
         num_workers=workers,
         # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=alone_on_a_core,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def alone_on_a_core(_number: int = 0) -> None:
+    """Keep OpenCV from taking a thread a core in a process that prepares samples beside others."""
+    cv2.setNumThreads(1)

@@ -22,9 +22,12 @@ def night(sample: Sample, rng: np.random.Generator) -> Sample:
     day = picture.astype(np.float32) / 255
     sky_glow = np.float32(rng.uniform(0.02, 0.3))
     light = sky_glow + _headlights(target.shape, rng) + _lamps(target.shape, rng)
-    dark = day ** rng.uniform(1.2, 2.2) * light[..., None] * rng.uniform((0.8, 0.7, 0.5), 1)
-    dark += _lamps(target.shape, rng)[..., None] ** 2 * (1, 0.9, 0.7)  # the lamps themselves
-    dark += rng.normal(0, rng.uniform(0.01, 0.05), day.shape)
+    dark = day ** rng.uniform(1.2, 2.2) * light[..., None]
+    dark *= rng.uniform((0.8, 0.7, 0.5), 1).astype(np.float32)
+    lamps = _lamps(target.shape, rng)[..., None]  # themselves, not their light
+    dark += lamps**2 * np.array([1, 0.9, 0.7], np.float32)
+    noise = np.float32(rng.uniform(0.01, 0.05))
+    dark += noise * rng.standard_normal(day.shape, np.float32)
     return (dark.clip(0, 1) * 255).astype(np.uint8), target
 
 
