@@ -16,6 +16,7 @@ from roadseg.segmentation.flow import (
     is_torn,
     move_class_map,
     move_planes,
+    positions,
     residual_of,
     single_step,
     torn_cells,
@@ -36,7 +37,7 @@ def test_warp_along_a_known_translation_is_exact() -> None:
     later = move_class_map(earlier, shifted(7, -3))
     np.testing.assert_array_equal(later[3:, :-7], earlier[:-3, 7:])
     planes = np.random.default_rng(1).normal(size=(5, 40, 60)).astype(np.float32)
-    moved = move_planes(planes, shifted(-2, 4))
+    moved = move_planes(planes, positions(shifted(-2, 4)))
     np.testing.assert_array_equal(moved[:, :-4, 2:], planes[:, 4:, :-2])
 
 

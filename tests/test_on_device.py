@@ -24,7 +24,7 @@ from roadseg.segmentation.flow import Motion, single_step, torn_cells
 from roadseg.segmentation.grid import ON_HOST, grid_of
 from roadseg.segmentation.grid_cuda import ON_DEVICE
 from roadseg.segmentation.placement import Maps, Placement
-from roadseg.segmentation.temporal_filter import SteadyFilter
+from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter
 from roadseg.spec import IGNORE_INDEX, UNSURE, ModelSpec
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -278,13 +278,15 @@ def test_labels_move_and_mix_as_on_the_cpu(logits) -> None:
     assert grid_of(logits) is ON_HOST and grid_of(torch.from_numpy(logits)) is ON_DEVICE
     here, there = SteadyFilter(0.6), SteadyFilter(0.6)
     for given in (logits, logits[::-1].copy(), logits):
-        expected = here.update(given, placement, warp)
-        found = there.update(torch.from_numpy(given), placement, warp).numpy()
+        expected = here.update(given, GridWarp.of(warp, placement, given))
+        given = torch.from_numpy(given)
+        found = there.update(given, GridWarp.of(warp, placement, given)).numpy()
         np.testing.assert_allclose(found, expected, atol=1e-3)
     levels = ON_HOST.levels_of(logits)
     on_grid = np.full((80, 144, 2), 1.3, np.float32)
-    expected = ON_HOST.moved(levels, on_grid)
-    found = ON_DEVICE.moved(torch.from_numpy(levels), on_grid)
+    expected = ON_HOST.moved(levels, ON_HOST.places(on_grid, levels))
+    there = torch.from_numpy(levels)
+    found = ON_DEVICE.moved(there, ON_DEVICE.places(on_grid, there))
     assert np.abs(found.numpy().astype(int) - expected).max() <= 1
     share = (blobs((80, 144)) / 10).astype(np.float32)
     mixed = ON_DEVICE.mixed(torch.from_numpy(expected), torch.from_numpy(levels), share).numpy()

@@ -94,31 +94,38 @@ def compose(flow: Flow, further: Flow) -> Flow:
 
 def residual_of(later: Luma, earlier: Luma, flow: Flow) -> NDArray[np.float32]:
     """Return the difference (h, w) that warping leaves, in grey levels; `UNSEEN` past the edge."""
-    difference = cv2.absdiff(later, fetch(earlier, flow, cv2.INTER_LINEAR)).astype(np.float32)
-    difference[leads_out(flow)] = UNSEEN
+    ends = positions(flow)
+    difference = cv2.absdiff(later, _remap(earlier, ends, cv2.INTER_LINEAR)).astype(np.float32)
+    difference[_outside(ends)] = UNSEEN
     return difference
 
 
 def leads_out(flow: Flow) -> NDArray[np.bool_]:
     """Return where (h, w) flow points past the edge of the earlier picture."""
-    height, width = flow.shape[:2]
-    x, y = cv2.split(_positions(flow))
-    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-    return np.asarray(outside, np.bool_)
+    return _outside(positions(flow))
+
+
+def _outside(ends: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where (h, w) positions (h, w, 2) are not in a picture of their size."""
+    height, width = ends.shape[:2]
+    inside = cv2.inRange(ends, (-0.5, -0.5), (width - 0.5, height - 0.5))
+    return np.asarray(inside == 0, np.bool_)
 
 
 def torn_cells(flow: Flow) -> NDArray[np.bool_]:
     """Return which cells, (rows, columns), have torn flow."""
     centres = flow[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
-    across, down = (np.abs(np.diff(centres, axis=axis)).sum(axis=2) for axis in (1, 0))
-    stretch = np.pad(across, ((0, 0), (0, 1))) + np.pad(down, ((0, 1), (0, 0)))
+    stretch = np.zeros(centres.shape[:2], np.float32)
+    for part in cv2.split(centres):  # what it is by x and by y
+        stretch[:, :-1] += np.abs(part[:, 1:] - part[:, :-1])
+        stretch[:-1] += np.abs(part[1:] - part[:-1])
     stretched = (stretch > MOST_STRETCH * CELL_PX).astype(np.float32)
     return np.asarray(cv2.blur(stretched, (3, 3)) > TORN_AROUND, np.bool_)
 
 
 def is_torn(torn: NDArray[np.bool_]) -> bool:
     """Return whether so many cells are torn that the camera jumped between the frames."""
-    return float(torn.mean()) > TORN_CUT
+    return bool(np.count_nonzero(torn) > TORN_CUT * torn.size)
 
 
 def is_cut(later: Luma, residual: NDArray[np.float32]) -> bool:
@@ -128,13 +135,14 @@ def is_cut(later: Luma, residual: NDArray[np.float32]) -> bool:
         later: The picture.
         residual: Its `residual_of`.
     """
-    seen = residual[residual < UNSEEN]
-    return not seen.size or float(seen.mean()) > CUT_SHARE * contrast(later)
+    seen = cv2.compare(residual, UNSEEN, cv2.CMP_LT)  # type: ignore[call-overload]
+    return not cv2.countNonZero(seen) or cv2.mean(residual, seen)[0] > CUT_SHARE * contrast(later)
 
 
 def contrast(luma: Luma) -> float:
     """Return the mean absolute deviation of a picture's brightness, in grey levels."""
-    return max(float(np.abs(luma - np.float32(luma.mean())).mean()), LEAST_CONTRAST)
+    around = cv2.subtract(luma, cv2.mean(luma)[0], dtype=cv2.CV_32F)  # type: ignore[call-overload]
+    return max(cv2.norm(around, cv2.NORM_L1) / luma.size, LEAST_CONTRAST)
 
 
 def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
@@ -145,25 +153,24 @@ def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8
     of its pixels.
     """
     height, width = class_map.shape
-    positions = _positions(flow)
+    ends = positions(flow)
     for axis, scale in enumerate((width / flow.shape[1], height / flow.shape[0])):
-        positions[..., axis] = (positions[..., axis] + 0.5) * scale - 0.5
-    whole = cv2.resize(positions, (width, height), interpolation=cv2.INTER_LINEAR)
+        ends[..., axis] = (ends[..., axis] + 0.5) * scale - 0.5
+    whole = cv2.resize(ends, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(_remap(class_map, whole, cv2.INTER_NEAREST), np.uint8)
 
 
-def move_planes(planes: NDArray[Number], flow: Flow) -> NDArray[Number]:
-    """Return planes (C, h, w) of an earlier frame warped to the later frame, as a new array."""
-    positions = _positions(flow)
+def move_planes(planes: NDArray[Number], ends: NDArray[np.float32]) -> NDArray[Number]:
+    """Return planes (C, h, w) of an earlier frame at the `positions` of a flow, as a new array."""
     result = np.empty_like(planes)
     for plane, target in zip(planes, result, strict=True):
-        _remap(plane, positions, cv2.INTER_LINEAR, target)
+        _remap(plane, ends, cv2.INTER_LINEAR, target)
     return result
 
 
 def fetch(values: NDArray[Any], flow: Flow, interpolation: int) -> NDArray[Any]:
     """Return an array's values at the end points of a flow of its size; edges are repeated."""
-    return _remap(values, _positions(flow), interpolation)
+    return _remap(values, positions(flow), interpolation)
 
 
 def _remap(
@@ -184,7 +191,7 @@ def _remap(
     return np.asarray(found)
 
 
-def _positions(flow: Flow) -> NDArray[np.float32]:
+def positions(flow: Flow) -> NDArray[np.float32]:
     """Return the end points of a flow as columns and rows (h, w, 2)."""
     return np.asarray(flow + _grid(flow.shape[0], flow.shape[1]), np.float32)
 

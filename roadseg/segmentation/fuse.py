@@ -14,7 +14,7 @@ from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
 from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.predict import Predicted, Prediction
-from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
+from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame, on_host
@@ -96,8 +96,8 @@ class _Key:
 
     def moved(self, flow: Flow) -> Planes:
         """Return the planes warped to another frame, given its flow back to this one."""
-        on_grid = flow_on_grid(flow, self.placement, self._grid_hw)
-        return grid_of(self.planes).moved(self.planes, on_grid)
+        grid, on_grid = grid_of(self.planes), flow_on_grid(flow, self.placement, self._grid_hw)
+        return grid.moved(self.planes, grid.places(on_grid, self.planes))
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) of the luma's size, resized to the grid of the labels."""
@@ -148,16 +148,16 @@ class Fuser:
         yield self._fused(item, self._key.planes, spec)
 
     def _labelled(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> _Key:
-        logits = prediction.logits
+        logits, warp = prediction.logits, None
         if self._filter:
-            logits = self._filter.update(logits, prediction.placement, item.warp)
+            warp = GridWarp.of(item.warp, prediction.placement, logits)
+            logits = self._filter.update(logits, warp)
         grid = grid_of(logits)
         planes = grid.levels_of(logits)
         if self._config.wants_confidence_of(spec):
             confidence = grid.confidence_of(logits)
             if self._confidence_filter:
-                place = prediction.placement
-                confidence = self._confidence_filter.update(confidence, place, item.warp)
+                confidence = self._confidence_filter.update(confidence, warp)
             planes = grid.joined(planes, grid.rounded(confidence))
         return _Key(item.luma, prediction.placement, planes, spec.class_names)
 

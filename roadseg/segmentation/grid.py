@@ -1,6 +1,7 @@
 """What is computed with labels on the network's grid, done where they lie.
 
-Flow and residuals are small and found on the CPU, so they always come as arrays.
+Flow and residuals are small and found on the CPU. What is used more than once of them is brought
+beside the planes once.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.enlarge import Levels, levels_of
-from roadseg.segmentation.flow import Flow, move_planes
+from roadseg.segmentation.flow import Flow, move_planes, positions
 from roadseg.segmentation.placement import Placement
 
 SURROUNDINGS = 1 / 40
@@ -38,11 +39,15 @@ class Grid:
     """Gives planes with levels from 0 to 255 in 8 bits."""
     joined: Callable[[Planes, Planes], Planes]
     """Gives planes of 8 bits followed by others."""
-    moved: Callable[[Planes, Flow], Planes]
-    """Gives what an earlier frame has where things are in the later frame, anew."""
-    filtered: Callable[[Planes, Planes, NDArray[np.float32], float], Planes]
-    """Gives logits mixed with past ones, which may be overwritten. The residual (h, w) that motion
-    leaves is relative to what is tolerated; where there is none, the past has the last weight."""
+    beside: Callable[[NDArray[np.float32], Planes], Any]
+    """Gives an array where planes lie."""
+    places: Callable[[Flow, Planes], Any]
+    """Gives where planes of an earlier frame are to be read, for `moved`."""
+    moved: Callable[[Planes, Any], Planes]
+    """Gives what an earlier frame has at such places, anew."""
+    filtered: Callable[[Planes, Planes, Any], Planes]
+    """Gives logits mixed with past ones, which may be overwritten, by the weight (h, w) of these,
+    which lies beside them."""
     mixed: Callable[[Planes, Planes, NDArray[np.float32]], Planes]
     """Gives levels, which may be overwritten, mixed with others by the share (h, w) of these."""
     enlarged: Callable[[Placement, Planes], ClassMap]
@@ -107,13 +112,17 @@ def _joined(planes: Levels, others: Levels) -> Levels:
     return np.concatenate([planes, others])
 
 
+def _beside(values: NDArray[np.float32], _planes: Planes) -> NDArray[np.float32]:
+    return values
+
+
+def _places(flow: Flow, _planes: Planes) -> NDArray[np.float32]:
+    return positions(flow)
+
+
 def _filtered(
-    logits: NDArray[np.float32],
-    past: NDArray[np.float32],
-    residual: NDArray[np.float32],
-    remembered: float,
+    logits: NDArray[np.float32], past: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    weight = np.asarray(cv2.exp(-(residual**2)) * np.float32(remembered), np.float32)
     past -= logits
     past *= weight
     past += logits
@@ -132,6 +141,8 @@ ON_HOST = Grid(
     confidence_of=_confidence_of,
     rounded=_rounded,
     joined=_joined,
+    beside=_beside,
+    places=_places,
     moved=move_planes,
     filtered=_filtered,
     mixed=_mixed,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from roadseg.segmentation.enlarge import FAR_BEHIND, STRONGEST, Axis
-from roadseg.segmentation.flow import Flow
+from roadseg.segmentation.flow import Flow, positions
 from roadseg.segmentation.grid import Grid, surroundings
 from roadseg.segmentation.placement import Placement
 from roadseg.video.class_map_cuda import CudaClassMap
@@ -24,8 +24,8 @@ PARTS = 32
 
 
 def _levels_of(logits: Tensor) -> Tensor:
-    behind = (logits - logits.amax(dim=0)).clamp(min=-FAR_BEHIND)
-    return _rounded(behind * (STRONGEST / FAR_BEHIND) + STRONGEST)
+    behind = (logits - logits.amax(dim=0)).clamp_(min=-FAR_BEHIND)
+    return behind.mul_(STRONGEST / FAR_BEHIND).add_(STRONGEST).round_().to(torch.uint8)
 
 
 def _confidence_of(logits: Tensor) -> Tensor:
@@ -43,25 +43,24 @@ def _joined(planes: Tensor, others: Tensor) -> Tensor:
     return torch.cat([planes, others])
 
 
-def _moved(planes: Tensor, flow: Flow) -> Tensor:
-    height, width = flow.shape[:2]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    positions = flow + np.stack([columns, rows], axis=2)
+def _places(flow: Flow, planes: Tensor) -> Tensor:
+    ends = positions(flow)
     if not planes.is_floating_point():
-        positions = _fixed(positions)
-    spans = np.array([width, height], np.float32)
-    places = to_device((2 * positions + 1) / spans - 1, planes.device)  # edges at -1 and 1
+        ends = _fixed(ends)
+    height, width = flow.shape[:2]
+    scale = np.array([2 / width, 2 / height], np.float32)
+    return to_device(ends * scale + (scale / 2 - 1), planes.device)  # edges at -1 and 1
+
+
+def _moved(planes: Tensor, places: Tensor) -> Tensor:
     found = F.grid_sample(
         planes[None].float(), places[None], padding_mode="border", align_corners=False
     )[0]
     return found if planes.is_floating_point() else _rounded(found)
 
 
-def _filtered(
-    logits: Tensor, past: Tensor, residual: NDArray[np.float32], remembered: float
-) -> Tensor:
-    weight = torch.exp(-(to_device(residual, logits.device) ** 2)) * remembered
-    return torch.lerp(logits, past, weight)
+def _beside(values: NDArray[np.float32], planes: Tensor) -> Tensor:
+    return to_device(values, planes.device)
 
 
 def _mixed(levels: Tensor, others: Tensor, share: NDArray[np.float32]) -> Tensor:
@@ -139,8 +138,10 @@ ON_DEVICE = Grid(
     confidence_of=_confidence_of,
     rounded=_rounded,
     joined=_joined,
+    beside=_beside,
+    places=_places,
     moved=_moved,
-    filtered=_filtered,
+    filtered=torch.lerp,
     mixed=_mixed,
     enlarged=_enlarged,
     resized=_resized,

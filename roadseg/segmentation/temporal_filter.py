@@ -13,6 +13,10 @@ was hidden, entered or changed. As w is from 0 to 1, the state stays within the 
 predicted logits.
 """
 
+from dataclasses import dataclass
+from typing import Any, Self
+
+import cv2
 import numpy as np
 
 from roadseg.segmentation.flow import Flow, Warp
@@ -23,6 +27,35 @@ REFERENCE_S = 1 / 15
 """Time after which the weight of the past is `strength`."""
 TOLERANCE = 20.0
 """Residual, in grey levels, at which the weight of the past falls to 1/e."""
+
+
+@dataclass(frozen=True)
+class GridWarp:
+    """The motion from a frame back to an earlier one, on the grid of its labels."""
+
+    places: Any
+    """Where planes of the earlier frame are to be read."""
+    weight: Any
+    """(h, w) weight of the past as far as the residual decides it."""
+    elapsed_s: float
+    """Time between the two."""
+
+    @classmethod
+    def of(cls, warp: Warp | None, placement: Placement, logits: Planes) -> Self | None:
+        """Return a warp on the grid of some logits (C, h, w), beside them; None of None.
+
+        Args:
+            warp: The motion.
+            placement: Where the frame lies in the network's input.
+            logits: Its logits.
+        """
+        if warp is None:
+            return None
+        grid, grid_hw = grid_of(logits), (logits.shape[1], logits.shape[2])
+        flow = flow_on_grid(warp.flow, placement, grid_hw)
+        residual = placement.spread(warp.residual, grid_hw) / np.float32(TOLERANCE)
+        weight = np.asarray(cv2.exp(-(residual**2)), np.float32)
+        return cls(grid.places(flow, logits), grid.beside(weight, logits), warp.elapsed_s)
 
 
 class SteadyFilter:
@@ -36,24 +69,21 @@ class SteadyFilter:
         self._strength = strength
         self._state: Planes | None = None
 
-    def update(self, logits: Planes, placement: Placement, warp: Warp | None) -> Planes:
+    def update(self, logits: Planes, warp: GridWarp | None) -> Planes:
         """Return a frame's filtered logits, which the caller must not change.
 
         Args:
             logits: (C, h, w), as predicted.
-            placement: Where the frame lies in the network's input.
             warp: Back to the frame of the last call; None drops the past.
         """
         past = self._state
         if past is None or warp is None or past.shape != logits.shape:
             self._state = logits
             return logits
-        grid_hw = (logits.shape[1], logits.shape[2])
         grid = grid_of(logits)
-        moved = grid.moved(past, flow_on_grid(warp.flow, placement, grid_hw))
-        residual = placement.spread(warp.residual, grid_hw) / np.float32(TOLERANCE)
         remembered = self._strength ** (max(warp.elapsed_s, 0.0) / REFERENCE_S)
-        self._state = grid.filtered(logits, moved, residual, remembered)
+        moved = grid.moved(past, warp.places)
+        self._state = grid.filtered(logits, moved, warp.weight * remembered)
         return self._state
 
 
