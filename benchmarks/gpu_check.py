@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
@@ -121,23 +122,97 @@ def film(device: str) -> Found:
     """Label the whole film, and say which stage was at work longest."""
     if device != "cpu":
         need_gpu()
-    from tempfile import TemporaryDirectory
+    with TemporaryDirectory() as folder:
+        return labelled(FILM, device, out=Path(folder) / "out.mp4")
 
+
+def labelled(source: Path, device: str, **outputs: Path) -> Found:
+    """Label a film, and say which stage was at work longest."""
     from roadseg.infer.config import InferConfig
     from roadseg.infer.offline import infer
 
-    with TemporaryDirectory() as folder:
-        config = InferConfig(
-            source=FILM, out=Path(folder) / "out.mp4", weights=MODEL, device=device
-        )
-        result = infer(config)
+    config = InferConfig(**{"out": None, **outputs}, source=source, weights=MODEL, device=device)
+    result = infer(config)
     return {
+        "frames": result.frames,
         "fps": result.fps,
         "device": result.device,
         "decoder": result.decoder,
+        "encoder": result.encoder,
         "busy_s": {stage.name: round(stage.busy_s, 3) for stage in result.stages},
         "warnings": list(result.warnings),
     }
+
+
+def full_hd() -> Found:
+    """Label a film in full HD, with an overlay and without."""
+    need_gpu()
+    with TemporaryDirectory() as folder:
+        source = enlarged(Path(folder) / "source.mp4", (1080, 1920))
+        long = looped(source, 10, Path(folder) / "long.mp4")
+        return {
+            "statistics alone": labelled(long, "cuda", stats=Path(folder) / "stats.csv"),
+            "with an overlay": labelled(long, "cuda", out=Path(folder) / "out.mp4"),
+        }
+
+
+def flat_memory() -> Found:
+    """Label 10,000 frames, and say what memory the GPU and the process held along the way."""
+    torch = need_gpu()
+    from roadseg.infer.config import InferConfig
+    from roadseg.infer.offline import infer
+
+    held: list[tuple[int, int]] = []
+
+    def note(done: int, _total: int | None) -> None:
+        if done % 1000 == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident = pages * os.sysconf("SC_PAGE_SIZE")
+            held.append((torch.cuda.memory_reserved() >> 20, resident >> 20))
+
+    with TemporaryDirectory() as folder:
+        long = looped(FILM, 46, Path(folder) / "long.mp4")
+        out = Path(folder) / "out.mp4"
+        config = InferConfig(source=long, out=out, weights=MODEL, device="cuda", preset="ultrafast")
+        result = infer(config, note)
+    return {"frames": result.frames, "fps": result.fps, "gpu_and_process_mib": held}
+
+
+def enlarged(path: Path, size_hw: tuple[int, int]) -> Path:
+    """Write the film at another size, with a camera's noise, and return its path."""
+    import av
+    import full_hd
+
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "crf": "23"}
+        stream = container.add_stream("libx264", rate=full_hd.FPS, options=options)
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = full_hd.PIXEL_FORMAT
+        for number, picture in enumerate(full_hd.enlarged(FILM, size_hw, 100)):
+            frame = picture.encodable()
+            frame.pts, frame.time_base = number, 1 / full_hd.FPS
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def looped(film: Path, times: int, path: Path) -> Path:
+    """Write a film several times over without encoding it anew, and return its path."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        for turn in range(times):
+            with av.open(str(film)) as source:
+                video = source.streams.video[0]
+                if turn == 0:
+                    stream = container.add_stream_from_template(video)
+                for packet in source.demux(video):
+                    if packet.dts is not None:
+                        packet.pts += turn * video.duration
+                        packet.dts += turn * video.duration
+                        packet.stream = stream
+                        container.mux(packet)
+    return path
 
 
 def bench(*options: str) -> Found:
@@ -211,6 +286,8 @@ STEPS = {
     "graphs": Step(network, 90),
     "compiled": Step(partial(network, compiled=True), 240),
     "film on the GPU": Step(partial(film, "cuda"), 90),
+    "full HD on the GPU": Step(full_hd, 120),
+    "10,000 frames": Step(flat_memory, 120),
     "bench": Step(partial(bench, "--backend", "torch"), 180),
     "bench by batch": Step(
         partial(

@@ -76,13 +76,13 @@ def test_film_is_decoded_on_the_card_to_the_bit() -> None:
 
 @pytest.mark.parametrize("change", [{}, {"every": 3}, {"steady": 0}], ids=["steady", "3", "alone"])
 def test_film_is_labelled_as_on_the_cpu(tmp_path, record_property, change) -> None:
-    config = InferConfig(source=SAMPLE, out=None, weights=CHECKPOINT, end_s=2.0, **change)
     runs = {}
     for device in ("cpu", "cuda"):
         folder = tmp_path / device
         folder.mkdir()
-        runs[device] = replace(
-            config, device=device, out=folder / "out.mp4", masks=folder / "masks"
+        outputs = {"out": folder / "out.mp4", "masks": folder / "masks"}
+        runs[device] = InferConfig(
+            source=SAMPLE, weights=CHECKPOINT, device=device, end_s=2.0, **outputs, **change
         )
         result = infer(runs[device])
         record_property(f"{device}_fps", round(result.fps, 1))
