@@ -1,9 +1,11 @@
 """Find out in one command what of roadseg works on this machine's GPU, and how fast.
 
     python benchmarks/gpu_check.py [RECORD.json]
+    python benchmarks/gpu_check.py --table
 
 Every step runs in a process of its own with a limit on its time, prints a line, and adds what it
 found to the record, or what it lacks. Needs no network, and of the packages PyTorch and PyAV alone.
+`--table` writes the records in `benchmarks/gpu/` into `docs/measured.md`.
 """
 
 import json
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 FILM = ROOT / "samples" / "drive.mp4"
 MODEL = ROOT / "weights" / "unet-lite.safetensors"
+RECORDS = Path(__file__).parent / "gpu"
+PAGE = ROOT / "docs" / "measured.md"
 HW = (320, 576)
 BATCHES = (1, 8, 32)
 LEAST_S = 2.0
@@ -404,6 +408,55 @@ def run_apart(name: str) -> Found:
     return found
 
 
+def table(found: Found) -> str:
+    """Return what a record says, in short, as a Markdown table; only what was measured is in it."""
+    rows = [("", found["machine"]["gpu"]), ("---", "---")]
+    rows += [(what, text) for what, text in _rows(found) if text]
+    return "".join(f"| {what} | {text} |\n" for what, text in rows)
+
+
+def _rows(found: Found) -> list[tuple[str, str]]:
+    """Return what was asked and what was found, empty where it was not measured."""
+    most, decoder = found.get("ceilings", {}), found.get("decode", {})
+    films = {"the sample, 960x540, to a video": found.get("film on the GPU", {})}
+    for kind, measured in found.get("full HD on the GPU", {}).items():
+        if isinstance(measured, dict):
+            films[f"full HD, {kind}"] = measured
+    half, graphs = found.get("half", {}), found.get("graphs", {})
+    return [
+        ("processor, PyTorch", f"{found['machine']['cpu']}; {found['machine']['torch']}"),
+        (
+            "matrix products in half precision, copies",
+            f"{most['half_flops_a_s'] / 1e12:.0f} TFLOP/s, {most['bytes_a_s'] / 1e12:.1f} TB/s"
+            if "bytes_a_s" in most
+            else "",
+        ),
+        ("NVDEC, 960x540, opened anew", f"{decoder['fps']:.0f} fps" if "fps" in decoder else ""),
+        ("network, 576x320, batch 1, 8 and 32", _by_batch(half, "fps", "{:.0f}")),
+        ("the same as a CUDA graph", _by_batch(graphs, "fps", "{:.0f}")),
+        ("pixels that FP32 decides alike", _by_batch(graphs, "equal_to_fp32", "{:.2%}")),
+        *(
+            (what, f"{film['fps']:.0f} fps over {film['frames']} frames, start-up included")
+            for what, film in films.items()
+            if "fps" in film
+        ),
+        ("`pytest -m gpu`", ", ".join(found.get("tests", {}).get("said", [])[-1:])),
+    ]
+
+
+def _by_batch(found: Found, metric: str, form: str) -> str:
+    values = [found[f"batch {batch}"][metric] for batch in BATCHES if f"batch {batch}" in found]
+    return ", ".join(map(form.format, values)) + (" fps" if values and metric == "fps" else "")
+
+
+def write_tables() -> None:
+    """Write the tables of all records into the page."""
+    from shipped import write
+
+    for path in sorted(RECORDS.glob("*.json")):
+        write(PAGE, path.stem, table(json.loads(path.read_text())))
+
+
 def main(record: Path) -> None:
     """Run all steps, print a line for each, and write the record after each."""
     found: Found = {}
@@ -418,5 +471,7 @@ def main(record: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--step"]:
         report_one(sys.argv[2])
+    elif sys.argv[1:] == ["--table"]:
+        write_tables()
     else:
         main(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu_check.json"))

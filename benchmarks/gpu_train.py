@@ -35,7 +35,7 @@ Settings = Mapping[str, Any]
 
 TINY = {
     "epochs": 1,
-    "batch_size": 4,
+    "batch_size": 12,
     "crop_hw": [64, 64],
     "size_hw": [64, 96],
     "eval_every": 1,

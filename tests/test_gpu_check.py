@@ -1,5 +1,7 @@
 """The check of a machine with a GPU, where there is none."""
 
+import json
+
 import pytest
 
 pytest.importorskip("torch")
@@ -35,6 +37,22 @@ def test_record_of_the_bench_is_kept_in_short() -> None:
     assert found["reached"]["slowest stage alone, roadseg cuda:0"] == 0.9
     assert found["advice"].startswith("roadseg infer VIDEO --device cuda:0")
     assert "roadseg" not in found["cases"]  # the CPU's are not what is asked for
+
+
+@pytest.mark.parametrize("record", sorted(check.RECORDS.glob("*.json")), ids=lambda p: p.stem)
+def test_table_in_the_documents_is_that_of_the_record(record) -> None:
+    shipped = script("shipped")
+    written = shipped.split(check.PAGE, record.stem)[1]
+    assert written == check.table(json.loads(record.read_text()))
+
+
+def test_table_has_only_what_was_measured() -> None:
+    machine = {"gpu": "a GPU", "cpu": "a CPU", "torch": "2.13"}
+    films = {"statistics alone": {"frames": 100, "fps": 50.2}, "took_s": 3.0}
+    found = {"machine": machine, "full HD on the GPU": films, "half": {"failed": "not done"}}
+    text = check.table(found)
+    assert "full HD, statistics alone | 50 fps over 100 frames" in text
+    assert len(text.splitlines()) == 4 and "network" not in text
 
 
 def test_bench_is_asked_for_every_scenario_and_batch_in_options_that_it_takes() -> None:
