@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 FILM = ROOT / "samples" / "drive.mp4"
-MODEL = ROOT / "weights" / "unet-lite.safetensors"
+MODEL = ROOT / "weights" / "roads.safetensors"
 RECORDS = Path(__file__).parent / "gpu"
 PAGE = ROOT / "docs" / "measured.md"
 HW = (320, 576)

@@ -1,6 +1,6 @@
 """The yardstick: what labels a film in thirty lines, one thing after the other.
 
-    python benchmarks/loop.py samples/drive.mp4 weights/unet-lite.onnx loop.mp4
+    python benchmarks/loop.py samples/drive.mp4 weights/roads.onnx loop.mp4
 
 OpenCV reads, ONNX Runtime runs the model with its own defaults, numpy colours, OpenCV blends, x264
 encodes. It knows nothing of roadseg; `roadseg bench` runs it beside `roadseg infer`.

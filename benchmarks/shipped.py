@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -83,19 +84,22 @@ def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA) -> None:
     """Write a model that comes along in each of its forms.
 
     Weights are stored in half precision. Of several checkpoints the mean of the weights is taken
-    (model soups, Wortsman et al., arXiv 2203.05482). The default is compiled to 8 bits as well.
+    (model soups, Wortsman et al., arXiv 2203.05482). The default comes in 8 bits and as a
+    checkpoint too, the others in one form.
     """
     from roadseg.deploy.compile import CompileConfig, compile_model
     from roadseg.deploy.export import export_onnx
     from roadseg.models.checkpoint import save_model
 
     network, spec = _mean_of(checkpoints)
-    checkpoint, exported = (WEIGHTS / f"{name}{suffix}" for suffix in (".safetensors", ".onnx"))
-    save_model(checkpoint, network, spec, half=True)
-    with closing(open_backend(checkpoint)) as model:
-        metrics = {"val": _summary(model, data, MEASURED["camvid"])}
-    save_model(checkpoint, network, replace(spec, metrics=metrics), half=True)
-    export_onnx(checkpoint, exported, "half")
+    exported = WEIGHTS / f"{name}.onnx"
+    with TemporaryDirectory() as folder:
+        checkpoint = (WEIGHTS if name == DEFAULT_MODEL else Path(folder)) / f"{name}.safetensors"
+        save_model(checkpoint, network, spec, half=True)
+        with closing(open_backend(checkpoint)) as model:
+            metrics = {"val": _summary(model, data, MEASURED["camvid"])}
+        save_model(checkpoint, network, replace(spec, metrics=metrics), half=True)
+        export_onnx(checkpoint, exported, "half")
     if name == DEFAULT_MODEL:
         out = WEIGHTS / f"{name}.int8.onnx"
         found = compile_model(
@@ -227,7 +231,7 @@ RESEARCH = "research use, see below"
 ORIGINS = {
     ".int8.onnx": ("`roadseg compile`, see below", RESEARCH),
     ".int8.onnx.json": ("what that found", "MIT"),
-    ".onnx": ("`roadseg export --store half` of the checkpoint below", RESEARCH),
+    ".onnx": ("`roadseg export --store half` of what `roadseg train` gave, see below", RESEARCH),
     ".safetensors": ("`roadseg train`, see below; in half precision", RESEARCH),
     ".curves.png": ("the run's curves, drawn from its log", "MIT"),
 }

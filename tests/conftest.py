@@ -32,8 +32,8 @@ from roadseg.video.write.priority import kept_priority
 torch = importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "drive.mp4"
-WEIGHTS = ROOT / "weights" / "unet-lite.onnx"
-CHECKPOINT = ROOT / "weights" / "unet-lite.safetensors"
+WEIGHTS = ROOT / "weights" / "roads.onnx"
+CHECKPOINT = ROOT / "weights" / "roads.safetensors"
 CAMVID = ROOT.parent / "shared" / "data" / "CamVid"
 
 

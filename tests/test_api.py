@@ -212,7 +212,7 @@ def test_loaded_model_labels_as_the_functions_do_and_is_opened_once(monkeypatch)
     )
     picture = first_picture()
     with roadseg.load(WEIGHTS, size_hw=SMALL) as model:
-        assert repr(model) == "<Model unet-lite.onnx>"
+        assert repr(model) == "<Model roads.onnx>"
         one, two = model.segment_batch([picture, picture[:, ::-1]])
         np.testing.assert_array_equal(model.segment(picture).class_map, one.class_map)
         assert (one.class_map != two.class_map).any()

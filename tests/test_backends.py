@@ -29,7 +29,7 @@ from roadseg.backends.runtimes import (
     suited,
 )
 from roadseg.backends.torch import open_reference
-from roadseg.backends.weights import SHIPPED_MODELS, shipped_checkpoint, shipped_model
+from roadseg.backends.weights import shipped_model
 from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
 from roadseg.models.architectures import build_model
@@ -218,11 +218,10 @@ def test_exported_file_is_self_contained_and_says_what_it_is() -> None:
     assert WEIGHTS.stat().st_size < 25e6
 
 
-@pytest.mark.parametrize("name", SHIPPED_MODELS)
-def test_committed_export_is_that_of_the_committed_checkpoint(name, tmp_path) -> None:
-    spec = export_onnx(shipped_checkpoint(name), tmp_path / "again.onnx", "half")
+def test_committed_export_is_that_of_the_committed_checkpoint(tmp_path) -> None:
+    spec = export_onnx(CHECKPOINT, tmp_path / "again.onnx", "half")
     assert isinstance(spec, ModelSpec)
-    again, committed = onnx.load(tmp_path / "again.onnx"), onnx.load(shipped_model(name=name))
+    again, committed = onnx.load(tmp_path / "again.onnx"), onnx.load(WEIGHTS)
     assert again.metadata_props == committed.metadata_props
     weights, expected = (
         sorted(onnx.numpy_helper.to_array(t).tobytes() for t in model.graph.initializer)

@@ -67,8 +67,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, streets: Path) -> Path:
     for name in ("runs/first/best", "runs/second/best"):
         path = desk / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        for model in (ROOT / "weights").glob("unet-lite.*"):
-            shutil.copy(model, path.with_name(path.name + model.name.removeprefix("unet-lite")))
+        for model in (ROOT / "weights").glob("roads.*"):
+            shutil.copy(model, path.with_name(path.name + model.name.removeprefix("roads")))
     return desk
 
 

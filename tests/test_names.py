@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SAMPLE, WEIGHTS, leaf_commands
+from conftest import CHECKPOINT, ROOT, SAMPLE, leaf_commands
 from typer.testing import CliRunner
 
 import roadseg
@@ -38,21 +38,22 @@ def test_a_name_gives_the_form_that_suits_the_machine(name, has_int8_units, monk
     assert found.is_file() and runtime_of(found, "onnxruntime")
 
 
-def test_the_default_comes_in_both_precisions_and_every_name_for_the_gpu() -> None:
+def test_the_default_comes_in_both_precisions_and_for_the_gpu() -> None:
     assert weights_named(None) == default_weights() == weights_named(DEFAULT_MODEL)
     assert shipped_model("int8").is_file()
-    assert all(shipped_checkpoint(name).is_file() for name in SHIPPED_MODELS)
+    assert shipped_checkpoint().is_file()
 
 
 def test_on_a_gpu_a_name_gives_the_form_for_it() -> None:
     pytest.importorskip("torch")
-    assert weights_named("unet-lite", "cuda:0") == shipped_checkpoint("unet-lite")
+    assert weights_named("roads", "cuda:0") == weights_named(None, "cuda:0") == CHECKPOINT
+    assert weights_named("unet-lite", "cuda:0") == shipped_model(name="unet-lite")
 
 
 def test_a_file_of_the_same_name_is_meant_only_as_a_path(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("unet-lite").write_text("mine")
-    assert weights_named("unet-lite") == WEIGHTS
+    assert weights_named("unet-lite") == shipped_model(name="unet-lite")
     for path in ("./unet-lite", Path("unet-lite")):
         assert weights_named(path) == Path("unet-lite")
 
@@ -66,7 +67,8 @@ def test_a_name_that_nothing_has_is_refused_with_those_that_there_are(streets) -
 
 def test_python_takes_names() -> None:
     size_hw = (32, 64)
-    by_path = next(roadseg.stream(SAMPLE, weights=WEIGHTS, size_hw=size_hw, end_s=0.1))
+    path = shipped_model(name="unet-lite")
+    by_path = next(roadseg.stream(SAMPLE, weights=path, size_hw=size_hw, end_s=0.1))
     by_name = next(roadseg.stream(SAMPLE, weights="unet-lite", size_hw=size_hw, end_s=0.1))
     assert (by_path.class_map == by_name.class_map).all()
     with roadseg.load("unet-lite") as model:

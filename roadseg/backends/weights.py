@@ -9,6 +9,7 @@ from roadseg.files import shipped
 SHIPPED_MODELS = {
     "roads": "trained on CamVid, IDD Lite and pseudo-labels",
     "unet-lite": "trained on CamVid alone",
+    "unet": "the paper's network, trained on CamVid and IDD Lite",
 }
 """What each model that comes along was trained on, by name."""
 DEFAULT_MODEL = "roads"
@@ -21,7 +22,7 @@ def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Path:
 
 
 def shipped_checkpoint(name: str = DEFAULT_MODEL) -> Path:
-    """Return a shipped model in the form for PyTorch, which is in a checkout alone."""
+    """Return the default in the form for PyTorch, in a checkout alone; others have none."""
     return shipped_model(name=name).with_suffix(".safetensors")
 
 

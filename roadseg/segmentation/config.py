@@ -35,7 +35,7 @@ class ModelConfig:
     every: int | Literal["auto"] = "auto"
     """Distance between key frames, on which the network runs, in frames; "auto" goes by the second,
     and takes all frames where the past has no weight or a later key frame cannot be waited for."""
-    min_confidence: float = 0.6
+    min_confidence: float = 0.65
     """Confidence, 0..1, below which a pixel is neither shown nor counted; 0 shows all."""
     keeps_confidence: bool = False
     """Find the confidence even if nothing is left out by it."""
