@@ -124,7 +124,8 @@ def run_case(case: Case, points: int, kills: int, seed: int = 0) -> dict[str, An
 def make(case: Case, folder: Path) -> InferConfig:
     """Write a case's film and model; return its settings."""
     Film(times=case.times, sounds=case.sounds).write(folder / "film.mp4")
-    (folder / "brightness.json").write_text(ModelSpec(arch="brightness", width=1).to_json())
+    spec = ModelSpec(arch="brightness", width=1, size_hw=(96, 128))
+    (folder / "brightness.json").write_text(spec.to_json())
     (folder / "out").mkdir()
     (folder / "whole").mkdir()
     return case.config(folder)

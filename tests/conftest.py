@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -35,6 +36,8 @@ SAMPLE = ROOT / "samples" / "drive.mp4"
 WEIGHTS = ROOT / "weights" / "roads.onnx"
 CHECKPOINT = ROOT / "weights" / "roads.safetensors"
 CAMVID = ROOT.parent / "shared" / "data" / "CamVid"
+BRIGHTNESS = ModelSpec(arch="brightness", width=1, size_hw=(96, 128))
+"""The record of a model for `brightness_backend`; its input is twice as large as `films.Film`."""
 
 
 settings.register_profile("roadseg", deadline=None)  # other jobs may run on the machine
@@ -185,6 +188,11 @@ def no_choice_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
     """Frames of the sample, far apart, as a network takes them: (count, H, W, 3) RGB."""
+    return _sample_frames(network_hw, count).copy()
+
+
+@functools.cache
+def _sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:
     frames = list(decode(probe(SAMPLE), ReadLog()))
     apart = frames[:: len(frames) // count][:count]
     return np.concatenate([laid(frame, network_hw)[1] for frame in apart])
@@ -242,7 +250,7 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InferConfig:
     monkeypatch.setitem(BACKENDS, "brightness", Runtime((".json",), "brightness_backend", ""))
     weights = tmp_path / "model" / "brightness.json"
     weights.parent.mkdir()
-    weights.write_text(ModelSpec(arch="brightness", width=1).to_json())
+    weights.write_text(BRIGHTNESS.to_json())
     return InferConfig(
         source=tmp_path / "film.mp4",
         out=tmp_path / "out.mp4",

@@ -226,7 +226,7 @@ def test_a_machine_with_another_roadseg_says_so(tmp_path) -> None:
 
 
 def test_a_machine_without_the_folders_or_the_weights_is_named(plain, tmp_path) -> None:
-    FILMS["sound"].write(plain.source)
+    Film().write(plain.source)
     task = pinned(absolute(plain), 1)
     for changed, lack in (
         ({"out": tmp_path / "not mounted" / "film.mp4"}, "sees no .*not mounted"),
@@ -249,7 +249,7 @@ def test_a_machine_without_the_folders_or_the_weights_is_named(plain, tmp_path) 
 def test_a_cluster_that_is_not_there_is_named(where, said, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("films").mkdir()
-    FILMS["sound"].write(Path("films/a.mp4"))
+    Film().write(Path("films/a.mp4"))
     with pytest.raises(RoadsegError) as error:
         app(["batch", "films", "--out", "out", "--cluster", where], standalone_mode=False)
     assert said in str(error.value)

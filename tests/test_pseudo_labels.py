@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from conftest import BRIGHTNESS
 from typer.testing import CliRunner
 
 from roadseg.cli import app
@@ -30,9 +31,8 @@ def level(class_id: int, classes: int = NUM_CLASSES) -> int:
 def teacher(brightness: Path, *names: str) -> Path:
     """A network that tells these classes apart by brightness, the last the brightest."""
     path = brightness.with_name(f"{'-'.join(names)}.json")
-    spec = ModelSpec(arch="brightness", width=1)
     palette = tuple((i, i, i) for i in range(len(names)))
-    path.write_text(replace(spec, class_names=names, palette=palette).to_json())
+    path.write_text(replace(BRIGHTNESS, class_names=names, palette=palette).to_json())
     return path
 
 

@@ -36,23 +36,27 @@ checkpoint_every_s = 0.0
 amp = true
 """
 DYING = """
-import os, signal
+import itertools, os, signal
 from roadseg.cli import main
 
 if (os.environ.get("RANK"), os.environ.get("TORCHELASTIC_RESTART_COUNT")) == ("1", "0"):
-    from roadseg.train import loop
+    from roadseg.train.ranks import PartSum
 
-    rate = loop.learning_rate
+    write_to, steps = PartSum.write_to, itertools.count(1)
 
-    def rate_or_death(step, *args, **kwargs):
-        if step == 4:
+    def write_or_die(self, tensors):
+        if next(steps) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-        return rate(step, *args, **kwargs)
+        write_to(self, tensors)
 
-    loop.learning_rate = rate_or_death
+    PartSum.write_to = write_or_die
 main()
 """
-"""A `roadseg` whose second rank is killed before its fifth step, when it is started first."""
+"""A `roadseg` whose second rank is killed in its fifth step, when it is started first.
+
+It has the first rank's part of that step by then, which is computed after the fourth is saved, and
+without its own part no rank ends the step: the run goes on with the fifth, however slow a rank is.
+"""
 
 
 @pytest.fixture
@@ -132,12 +136,20 @@ def test_torchrun_restarts_ranks_that_then_end_as_one_process_does(recipe, tmp_p
 
 
 LAUNCHING = """
-import os, signal, sys
+import os, signal, sys, time
 from roadseg.cli.signals import ending_on_signals
 from roadseg.errors import PeerLost
 from roadseg.train import launch
 
 launch.PATIENCE_S = {patience_s}
+
+def say(text):
+    os.write(1, (text + os.linesep).encode())  # at once: print() may write the end of a line apart
+
+def wait():
+    while True:  # a signal just before signal.pause() would not end it
+        time.sleep(0.1)
+
 with ending_on_signals():
     if not launch.is_rank():
         try:
@@ -145,13 +157,12 @@ with ending_on_signals():
         except PeerLost as error:
             sys.exit(str(error))
     launch.end_with_launcher()
-    print(os.getpid(), flush=True)
     {body}
 """
 
 
 def launched(body: str, patience_s: float) -> subprocess.Popen[str]:
-    """Two ranks that print their process ids and do this, and what started them."""
+    """Two ranks that do this, and what started them."""
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCHING.format(body=body, patience_s=patience_s)],
         stdout=subprocess.PIPE,
@@ -168,7 +179,7 @@ def launched(body: str, patience_s: float) -> subprocess.Popen[str]:
     ],
 )
 def test_rank_that_never_answers_ends_when_another_has_failed(end, code, words) -> None:
-    deaf = "signal.pthread_sigmask(signal.SIG_BLOCK, [2, 15]), signal.pause()"
+    deaf = "signal.pthread_sigmask(signal.SIG_BLOCK, [2, 15]), wait()"
     with ended(launched(f"({end}) if launch.own_rank() else ({deaf})", 0.2)) as process:
         _, errors = process.communicate(timeout=patience(60))
     assert process.returncode == code and words in errors and "Traceback" not in errors
@@ -177,10 +188,9 @@ def test_rank_that_never_answers_ends_when_another_has_failed(end, code, words) 
 @pytest.mark.usefixtures("heeds_signals")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_reaches_each_rank_once(sent, code) -> None:
-    body = "try: signal.pause()\n    finally: print('left', flush=True)"
+    body = "try: say('ready'), wait()\n    finally: say('left')"
     with ended(launched(body, patience(60))) as process:
-        for _ in range(2):
-            process.stdout.readline()
+        assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
         process.send_signal(sent)
         output, errors = process.communicate(timeout=patience(60))
     assert output.split() == ["left", "left"], errors
@@ -188,9 +198,8 @@ def test_signal_reaches_each_rank_once(sent, code) -> None:
 
 
 def test_ranks_end_with_what_started_them() -> None:
-    with ended(launched("signal.pause()", 0.2)) as process:
-        for _ in range(2):
-            process.stdout.readline()
+    with ended(launched("say('ready'), wait()", 0.2)) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
         process.kill()
         # The ranks hold the other end of the pipe for as long as they live.
         process.communicate(timeout=patience(60))
