@@ -116,7 +116,7 @@ def torn_cells(flow: Flow) -> NDArray[np.bool_]:
     """Return which cells, (rows, columns), have torn flow."""
     centres = flow[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
     stretch = np.zeros(centres.shape[:2], np.float32)
-    for part in cv2.split(centres):  # what it is by x and by y
+    for part in cv2.split(centres):  # x, then y
         stretch[:, :-1] += np.abs(part[:, 1:] - part[:, :-1])
         stretch[:-1] += np.abs(part[1:] - part[:-1])
     stretched = (stretch > MOST_STRETCH * CELL_PX).astype(np.float32)
