@@ -205,13 +205,13 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: note which classes are in view; drop frames that only lead in."""
+    """Stage: note which classes are in view; drop frames that only lead in, and all links."""
     view = InView()
     for item in items:
         pixels = sample_pixels(item) if item.pixels is None else item.pixels
         in_view = view.update(pixels, item.frame.time_s)
         if not item.frame.leads_in:
-            yield replace(item, pixels=pixels, in_view=in_view)
+            yield replace(item, pixels=pixels, in_view=in_view, link=None)
 
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:

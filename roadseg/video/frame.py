@@ -175,6 +175,20 @@ class Confidence(Protocol):
 
 
 @dataclass(frozen=True)
+class Link:
+    """How a frame follows the one before it."""
+
+    flow: NDArray[np.float32] | None
+    """(h, w, 2) back to that frame, as in `roadseg.segmentation.flow`; None where no motion links
+    the two, as at a cut, and in a video's first frame."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return 0 if self.flow is None else self.flow.nbytes
+
+
+@dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and its labels."""
 
@@ -199,12 +213,14 @@ class SegmentedFrame:
     """Ids of the classes that a legend names; None if they are not known."""
     stats: FrameStats | None = None
     """Its statistics; None if it was not measured."""
+    link: Link | None = None
+    """How it follows the frame before; None if that was not looked for, or is no longer needed."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
         maps = self.labels.nbytes * (1 if self.sure_labels is None else 2)
-        return self.frame.nbytes + maps
+        return self.frame.nbytes + maps + (self.link.nbytes if self.link else 0)
 
     @property
     def shown(self) -> Labels:
