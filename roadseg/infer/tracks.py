@@ -121,15 +121,17 @@ def follow_objects(
     tracker, follower = Tracker(), Follower()
     for stats in read_stats(written) if written else ():
         tracker.number(stats)
-    for item in items:
+
+    def followed(item: SegmentedFrame) -> SegmentedFrame:
         flow = follower.flow(item)
         if item.frame.leads_in:
-            yield item
-            continue
+            return item
         assert item.stats is not None  # `measured` comes before
         size_hw = item.frame.picture.size_hw
         found = tuple(replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects)
-        yield replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+        return replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+
+    yield from map(followed, items)
 
 
 def renumbered(stats: Iterable[FrameStats]) -> Iterator[FrameStats]:

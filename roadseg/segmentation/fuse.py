@@ -68,7 +68,8 @@ def enlarged(
     items: Iterator[Fused], config: ModelConfig, maps: Maps = Maps.FULL
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
-    for item in items:
+
+    def at_full_size(item: Fused) -> SegmentedFrame:
         enlarge = grid_of(item.levels).enlarged
         labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
         found = SegmentedFrame(
@@ -80,7 +81,9 @@ def enlarged(
             item.confidence,
             link=item.link,
         )
-        yield without_unsure(found, config.min_confidence)
+        return without_unsure(found, config.min_confidence, maps)
+
+    yield from map(at_full_size, items)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class _Tracker:
         self._chooser = chooser
         self._key_labels = key_labels
         self._motion = Motion()
-        self._key: Tracked | None = None
+        self._key_luma: Luma | None = None
         self._last: Tracked | None = None
         self._gap = 0
 
@@ -118,7 +118,7 @@ class _Tracker:
         is_key = warp is None or self._is_due(frame, luma, warp)
         self._last = Tracked(frame, luma, warp, is_key, Link(step.flow if step else None))
         if is_key:
-            self._key, self._gap = self._last, 0
+            self._key_luma, self._gap = luma, 0
         return self._last
 
     def _step(self, frame: Frame, luma: Luma) -> Warp | None:
@@ -130,10 +130,10 @@ class _Tracker:
 
     def _warp(self, step: Warp | None, luma: Luma) -> Warp | None:
         """Return the warp back to the last key frame, given that to the frame before."""
-        key, last = self._key, self._last
-        if step is None or key is None or last is None or last is key or last.warp is None:
+        last, key_luma = self._last, self._key_luma
+        if step is None or last is None or last.is_key or last.warp is None or key_luma is None:
             return step
-        return extend(step, last.warp, luma, key.luma)
+        return extend(step, last.warp, luma, key_luma)
 
     def _is_due(self, frame: Frame, luma: Luma, warp: Warp) -> bool:
         """Decide whether a frame is a key frame."""

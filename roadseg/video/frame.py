@@ -1,7 +1,7 @@
 """Frames, as they pass between the stages of the pipeline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -237,3 +237,28 @@ class SegmentedFrame:
         if isinstance(self.shown, np.ndarray):
             return np.ascontiguousarray(self.shown[::step, ::step])
         return self.shown.sample(step)
+
+
+@dataclass(frozen=True)
+class PaintedFrame:
+    """A frame with its labels painted, and what is counted of them; the maps are let go of."""
+
+    frame: Frame
+    """The painted one."""
+    spec: ModelSpec
+    """The model's classes and palette."""
+    by_network: bool
+    """Whether the network predicted its labels."""
+    pixels: NDArray[np.int64] | None
+    """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
+
+    @classmethod
+    def of(cls, item: SegmentedFrame, picture: AnyPicture) -> Self:
+        """Return a frame with its painted picture."""
+        frame = replace(item.frame, picture=picture)
+        return cls(frame, item.spec, item.by_network, item.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.frame.nbytes
