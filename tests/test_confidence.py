@@ -86,14 +86,24 @@ def test_class_map_has_the_strongest_class_and_what_is_shown_does_not(steady) ->
     assert unsure[:, 200:].all() and not unsure[:, :180].any()
 
 
+def test_strongest_class_is_dropped_where_only_what_is_shown_is_wanted() -> None:
+    both, shown = (
+        next(predict_alone(panning([0]), HesitantBackend(), ModelConfig(), maps))
+        for maps in (Maps.FULL, Maps.FULL | Maps.SHOWN)
+    )
+    assert both.sure_labels is not None and shown.sure_labels is None
+    np.testing.assert_array_equal(shown.labels, both.shown)
+    assert shown.nbytes == both.nbytes - both.labels.nbytes
+
+
 def test_statistics_leave_out_the_same_whatever_size_they_are_counted_at() -> None:
     frames = [Frame.still(Picture.from_rgb(np.zeros((432, 768, 3), np.uint8)))]
     shares = []
-    for maps in (Maps.FULL, Maps.FULL | Maps.COARSE, Maps.COARSE):
+    for maps in (Maps.FULL, Maps.FULL | Maps.SHOWN, Maps.FULL | Maps.COARSE, Maps.COARSE):
         (item,) = predict_alone(iter(frames), HesitantBackend(), ModelConfig(), maps)
         counted = item.shown if item.coarse_map is None else item.coarse_map
         shares.append(np.mean(counted == UNSURE))
-    assert shares == pytest.approx([0.5] * 3, abs=0.02)
+    assert shares == pytest.approx([0.5] * 4, abs=0.02)
 
 
 def test_what_is_left_out_does_not_flicker_with_the_network() -> None:

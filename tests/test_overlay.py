@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadseg.errors import ConfigError
+from roadseg.paint import overlay
 from roadseg.paint.config import CORNERS, OverlayConfig
 from roadseg.paint.in_view import InView
 from roadseg.paint.legend import LEGENDS_KEPT, legend_at, render_legend
@@ -239,6 +240,20 @@ def test_specks_have_no_outline_and_all_else_keeps_its_own(scale) -> None:
     assert 0 < len(lost) <= 6 * scale and (abs(lost[:, 0] - 100 * scale) <= scale).all()
     every = Overlay(SPEC, replace(config, min_region=0)).draw(dark(with_specks), with_specks)
     assert (every.planes[0] >= 215)[60, 200:206].all()
+
+
+@pytest.mark.parametrize("height", [129, 131])
+def test_bands_leave_no_trace(monkeypatch, height) -> None:
+    rng = np.random.default_rng(0)
+    class_map = rng.choice(np.array([0, 3, 8, UNSURE], np.uint8), (height // 8 + 1, 90))
+    class_map = class_map.repeat(8, axis=0)[:height].repeat(2, axis=1)
+    class_map[::7, ::5] = 5
+    picture = Picture.from_rgb(rng.integers(0, 255, (height, 180, 3), np.uint8))
+    painter = Overlay(ModelSpec(arch="unet", width=4), OverlayConfig(min_region=0.01))
+    whole = painter.draw(picture, class_map)
+    monkeypatch.setattr(overlay, "BAND_PX", 10)
+    for plane, other in zip(painter.draw(picture, class_map).planes, whole.planes, strict=True):
+        np.testing.assert_array_equal(plane, other)
 
 
 def test_what_is_too_unsure_is_as_it_was_and_has_no_outline() -> None:

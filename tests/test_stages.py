@@ -1,13 +1,16 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from conftest import patience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadseg.infer.channel import MOST_BYTES
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stages import Parallel, Pipeline, Stop
 
@@ -145,6 +148,42 @@ def test_source_waits_while_enough_bytes_wait_and_nothing_locks(
     # Beside what waits: what the source and the reader have, and what is in the stages' hands.
     in_hand = 2 + held + 1 + stages * workers
     assert most_alive < most_bytes + (in_hand + 1) * max(max(sizes), 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_large_items_wait_one_between_two_stages(workers) -> None:
+    made = 0
+
+    def source() -> Iterator[Heavy]:
+        nonlocal made
+        for _ in range(30):
+            made += 1
+            yield Heavy(MOST_BYTES)
+
+    stage = Parallel(Probe(), workers)
+    with Pipeline(source(), stage, stage, depth=9, most_bytes=99 * MOST_BYTES) as pipeline:
+        for done, _ in enumerate(pipeline, 1):
+            # The source has one, and one waits; each worker has one, and one waits for its turn.
+            assert made - done <= 2 + 2 * 2 * workers
+    assert made == 30
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_item_is_held_while_there_is_none_to_follow_it(workers) -> None:
+    gone = threading.Event()
+
+    def source() -> Iterator[Heavy]:
+        first = Heavy(1)
+        weakref.finalize(first, gone.set)
+        yield first
+        del first
+        assert gone.wait(patience(10))
+        yield Heavy(2)
+
+    stage = Parallel(partial(map, lambda item: item), workers)
+    with Pipeline(source(), stage, stage) as pipeline:
+        assert next(pipeline).nbytes == 1
+        assert next(pipeline).nbytes == 2
 
 
 def test_source_that_waits_for_room_wakes_when_the_reader_leaves() -> None:

@@ -143,9 +143,11 @@ def test_no_class_map_is_made_that_nobody_asked_for(quick, steady, wanted, shape
 def test_run_makes_the_maps_that_its_outputs_need(quick, tmp_path) -> None:
     stats, masks, report = (tmp_path / name for name in ("s.csv", "masks", "drive.html"))
     needs = {
-        Maps.FULL: [{}, {"masks": masks}, {"out": None, "masks": masks}],
-        Maps.COARSE: [{"out": None, "stats": stats}],
-        Maps.FULL | Maps.COARSE: [{"stats": stats}, {"report": report}],
+        Maps.FULL: [{"masks": masks}, {"out": None, "masks": masks}],
+        Maps.FULL | Maps.SHOWN: [{}],
+        Maps.FULL | Maps.COARSE: [{"stats": stats, "masks": masks}],
+        Maps.COARSE | Maps.SHOWN: [{"out": None, "stats": stats}],
+        Maps.FULL | Maps.COARSE | Maps.SHOWN: [{"stats": stats}, {"report": report}],
     }
     for maps, outputs in needs.items():
         assert {maps_for(replace(quick, **wanted)) for wanted in outputs} == {maps}

@@ -1,5 +1,6 @@
 """One car is one car: numbers of objects along a film, and the boxes that show them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE, WEIGHTS
-from moving import SIZE_HW, panning
+from moving import SIZE_HW, FlickeringBackend, panning
 
 from roadseg.errors import ConfigError
 from roadseg.infer.config import InferConfig
@@ -15,6 +16,10 @@ from roadseg.infer.offline import infer
 from roadseg.infer.stats import measured, read_stats, write_stats
 from roadseg.infer.tracks import LEAST_SIGHTINGS, follow_objects, renumbered
 from roadseg.paint.boxes import Boxed
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.flow import Motion
+from roadseg.segmentation.label import label
+from roadseg.segmentation.track import Follower
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, ModelSpec
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture
@@ -85,6 +90,54 @@ def test_object_moves_as_the_picture_below_it_does() -> None:
     for item in items[1:]:
         assert item.stats.objects[0].moved == pytest.approx((-6, 0), abs=0.5)
     assert [item.stats.objects[0].track for item in items] == [None, None, 1, 1, 1]
+
+
+@pytest.fixture
+def searched(monkeypatch) -> Counter[tuple[int, int]]:
+    """How often flow was searched for, from one picture back to another."""
+    counts: Counter[tuple[int, int]] = Counter()
+    search = Motion.between
+
+    def note(motion: Motion, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+        counts[hash(later.tobytes()), hash(earlier.tobytes())] += 1
+        return search(motion, later, earlier)
+
+    monkeypatch.setattr(Motion, "between", note)
+    return counts
+
+
+@pytest.mark.parametrize("ways", [{}, {"every": 1}, {"every": 1, "steady": 0}, {"realtime": True}])
+def test_flow_is_searched_for_once_a_pair_of_frames(tmp_path, searched, ways) -> None:
+    place = tmp_path / "seen.jsonl"
+    infer(
+        InferConfig(
+            source=SAMPLE,
+            out=None,
+            stats=place,
+            weights=WEIGHTS,
+            size_hw=(96, 160),
+            end_s=0.4,
+            **ways,
+        )
+    )
+    objects = [o for stats in read_stats(place) for o in stats.objects if stats.pts]
+    assert objects and all(o.moved for o in objects)
+    assert len(searched) >= 9 and set(searched.values()) == {1}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_labelling_found_of_the_motion_is_what_would_be_found_anew(searched, every) -> None:
+    scenes = *panning([0, 3, 4, 5, 6]), *panning([0, 5, 5, 5], seed=1)
+    frames = [replace(frame, pts=number) for number, frame in enumerate(scenes)]
+    found = list(label(iter(frames), FlickeringBackend(()), ModelConfig(every=every)))
+    searched.clear()
+    brought = list(map(Follower().flow, found))
+    assert not searched
+    anew = list(map(Follower().flow, (replace(item, link=None) for item in found)))
+    assert searched.total() == len(frames) - 1
+    for flow, other in zip(brought, anew, strict=True):
+        np.testing.assert_array_equal(flow, other)
+    assert [number for number, flow in enumerate(brought) if flow is None] == [0, 5]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

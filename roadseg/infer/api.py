@@ -127,7 +127,7 @@ class Model:
             device.errors(),
             Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
         ):
-            yield from map(Result, pipeline)
+            yield from (Result(replace(item, link=None)) for item in pipeline)
         for fault in (*filter(None, [device.excuse]), *reading_faults(log, info)):
             warnings.warn(fault, stacklevel=2)
 

@@ -3,6 +3,9 @@
 import threading
 from typing import Any
 
+MOST_BYTES = 8 << 20
+"""Bytes from which on a queue is full: one picture in 4K, two or three at 1080p."""
+
 
 class Cancelled(BaseException):
     """Raised at a channel's ends when the pipeline stops early.
@@ -62,14 +65,18 @@ class Channel:
     Args:
         depth: Items that may wait.
         backlog: Counts those that do.
+        most_bytes: From how many bytes of waiting items on only the one to be taken next is added.
         newest: Let a new item take the place of the oldest rather than wait for room.
     """
 
-    def __init__(self, depth: int, backlog: Backlog, *, newest: bool = False) -> None:
+    def __init__(
+        self, depth: int, backlog: Backlog, *, most_bytes: int = MOST_BYTES, newest: bool = False
+    ) -> None:
         self._items: dict[int, Any] = {}
         self._depth = depth
         self._newest = newest
         self._backlog = backlog
+        self._bytes, self._most_bytes = 0, most_bytes
         self._next_in = 0
         self._next_out = 0
         self._taken = 0
@@ -91,16 +98,26 @@ class Channel:
             if self._cancelled:
                 raise Cancelled
             if len(self._items) == self._depth:  # only the newest may come in then
-                self._backlog.remove(self._items.pop(self._next_out))
-                self._next_out += 1
+                self._pop()
             self._backlog.add(item)
+            self._bytes += _bytes_of(item)
             self._items[self._next_in if turn is None else turn] = item
             self._next_in += 1
             self._changed.notify_all()
 
     def _has_room(self, turn: int | None) -> bool:
         number = self._next_in if turn is None else turn
-        return self._newest or number < self._next_out + self._depth
+        if self._newest or number == self._next_out:
+            return True
+        return number < self._next_out + self._depth and self._bytes < self._most_bytes
+
+    def _pop(self) -> Any:
+        """Take out the next item."""
+        item = self._items.pop(self._next_out)
+        self._backlog.remove(item)
+        self._bytes -= _bytes_of(item)
+        self._next_out += 1
+        return item
 
     def get(self) -> Any:
         """Take the next item; wait for one. Raises `Cancelled`, and `StopIteration` at the end."""
@@ -115,9 +132,7 @@ class Channel:
                 raise Cancelled
             if self._next_out not in self._items:
                 raise StopIteration
-            item = self._items.pop(self._next_out)
-            self._backlog.remove(item)
-            self._next_out += 1
+            item = self._pop()
             self._taken += 1
             self._changed.notify_all()
             return self._taken - 1, item

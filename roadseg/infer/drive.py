@@ -272,6 +272,7 @@ def log_drive(items: Iterator[SegmentedFrame], *, log: DriveLog) -> Iterator[Seg
     for item in items:
         log.add(item)
         yield item
+        del item
 
 
 def write_report(

@@ -17,19 +17,11 @@ from roadseg.infer.device import device_for
 from roadseg.infer.stages import Pipeline
 from roadseg.infer.steps import QUEUE_DEPTH, labelling
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import (
-    Flow,
-    Luma,
-    Motion,
-    fetch,
-    is_cut,
-    is_torn,
-    move_class_map,
-    single_step,
-    torn_cells,
-)
+from roadseg.segmentation.flow import fetch, move_class_map
 from roadseg.segmentation.predict import predict_alone
+from roadseg.segmentation.track import Follower
 from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.picture import small_hw
 from roadseg.video.read.images import find_images, is_picture, is_series, read_image
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
@@ -101,8 +93,7 @@ class Constancy:
     """Follows for how long every place has had its label, moving along the flow."""
 
     def __init__(self) -> None:
-        self._motion = Motion()
-        self._luma: Luma | None = None
+        self._follower = Follower()
         self._labels = np.zeros((0, 0), np.uint8)
         self._ages: Ages = np.zeros((0, 0), np.float32)
         self._time_s = 0.0
@@ -111,29 +102,18 @@ class Constancy:
 
     def add(self, item: SegmentedFrame) -> Ages:
         """Return for how long each place of the next frame has had its label; 0 after a cut."""
-        luma, time_s = item.frame.picture.small_luma(), item.frame.time_s
-        small = cv2.resize(item.class_map, luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        size_hw, time_s = small_hw(item.frame.picture.size_hw), item.frame.time_s
+        small = cv2.resize(item.class_map, size_hw[::-1], interpolation=cv2.INTER_NEAREST)
         labels = np.asarray(small, np.uint8)
-        flow = self._flow(luma)
-        ages = np.zeros(luma.shape, np.float32)
+        flow = self._follower.flow(item)
+        ages = np.zeros(size_hw, np.float32)
         self.changed = 0.0
         if flow is not None:
             same = _is_near(labels, move_class_map(self._labels, flow))
             aged = fetch(self._ages, flow, cv2.INTER_NEAREST) + np.float32(time_s - self._time_s)
             ages[same], self.changed = aged[same], float(1 - same.mean())
-        self._luma, self._labels = luma, labels
-        self._ages, self._time_s = ages, time_s
+        self._labels, self._ages, self._time_s = labels, ages, time_s
         return ages
-
-    def _flow(self, luma: Luma) -> Flow | None:
-        """Return the flow back to the last frame, or None where a scene begins."""
-        last = self._luma
-        if last is None or last.shape != luma.shape:
-            return None
-        flow = self._motion.between(luma, last)
-        torn = torn_cells(flow)
-        step = single_step(luma, last, flow, torn, 0.0)
-        return None if is_torn(torn) or is_cut(luma, step.residual) else flow
 
 
 def _is_near(labels: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -68,12 +68,15 @@ def ignored_pixels(config: InferConfig, info: VideoInfo) -> Mask | None:
 def leave_out(items: Iterator[SegmentedFrame], *, ignored: Mask) -> Iterator[SegmentedFrame]:
     """Stage: take what is left out (H, W) from every class map, of whatever size."""
     rest = _Rest(ignored)
-    for item in items:
+
+    def left(item: SegmentedFrame) -> SegmentedFrame:
         labels, sure, coarse = rest.of(item.labels), item.sure_labels, item.coarse_map
         found = replace(item, labels=labels, sure_labels=None if sure is None else rest.of(sure))
         if coarse is not None:
             coarse = found.shown if coarse is item.shown else rest.of(coarse)
-        yield replace(found, coarse_map=coarse)
+        return replace(found, coarse_map=coarse)
+
+    yield from map(left, items)
 
 
 class _Rest:

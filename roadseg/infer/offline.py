@@ -24,7 +24,7 @@ from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
+from roadseg.infer.stats import measured, save_stats, shares_of
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -43,8 +43,8 @@ from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
-from roadseg.spec import UNSURE
-from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.spec import UNSURE, ModelSpec
+from roadseg.video.frame import Frame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.read_log import ReadLog
@@ -131,7 +131,7 @@ def infer(
     total = expected_frames(info, config)
     log = ReadLog()
     pixels: np.ndarray = np.zeros(256, np.int64)
-    item: SegmentedFrame | None = None
+    spec: ModelSpec | None = None
     with outputs.claimed():
         frames, network_frames = outputs.kept.frames, 0
         with (
@@ -142,19 +142,21 @@ def infer(
             for item in pipeline:
                 frames += 1
                 network_frames += item.by_network
-                pixels += count_pixels(item)
+                pixels += item.pixels  # `note_view` sees to it
+                spec = item.spec
+                del item
                 on_frame(frames, total)
-        assert item is not None  # `some` sees to it
+        assert spec is not None  # `some` sees to it
         result = InferResult(
             out=config.out,
             frames=frames,
             kept_frames=outputs.kept.frames,
             network_frames=network_frames,
             wall_s=time.perf_counter() - started_s,
-            network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config.size_hw),
-            class_shares=shares_of(pixels, item.spec),
+            network_hw=input_size(info.size_hw, info.pixel_aspect, spec, config.size_hw),
+            class_shares=shares_of(pixels, spec),
             unsure_share=float(pixels[UNSURE] / pixels.sum()),
-            colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
+            colors=dict(zip(spec.class_names, spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             hardware_encoder=outputs.hardware_encoder,
@@ -217,8 +219,6 @@ def build_pipeline(
         stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
-    if config.out is not None:
-        stages["overlay"] = on_all_cores(partial(blend, config=config), config)
     if outputs.masks is not None:
         stages["masks"] = partial(
             save_masks,
@@ -228,6 +228,7 @@ def build_pipeline(
             in_colors=config.mask_format == "palette",
         )
     if config.out is not None:
+        stages["overlay"] = on_all_cores(partial(blend, config=config), config)
         origin = Origin(
             source=info,
             log=log,
@@ -268,6 +269,8 @@ def frames_of(
 def maps_for(config: InferConfig) -> Maps:
     """Return the class maps that a run needs: of full size only if they are painted or kept."""
     maps = Maps.FULL if config.out or config.masks else Maps.COARSE
+    if not config.masks:
+        maps |= Maps.SHOWN
     return maps | Maps.COARSE if config.measures else maps
 
 

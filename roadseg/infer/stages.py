@@ -3,13 +3,16 @@
 A stage is a function from an iterator to an iterator. It opens what it needs with `with` in its own
 body, so each resource lives and dies on one thread. What is guaranteed:
 
-- Items keep their order, and at most `depth` wait between two stages.
+- Items keep their order, and at most `depth` wait between two stages, fewer where they are large.
 - The source adds no item while `most_bytes` wait between stages, all of them together.
 - The first error of any stage is raised as itself in the reading thread, with a note that names the
   stage, after every item that had passed the last stage was handed out or dropped.
 - Leaving the `with` block joins every thread, whether the items ran out, a stage raised, the reader
   broke off or Ctrl-C came. Generators are closed on their own threads, so their `with` blocks end.
 - Nothing polls and nothing sleeps.
+
+A `for` loop holds its item until the next one comes, and a picture in 4K takes 12 MB. So a stage
+that makes one item of another is a `map`, and one that passes items on lets go of each.
 
 A stage that gives one item for each that it takes, and needs only that one, can run on several
 threads at once (`Parallel`): each takes the next item when it is free. Their results wait for those
@@ -259,6 +262,7 @@ class Pipeline:
                 finally:
                     stats.blocked_s += time.perf_counter() - since
                 stats.items += 1
+                del item  # it would be held until there is another
             assert turns is None or turns.taken == stats.items
         finally:
             if isinstance(items, Generator):

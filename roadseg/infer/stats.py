@@ -45,9 +45,12 @@ DIGITS = 6
 
 def measured(items: Iterator[SegmentedFrame], *, min_region: float) -> Iterator[SegmentedFrame]:
     """Stage: count the pixels of every frame and measure it; no frame depends on another."""
-    for item in items:
-        counted = replace(item, pixels=count_pixels(item))
-        yield replace(counted, stats=measure(counted, min_region))
+
+    def counted(item: SegmentedFrame) -> SegmentedFrame:
+        found = replace(item, pixels=count_pixels(item))
+        return replace(found, stats=measure(found, min_region))
+
+    yield from map(counted, items)
 
 
 def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) -> FrameStats:
@@ -200,6 +203,7 @@ def save_stats(
             assert item.stats is not None  # `measured` sees to it
             write(item.stats)
             yield item
+            del item
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -37,7 +38,7 @@ from roadseg.segmentation.label import label_on_grid
 from roadseg.segmentation.placement import Maps
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
-from roadseg.video.frame import Frame, SegmentedFrame
+from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
 from roadseg.video.picture import Painter
 from roadseg.video.read.faults import at_time
 from roadseg.video.read.read_log import ReadLog
@@ -205,23 +206,29 @@ def segment(
 
 
 def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
-    """Stage: note which classes are in view; drop frames that only lead in."""
+    """Stage: note which classes are in view; drop frames that only lead in, and all links."""
     view = InView()
-    for item in items:
+
+    def noted(item: SegmentedFrame) -> SegmentedFrame:
         pixels = sample_pixels(item) if item.pixels is None else item.pixels
         in_view = view.update(pixels, item.frame.time_s)
-        if not item.frame.leads_in:
-            yield replace(item, pixels=pixels, in_view=in_view)
+        return replace(item, pixels=pixels, in_view=in_view, link=None)
+
+    yield from filterfalse(lambda item: item.frame.leads_in, map(noted, items))
 
 
-def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[SegmentedFrame]:
+def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[PaintedFrame]:
     """Stage: paint the class map over every picture, or cover what it hides."""
     painter: Painter | None = Cover(config.redaction) if config.redaction else None
-    for item in items:
+
+    def painted(item: SegmentedFrame) -> PaintedFrame:
+        nonlocal painter
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
         chosen = boxed(painter, item, config) if config.boxes else painter
-        painted = item.frame.picture.paint(chosen, item.shown, item.in_view)
-        yield replace(item, frame=replace(item.frame, picture=painted))
+        picture = item.frame.picture.paint(chosen, item.shown, item.in_view)
+        return PaintedFrame.of(item, picture)
+
+    yield from map(painted, items)
 
 
 def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
@@ -233,10 +240,11 @@ def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
 
 
 def encode(
-    items: Iterator[SegmentedFrame], *, outputs: Outputs, origin: Origin
-) -> Iterator[SegmentedFrame]:
+    items: Iterator[PaintedFrame], *, outputs: Outputs, origin: Origin
+) -> Iterator[PaintedFrame]:
     """Stage: write every picture to the output."""
     with outputs.film_writer(origin) as writer:
         for item in items:
             writer.write(item.frame)
             yield item
+            del item

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.infer.stats import DIGITS, read_stats
-from roadseg.segmentation.flow import Flow, Luma, Motion, is_cut, is_torn, residual_of, torn_cells
+from roadseg.segmentation.flow import Flow
+from roadseg.segmentation.track import Follower
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 
 LEAST_SIGHTINGS = 3
@@ -117,41 +118,25 @@ def follow_objects(
         items: Measured frames; of those that only lead in, the motion is used.
         written: Statistics of the frames before, if an unfinished run left any.
     """
-    tracker, follower = Tracker(), _Follower()
+    tracker, follower = Tracker(), Follower()
     for stats in read_stats(written) if written else ():
         tracker.number(stats)
-    for item in items:
-        flow = follower.flow(item.frame.picture.small_luma())
+
+    def followed(item: SegmentedFrame) -> SegmentedFrame:
+        flow = follower.flow(item)
         if item.frame.leads_in:
-            yield item
-            continue
+            return item
         assert item.stats is not None  # `measured` comes before
         size_hw = item.frame.picture.size_hw
         found = tuple(replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects)
-        yield replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+        return replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+
+    yield from map(followed, items)
 
 
 def renumbered(stats: Iterable[FrameStats]) -> Iterator[FrameStats]:
     """Yield the statistics of a video's frames with their objects numbered anew, through all."""
     return map(Tracker().number, stats)
-
-
-class _Follower:
-    """Finds the flow from each frame to the one before."""
-
-    def __init__(self) -> None:
-        self._motion = Motion()
-        self._last: Luma | None = None
-
-    def flow(self, luma: Luma) -> Flow | None:
-        """Return the flow back to the frame before; None where no way leads there."""
-        last, self._last = self._last, luma
-        if last is None or last.shape != luma.shape:
-            return None
-        flow = self._motion.between(luma, last)
-        if is_torn(torn_cells(flow)) or is_cut(luma, residual_of(luma, last, flow)):
-            return None
-        return flow
 
 
 def _moved(

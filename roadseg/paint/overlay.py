@@ -4,7 +4,7 @@ Everything is drawn on the planes of Y, U and V, in the picture's own colour spa
 which four pixels share, takes the class of the top left one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
-from roadseg.paint.specks import HIDDEN, find_specks
+from roadseg.paint.specks import HIDDEN, speck_grid, speck_step, specks_among
 from roadseg.spec import UNLABELLED, UNSURE, ModelSpec
 from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
 
@@ -30,6 +30,8 @@ DIMMED = 0.35
 """Factor on the brightness of dimmed pixels."""
 PLANE_STEPS = (1, 2, 2)
 """Pixels a sample along either side, for Y, U and V."""
+BAND_PX = 256
+"""Rows that are painted at a time, an even number: what it takes stays small, and in the cache."""
 
 
 def class_ids(names: Sequence[str], spec: ModelSpec, flag: str = "--classes") -> frozenset[int]:
@@ -145,20 +147,22 @@ class Overlay:
         self, picture: Picture, class_map: NDArray[np.uint8], targets: Sequence[Plane]
     ) -> None:
         """Mix the colours of the classes into the picture."""
-        half_map = np.ascontiguousarray(class_map[::2, ::2])
         tables = color_tables(self._style.spec.palette, picture.space)
-        maps = (class_map, half_map, half_map)
         grounds = dimmed(picture) if self._style.config.only else picture.planes
         alpha = self._style.config.alpha
         is_whole = len(self._style.shown) == len(self._style.spec.class_names)
         is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < UNSURE
-        for plane, ground, ids, table, target in zip(
-            picture.planes, grounds, maps, tables, targets, strict=True
-        ):
-            colors = cv2.LUT(ids, table)
-            cv2.addWeighted(plane, 1 - alpha, colors, alpha, 0, dst=target)
-            if not is_whole:
-                cv2.copyTo(ground, cv2.LUT(ids, self._hidden_table), target)
+        for rows in _bands(len(class_map)):
+            half_ids = np.ascontiguousarray(class_map[rows][::2, ::2])
+            maps = class_map[rows], half_ids, half_ids
+            for plane, ground, ids, table, target, step in zip(
+                picture.planes, grounds, maps, tables, targets, PLANE_STEPS, strict=True
+            ):
+                band = slice(rows.start // step, -(-rows.stop // step))
+                colors = cv2.LUT(ids, table)
+                cv2.addWeighted(plane[band], 1 - alpha, colors, alpha, 0, dst=target[band])
+                if not is_whole:
+                    cv2.copyTo(ground[band], cv2.LUT(ids, self._hidden_table), target[band])
 
     @cached_property
     def _hidden_table(self) -> NDArray[np.uint8]:
@@ -180,17 +184,21 @@ class Overlay:
         Specks have no outline, and neither has what is too unsure to be painted: where that ends is
         no edge of anything.
         """
-        regions = np.asarray(cv2.LUT(class_map, self._region_table), np.uint8)
-        edges = np.zeros_like(class_map)
-        edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
-        below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
-        cv2.bitwise_or(edges[1:], below, edges[1:])
-        for unlined in (find_specks(regions, self._style.config.min_region), _unsure(class_map)):
-            if unlined is not None:
-                beside = cv2.dilate(unlined, np.ones((2, 2), np.uint8), anchor=(1, 1))
-                cv2.subtract(edges, beside, edges)
+        step = speck_step(class_map.shape[1])
+        sample = cv2.LUT(np.ascontiguousarray(class_map[::step, ::step]), self._region_table)
+        specks = speck_grid(np.asarray(sample, np.uint8), self._style.config.min_region)
         level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
-        cv2.copyTo(np.full_like(luma, level), edges, luma)
+        for rows in _bands(len(class_map)):
+            above = max(rows.start - 1, 0)
+            ids = class_map[above : rows.stop]
+            regions = np.asarray(cv2.LUT(ids, self._region_table), np.uint8)
+            edges = _edges(regions)
+            for unlined in (specks_among(regions, specks, above), _unsure(ids)):
+                if unlined is not None:
+                    beside = cv2.dilate(unlined, np.ones((2, 2), np.uint8), anchor=(1, 1))
+                    cv2.subtract(edges, beside, edges)
+            edges = edges[rows.start - above :]
+            cv2.copyTo(np.full_like(edges, level), edges, luma[rows])
 
     def _add_legend(
         self, planes: Sequence[Plane], space: ColorSpace, in_view: AbstractSet[int] | None
@@ -206,6 +214,21 @@ class Overlay:
             top, left = legend.top // step, legend.left // step
             corner = plane[top : top + rows, left : left + columns]
             corner[:] = np.rint(corner * layer.kept + layer.added)
+
+
+def _bands(height: int) -> Iterator[slice]:
+    """Yield the rows of a picture's bands from top to bottom."""
+    for top in range(0, height, BAND_PX):
+        yield slice(top, min(top + BAND_PX, height))
+
+
+def _edges(regions: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return 255 where ids (H, W) differ from those to the left or above, and 0 elsewhere."""
+    edges = np.zeros_like(regions)
+    edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
+    below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
+    cv2.bitwise_or(edges[1:], below, edges[1:])
+    return edges
 
 
 def _unsure(class_map: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

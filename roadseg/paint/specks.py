@@ -13,22 +13,24 @@ HIDDEN = 255
 """Id of pixels outside regions."""
 
 
-def find_specks(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8] | None:
-    """Return a mask (H, W) of 255 on each pixel of a speck and 0 elsewhere; None if there is none.
+def specks_among(
+    regions: NDArray[np.uint8], grid: NDArray[np.uint8] | None, top: int
+) -> NDArray[np.uint8] | None:
+    """Return a mask (h, W) of 255 on each pixel of a speck and 0 elsewhere; None if there is none.
 
     Args:
-        regions: (H, W) class ids, `HIDDEN` outside regions.
-        least_share: Share of the picture below which a region is a speck.
+        regions: (h, W) class ids of some rows of a picture, `HIDDEN` outside regions.
+        grid: What `speck_grid` found in all of it.
+        top: The first of these rows.
     """
-    step = speck_step(regions.shape[1])
-    small = np.ascontiguousarray(regions[::step, ::step])
-    grown = speck_grid(small, least_share)
-    if grown is None:
+    if grid is None:
         return None
-    rows, columns = small.shape
-    ids = cv2.resize(grown, (columns * step, rows * step), interpolation=cv2.INTER_NEAREST)
-    ids = ids[: regions.shape[0], : regions.shape[1]]
-    return np.asarray(cv2.compare(regions, ids, cv2.CMP_EQ), np.uint8)
+    height, width = regions.shape
+    step = speck_step(width)
+    rows = grid[top // step : -(-(top + height) // step)]
+    size_wh = rows.shape[1] * step, rows.shape[0] * step
+    ids = cv2.resize(rows, size_wh, interpolation=cv2.INTER_NEAREST)[top % step :]
+    return np.asarray(cv2.compare(regions, ids[:height, :width], cv2.CMP_EQ), np.uint8)
 
 
 def speck_step(width: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.grid import Planes, grid_of
-from roadseg.segmentation.placement import Placement
+from roadseg.segmentation.placement import Maps, Placement
 from roadseg.spec import UNSURE
 from roadseg.video.frame import Labels, SegmentedFrame
 
@@ -68,14 +68,16 @@ def level_of(confidence: float) -> int:
     return math.ceil(confidence * 255)
 
 
-def without_unsure(item: SegmentedFrame, least: float) -> SegmentedFrame:
+def without_unsure(item: SegmentedFrame, least: float, maps: Maps) -> SegmentedFrame:
     """Return a frame that shows and counts nothing less sure than `least`, 0..1.
 
-    Its class map has the strongest class everywhere.
+    Its class map has the strongest class everywhere, if that is among the maps that are wanted.
     """
     if item.confidence is None or not least:
         return item
     shown, coarse = item.confidence.shown(item.labels, least), item.coarse_map
     if coarse is not None:
         coarse = shown if coarse is item.labels else item.confidence.shown(coarse, least)
+    if Maps.SHOWN in maps:
+        return replace(item, labels=shown, coarse_map=coarse)
     return replace(item, sure_labels=None if shown is item.labels else shown, coarse_map=coarse)

@@ -67,6 +67,13 @@ class Motion:
         """Return the flow (h, w, 2) from one picture back to another of its size."""
         return np.asarray(self._search.calc(later, earlier, None), np.float32)  # type: ignore[call-overload]
 
+    def step(self, later: Luma, earlier: Luma, elapsed_s: float) -> Warp | None:
+        """Return the warp between neighbouring frames; None where no motion links them."""
+        flow = self.between(later, earlier)
+        torn = torn_cells(flow)
+        step = single_step(later, earlier, flow, torn, elapsed_s)
+        return None if is_torn(torn) or is_cut(later, step.residual) else step
+
 
 def single_step(
     later: Luma, earlier: Luma, flow: Flow, torn: NDArray[np.bool_], elapsed_s: float

@@ -17,7 +17,7 @@ from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import Frame, SegmentedFrame, on_host
+from roadseg.video.frame import Frame, Link, SegmentedFrame, on_host
 
 NEARER_LEVELS = 2.0
 """Handicap of the farther key frame, in grey levels a frame of difference in distance."""
@@ -42,11 +42,13 @@ class Fused:
     """Whether the network predicted these labels; if not, they were warped from other frames."""
     confidence: Confidence | None = None
     """How sure the labels are; None if that is not known, or not wanted."""
+    link: Link | None = None
+    """How it follows the frame before; None if that is not known."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes, next to which what is small does not count."""
-        return self.frame.nbytes
+        return self.frame.nbytes + (self.link.nbytes if self.link else 0)
 
 
 def fuse(
@@ -66,13 +68,22 @@ def enlarged(
     items: Iterator[Fused], config: ModelConfig, maps: Maps = Maps.FULL
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
-    for item in items:
+
+    def at_full_size(item: Fused) -> SegmentedFrame:
         enlarge = grid_of(item.levels).enlarged
         labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
         found = SegmentedFrame(
-            item.frame, labels, item.spec, item.by_network, coarse_map, item.confidence
+            item.frame,
+            labels,
+            item.spec,
+            item.by_network,
+            coarse_map,
+            item.confidence,
+            link=item.link,
         )
-        yield without_unsure(found, config.min_confidence)
+        return without_unsure(found, config.min_confidence, maps)
+
+    yield from map(at_full_size, items)
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,8 @@ class Fuser:
         assert self._key is not None
         placement, count = self._key.placement, spec.num_classes
         confidence = Confidence(placement, planes[count:]) if len(planes) > count else None
-        return Fused(item.frame, spec, placement, planes[:count], by_network, confidence)
+        levels = planes[:count]
+        return Fused(item.frame, spec, placement, levels, by_network, confidence, item.link)
 
     def _fill(
         self, before: _Key, after: _Key, waiting: list[Tracked], spec: ModelSpec

@@ -63,13 +63,16 @@ def suspect(
     ids = list(redaction.hidden_ids(backend.spec.class_names))
     least = math.inf if backend.spec.gives_ids else redaction.probability
     spec = replace(backend.spec, class_names=(NAME,), palette=((0, 0, 0),))
-    for frame in frames:
+
+    def suspected(frame: Frame) -> Suspected:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
         logits = backend.run(pictures, LOGITS).logits[0]
         found = not_ruled_out(grid_of(logits).on_host(logits), ids, least)
         luma = frame.picture.small_luma()
         mask = _on_picture(found, placement, (luma.shape[0], luma.shape[1]))
-        yield Suspected(frame, spec, luma, _grown(mask, redaction.margin))
+        return Suspected(frame, spec, luma, _grown(mask, redaction.margin))
+
+    yield from map(suspected, frames)
 
 
 def not_ruled_out(logits: NDArray[np.float32], ids: list[int], probability: float) -> Mask:
@@ -93,12 +96,15 @@ def hold(items: Iterator[Suspected], *, redaction: Redaction) -> Iterator[Suspec
 
 def covered(items: Iterator[Suspected]) -> Iterator[SegmentedFrame]:
     """Yield every frame with a class map of what is hidden; no frame depends on another."""
-    for item in items:
-        levels = item.mask.astype(np.uint8) * 255
-        size_wh = item.frame.picture.size_hw[::-1]
-        hidden = cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR) > 0
-        class_map = np.where(hidden, np.uint8(HIDDEN), np.uint8(IGNORE_INDEX))
-        yield SegmentedFrame(item.frame, class_map, item.spec)
+    yield from map(_covered, items)
+
+
+def _covered(item: Suspected) -> SegmentedFrame:
+    levels = item.mask.astype(np.uint8) * 255
+    size_wh = item.frame.picture.size_hw[::-1]
+    hidden = cv2.resize(levels, size_wh, interpolation=cv2.INTER_LINEAR) > 0
+    class_map = np.where(hidden, np.uint8(HIDDEN), np.uint8(IGNORE_INDEX))
+    return SegmentedFrame(item.frame, class_map, item.spec)
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,8 @@ class Maps(Flag):
     """At the frame's size, to paint and to write."""
     COARSE = auto()
     """At its size in the network's input, to measure."""
+    SHOWN = auto()
+    """Those of the frame's size only as they are shown: what is unsure has no class in them."""
 
     def make(
         self, placement: Placement, resize: Callable[[Placement, Any], Labels], values: Any

@@ -42,12 +42,14 @@ class Prediction:
 def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> Iterator[Predicted]:
     """Yield every frame, key frames with the network's prediction."""
     spec = backend.spec.recolored(config.palette)
-    for item in items:
+
+    def predicted(item: Tracked) -> Predicted:
         if not item.is_key:
-            yield Predicted(item, spec)
-            continue
+            return Predicted(item, spec)
         placement, pictures = placed(item.frame, backend.spec, config.size_hw)
-        yield Predicted(item, spec, Prediction(placement, backend.run(pictures, LOGITS).logits[0]))
+        return Predicted(item, spec, Prediction(placement, backend.run(pictures, LOGITS).logits[0]))
+
+    yield from map(predicted, items)
 
 
 def predict_alone(
@@ -56,11 +58,14 @@ def predict_alone(
     """Yield every frame with the class maps wanted, as the network predicts them from it alone."""
     spec = backend.spec.recolored(config.palette)
     wants = CLASS_MAP + LOGITS if config.wants_confidence_of(spec) else CLASS_MAP
-    for frame in frames:
+
+    def predicted(frame: Frame) -> SegmentedFrame:
         placement, pictures = placed(frame, backend.spec, config.size_hw)
         answer = backend.run(pictures, wants)
         ids = answer.class_map[0]
         labels, coarse_map = maps.make(placement, grid_of(ids).restored, ids)
         confidence = Confidence.of(answer.logits[0], placement) if LOGITS[0] in wants else None
         found = SegmentedFrame(frame, labels, spec, coarse_map=coarse_map, confidence=confidence)
-        yield without_unsure(found, config.min_confidence)
+        return without_unsure(found, config.min_confidence, maps)
+
+    yield from map(predicted, frames)

@@ -1,4 +1,7 @@
-"""Track the motion from frame to frame, and choose the key frames."""
+"""Track the motion from frame to frame, and choose the key frames.
+
+The flow back to the frame before goes along with each frame, for whoever follows something later.
+"""
 
 import math
 import time
@@ -9,19 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import (
-    Luma,
-    Motion,
-    Warp,
-    extend,
-    is_cut,
-    is_torn,
-    move_class_map,
-    single_step,
-    torn_cells,
-)
+from roadseg.segmentation.flow import Flow, Luma, Motion, Warp, extend, move_class_map
 from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
-from roadseg.video.frame import Frame
+from roadseg.video.frame import Frame, Link, SegmentedFrame
 
 
 @dataclass(frozen=True)
@@ -34,11 +27,13 @@ class Tracked:
     """Back to the last key frame; None at the beginning of a scene."""
     is_key: bool
     """Whether the network predicts it."""
+    link: Link
+    """How it follows the frame before."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes, next to which what is small does not count."""
-        return self.frame.nbytes
+        return self.frame.nbytes + self.link.nbytes
 
 
 @dataclass(frozen=True)
@@ -81,6 +76,28 @@ def track(
         yield replace(held, is_key=True)
 
 
+class Follower:
+    """Finds the flow from each labelled frame to the one before, where it does not bring its link.
+
+    One video's frames either all bring theirs or none does.
+    """
+
+    def __init__(self) -> None:
+        self._motion = Motion()
+        self._last: Luma | None = None
+
+    def flow(self, item: SegmentedFrame) -> Flow | None:
+        """Return the flow back to the frame before; None where no way leads there."""
+        if item.link:
+            return item.link.flow
+        luma = item.frame.picture.small_luma()
+        last, self._last = self._last, luma
+        if last is None or last.shape != luma.shape:
+            return None
+        step = self._motion.step(luma, last, 0.0)
+        return step.flow if step else None
+
+
 class _Tracker:
     """Tracks one frame after the other."""
 
@@ -88,34 +105,35 @@ class _Tracker:
         self._chooser = chooser
         self._key_labels = key_labels
         self._motion = Motion()
-        self._key: Tracked | None = None
+        self._key_luma: Luma | None = None
         self._last: Tracked | None = None
         self._gap = 0
 
     def take(self, frame: Frame) -> Tracked:
         """Return a frame with its warp."""
         luma = frame.picture.small_luma()
-        warp = self._warp(frame, luma)
+        step = self._step(frame, luma)
+        warp = self._warp(step, luma)
         self._gap += 1
         is_key = warp is None or self._is_due(frame, luma, warp)
-        self._last = Tracked(frame, luma, warp, is_key)
+        self._last = Tracked(frame, luma, warp, is_key, Link(step.flow if step else None))
         if is_key:
-            self._key, self._gap = self._last, 0
+            self._key_luma, self._gap = luma, 0
         return self._last
 
-    def _warp(self, frame: Frame, luma: Luma) -> Warp | None:
-        """Return the warp back to the last key frame, or None where the scene is a new one."""
-        key, last = self._key, self._last
-        if key is None or last is None or last.frame.picture.size_hw != frame.picture.size_hw:
+    def _step(self, frame: Frame, luma: Luma) -> Warp | None:
+        """Return the warp back to the frame before, or None where the scene is a new one."""
+        last = self._last
+        if last is None or last.frame.picture.size_hw != frame.picture.size_hw:
             return None
-        flow = self._motion.between(luma, last.luma)
-        torn = torn_cells(flow)
-        step = single_step(luma, last.luma, flow, torn, frame.time_s - last.frame.time_s)
-        if is_torn(torn) or is_cut(luma, step.residual):
-            return None
-        if last is key or last.warp is None:
+        return self._motion.step(luma, last.luma, frame.time_s - last.frame.time_s)
+
+    def _warp(self, step: Warp | None, luma: Luma) -> Warp | None:
+        """Return the warp back to the last key frame, given that to the frame before."""
+        last, key_luma = self._last, self._key_luma
+        if step is None or last is None or last.is_key or last.warp is None or key_luma is None:
             return step
-        return extend(step, last.warp, luma, key.luma)
+        return extend(step, last.warp, luma, key_luma)
 
     def _is_due(self, frame: Frame, luma: Luma, warp: Warp) -> bool:
         """Decide whether a frame is a key frame."""

@@ -1,7 +1,7 @@
 """Frames, as they pass between the stages of the pipeline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -175,6 +175,20 @@ class Confidence(Protocol):
 
 
 @dataclass(frozen=True)
+class Link:
+    """How a frame follows the one before it."""
+
+    flow: NDArray[np.float32] | None
+    """(h, w, 2) back to that frame, as in `roadseg.segmentation.flow`; None where no motion links
+    the two, as at a cut, and in a video's first frame."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return 0 if self.flow is None else self.flow.nbytes
+
+
+@dataclass(frozen=True)
 class SegmentedFrame:
     """A frame and its labels."""
 
@@ -199,12 +213,14 @@ class SegmentedFrame:
     """Ids of the classes that a legend names; None if they are not known."""
     stats: FrameStats | None = None
     """Its statistics; None if it was not measured."""
+    link: Link | None = None
+    """How it follows the frame before; None if that was not looked for, or is no longer needed."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
         maps = self.labels.nbytes * (1 if self.sure_labels is None else 2)
-        return self.frame.nbytes + maps
+        return self.frame.nbytes + maps + (self.link.nbytes if self.link else 0)
 
     @property
     def shown(self) -> Labels:
@@ -221,3 +237,28 @@ class SegmentedFrame:
         if isinstance(self.shown, np.ndarray):
             return np.ascontiguousarray(self.shown[::step, ::step])
         return self.shown.sample(step)
+
+
+@dataclass(frozen=True)
+class PaintedFrame:
+    """A frame with its labels painted, and what is counted of them; the maps are let go of."""
+
+    frame: Frame
+    """The painted one."""
+    spec: ModelSpec
+    """The model's classes and palette."""
+    by_network: bool
+    """Whether the network predicted its labels."""
+    pixels: NDArray[np.int64] | None
+    """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
+
+    @classmethod
+    def of(cls, item: SegmentedFrame, picture: AnyPicture) -> Self:
+        """Return a frame with its painted picture."""
+        frame = replace(item.frame, picture=picture)
+        return cls(frame, item.spec, item.by_network, item.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.frame.nbytes

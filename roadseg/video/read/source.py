@@ -331,10 +331,8 @@ def _pictures(
     if decoder.is_hwaccel:
         return stream
     stream.thread_type = "AUTO"
-    cores = os.cpu_count() or 1
-    most_threads = min(_most_threads(decoder), threads or cores)
-    if most_threads < cores:
-        decoder.thread_count = most_threads
+    # FFmpeg by itself takes one more than there are cores, and each has a picture.
+    decoder.thread_count = min(_most_threads(decoder), threads or os.cpu_count() or 1)
     return stream
 
 

@@ -107,6 +107,7 @@ def _save_as_images(
             data = with_palette(data, item.spec.palette)
         write_still(pattern, number, data)
         yield item
+        del item
 
 
 def with_palette(png: bytes, palette: Sequence[tuple[int, int, int]]) -> bytes:
@@ -137,5 +138,6 @@ def _save_as_film(
             picture.pts, picture.time_base = item.frame.pts, item.frame.time_base
             container.mux(stream.encode(picture))
             yield item
+            del item, picture
         if stream is not None:
             container.mux(stream.encode(None))
