@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,10 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
         whole = round((info.end_s - info.start_s) * info.fps)
     if whole is None:
         return None
-    first = round(config.start_s * info.fps)
-    last = whole if config.end_s is None else min(round(config.end_s * info.fps), whole)
-    return max(last - first, 0)
+    last = whole if config.end_s is None else min(_frames_before(config.end_s, info), whole)
+    return max(last - _frames_before(config.start_s, info), 0)
+
+
+def _frames_before(time_s: float, info: VideoInfo) -> int:
+    """Return how many frames come before a time, at the video's even rate."""
+    return ceil(time_s * info.fps - 0.01)  # a frame at the time itself is not before it
