@@ -134,7 +134,10 @@ class InputOptions(OptionGroup):
         ),
     ] = None
     fps: Annotated[
-        str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
+        str,
+        typer.Option(
+            metavar="RATE", help="Images a second of a folder of images, such as 25 or 30000/1001."
+        ),
     ] = str(InferConfig.image_fps)
     ignore: Annotated[
         list[str] | None,

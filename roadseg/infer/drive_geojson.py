@@ -51,7 +51,7 @@ def _stretches(stretches: Any, track: Track | None) -> Iterator[dict[str, Any]]:
     """Yield the way along each stretch out of depth, as far as it is known."""
     for stretch in stretches:
         way = track.between(stretch["start_s"], stretch["end_s"]) if track else None
-        geometry = way and _geometry(way.parts())
+        geometry = _geometry(way.parts()) if way else None
         known = {name: stretch[name] for name in ("start_s", "end_s", "unsure")}
         yield _feature(geometry, kind="out of its depth", **known)
 

@@ -25,7 +25,7 @@ from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of
+from roadseg.infer.stats import count_pixels, measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -44,7 +44,6 @@ from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
-from roadseg.spec import UNSURE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
@@ -154,7 +153,7 @@ def infer(
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, item.spec, config.size_hw),
             class_shares=shares_of(pixels, item.spec),
-            unsure_share=float(pixels[UNSURE] / pixels.sum()),
+            unsure_share=unsure_share(pixels),
             colors=dict(zip(item.spec.class_names, item.spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
