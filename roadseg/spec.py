@@ -132,8 +132,8 @@ def palette_colors(palette: str) -> dict[str, Color]:
         return PALETTES[palette]
     if not Path(palette).is_file():
         raise ConfigError(
-            f"--palette is {palette!r}; use one of: {', '.join(PALETTES)}, or a file with lines "
-            "such as road,128,64,128 or road,#804080"
+            f"--palette is {palette!r}, and no palette or file has that name; use one of: "
+            f"{', '.join(PALETTES)}, or a file with lines such as road,128,64,128 or road,#804080"
         )
     try:
         colors = {

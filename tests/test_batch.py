@@ -406,6 +406,32 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     assert "videos done" in run("status", "out", cwd=tmp_path).stdout
 
 
+OPTIONS = {
+    "--every": ("4", "every", "4"),
+    "--start": ("0:00.2", "start_s", "0.2"),
+    "--end": ("0:00.8", "end_s", "0.8"),
+    "--fps": ("30000/1001", "image_fps", "30000/1001"),
+    "--size": ("96x64", "size_hw", "(64, 96)"),
+    "--classes": ("road,car", "classes", "('road', 'car')"),
+    "--ignore": ("0,0,8,8", "ignore", "('0,0,8,8',)"),
+    "--crf": ("30", "crf", "30"),
+    "--steady": ("0.3", "steady", "0.3"),
+}
+"""An option of each group, and all that are not written as they are kept: text, field, value."""
+
+
+def test_the_command_takes_options_as_infer_does(tmp_path) -> None:
+    FILM.write(tmp_path / "a.mp4")
+    given = [word for option, (text, *_) in OPTIONS.items() for word in (option, text)]
+    done = run(".", "--out", "out", *given, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    begun = (tmp_path / "out" / "manifest-0-of-1.jsonl").read_text().splitlines()[0]
+    settings = json.loads(begun)["settings"]
+    assert {field: settings[field] for _, field, _ in OPTIONS.values()} == {
+        field: value for _, field, value in OPTIONS.values()
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

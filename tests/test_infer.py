@@ -193,6 +193,15 @@ def test_looking_at_every_fourth_frame_keeps_all_of_them_in_order(quick) -> None
     assert times == [Fraction(i, 25) for i in range(25)]
 
 
+@pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 0.3), (0.1, 0.33), (0.13, 0.5), (0.7, 9.0)])
+def test_part_of_a_film_is_expected_to_have_the_frames_that_come(quick, start_s, end_s) -> None:
+    told = []
+    config = replace(quick, source=make_film(quick.out.with_name("film.mkv"), times=range(10)))
+    config = replace(config, start_s=start_s, end_s=end_s)
+    infer(config, on_frame=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(told), len(told))
+
+
 def test_film_of_25_hertz_is_looked_at_at_every_second_frame_unless_told_otherwise(quick) -> None:
     assert infer(quick).network_frames == 13
     result = infer(replace(quick, every=1, overwrite=True))

@@ -14,7 +14,7 @@ from films import pictures
 
 from roadseg.infer.live import Reading
 from roadseg.infer.server import Address, PageServer
-from roadseg.spec import PALETTES, ModelSpec, css_color
+from roadseg.spec import PALETTES, UNSURE, ModelSpec, css_color
 from roadseg.video.frame import Arrival, Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 
@@ -25,10 +25,11 @@ SKY, ROAD = SPEC.palette[0], SPEC.palette[3]
 GREY = 200
 
 
-def show(server: PageServer, level: int = GREY) -> None:
-    """Sky above, road below, over plain grey."""
+def show(server: PageServer, level: int = GREY, *, unsure_rows: int = 0) -> None:
+    """Sky above, road below, over plain grey; the top may be too unsure."""
     class_map = np.zeros((90, 160), np.uint8)
     class_map[45:] = 3
+    class_map[:unsure_rows] = UNSURE
     picture = np.full((90, 160, 3), level, np.uint8)
     frame = Frame(Picture.from_rgb(picture), 0, Fraction(1), arrival=Arrival(0, time.monotonic()))
     server.show(SegmentedFrame(frame, class_map, SPEC), Reading(fps=21.5, age_s=0.05, dropped=7))
@@ -79,6 +80,14 @@ def test_name_of_the_source_is_text_and_nothing_else(page) -> None:
     tab, _ = page
     assert tab.run("document.getElementById('label').textContent") == "<b>drive</b>.mp4"
     assert tab.run("document.querySelector('b')") is None
+
+
+def test_share_that_is_left_unpainted_is_said(page) -> None:
+    tab, server = page
+    said = "document.getElementById('unsure').textContent"
+    assert tab.run(said) == "too unsure to be painted: 0.0 %"
+    show(server, unsure_rows=9)
+    tab.wait_for(f"{said} === 'too unsure to be painted: 10.0 %'")
 
 
 def test_class_that_is_switched_off_shows_the_picture(page) -> None:

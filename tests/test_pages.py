@@ -85,3 +85,9 @@ def test_no_text_of_a_plot_becomes_html() -> None:
 
 def test_plot_without_data_is_left_out() -> None:
     assert "nothing" not in plots_html([Plot(title="nothing", figure=go.Figure())])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "data"])
+def test_what_is_unlabelled_is_explained_beside_the_classes(name) -> None:
+    legend = re.search(r'<p class="legend">(.*?)</p>', PAGES[name]())
+    assert legend and re.findall(r"</i>(\w+)</span>", legend[1]) == ["a", "b", "unlabelled"]

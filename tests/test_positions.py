@@ -23,6 +23,7 @@ from telemetry import (
 
 from roadseg.errors import ConfigError
 from roadseg.infer.config import InferConfig
+from roadseg.infer.drive_geojson import write_geojson
 from roadseg.infer.drive_page import drive_page
 from roadseg.infer.offline import infer
 from roadseg.paint.config import Redaction
@@ -230,6 +231,36 @@ def test_geojson_of_a_cut_has_no_position_outside_it(drive) -> None:
     assert min(latitudes) >= WAY[1][0][0] - 1e-6 and max(latitudes) < WAY[2][0][0]
 
 
+def stretch_on(track: Track | None, path: Path) -> dict:
+    """The feature of a stretch of forty seconds, from the first on."""
+    stretch = {"start_s": 1.0, "end_s": 41.0, "unsure": 0.3}
+    write_geojson(path, {"moments": [], "out_of_depth": [stretch]}, track)
+    *_, feature = json.loads(path.read_text())["features"]
+    assert feature["properties"] == {"kind": "out of its depth", **stretch}
+    return feature
+
+
+@pytest.mark.parametrize(
+    ("places", "geometry"),
+    [
+        ([], None),
+        ([(50, 7, 10)], None),
+        ([(2, 7, 10)], {"type": "Point", "coordinates": [10, 7]}),
+        (
+            [(0, 6, 10), (2, 8, 10), (22, 9, 10), (44, 20, 10)],
+            {"type": "LineString", "coordinates": [[10, 7], [10, 8], [10, 9], [10, 18.5]]},
+        ),
+        (
+            [(1, 7, 10), (2, 7, 11), (33, 7, 12), (41, 7, 13)],
+            {"type": "MultiLineString", "coordinates": [[[10, 7], [11, 7]], [[12, 7], [13, 7]]]},
+        ),
+    ],
+)
+def test_geojson_has_the_way_along_a_stretch_out_of_depth(tmp_path, places, geometry) -> None:
+    way = track(*places) if places else None
+    assert stretch_on(way, tmp_path / "drive.geojson")["geometry"] == geometry
+
+
 def gpx_file(config: InferConfig, minute: int) -> InferConfig:
     """A track of the way, begun at a minute after eight."""
     path = config.source.with_suffix(".gpx")
@@ -345,6 +376,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [[n, 52.5, 13.41] for n in (18, 19, 20)],
     ]
     pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    stretch = {"start_s": 3.0, "end_s": 12.0, "unsure": 0.3, "image": pixel}
     moment = {"start_s": 2.0, "end_s": 4.0, "peak_s": 2.5, "names": ["pedestrian"], "image": pixel}
     record = {
         "classes": [["sky", "rgb(70, 130, 180)"], ["road", "rgb(128, 64, 128)"]],
@@ -353,7 +385,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "shares": [[0.5] * 21] * 2,
         "moments": [moment, {**moment, "peak_s": 10.0}],
         "moments_left_out": 0,
-        "out_of_depth": [],
+        "out_of_depth": [stretch],
         "thumbnails": [],
         "film": "",
         "way": {"source": "a test", "parts": parts},
@@ -381,6 +413,20 @@ def test_map_draws_the_way_true_to_scale_with_the_moments(tab, page, scheme, wid
     scale = tab.run(f"{axes}.xaxis._m / {axes}.yaxis._m")
     assert abs(scale) == pytest.approx(1, rel=1e-3)
     assert tab.errors == []
+
+
+def test_each_kind_of_stretch_has_a_row_of_its_own_above_the_curves(tab, page) -> None:
+    tab.open(page.as_uri())
+    tab.wait_for("document.querySelector('#shares .legend')")
+    shapes = tab.run("document.getElementById('shares').layout.shapes")
+    bars = [shape for shape in shapes if shape["type"] == "rect"]
+    spans = [(bar["x0"], bar["x1"]) for bar in bars]
+    assert spans == [(2, 4), (2, 4), (3, 12)]  # which would hide each other in one row
+    assert bars[0]["y1"] <= bars[-1]["y0"]
+    assert (
+        tab.run("document.getElementById('stretches').innerText")
+        == "0:03\N{EN DASH}0:12 unsure of 30 %"
+    )
 
 
 def test_report_without_a_way_has_no_map(tab, page, tmp_path) -> None:

@@ -163,8 +163,8 @@ def run(
         **positions.settings(),
         **overlay.settings(),
         **model.settings(),
-        **vars(motion),
-        **vars(encoding),
+        **motion.settings(),
+        **encoding.settings(),
         "threads": share.threads,
     }
     plan = Plan(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def films_table(records: Sequence["Record"]) -> Table:
     """Return what became of videos, a row each."""
-    table = Table(title="Films", title_justify="left")
-    table.add_column("film", overflow="fold")
+    table = Table(title="Videos", title_justify="left")
+    table.add_column("video", overflow="fold")
     table.add_column("state")
     for heading in ("attempt", "frames", "fps"):
         table.add_column(heading, justify="right")
@@ -49,7 +49,7 @@ def state_table(status: "Status") -> Table:
 def failed_table(failed: Mapping[str, str]) -> Table:
     """Return the videos that failed and why."""
     table = Table(title="Failed", title_justify="left")
-    table.add_column("film", overflow="fold")
+    table.add_column("video", overflow="fold")
     table.add_column("why", overflow="fold")
     for film, why in failed.items():
         table.add_row(film, why)

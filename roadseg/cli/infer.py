@@ -75,15 +75,16 @@ class OutputOptions(OptionGroup):
         typer.Option(
             metavar="FILE.html",
             help="Also write a page about the drive: the video, class shares over time, moments "
-            "with people on the road, the way on a map. Of several videos: drive.FILE.html, ...",
+            "with people on the road, where the model is out of its depth, the way. Of several "
+            "videos: drive.FILE.html, ...",
         ),
     ] = None
     geojson: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also write the way and the moments for any map (.geojson). Of several videos: "
-            "drive.FILE, ...",
+            help="Also write the way, the moments and where the model is out of its depth, for any "
+            "map (.geojson). Of several videos: drive.FILE, ...",
         ),
     ] = None
     side_by_side: Annotated[
@@ -133,7 +134,10 @@ class InputOptions(OptionGroup):
         ),
     ] = None
     fps: Annotated[
-        str, typer.Option(metavar="RATE", help="Images a second, such as 25 or 30000/1001.")
+        str,
+        typer.Option(
+            metavar="RATE", help="Images a second of a folder of images, such as 25 or 30000/1001."
+        ),
     ] = str(InferConfig.image_fps)
     ignore: Annotated[
         list[str] | None,
@@ -247,7 +251,7 @@ def infer(
         **overlay.settings(),
         **model.settings(),
         **motion.settings(),
-        **vars(encoding),
+        **encoding.settings(),
     }
     with received(sources) as films:
         jobs = plan(films, output.out, output.beside, settings, no_film=output.no_film)

@@ -19,6 +19,13 @@ class OptionGroup:
     def __init__(self, **values: Any) -> None:
         vars(self).update(values)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what they set by the names of a configuration's fields.
+
+        A group whose options are not written as the fields are has a method of its own.
+        """
+        return dict(vars(self))
+
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take groups of options: parameters whose type is an `OptionGroup`.

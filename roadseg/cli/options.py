@@ -171,7 +171,7 @@ class MotionOptions(OptionGroup):
         Raises:
             ConfigError: What `--every` says is no number.
         """
-        return {**vars(self), "every": parse_every(self.every)}
+        return {**super().settings(), "every": parse_every(self.every)}
 
 
 class PositionOptions(OptionGroup):
@@ -269,7 +269,7 @@ class OverlayOptions(OptionGroup):
     def settings(self) -> dict[str, Any]:
         """Return the fields of an `OverlayConfig`, and of a `ModelConfig` what is shown and how."""
         names = {"classes": class_names(self.classes), "only": class_names(self.only)}
-        return {**vars(self), **names}
+        return {**super().settings(), **names}
 
 
 def class_names(text: str | None) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def redact(
     settings = {
         **output.settings(),
         **model.settings(),
-        **vars(encoding),
+        **encoding.settings(),
         "steady": 0.0,
         "legend": "none",
         "redaction": Redaction(

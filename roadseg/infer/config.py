@@ -57,7 +57,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     no_map: bool = False
     """Leave the drive's way out of the report."""
     geojson: Path | None = None
-    """GeoJSON of the drive's way and moments."""
+    """GeoJSON of the drive: its way, moments and stretches out of depth."""
     gpx: Path | None = None
     """GPX track of the drive; None takes the video's own telemetry."""
     gpx_offset_s: float | None = None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs, encoded_on
 from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
-from roadseg.infer.stats import measured, save_stats, shares_of
+from roadseg.infer.stats import measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (
     QUEUE_DEPTH,
     blend,
@@ -43,7 +44,7 @@ from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
-from roadseg.spec import UNSURE, ModelSpec
+from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
@@ -155,7 +156,7 @@ def infer(
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, spec, config.size_hw),
             class_shares=shares_of(pixels, spec),
-            unsure_share=float(pixels[UNSURE] / pixels.sum()),
+            unsure_share=unsure_share(pixels),
             colors=dict(zip(spec.class_names, spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
@@ -281,6 +282,10 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
         whole = round((info.end_s - info.start_s) * info.fps)
     if whole is None:
         return None
-    first = round(config.start_s * info.fps)
-    last = whole if config.end_s is None else min(round(config.end_s * info.fps), whole)
-    return max(last - first, 0)
+    last = whole if config.end_s is None else min(_frames_before(config.end_s, info), whole)
+    return max(last - _frames_before(config.start_s, info), 0)
+
+
+def _frames_before(time_s: float, info: VideoInfo) -> int:
+    """Return how many frames come before a time, at the video's even rate."""
+    return ceil(time_s * info.fps - 0.01)  # a frame at the time itself is not before it

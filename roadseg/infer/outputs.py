@@ -73,7 +73,7 @@ class Outputs:
         """Place of the page, if one is wanted."""
         geojson = config.geojson
         self.geojson = FilePlace("--geojson", geojson, lasts=False) if geojson else None
-        """Place of the way and the moments on a map, if they are wanted."""
+        """Place of the GeoJSON of the drive, if it is wanted."""
         self.kept = Kept()
         """Frames that are kept of an unfinished run; known once the outputs are claimed."""
         places = (self.film, self.masks, self.stats, self.report, self.geojson)

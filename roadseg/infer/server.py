@@ -34,7 +34,7 @@ from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
-from roadseg.infer.stats import count_pixels, shares_of
+from roadseg.infer.stats import count_pixels, shares_of, unsure_share
 from roadseg.settings import Color
 from roadseg.spec import PALETTES, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
@@ -136,12 +136,13 @@ class Shown:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Facts about the frame for the page."""
-        spec = self.item.spec
+        spec, pixels = self.item.spec, count_pixels(self.item)
         colors = map(hex_color, spec.palette)
         return {
             "classes": list(zip(spec.class_names, colors, strict=True)),
             "palettes": palettes_for(spec),
-            "shares": list(shares_of(count_pixels(self.item), spec).values()),
+            "shares": list(shares_of(pixels, spec).values()),
+            "unsure": unsure_share(pixels),
             "map_hw": self._small_class_map.shape,
             "fps": self.reading.fps,
             "dropped": self.reading.dropped,

@@ -71,7 +71,7 @@ def measure(item: SegmentedFrame, min_region: float = OverlayConfig.min_region) 
         time_s=round(item.frame.time_s, DIGITS),
         shares={n: round(share, DIGITS) for n, share in shares_of(pixels, spec).items()},
         objects=tuple(_scaled(region, *scales) for region in regions),
-        unsure=round(float(pixels[UNSURE] / pixels.sum()), DIGITS),
+        unsure=round(unsure_share(pixels), DIGITS),
     )
 
 
@@ -109,6 +109,11 @@ def shares_of(pixels: NDArray[np.int64], spec: ModelSpec) -> dict[str, float]:
     """Return the share of each class, given the pixels of each id."""
     total = pixels.sum()
     return {name: float(pixels[i] / total) for i, name in enumerate(spec.class_names)}
+
+
+def unsure_share(pixels: NDArray[np.int64]) -> float:
+    """Return the share of what is too unsure to be counted, given the pixels of each id."""
+    return float(pixels[UNSURE] / pixels.sum())
 
 
 def _regions(

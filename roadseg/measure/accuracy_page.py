@@ -53,7 +53,11 @@ def evaluation_page(
         _reliability(measured),
     ]
     facts = facts_html({name: headline(scores) for name, scores in measured.items()}, "In short")
-    shown = " and ".join(measured) if len(measured) > 1 else "prediction and wrong pixels"
+    shown = (
+        " and ".join(measured)
+        if len(measured) > 1
+        else "prediction and, on black, what of it is wrong"
+    )
     below = pictures_html(worst, f"Worst pictures: picture and label, below {shown}", classes)
     return page_html(title, facts + plots_html(plots) + below)
 

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from roadseg.pages.data_url import data_url
-from roadseg.spec import SegClass, css_color
+from roadseg.spec import UNLABELLED, SegClass, css_color
 
 BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
 """Numbers behind bars, which may be too short or thin to bear them."""
@@ -24,6 +24,10 @@ GREY = "#8a949e"
 """Colour of what is there to compare with."""
 OUTLINE = {"color": GREY, "width": 1}
 """Around marks in the colours of classes, which may be as dark or as light as the page."""
+
+
+UNLABELLED_COLOR = "#000"
+"""As class maps beside pictures are painted where they have no class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +112,14 @@ def pictures_html(
     Args:
         pictures: JPEG files by caption.
         heading: What they show.
-        classes: Classes whose names and colours are listed above them.
+        classes: Classes whose names and colours are listed above them, with what is unlabelled.
     """
     if not pictures:
         return ""
+    colors = {c.name: css_color(c.color) for c in classes}
     legend = "".join(
-        f'<span><i style="background:{css_color(c.color)}"></i>{escape(c.name)}</span>'
-        for c in classes
+        f'<span><i style="background:{color}"></i>{escape(name)}</span>'
+        for name, color in (colors | {UNLABELLED: UNLABELLED_COLOR}).items()
     )
     shown = (
         f'<figure><img alt="{escape(caption)}" src="{data_url("image/jpeg", data)}">'

@@ -30,7 +30,7 @@ def report_page(report: BatchReport, title: str) -> str:
         title: Heading.
     """
     people = [
-        (film.film, f"{film.people_s:.1f} s", f"{film.people_s / film.video_s:.1%}")
+        (film.film, f"for {film.people_s:.1f} s, {film.people_s / film.video_s:.1%} of it")
         for film in report.with_people
     ]
     failed = list(report.failed.items())
@@ -53,7 +53,7 @@ def _facts(report: BatchReport) -> dict[str, str]:
         "hours done": f"{status.video_s / 3600:,.2f}",
         "frames": f"{status.frames:,}",
         "core hours": f"{status.cpu_s / 3600:,.2f}",
-        "people on the road": f"in {report.with_people_count:,} videos{not_known}",
+        "videos with people": f"{report.with_people_count:,} with some on the road{not_known}",
         "model": report.settings.get("weights", "").partition(" ")[0],
         "made by": f"roadseg {__version__}",
     }

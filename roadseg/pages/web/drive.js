@@ -31,9 +31,11 @@ function describe(moment) {
   return `${span(moment)} ${moment.names.join(", ")}`;
 }
 
-function bars(times, color) {
+const BAR = 0.03; // height of a row of bars above the curves; each kind has a row of its own
+
+function bars(times, color, row) {
   return times.map(({ start_s, end_s }) => ({
-    type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1, y1: 1.05, fillcolor: color, line: { color },
+    type: "rect", yref: "paper", x0: start_s, x1: end_s, y0: 1 + row * BAR, y1: 1 + (row + 1) * BAR, fillcolor: color, line: { width: 0 },
   }));
 }
 
@@ -53,14 +55,14 @@ function curves() {
 function layout() {
   const ink = getComputedStyle(document.body).getPropertyValue("--ink");
   const now = $("film").currentTime;
-  const head = { type: "line", yref: "paper", x0: now, x1: now, y0: 0, y1: 1.05, line: { color: ink, width: 2 } };
+  const head = { type: "line", yref: "paper", x0: now, x1: now, y0: 0, y1: 1 + 2 * BAR, line: { color: ink, width: 2 } };
   return themed({
     margin: { t: 20 },
     hovermode: "x unified",
     legend: { y: -0.12, yanchor: "top", bgcolor: "rgba(128, 128, 128, 0.3)", traceorder: "reversed" },
     xaxis: { ticksuffix: " s", ticklabelstandoff: 6, range: [0, record.times_s.at(-1)] },
     yaxis: { tickformat: ".0%", range: [0, 1] },
-    shapes: [...bars(record.out_of_depth, "#8a8a8a"), ...bars(record.moments, "#d1495b"), head],
+    shapes: [...bars(record.moments, "#d1495b", 0), ...bars(record.out_of_depth, "#8a8a8a", 1), head],
   });
 }
 

@@ -54,11 +54,12 @@ function show(newest) {
   frame = newest;
   shown_s = performance.now() / 1000 - newest.facts.age_s;
   offerPalettes(newest.facts);
-  const { fps, age_s, dropped, classes, shares } = frame.facts;
+  const { fps, age_s, dropped, classes, shares, unsure } = frame.facts;
   $("fps").textContent = fps.toFixed(1);
   $("age").textContent = `${Math.round(age_s * 1000)} ms`;
   $("dropped").textContent = dropped;
   listClasses(classes, shares);
+  $("unsure").textContent = `too unsure to be painted: ${percent(unsure)}`;
   paint();
   remember(shares);
   checkAge();
@@ -138,7 +139,11 @@ function listClasses(classes, shares) {
     $("classes").replaceChildren(...classes.map(([name], id) => toggle(name, id)));
   }
   const figures = $("classes").querySelectorAll("span");
-  shares.forEach((share, id) => { figures[id].textContent = `${(share * 100).toFixed(1)} %`; });
+  shares.forEach((share, id) => { figures[id].textContent = percent(share); });
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(1)} %`;
 }
 
 function toggle(name, id) {
