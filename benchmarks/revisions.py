@@ -105,7 +105,7 @@ def compared(programs: dict[str, Path], case: Case, film: Path, rounds: int) -> 
     for number in range(rounds):
         for name in programs if number % 2 else reversed(programs):
             words = [str(programs[name]), "infer", *BACKEND]
-            start = _spent([*words, "--end", "0.01"], case, film)
+            start = _spent([*words, "--end", "0.03"], case, film)
             whole = _spent(words, case, film)
             ms[name].append(1000 * (whole.cpu_s - start.cpu_s) / (case.frames - 1))
             megabytes[name] = max(megabytes[name], whole.megabytes)
@@ -118,6 +118,8 @@ def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
     process = subprocess.Popen(  # noqa: S603
         [*words, str(film), *options, "--overwrite", "--quiet"],
         stderr=subprocess.PIPE,
+        # With it, both programs would be the one that lies there.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
