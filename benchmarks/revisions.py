@@ -16,7 +16,7 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,13 +132,20 @@ def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
 @app.command()
 def table(record: Path) -> None:
     """Print a record as a table in Markdown."""
-    cases = json.loads(record.read_text())["cases"]
-    typer.echo("| film | CPU ms a frame, old and new | gain | most memory, MB |")
-    typer.echo("| --- | --- | --- | --- |")
+    typer.echo(markdown(json.loads(record.read_text())["cases"]), nl=False)
+
+
+def markdown(cases: Mapping[str, dict[str, Any]]) -> str:
+    """Return the cases of a record as a table in Markdown."""
+    lines = [
+        "| film | CPU ms a frame, old and new | gain | most memory, MB |",
+        "| --- | --- | --- | --- |",
+    ]
     for name, case in cases.items():
         old, new = (statistics.median(case["cpu_ms"][run]) for run in ("old", "new"))
         megabytes = " and ".join(f"{case['megabytes'][run]:.0f}" for run in ("old", "new"))
-        typer.echo(f"| {name} | {old:.1f} and {new:.1f} | {_gain(case)} | {megabytes} |")
+        lines.append(f"| {name} | {old:.1f} and {new:.1f} | {_gain(case)} | {megabytes} |")
+    return "\n".join([*lines, ""])
 
 
 def _gain(case: dict[str, Any]) -> str:

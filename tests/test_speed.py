@@ -1,5 +1,7 @@
 """The recorded runs of measurements, and what the documents say of them."""
 
+import json
+
 import pytest
 from conftest import ROOT, script
 
@@ -13,6 +15,13 @@ RECORDS = speed.records()
 def test_the_readmes_tables_are_those_of_the_records() -> None:
     readme = (ROOT / "benchmarks" / "README.md").read_text()
     assert readme.split(speed.BEGIN)[1].split(speed.END)[0] == speed.markdown(RECORDS)
+
+
+def test_old_and_new_in_the_readme_are_those_of_the_record() -> None:
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    shown = readme.split("<!-- revisions -->\n")[1].split("<!-- end of revisions -->")[0]
+    record = json.loads((ROOT / "benchmarks" / "revisions.json").read_text())
+    assert shown == script("revisions").markdown(record["cases"])
 
 
 @pytest.mark.parametrize("name", RECORDS)
