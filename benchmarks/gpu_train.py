@@ -133,11 +133,11 @@ def loader_speed(config: TrainConfig) -> Found:
     """Measure the samples that one core prepares in a second, from decoded pictures."""
     import torch
 
-    from roadseg.train.loader import alone_on_a_core, batches
+    from roadseg.train.loader import batches, keep_opencv_on_one_thread
     from roadseg.train.loop import TrainData
 
     torch.set_num_threads(1)
-    alone_on_a_core()
+    keep_opencv_on_one_thread()
     data = TrainData.open(config)
     made = batches(
         data.mixture,

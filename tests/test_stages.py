@@ -10,7 +10,7 @@ from conftest import patience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.infer.channel import MOST_BYTES
+from roadseg.infer.channel import Backlog, Channel
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stages import Parallel, Pipeline, Stop
 
@@ -150,22 +150,16 @@ def test_source_waits_while_enough_bytes_wait_and_nothing_locks(
     assert most_alive < most_bytes + (in_hand + 1) * max(max(sizes), 1)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_large_items_wait_one_between_two_stages(workers) -> None:
-    made = 0
-
-    def source() -> Iterator[Heavy]:
-        nonlocal made
-        for _ in range(30):
-            made += 1
-            yield Heavy(MOST_BYTES)
-
-    stage = Parallel(Probe(), workers)
-    with Pipeline(source(), stage, stage, depth=9, most_bytes=99 * MOST_BYTES) as pipeline:
-        for done, _ in enumerate(pipeline, 1):
-            # The source has one, and one waits; each worker has one, and one waits for its turn.
-            assert made - done <= 2 + 2 * 2 * workers
-    assert made == 30
+def test_a_large_item_finds_room_only_as_the_next() -> None:
+    channel = Channel(9, Backlog(), most_bytes=8)
+    channel.put(Heavy(8))
+    waiting = threading.Thread(target=channel.put, args=(Heavy(8),))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()  # there are nine places, and it is too large for a second
+    assert channel.get().nbytes == 8
+    waiting.join(patience(10))
+    assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

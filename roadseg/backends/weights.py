@@ -22,7 +22,7 @@ def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Path:
 
 
 def shipped_checkpoint(name: str = DEFAULT_MODEL) -> Path:
-    """Return the default in the form for PyTorch, in a checkout alone; others have none."""
+    """Return where a model is in the form for PyTorch; the default alone is, in a checkout."""
     return shipped_model(name=name).with_suffix(".safetensors")
 
 

@@ -30,7 +30,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.placement import input_size
 from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import SIDE_MULTIPLE, image_rate
-from roadseg.video.frame import Frame
+from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.images import read_image
@@ -127,7 +127,7 @@ class Model:
             device.errors(),
             Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
         ):
-            yield from (Result(replace(item, link=None)) for item in pipeline)
+            yield from map(_without_link, pipeline)
         for fault in (*filter(None, [device.excuse]), *reading_faults(log, info)):
             warnings.warn(fault, stacklevel=2)
 
@@ -282,6 +282,11 @@ def _state(weights: Path) -> tuple[int, ...]:
     """Return a state of a model's files that changes when they are replaced."""
     files = (path.stat() for path in (weights, weights.with_suffix(".bin")) if path.exists())
     return tuple(n for f in files for n in (f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns))
+
+
+def _without_link(item: SegmentedFrame) -> Result:
+    """Return a frame for the user, without what only stages need."""
+    return Result(replace(item, link=None))
 
 
 def _picture_of(image: NDArray[np.uint8] | Path | str) -> Picture:

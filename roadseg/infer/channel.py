@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-MOST_BYTES = 8 << 20
+QUEUE_BYTES = 8 << 20
 """Bytes from which on a queue is full: one picture in 4K, two or three at 1080p."""
 
 
@@ -70,7 +70,7 @@ class Channel:
     """
 
     def __init__(
-        self, depth: int, backlog: Backlog, *, most_bytes: int = MOST_BYTES, newest: bool = False
+        self, depth: int, backlog: Backlog, *, most_bytes: int = QUEUE_BYTES, newest: bool = False
     ) -> None:
         self._items: dict[int, Any] = {}
         self._depth = depth

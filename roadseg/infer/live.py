@@ -211,3 +211,4 @@ def record(
             painted = item.frame.picture.paint(overlay, item.shown, item.in_view)
             recorder.write(item.frame, painted)
             yield item
+            del item, painted

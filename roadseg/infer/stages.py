@@ -12,7 +12,8 @@ body, so each resource lives and dies on one thread. What is guaranteed:
 - Nothing polls and nothing sleeps.
 
 A `for` loop holds its item until the next one comes, and a picture in 4K takes 12 MB. So a stage
-that makes one item of another is a `map`, and one that passes items on lets go of each.
+that makes one item of another is a `map`, and one that passes items on lets go of each; tracking
+alone keeps the last frame.
 
 A stage that gives one item for each that it takes, and needs only that one, can run on several
 threads at once (`Parallel`): each takes the next item when it is free. Their results wait for those

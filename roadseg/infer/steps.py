@@ -129,6 +129,7 @@ def refuse_damage(frames: Iterator[Frame], log: ReadLog, path: Path | str) -> It
         if log.damaged:
             break
         yield frame
+        del frame
     if log.damaged:
         raise VideoError(
             f"{path} is damaged{at_time(log.first_damage_s)}; --strict wants an intact video; "

@@ -139,6 +139,7 @@ class Fuser:
         """Yield every frame with its labels, in order."""
         for item in items:
             yield from self._take(item)
+            del item
 
     def _take(self, item: Predicted) -> Iterator[Fused]:
         """Take a frame and yield all frames that can be labelled now, in order."""

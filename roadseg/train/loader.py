@@ -228,11 +228,11 @@ def batches(
         num_workers=workers,
         # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=alone_on_a_core,
+        worker_init_fn=keep_opencv_on_one_thread,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def alone_on_a_core(_number: int = 0) -> None:
+def keep_opencv_on_one_thread(_number: int = 0) -> None:
     """Keep OpenCV from taking a thread a core in a process that prepares samples beside others."""
     cv2.setNumThreads(1)

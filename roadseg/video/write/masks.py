@@ -6,6 +6,7 @@ A PNG file holds the ids as grey levels, or as indices into a palette, which sho
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import av
@@ -101,11 +102,12 @@ def save_masks(
 def _save_as_images(
     items: Iterator[SegmentedFrame], pattern: Path, first: int, *, in_colors: bool
 ) -> Iterator[SegmentedFrame]:
-    for number, item in enumerate(items, first):
+    numbers = count(first)
+    for item in items:
         data = cv2.imencode(".png", item.class_map)[1].tobytes()
         if in_colors:
             data = with_palette(data, item.spec.palette)
-        write_still(pattern, number, data)
+        write_still(pattern, next(numbers), data)
         yield item
         del item
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -223,9 +224,11 @@ def behind(frames: Iterator[Frame], kept: Kept, warm_up_s: float) -> Iterator[Fr
         warm_up_s: Seconds of video before the join whose frames lead in; 0 for none.
     """
     first_s: float | None = None
-    for number, frame in enumerate(frames):
+    numbers = count()
+    for frame in frames:
         first_s = frame.time_s if first_s is None else first_s
-        if number >= kept.frames:
+        if next(numbers) >= kept.frames:
             yield frame
         elif warm_up_s and frame.time_s - first_s > kept.span_s - warm_up_s:
             yield replace(frame, leads_in=True)
+        del frame
