@@ -115,7 +115,7 @@ def test_page_shows_classes_that_camvid_lacks() -> None:
     alone = evaluation_page({"mine": found}, "mine on val", {"worst": b"jpeg"}, OWN)
     bars = json.dumps([css_color(label.color) for label in OWN])
     assert alone.count(f'"color": {bars}') == 2
-    assert "below prediction and wrong pixels" in alone and "tram &lt;old&gt;</span>" in alone
+    assert "on black, what of it is wrong" in alone and "tram &lt;old&gt;</span>" in alone
     both = evaluation_page({"mine": found, "other": found}, "both", {"worst": b"jpeg"}, OWN)
     assert "below mine and other" in both
 

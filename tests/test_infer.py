@@ -101,8 +101,8 @@ def test_summary_says_where_the_time_went(whole) -> None:
         "decode",
         *labelling,
         "view",
-        "overlay",
         "masks",
+        "overlay",
         "encode",
     ]
     assert all(s.items == 221 for s in result.stages)
