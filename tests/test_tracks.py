@@ -195,7 +195,7 @@ def test_boxes_of_painted_classes_stand_in_the_painted_half(tmp_path) -> None:
         source=SAMPLE,
         out=tmp_path / "%d.png",
         weights=WEIGHTS,
-        size_hw=(96, 160),
+        size_hw=(192, 320),
         end_s=0.16,
         side_by_side=True,
         alpha=0.0,
