@@ -87,7 +87,7 @@ class Runtime(NamedTuple):
     on_device: bool = False
     """Whether it takes frames that lie on a GPU, and returns its outputs there."""
     has_cuda_graphs: bool = False
-    """Whether its `open_model` is told by `cuda_graph` to start a run as one CUDA graph, or not."""
+    """Whether its `open_model` takes `cuda_graph`: whether a run is started as one CUDA graph."""
     needs_gpu: bool = False
     """Whether it runs on a GPU alone."""
 

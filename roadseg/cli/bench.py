@@ -39,8 +39,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Enlarge the film first: 1080p, 4k or WxH.",
-            show_default="the film's own size",
+            help="Enlarge the video first: 1080p, 4k or WxH.",
+            show_default="the video's own size",
         ),
     ] = None,
     weights: Annotated[
@@ -201,7 +201,7 @@ def _builds_engines(given: str | None) -> bool:
 
 
 def _film_size(given: str | None) -> tuple[int, int] | None:
-    """Return the height and width that the film is to have; None leaves it as it is."""
+    """Return the height and width that the video is to have; None leaves it as it is."""
     if given is None:
         return None
     return FILM_SIZES.get(given.lower()) or parse_size(given, "--video-size", 2)

@@ -68,7 +68,7 @@ class Candidate:
     time_s: float
     """Its time."""
     worth: float
-    """Share of the picture that is unsure, or has changed its label unexplained."""
+    """Share of the picture that is unsure, or has changed its label without motion."""
     look: Look
     """What it shows, and where."""
 

@@ -198,7 +198,7 @@ def segment(
     Args:
         items: Input of the step.
         config: Settings.
-        step: One of `predict`, `predict_alone`, `label` and `label_on_grid`.
+        step: One of `predict`, `predict_alone`, `label`, `label_on_grid` and `suspect`.
         threads: Threads for the model; None leaves it to the runtime.
         open_model: Opens the model.
     """

@@ -75,7 +75,7 @@ def _rounds(cases: list[Case], testbed: Testbed) -> tuple[list[Case], list[dict[
 
 
 def _at_its_size(config: BenchConfig, folder: Path, on_step: Callable[[str], None]) -> BenchConfig:
-    """Return the settings with a film of the size that is to be measured."""
+    """Return the settings with a video of the size that is to be measured."""
     if config.film_hw is None:
         return config
     on_step("enlarging the film")

@@ -14,7 +14,7 @@ from roadseg.spec import LONGEST_S
 ENGINE = ".engine"
 """Suffix of TensorRT's engines."""
 LEAST_SIDE = 64
-"""Pixels of a side of a film that is enlarged, at least."""
+"""Pixels of a side of a video that is enlarged, at least."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A film at another size: what a larger camera's film asks of the pipeline, from the sample."""
+"""A video at another size: what a larger camera's asks of the pipeline, from the sample."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +12,11 @@ from roadseg.video.read.source import decode, probe
 
 ENCODER = "libx264"
 OPTIONS = {"preset": "veryfast", "crf": "20"}
-"""A camera's film is much like this to decode."""
+"""A camera's video is much like this to decode."""
 
 
 def enlarge_film(film: Path, out: Path, size_hw: tuple[int, int], seconds: float | None) -> None:
-    """Write the pictures of a film at another size, at their own times, and nothing else of it.
+    """Write the pictures of a video at another size, at their own times, and nothing else of it.
 
     Args:
         film: The film.

@@ -14,7 +14,7 @@ import numpy as np
 from roadseg.measure.results import steady
 
 CORES = (4, 8, 16, 64)
-"""Cores that are told of."""
+"""Cores that are reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ def scaling_of(results: Sequence[Mapping[str, Any]]) -> Scaling | None:
     Returns:
         None if no round tells which stages are parallel, as those of earlier versions do not.
     """
-    told = [result for result in results if _sequential_ms(result)]
-    if not told:
+    known = [result for result in results if _sequential_ms(result)]
+    if not known:
         return None
-    by_round = [_sequential_ms(result) for result in told]
+    by_round = [_sequential_ms(result) for result in known]
     medians = {
         name: float(np.median([times[name] for times in by_round if name in times]))
         for name in by_round[0]
@@ -69,7 +69,7 @@ def scaling_of(results: Sequence[Mapping[str, Any]]) -> Scaling | None:
     return Scaling(
         stage=stage,
         sequential_ms=medians[stage],
-        cpu_ms=float(np.median([steady(result)["cpu"] for result in told])),
+        cpu_ms=float(np.median([steady(result)["cpu"] for result in known])),
     )
 
 

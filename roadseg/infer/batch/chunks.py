@@ -242,7 +242,7 @@ def _join_masks(chunks: Sequence[tuple[Path, int]], place: SeriesPlace) -> None:
 
 
 def _remove_chunks(folder: Path) -> None:
-    """Remove the chunks of a film, and their folder unless anything else is in it.
+    """Remove the chunks of a video, and their folder unless anything else is in it.
 
     What a worker that was given up for lost is still writing may stay.
     """

@@ -17,7 +17,7 @@ TRIED_HW = (256, 256)
 
 @lru_cache(maxsize=4)
 def hardware_codec(name: str) -> Codec:
-    """Return the first way to compress film in hardware that works here.
+    """Return the first way to compress video in hardware that works here.
 
     Args:
         name: Key of `HARDWARE`.
@@ -29,7 +29,7 @@ def hardware_codec(name: str) -> Codec:
 
 
 def first_that(works: Callable[[Codec], bool], name: str) -> Codec:
-    """Return the first way to compress film in hardware that works, by what a function says.
+    """Return the first way to compress video in hardware that works, by what a function says.
 
     Raises:
         ConfigError: None does.

@@ -50,7 +50,7 @@ def note_settings(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def settings_of_part(path: Path) -> dict[str, str]:
-    """Return what the unfinished film at `path` was begun with; nothing if that cannot be read."""
+    """Return what the unfinished video at `path` was begun with; nothing if that cannot be read."""
     try:
         return dict(json.loads(settings_path(path).read_text()))
     except (OSError, ValueError):
