@@ -27,11 +27,11 @@ from roadseg.backends.runtimes import BACKENDS, Runtime
 from roadseg.files import replacing
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
-from roadseg.spec import ModelSpec
 from roadseg.video.write.part import cut_torn_head, measure_part, part_path
 from roadseg.video.write.sink import Sink
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from brightness_backend import BRIGHTNESS
 from films import TENTH, Film, frame_times, packets, pictures
 
 MOST_OF_A_MASK = 1e-5
@@ -124,8 +124,7 @@ def run_case(case: Case, points: int, kills: int, seed: int = 0) -> dict[str, An
 def make(case: Case, folder: Path) -> InferConfig:
     """Write a case's film and model; return its settings."""
     Film(times=case.times, sounds=case.sounds).write(folder / "film.mp4")
-    spec = ModelSpec(arch="brightness", width=1, size_hw=(96, 128))
-    (folder / "brightness.json").write_text(spec.to_json())
+    (folder / "brightness.json").write_text(BRIGHTNESS.to_json())
     (folder / "out").mkdir()
     (folder / "whole").mkdir()
     return case.config(folder)

@@ -149,6 +149,19 @@ def enlarged(film: Path, size_hw: tuple[int, int], frames: int) -> Iterator[Pict
         yield _with_grain(picture, rng)
 
 
+def write_enlarged(
+    path: Path, film: Path, size_hw: tuple[int, int], frames: int, options: dict[str, str]
+) -> None:
+    """Write the first pictures of a film at another size, given options of x264."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=probe(film).fps, options=options)
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = PIXEL_FORMAT
+        for picture in enlarged(film, size_hw, frames):
+            container.mux(stream.encode(picture.encodable()))
+        container.mux(stream.encode())
+
+
 def _with_grain(picture: Picture, rng: np.random.Generator) -> Picture:
     grainy = Picture.empty(picture.size_hw, picture.space)
     for source, target in zip(picture.planes, grainy.planes, strict=True):

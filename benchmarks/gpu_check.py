@@ -130,13 +130,18 @@ def film(device: str) -> Found:
         return labelled(FILM, device, out=Path(folder) / "out.mp4")
 
 
-def labelled(source: Path, device: str, **outputs: Path) -> Found:
+def labelled(
+    source: Path,
+    device: str,
+    on_frame: Callable[[int, int | None], None] = lambda _done, _total: None,
+    **settings: Any,
+) -> Found:
     """Label a film, and say which stage was at work longest."""
     from roadseg.infer.config import InferConfig
     from roadseg.infer.offline import infer
 
-    config = InferConfig(**{"out": None, **outputs}, source=source, weights=MODEL, device=device)
-    result = infer(config)
+    config = InferConfig(**{"out": None, **settings}, source=source, weights=MODEL, device=device)
+    result = infer(config, on_frame)
     return {
         "frames": result.frames,
         "fps": result.fps,
@@ -151,8 +156,11 @@ def labelled(source: Path, device: str, **outputs: Path) -> Found:
 def full_hd() -> Found:
     """Label a film in full HD, with an overlay and without."""
     need_gpu()
+    from full_hd import SIZES_HW, write_enlarged
+
     with TemporaryDirectory() as folder:
-        source = enlarged(Path(folder) / "source.mp4", (1080, 1920))
+        source = Path(folder) / "source.mp4"
+        write_enlarged(source, FILM, SIZES_HW["1080p"], 100, {"preset": "ultrafast", "crf": "23"})
         long = looped(source, 10, Path(folder) / "long.mp4")
         return {
             "statistics alone": labelled(long, "cuda", stats=Path(folder) / "stats.csv"),
@@ -163,9 +171,6 @@ def full_hd() -> Found:
 def flat_memory() -> Found:
     """Label 10,000 frames, and say what memory the GPU and the process held along the way."""
     torch = need_gpu()
-    from roadseg.infer.config import InferConfig
-    from roadseg.infer.offline import infer
-
     held: list[tuple[int, int]] = []
 
     def note(done: int, _total: int | None) -> None:
@@ -176,28 +181,8 @@ def flat_memory() -> Found:
 
     with TemporaryDirectory() as folder:
         long = looped(FILM, 46, Path(folder) / "long.mp4")
-        out = Path(folder) / "out.mp4"
-        config = InferConfig(source=long, out=out, weights=MODEL, device="cuda", preset="ultrafast")
-        result = infer(config, note)
-    return {"frames": result.frames, "fps": result.fps, "gpu_and_process_mib": held}
-
-
-def enlarged(path: Path, size_hw: tuple[int, int]) -> Path:
-    """Write the film at another size, with a camera's noise, and return its path."""
-    import av
-    import full_hd
-
-    with av.open(str(path), "w") as container:
-        options = {"preset": "ultrafast", "crf": "23"}
-        stream = container.add_stream("libx264", rate=full_hd.FPS, options=options)
-        stream.height, stream.width = size_hw
-        stream.pix_fmt = full_hd.PIXEL_FORMAT
-        for number, picture in enumerate(full_hd.enlarged(FILM, size_hw, 100)):
-            frame = picture.encodable()
-            frame.pts, frame.time_base = number, 1 / full_hd.FPS
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+        found = labelled(long, "cuda", note, out=Path(folder) / "out.mp4", preset="ultrafast")
+    return found | {"gpu_and_process_mib": held}
 
 
 def looped(film: Path, times: int, path: Path) -> Path:

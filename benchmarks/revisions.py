@@ -20,13 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import typer
-from full_hd import enlarged
+from full_hd import write_enlarged
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record
-from roadseg.video.picture import PIXEL_FORMAT
 from roadseg.video.read.source import probe
 
 SAMPLE = Path(__file__).absolute().parent.parent / "samples" / "drive.mp4"
@@ -59,6 +57,8 @@ CASES = (
     Case("4K", 2160, 24, ()),
 )
 BACKEND = ("--backend", "onnxruntime")  # which every install has
+CAMERA = {"preset": "veryfast", "crf": "18"}
+"""How x264 writes what a camera would have."""
 
 
 class Spent(NamedTuple):
@@ -77,25 +77,14 @@ def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
         for case in CASES:
             film = Path(f"{case.height}.mp4") if case.height else SAMPLE
             if case.height and not film.exists():
-                write_enlarged(film, case.height, case.frames)
+                rows, columns = probe(SAMPLE).size_hw
+                size_hw = case.height, case.height * columns // rows
+                write_enlarged(film, SAMPLE, size_hw, case.frames, CAMERA)
             cases[case.name] = compared(programs, case, film, rounds)
             typer.echo(f"{case.name}: {_gain(cases[case.name])}", err=True)
     with replacing(record) as temporary:
         text = json.dumps({"machine": machine_record(), "cases": cases}, indent=2)
         temporary.write_text(f"{text}\n")
-
-
-def write_enlarged(film: Path, height: int, frames: int) -> None:
-    """Write the sample's first frames at a height, with a camera's noise."""
-    info = probe(SAMPLE)
-    rows, columns = info.size_hw
-    with av.open(str(film), "w") as target:
-        made = target.add_stream("libx264", rate=info.fps)
-        made.options = {"preset": "veryfast", "crf": "18"}
-        made.width, made.height, made.pix_fmt = height * columns // rows, height, PIXEL_FORMAT
-        for picture in enlarged(SAMPLE, (made.height, made.width), frames):
-            target.mux(made.encode(picture.encodable()))
-        target.mux(made.encode())
 
 
 def compared(programs: dict[str, Path], case: Case, film: Path, rounds: int) -> dict[str, Any]:

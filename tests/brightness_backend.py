@@ -13,6 +13,8 @@ from roadseg.backends.runtimes import CLASS_MAP, Answer, Output
 from roadseg.spec import ModelSpec
 
 DIVISIBLE = True
+BRIGHTNESS = ModelSpec(arch="brightness", width=1, size_hw=(96, 128))
+"""The record of such a model; its input is twice as large as `films.Film`."""
 UNSURE_ARCH = "unsure"
 """Architecture of a model that is sure of nothing."""
 

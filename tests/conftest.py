@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import rtx
+from brightness_backend import BRIGHTNESS
 from hypothesis import settings
 from typer.main import get_command
 
@@ -25,7 +26,7 @@ from roadseg.cli import app
 from roadseg.errors import BackendUnavailable
 from roadseg.infer.config import InferConfig
 from roadseg.segmentation.placement import laid
-from roadseg.spec import IGNORE_INDEX, NUM_CLASSES, ModelSpec
+from roadseg.spec import IGNORE_INDEX, NUM_CLASSES
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 from roadseg.video.write.priority import kept_priority
@@ -36,8 +37,6 @@ SAMPLE = ROOT / "samples" / "drive.mp4"
 WEIGHTS = ROOT / "weights" / "roads.onnx"
 CHECKPOINT = ROOT / "weights" / "roads.safetensors"
 CAMVID = ROOT.parent / "shared" / "data" / "CamVid"
-BRIGHTNESS = ModelSpec(arch="brightness", width=1, size_hw=(96, 128))
-"""The record of a model for `brightness_backend`; its input is twice as large as `films.Film`."""
 
 
 settings.register_profile("roadseg", deadline=None)  # other jobs may run on the machine

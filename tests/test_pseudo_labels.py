@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import BRIGHTNESS
+from brightness_backend import BRIGHTNESS
 from typer.testing import CliRunner
 
 from roadseg.cli import app

@@ -288,4 +288,4 @@ def expected_frames(info: VideoInfo, config: InferConfig) -> int | None:
 
 def _frames_before(time_s: float, info: VideoInfo) -> int:
     """Return how many frames come before a time, at the video's even rate."""
-    return ceil(time_s * info.fps - 0.01)  # a frame at the time itself is not before it
+    return ceil((time_s - info.half_unit_s) * info.fps)

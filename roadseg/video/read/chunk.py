@@ -46,9 +46,8 @@ def decode_chunk(
     Raises:
         NoFrames: The chunk has none.
     """
-    half_unit_s = float(info.time_base) / 2
-    first_s = info.start_s + start_s - half_unit_s
-    last_s = float("inf") if end_s is None else info.start_s + end_s - half_unit_s
+    first_s = info.start_s + start_s - info.half_unit_s
+    last_s = float("inf") if end_s is None else info.start_s + end_s - info.half_unit_s
     until_s = None if end_s is None else end_s + around.after_s
     is_empty = True
     for frame in decode(info, log, max(start_s - around.before_s, 0.0), until_s):

@@ -109,6 +109,11 @@ class VideoInfo:
     """The files, if it is a series of images."""
 
     @property
+    def half_unit_s(self) -> float:
+        """Half a unit of `pts` in seconds, within which a time is that of a frame."""
+        return float(self.time_base) / 2
+
+    @property
     def reopens(self) -> bool:
         """Whether it can be opened again, to read its sound and tags."""
         scheme = str(self.path).partition("://")[0]
@@ -234,13 +239,12 @@ def decode(
     """
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
-    half_unit_s = float(info.time_base) / 2
     with read_errors(info.path):
         for decoded in _decode_by(card, info, log, from_s, threads):
             time_s = _time_s(decoded, info)
-            if last_s is not None and time_s >= last_s - half_unit_s:
+            if last_s is not None and time_s >= last_s - info.half_unit_s:
                 return
-            if time_s < first_s - half_unit_s:
+            if time_s < first_s - info.half_unit_s:
                 continue
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
