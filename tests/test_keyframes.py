@@ -6,11 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from moving import panning
 
 from roadseg.errors import ConfigError
 from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
 from roadseg.segmentation.flow import UNSEEN
 from roadseg.segmentation.keyframes import (
+    MOST_UNSEEN,
     BySecond,
     Chooser,
     EveryNth,
@@ -19,8 +21,9 @@ from roadseg.segmentation.keyframes import (
     chooser_for,
     need_of,
 )
+from roadseg.segmentation.track import track
 from roadseg.spec import CLASS_NAMES
-from roadseg.video.frame import Place
+from roadseg.video.frame import Frame, Place
 
 NAMES = CLASS_NAMES[:11]
 FRAME_S = 0.04
@@ -48,7 +51,7 @@ class Run:
         self.now_s = 0.0
         self.looks: list[int] = [0]
         self._costs, self._need = (look_s, move_s), need
-        self._chooser = InTime(None, clock=lambda: self.now_s)
+        self.chooser = InTime(None, clock=lambda: self.now_s)
 
     def frames(self, count: int, need: float | None = None) -> "Run":
         for number in range(1, count):
@@ -56,7 +59,7 @@ class Run:
             self.now_s = max(self.now_s, arrives_s)
             wanted = self._need if need is None else need
             gap = number - self.looks[-1]
-            if self._chooser.due(at(gap, need=wanted)):
+            if self.chooser.due(at(gap, need=wanted)):
                 self.looks.append(number)
             self.now_s += self._costs[number != self.looks[-1]]
         return self
@@ -95,6 +98,37 @@ def test_frames_of_a_film_far_apart_are_all_looked_at() -> None:
     for chooser in (EveryNth(4), BySecond()):
         assert looks(chooser, [0.0, 0.5, 1.0, 4.0]) == [0.5, 1.0, 4.0]
     assert looks(EveryNth(1), [0.0, 0.001, 0.002]) == [0.001, 0.002]
+
+
+@pytest.mark.parametrize("places", [None, (Place(0.0, FRAME_S), Place(FRAME_S, FRAME_S))])
+@pytest.mark.parametrize("chooser", [EveryNth(12), BySecond()])
+def test_what_motion_has_lost_sight_of_is_looked_at_anew(chooser, places) -> None:
+    there = replace(at(1), places=places)
+    assert not chooser.due(replace(there, unseen=MOST_UNSEEN))
+    assert chooser.due(replace(there, unseen=MOST_UNSEEN + 0.01))
+
+
+def test_time_that_is_not_there_is_not_spent_on_what_is_unseen() -> None:
+    run = Run(look_s=1.0).frames(4)
+    assert not run.chooser.due(replace(at(1), unseen=1.0))
+
+
+def key_frames(frames: list[Frame], every: int) -> list[int]:
+    """Numbers of the key frames but for the last, which always is one."""
+    found = track(iter(frames), ModelConfig(every=every))
+    return [item.frame.pts for item in found if item.is_key][:-1]
+
+
+def test_fast_motion_has_more_key_frames_and_a_part_of_it_the_same() -> None:
+    slow, fast = 1, 24  # columns a frame, of 384
+    steps = [0, *[slow] * 23, *[fast] * 12, *[slow] * 24]
+    panned = panning(steps, seed=3)
+    frames = [replace(frame, place=Place(frame.pts / 30, 1 / 30)) for frame in panned]
+    found = key_frames(frames, 4)
+    assert found == [*range(0, 24, 4), *range(24, 36, 2), *range(36, 60, 4)]
+    for first in (9, 22, 27):
+        part = key_frames(frames[first:], 4)
+        assert [n for n in part if n >= first + 4] == [n for n in found if n >= first + 4]
 
 
 RATES = {5: 1, 15: 1, 16: 1, 24000 / 1001: 2, 25: 2, 30000 / 1001: 2, 30: 2, 50: 4, 60: 4, 120: 9}
@@ -152,7 +186,7 @@ def test_looks_come_by_the_second_where_a_later_one_can_be_waited_for() -> None:
 
 def test_frames_far_apart_in_time_are_not_bridged() -> None:
     chooser = EveryNth(4)
-    assert [chooser.due(at(gap, elapsed_s=gap / 5)) for gap in (1, 2)] == [False, True]
+    assert [chooser.due(at(gap, elapsed_s=gap / 9)) for gap in (1, 2)] == [False, True]
 
 
 def test_fast_machine_looks_at_every_frame() -> None:

@@ -1,8 +1,9 @@
 """Choose the key frames: those that the network predicts, where it does not predict all of them.
 
 Between key frames, labels move along the flow. A `Chooser` decides on every frame but the first of
-a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut
-adds one and does not shift the grid, so a part of a video has the key frames that the whole has.
+a scene, which is always a key frame. In a video file, key frames lie on a grid of its time. A cut,
+and motion that has lost sight of too much since the last key frame, add one and do not shift the
+grid, so a part of a video has the key frames that the whole has.
 
 A choice by time also weighs the frame's `need`: the residual of the motion along which its labels
 would be moved. Small moving objects weigh most, as moved labels lose them first.
@@ -22,14 +23,19 @@ from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
 from roadseg.segmentation.flow import UNSEEN, Luma, contrast
 from roadseg.video.frame import Place
 
-LONGEST_S = 0.35
-"""Longest time between key frames: near objects move too far to be tracked for longer."""
+LONGEST_S = 0.2
+"""Longest time between key frames: over more, labels that are moved lose what steadiness gains."""
 KEY_FRAMES_A_SECOND = 13.5
 """Rate of key frames by the second, rounded to whole frames: 12 to 15 at usual frame rates."""
 SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
 """Interval of frames below which key frames come more often, as at most `MOST_BETWEEN` can wait."""
 LONGEST_STEP_S = 0.1
 """Longest time between such key frames: in videos of few frames a second, all are key frames."""
+MOST_UNSEEN = 0.1
+"""Share of the picture without a way back to the last key frame, above which there is a new one.
+
+Drives stay below it for a fifth of a second and more; fast turns and shaking do not.
+"""
 SMALL_CLASSES = ("car", "pedestrian", "bicyclist")
 """Classes of small moving objects."""
 SMALL_WEIGHT = 8.0
@@ -62,6 +68,8 @@ class Situation:
     """Time since the frame arrived; infinite if its source is not live."""
     need: Callable[[], float]
     """Computes the frame's need; only called where the choice depends on it."""
+    unseen: float = 0.0
+    """Share of the picture, 0..1, that no motion links to the last key frame."""
     places: tuple[Place, Place] | None = None
     """Places of the last frame and of this one in their video file; None without one."""
 
@@ -75,7 +83,7 @@ class Chooser(Protocol):
 
 
 class EveryNth:
-    """Chooses every `n`th frame, or more of them where frames are far apart in time.
+    """Chooses every `n`th frame, or more of them where frames are far apart in time or in motion.
 
     In a video file: the first frame in each period of `n` frames, counted from the video's start.
     """
@@ -85,21 +93,25 @@ class EveryNth:
 
     def due(self, situation: Situation) -> bool:
         """Decide by the places in the video file, or else by the count."""
-        if self._n == 1:
+        if self._n == 1 or situation.unseen > MOST_UNSEEN:
             return True
         if situation.places is None:
-            return situation.gap >= self._n or situation.elapsed_s >= LONGEST_S
+            late_s = situation.elapsed_s + situation.interval_s / 2
+            return situation.gap >= self._n or late_s >= LONGEST_S
         return _reached(situation.places, min(self._n * situation.places[1].usual_s, LONGEST_S))
 
 
 class BySecond:
     """Chooses about `KEY_FRAMES_A_SECOND` key frames a second of a video, whatever its frame rate.
 
-    That is every `n`th frame at an even rate, and as many a second at an uneven one.
+    That is every `n`th frame at an even rate, and as many a second at an uneven one; and more of
+    them where the motion leads far.
     """
 
     def due(self, situation: Situation) -> bool:
         """Decide by the place in the video, or the time since the last key frame if live."""
+        if situation.unseen > MOST_UNSEEN:
+            return True
         if situation.places is None:
             step_s = self._step_s(situation.interval_s)
             return situation.elapsed_s + situation.interval_s / 2 >= step_s
