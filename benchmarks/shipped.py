@@ -1,6 +1,7 @@
 """Make the models that come along, measure them, and write what the documents say of them.
 
     python benchmarks/shipped.py make roads runs/a/best.safetensors runs/b/best.safetensors
+    python benchmarks/shipped.py make roads weights/roads.safetensors --size 768x384
     python benchmarks/shipped.py measure roads
     python benchmarks/shipped.py tables
 
@@ -21,9 +22,12 @@ import typer
 
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+from roadseg.cli.options import parse_size
+from roadseg.data.folder import FolderDataset
 from roadseg.data.source import DataSource
 from roadseg.files import replacing, sha256_of
 from roadseg.measure.evaluate import evaluate, label_space
+from roadseg.segmentation.placement import network_size
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "weights"
@@ -32,6 +36,9 @@ README, CARD = ROOT / "README.md", WEIGHTS / "README.md"
 CAMVID = "CamVid"
 Data = Annotated[Path, typer.Option(help="Folder with CamVid, idd_lite and abroad.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models; all unless they are named.")]
+Size = Annotated[
+    str | None, typer.Option(help="Network input that it is measured for; that of its training.")
+]
 USUAL_DATA = ROOT.parent / "shared" / "data"
 app = typer.Typer(add_completion=False)
 
@@ -80,7 +87,7 @@ MEASURED = {
 
 
 @app.command()
-def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA) -> None:
+def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA, size: Size = None) -> None:
     """Write a model that comes along in each of its forms.
 
     Weights are stored in half precision. Of several checkpoints the mean of the weights is taken
@@ -92,6 +99,8 @@ def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA) -> None:
     from roadseg.models.checkpoint import save_model
 
     network, spec = _mean_of(checkpoints)
+    if size:
+        spec = replace(spec, size_hw=parse_size(size))
     exported = WEIGHTS / f"{name}.onnx"
     with TemporaryDirectory() as folder:
         checkpoint = (WEIGHTS if name == DEFAULT_MODEL else Path(folder)) / f"{name}.safetensors"
@@ -102,9 +111,15 @@ def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA) -> None:
         export_onnx(checkpoint, exported, "half")
     if name == DEFAULT_MODEL:
         out = WEIGHTS / f"{name}.int8.onnx"
+        picture, _ = FolderDataset.open(data / CAMVID, "val")[0]
         found = compile_model(
             CompileConfig(
-                model=exported, runtime="onnxruntime", data=data / CAMVID, out=out, portable=True
+                model=exported,
+                runtime="onnxruntime",
+                data=data / CAMVID,
+                out=out,
+                portable=True,
+                size_hw=network_size(picture.shape[:2], spec.size_hw),
             )
         )
         print(f"{out}: mIoU {found.parity.miou:.4f}, {found.parity.source_miou:.4f} before")

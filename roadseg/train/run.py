@@ -37,7 +37,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # into a file, torch.save raises a RuntimeError for a full disk
     torch.save({"format": STATE_FORMAT, **state}, buffer)
     with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        # Not `getbuffer`: kept by an error, its view crashes Python 3.12.1's garbage collector.
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_state(path: Path) -> dict[str, Any]:
