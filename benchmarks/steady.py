@@ -39,7 +39,7 @@ import typer
 from steady_films import SMOOTH, Remembering, measure
 from steady_films import films as labelled_films
 
-from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.runtimes import Backend, open_backend, stated_spec
 from roadseg.backends.weights import shipped_model
 from roadseg.data.folder import FolderDataset
 from roadseg.files import replacing
@@ -152,13 +152,19 @@ def _warm_fps(done_s: list[float]) -> float:
 def _bare_fps() -> float:
     """Return how many inputs a second the model takes in FP32 when there is nothing else to do."""
     with closing(open_backend(shipped_model(), "onnxruntime")) as model:
-        height, width = network_size((540, 960), model.spec.size_hw)
-        frames = np.full((1, height, width, 3), 127, np.uint8)
+        frames = np.full((1, *_input_hw(), 3), 127, np.uint8)
         model.run(frames)
         started_s = time.perf_counter()
         for _ in range(BARE_CALLS):
             model.run(frames)
         return BARE_CALLS / (time.perf_counter() - started_s)
+
+
+def _input_hw() -> tuple[int, int]:
+    """Return the network's input for the sample."""
+    spec = stated_spec(shipped_model())
+    assert spec
+    return network_size(probe(SAMPLE).size_hw, spec.size_hw)
 
 
 def _loop_fps(out: Path) -> float:
@@ -171,7 +177,7 @@ def _loop_fps(out: Path) -> float:
         if name == "encode":
             done_s.append(time.perf_counter())
 
-    loop.label(str(SAMPLE), str(out), model, palette, (576, 320), on_step=on_step)
+    loop.label(str(SAMPLE), str(out), model, palette, _input_hw()[::-1], on_step=on_step)
     return _warm_fps(done_s)
 
 

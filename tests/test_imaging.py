@@ -3,9 +3,11 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+from conftest import WEIGHTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadseg.backends.runtimes import stated_spec
 from roadseg.cli.options import parse_size
 from roadseg.errors import ConfigError
 from roadseg.infer.steps import opencv_on_one_thread
@@ -101,11 +103,17 @@ def test_resizing_smooths_a_slanted_edge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "expected"),
-    [((360, 480), (384, 512)), ((540, 960), (320, 576)), ((1080, 1920), (320, 576))],
+    ("frame", "expected", "of_default"),
+    [
+        ((360, 480), (384, 512), (448, 608)),
+        ((540, 960), (320, 576), (384, 672)),
+        ((1080, 1920), (320, 576), (384, 672)),
+    ],
 )
-def test_network_size_for_common_films(frame, expected) -> None:
+def test_network_size_for_common_films(frame, expected, of_default) -> None:
     assert network_size(frame, (384, 512)) == expected
+    spec = stated_spec(WEIGHTS)
+    assert spec and network_size(frame, spec.size_hw) == of_default
 
 
 @given(frame=st.tuples(st.integers(16, 4320), st.integers(16, 7680)))

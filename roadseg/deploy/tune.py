@@ -29,8 +29,8 @@ SECONDS = 6.0
 """Time to measure for, all candidates together."""
 LEAST_ROUNDS = 5
 """Times that each is measured, however long that takes."""
-SHAPE = (1, 320, 576, 3)
-"""Frames as they come from films of 16:9."""
+SHAPE = (1, 384, 672, 3)
+"""Frames as they come from videos of 16:9."""
 
 
 @dataclass(frozen=True, kw_only=True)
