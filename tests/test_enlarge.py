@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadseg.segmentation.enlarge import FAR_BEHIND, Axis, enlarge, levels_of
+from roadseg.segmentation.enlarge import FAR_BEHIND, Axis, enlarge, levels_of, unsure
+from roadseg.spec import UNSURE
 
 sides = st.integers(1, 40)
 sizes = st.integers(1, 150)
@@ -68,6 +69,25 @@ def test_where_all_four_corners_agree_their_class_wins(
     corners = [ids[np.ix_(y, x)] for y in around(rows, height) for x in around(columns, width)]
     agree = np.all([corner == corners[0] for corner in corners], axis=0)
     np.testing.assert_array_equal(enlarge(levels, rows, columns)[agree], corners[0][agree])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), sides, sides, sizes, sizes)
+def test_a_pixel_is_unsure_where_its_confidence_is_below_the_least(
+    seed, classes, height, width, rows_px, columns_px
+) -> None:
+    levels = levels_of(smooth_logits(seed, classes, height, width))
+    confidence = (128 + 40 * smooth_logits(seed + 1, 1, height, width)[0]).clip(0, 255)
+    confidence, least = confidence.astype(np.uint8), 150
+    rows, columns = whole(height, rows_px), whole(width, columns_px)
+    class_map = enlarge(levels, rows, columns, confidence, least)
+    left_out = class_map == UNSURE
+    np.testing.assert_array_equal(left_out, unsure(confidence, least, rows, columns))
+    np.testing.assert_array_equal(class_map[~left_out], enlarge(levels, rows, columns)[~left_out])
+    interpolated = everywhere(confidence[None], rows, columns)[0]
+    off = 2 * 255 / 32 + 1  # as far as places are rounded
+    assert left_out[interpolated < least - off].all()
+    assert not left_out[interpolated >= least + off].any()
 
 
 @pytest.mark.parametrize("first", [0, 1, 57])

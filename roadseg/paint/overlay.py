@@ -18,7 +18,7 @@ from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, legend_at
 from roadseg.paint.specks import HIDDEN, speck_grid, speck_step, specks_among
-from roadseg.spec import UNLABELLED, UNSURE, ModelSpec
+from roadseg.spec import IGNORE_INDEX, UNLABELLED, UNSURE, ModelSpec
 from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DIMMED = 0.35
 """Factor on the brightness of dimmed pixels."""
 PLANE_STEPS = (1, 2, 2)
 """Pixels a sample along either side, for Y, U and V."""
-BAND_PX = 256
+BAND_PX = 64
 """Rows that are painted at a time, an even number: what it takes stays small, and in the cache."""
 
 
@@ -150,19 +150,31 @@ class Overlay:
         tables = color_tables(self._style.spec.palette, picture.space)
         grounds = dimmed(picture) if self._style.config.only else picture.planes
         alpha = self._style.config.alpha
-        is_whole = len(self._style.shown) == len(self._style.spec.class_names)
-        is_whole = is_whole and cv2.minMaxLoc(class_map)[1] < UNSURE
         for rows in _bands(len(class_map)):
-            half_ids = np.ascontiguousarray(class_map[rows][::2, ::2])
-            maps = class_map[rows], half_ids, half_ids
-            for plane, ground, ids, table, target, step in zip(
+            ids, hidden = class_map[rows], self._hidden(class_map[rows])
+            of_chroma = _every_other(ids), None if hidden is None else _every_other(hidden)
+            maps = (ids, hidden), of_chroma, of_chroma
+            for plane, ground, (classes, left_out), table, target, step in zip(
                 picture.planes, grounds, maps, tables, targets, PLANE_STEPS, strict=True
             ):
                 band = slice(rows.start // step, -(-rows.stop // step))
-                colors = cv2.LUT(ids, table)
+                colors = cv2.LUT(classes, table)
                 cv2.addWeighted(plane[band], 1 - alpha, colors, alpha, 0, dst=target[band])
-                if not is_whole:
-                    cv2.copyTo(ground[band], cv2.LUT(ids, self._hidden_table), target[band])
+                if left_out is not None:
+                    cv2.copyTo(ground[band], left_out, target[band])
+
+    def _hidden(self, class_map: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Return 255 where a class map is not painted (H, W), else 0; None if all of it is."""
+        if not self._shows_all:
+            return np.asarray(cv2.LUT(class_map, self._hidden_table), np.uint8)
+        if cv2.minMaxLoc(class_map)[1] < UNSURE:
+            return None
+        return np.asarray(cv2.inRange(class_map, UNSURE, IGNORE_INDEX), np.uint8)
+
+    @cached_property
+    def _shows_all(self) -> bool:
+        """Whether every class is painted."""
+        return len(self._style.shown) == len(self._style.spec.class_names)
 
     @cached_property
     def _hidden_table(self) -> NDArray[np.uint8]:
@@ -191,7 +203,9 @@ class Overlay:
         for rows in _bands(len(class_map)):
             above = max(rows.start - 1, 0)
             ids = class_map[above : rows.stop]
-            regions = np.asarray(cv2.LUT(ids, self._region_table), np.uint8)
+            regions = ids
+            if not self._shows_all:
+                regions = np.asarray(cv2.LUT(ids, self._region_table), np.uint8)
             edges = _edges(regions)
             for unlined in (specks_among(regions, specks, above), _unsure(ids)):
                 if unlined is not None:
@@ -220,6 +234,11 @@ def _bands(height: int) -> Iterator[slice]:
     """Yield the rows of a picture's bands from top to bottom."""
     for top in range(0, height, BAND_PX):
         yield slice(top, min(top + BAND_PX, height))
+
+
+def _every_other(class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return every other row and column of a map, (H/2, W/2): one for each sample of chroma."""
+    return np.ascontiguousarray(class_map[::2, ::2])
 
 
 def _edges(regions: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -28,8 +28,7 @@ def specks_among(
     height, width = regions.shape
     step = speck_step(width)
     rows = grid[top // step : -(-(top + height) // step)]
-    size_wh = rows.shape[1] * step, rows.shape[0] * step
-    ids = cv2.resize(rows, size_wh, interpolation=cv2.INTER_NEAREST)[top % step :]
+    ids = np.repeat(np.repeat(rows, step, axis=1), step, axis=0)[top % step :]
     return np.asarray(cv2.compare(regions, ids[:height, :width], cv2.CMP_EQ), np.uint8)
 
 

@@ -57,10 +57,12 @@ class Confidence:
         if isinstance(labels, np.ndarray) and self.plane.min() >= level:
             return labels
         placement = replace(self.placement, frame_hw=labels.shape)
-        unsure = grid_of(self.plane).resized(placement, self.plane) < level
-        if isinstance(labels, np.ndarray):
-            return np.where(unsure, np.uint8(UNSURE), labels)
-        return labels.without(unsure, UNSURE)
+        unsure = grid_of(self.plane).unsure(placement, self.plane, level)
+        if not isinstance(labels, np.ndarray):
+            return labels.without(unsure, UNSURE)
+        shown = labels.copy()
+        shown[unsure] = UNSURE
+        return shown
 
 
 def level_of(confidence: float) -> int:

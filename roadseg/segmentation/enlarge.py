@@ -3,15 +3,18 @@
 Each class is interpolated bilinearly and each pixel takes the strongest, so that edges come out as
 lines, not staircases. Where the four corners of a cell have the same strongest class, so has every
 pixel between them; only cells on a boundary, some 5 % of a road scene, need all classes. The result
-equals that of interpolating every class everywhere.
+equals that of interpolating every class everywhere. What is too unsure is found in the same way.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from roadseg.spec import UNSURE
 
 FAR_BEHIND = 12.0
 """Distance from the strongest logit at which a class is cut off."""
@@ -71,14 +74,47 @@ def levels_of(logits: NDArray[np.float32]) -> Levels:
     return levels
 
 
-def enlarge(levels: Levels, rows: Axis, columns: Axis) -> NDArray[np.uint8]:
-    """Return the strongest class of each pixel (H, W), the lowest id where some are equal."""
-    cells = np.take(_between(_strongest(levels)), columns.corners, axis=1)
+def enlarge(
+    levels: Levels,
+    rows: Axis,
+    columns: Axis,
+    confidence: NDArray[np.uint8] | None = None,
+    least: int = 0,
+) -> NDArray[np.uint8]:
+    """Return the strongest class of each pixel (H, W), the lowest id where some are equal.
+
+    Args:
+        levels: (C, h, w).
+        rows: Where the pixels lie on the grid, from top to bottom.
+        columns: Where they lie from left to right.
+        confidence: (h, w) on the same grid; None leaves no pixel out.
+        least: What a pixel has `UNSURE` below.
+    """
+    corners, planes = _between(_strongest(levels)), list(levels)
+    if confidence is not None:
+        sure = _between(np.asarray(confidence >= least, np.uint8))
+        corners = np.select(
+            [sure == MIXED, sure == 0], [np.uint8(MIXED), np.uint8(UNSURE)], corners
+        )
+        planes.append(confidence)
+    cells = np.take(corners, columns.corners, axis=1)
     class_map = np.take(cells, rows.corners, axis=0)
     y, x = _mixed_pixels(cells, rows)
     if y.size:
-        class_map[y, x] = _strongest_at(levels, rows.positions[y], columns.positions[x])
+        found = _at(planes, rows.positions[y], columns.positions[x])
+        ids = _strongest(islice(found, len(levels)))
+        for sureness in found:  # that of the pixels, if it was asked for
+            ids[sureness < least] = UNSURE
+        class_map[y, x] = ids.ravel()[: y.size]
     return class_map
+
+
+def unsure(
+    confidence: NDArray[np.uint8], least: int, rows: Axis, columns: Axis
+) -> NDArray[np.bool_]:
+    """Return where `enlarge` has `UNSURE` (H, W), given the confidence (h, w)."""
+    planes = np.stack([confidence, np.full_like(confidence, least)])
+    return np.asarray(enlarge(planes, rows, columns) == 1, np.bool_)
 
 
 def _between(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -110,22 +146,15 @@ def _mixed_pixels(
     return y, np.repeat(x, heights)
 
 
-def _strongest_at(
-    levels: Levels, y: NDArray[np.float32], x: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Return the strongest class at scattered places (n,) of the grid."""
+def _at(
+    planes: Sequence[NDArray[np.uint8]], y: NDArray[np.float32], x: NDArray[np.float32]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield each plane's level at scattered places (n,) of the grid, in rows of `ROW_PX`."""
     spare = -len(y) % ROW_PX
     wide_x, wide_y = (np.pad(p, (0, spare)).reshape(-1, ROW_PX) for p in (x, y))
     places = cv2.convertMaps(wide_x, wide_y, cv2.CV_16SC2)
-    return _strongest(_interpolated(levels, places)).ravel()[: len(y)]
-
-
-def _interpolated(
-    levels: Levels, places: tuple[cv2.typing.MatLike, cv2.typing.MatLike]
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield each class's level at places, as `cv2.convertMaps` gives them."""
-    for first in range(0, len(levels), MOST_CHANNELS):
-        merged = cv2.merge(list(levels[first : first + MOST_CHANNELS]))
+    for first in range(0, len(planes), MOST_CHANNELS):
+        merged = cv2.merge(planes[first : first + MOST_CHANNELS])
         found = cv2.remap(merged, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for plane in cv2.split(found):
             yield np.asarray(plane, np.uint8)

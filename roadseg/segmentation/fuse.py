@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.segmentation.confidence import LASTING, Confidence, without_unsure
+from roadseg.segmentation.confidence import LASTING, Confidence, level_of, without_unsure
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
 from roadseg.segmentation.grid import Planes, grid_of
@@ -68,9 +69,17 @@ def enlarged(
     items: Iterator[Fused], config: ModelConfig, maps: Maps = Maps.FULL
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
+    level = level_of(config.min_confidence)
 
     def at_full_size(item: Fused) -> SegmentedFrame:
-        enlarge = grid_of(item.levels).enlarged
+        grid, confidence = grid_of(item.levels), item.confidence
+        at_once = Maps.SHOWN in maps and confidence is not None and level > 0
+
+        def enlarge(placement: Placement, levels: Planes) -> Any:
+            if confidence is None or not at_once:
+                return grid.enlarged(placement, levels)
+            return grid.enlarged_sure(placement, levels, confidence.plane, level)
+
         labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
         found = SegmentedFrame(
             item.frame,
@@ -78,10 +87,10 @@ def enlarged(
             item.spec,
             item.by_network,
             coarse_map,
-            item.confidence,
+            confidence,
             link=item.link,
         )
-        return without_unsure(found, config.min_confidence, maps)
+        return found if at_once else without_unsure(found, config.min_confidence, maps)
 
     yield from map(at_full_size, items)
 

@@ -52,6 +52,10 @@ class Grid:
     """Gives levels, which may be overwritten, mixed with others by the share (h, w) of these."""
     enlarged: Callable[[Placement, Planes], ClassMap]
     """Gives the frame's class map, of levels."""
+    enlarged_sure: Callable[[Placement, Planes, Planes, int], ClassMap]
+    """Gives the same with `UNSURE` where a confidence (1, h, w) is below the least."""
+    unsure: Callable[[Placement, Planes, int], Any]
+    """Gives where that is, at the frame's size, (H, W)."""
     resized: Callable[[Placement, Planes], Planes]
     """Gives a plane (1, h, w) of 8 bits at the frame's size, (H, W)."""
     restored: Callable[[Placement, ClassMap], ClassMap]
@@ -147,6 +151,8 @@ ON_HOST = Grid(
     filtered=_filtered,
     mixed=_mixed,
     enlarged=Placement.enlarge,
+    enlarged_sure=Placement.enlarge_sure,
+    unsure=Placement.unsure,
     resized=Placement.resize,
     restored=Placement.restore,
     on_host=np.asarray,

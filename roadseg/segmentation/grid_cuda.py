@@ -16,6 +16,7 @@ from roadseg.segmentation.enlarge import FAR_BEHIND, STRONGEST, Axis
 from roadseg.segmentation.flow import Flow, positions
 from roadseg.segmentation.grid import Grid, surroundings
 from roadseg.segmentation.placement import Placement
+from roadseg.spec import UNSURE
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.transfer_cuda import to_device, to_host
 
@@ -72,6 +73,16 @@ def _enlarged(placement: Placement, levels: Tensor) -> CudaClassMap:
     return CudaClassMap(
         _strongest(levels, *_frame_shares(placement, (height, width), levels.device))
     )
+
+
+def _enlarged_sure(
+    placement: Placement, levels: Tensor, confidence: Tensor, least: int
+) -> CudaClassMap:
+    return _enlarged(placement, levels).without(_unsure(placement, confidence, least), UNSURE)
+
+
+def _unsure(placement: Placement, confidence: Tensor, least: int) -> Tensor:
+    return _resized(placement, confidence) < least
 
 
 def _resized(placement: Placement, plane: Tensor) -> Tensor:
@@ -144,6 +155,8 @@ ON_DEVICE = Grid(
     filtered=torch.lerp,
     mixed=_mixed,
     enlarged=_enlarged,
+    enlarged_sure=_enlarged_sure,
+    unsure=_unsure,
     resized=_resized,
     restored=_restored,
     on_host=to_host,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.errors import ConfigError
-from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of
+from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of, unsure
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame, Labels
 
@@ -132,6 +132,16 @@ class Placement:
         """
         height, width = levels.shape[1:]
         return enlarge(levels, *self.frame_on_grid((height, width)))
+
+    def enlarge_sure(self, levels: Levels, confidence: Levels, least: int) -> NDArray[np.uint8]:
+        """Return the same with `UNSURE` where a confidence (1, h, w) is below the least."""
+        height, width = levels.shape[1:]
+        return enlarge(levels, *self.frame_on_grid((height, width)), confidence[0], least)
+
+    def unsure(self, confidence: Levels, least: int) -> NDArray[np.bool_]:
+        """Return where that has `UNSURE`, (H, W)."""
+        height, width = confidence.shape[1:]
+        return unsure(confidence[0], least, *self.frame_on_grid((height, width)))
 
     def resize(self, plane: Levels) -> NDArray[np.uint8]:
         """Return a plane of the network's grid (1, h, w) at the frame's size, aligned alike."""
