@@ -190,16 +190,18 @@ def looped(film: Path, times: int, path: Path) -> Path:
     import av
 
     with av.open(str(path), "w") as container:
+        streams: dict[int, Any] = {}
         for turn in range(times):
             with av.open(str(film)) as source:
-                video = source.streams.video[0]
                 if turn == 0:
-                    stream = container.add_stream_from_template(video)
-                for packet in source.demux(video):
+                    streams = {
+                        s.index: container.add_stream_from_template(s) for s in source.streams
+                    }
+                for packet in source.demux():
                     if packet.dts is not None:
-                        packet.pts += turn * video.duration
-                        packet.dts += turn * video.duration
-                        packet.stream = stream
+                        packet.pts += turn * packet.stream.duration
+                        packet.dts += turn * packet.stream.duration
+                        packet.stream = streams[packet.stream.index]
                         container.mux(packet)
     return path
 

@@ -22,7 +22,7 @@ from films import Film, frame_times, packets, pictures
 from roadseg.backends.runtimes import Replicas, replicas_for
 from roadseg.cli import app
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, RoadsegError
-from roadseg.infer.batch.cluster import VERSIONS, _portable, cluster
+from roadseg.infer.batch.cluster import VERSIONS, _check_joined, _portable, cluster
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
@@ -253,6 +253,15 @@ def test_a_cluster_that_is_not_there_is_named(where, said, tmp_path, monkeypatch
     with pytest.raises(RoadsegError) as error:
         app(["batch", "films", "--out", "out", "--cluster", where], standalone_mode=False)
     assert said in str(error.value)
+
+
+def test_a_machine_that_has_not_joined_is_told_so_though_ray_ends_the_process(
+    tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "ray.py").write_text("import os\ndef init(**_): os._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ClusterError, match=r"finds no daemon of it .* join this machine to the"):
+        _check_joined("10.0.0.1:6379")
 
 
 def test_a_missing_ray_is_named_with_its_extra(monkeypatch) -> None:

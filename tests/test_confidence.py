@@ -125,7 +125,7 @@ def test_what_is_left_out_does_not_flicker_with_the_network() -> None:
 def test_part_of_a_video_begins_early_enough_for_the_confidence_too() -> None:
     config = ModelConfig(steady=0.3)
     assert warm_up_s(replace(config, min_confidence=0)) == 1.0
-    assert 0.8 ** (15 * warm_up_s(config)) == pytest.approx(1 / 512)
+    assert 0.8 ** (15 * warm_up_s(config)) == pytest.approx(1 / 64)
     assert warm_up_s(ModelConfig(steady=0)) == 0
 
 

@@ -279,7 +279,7 @@ def test_part_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path) -> Non
 def test_kept_frames_lead_in_for_as_long_as_the_past_matters() -> None:
     assert warm_up_s(ModelConfig(steady=0)) == 0
     assert warm_up_s(ModelConfig(steady=0.6, min_confidence=0)) == 1
-    assert warm_up_s(ModelConfig(steady=0.6)) == pytest.approx(1.86, abs=0.01)
+    assert warm_up_s(ModelConfig(steady=0.6)) == pytest.approx(1.24, abs=0.01)
     assert warm_up_s(ModelConfig(steady=0.9)) == pytest.approx(4.81, abs=0.01)
     picture = Picture.from_rgb(np.zeros((2, 2, 3), np.uint8))
     frames = [Frame(picture, pts, Fraction(1, 10)) for pts in range(60)]

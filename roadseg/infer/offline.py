@@ -255,7 +255,9 @@ def frames_of(
         NoFrames: There is none.
     """
     decode = Device(config.device, threads=config.threads).decode
-    lead_s = max(warm_up_s(config), 0.0 if config.legend == NO_LEGEND else HOLD_S)
+    lead_s = warm_up_s(config)
+    if config.legend != NO_LEGEND and not config.is_chunk:  # a chunk's may lack what has just left
+        lead_s = max(lead_s, HOLD_S)
     if config.stats or config.boxes:
         lead_s = max(lead_s, float(LEAST_STEP_S))  # motion is found from the frame before
     if config.redaction:

@@ -21,8 +21,8 @@ from roadseg.video.frame import Labels, SegmentedFrame
 
 LASTING = 0.8
 """Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`."""
-FORGOTTEN = 1 / 512
-"""Weight at which the past no longer changes a confidence of 8 bits."""
+FORGOTTEN = 1 / 64
+"""Weight at which the past changes a confidence of 8 bits by a level at most."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,12 @@ class BySecond:
         return min(max(frames, 1) * frame_s, LONGEST_STEP_S)
 
 
+def longest_step_s(config: ModelConfig) -> float:
+    """Return the longest time from a key frame of a video file to the next."""
+    by_second = config.every == "auto" and not config.goes_by_time
+    return LONGEST_STEP_S if by_second else LONGEST_S
+
+
 def _reached(places: tuple[Place, Place], step_s: float) -> bool:
     """Return whether a key frame of the grid lies between two places in a video."""
     # Half a frame is added because files round their times.

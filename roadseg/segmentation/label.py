@@ -27,6 +27,7 @@ from roadseg.backends.runtimes import Backend
 from roadseg.segmentation import confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import Fused, Fuser, enlarged
+from roadseg.segmentation.keyframes import longest_step_s
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.temporal_filter import REFERENCE_S
 from roadseg.segmentation.track import track
@@ -84,6 +85,9 @@ def _memory_s(strength: float, forgotten: float) -> float:
 
 
 def look_ahead_s(config: ModelConfig) -> float:
-    """Return how many seconds of video after a frame decide on its labels too."""
+    """Return how many seconds of video after a frame decide on its labels too.
+
+    They reach to the next key frame.
+    """
     only_key_frames = config.every == 1 and not config.goes_by_time
-    return 0.0 if only_key_frames else LEAST_WARM_UP_S
+    return 0.0 if only_key_frames else longest_step_s(config)

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ from roadseg.infer.batch.workers import Outcome, Task
 
 LOCAL, AUTO = "local", "auto"
 """A cluster of this machine alone, for this run; and the one that this machine is part of."""
-ADDRESS = re.compile(r"(ray://)?(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
+OUTSIDE = "ray://"
+"""How the address of one begins that this machine is not part of."""
+ADDRESS = re.compile(rf"({OUTSIDE})?(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{{1,5}})")
 USUAL_THREADS = 2
 """Cores for a task. More of them would wait for each other, less would take more memory."""
 AHEAD = 2
@@ -41,6 +44,9 @@ STORE_BYTES = 80 << 20
 """Shared memory of a cluster of this machine alone: about the least, as it holds no pictures."""
 ANSWER_S, CHECK_S = 10.0, 60.0
 """Seconds in which a cluster must answer, and after which it is seen whether it can work at all."""
+ALONE = {"RAY_AUTH_MODE": "token", "RAY_prestart_worker_first_driver": "0"}
+"""Settings of Ray for a cluster of this machine alone: nobody else may use it, and no process starts
+that has nothing to do."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -50,14 +56,22 @@ QUIET = {
 """Settings of Ray against messages to its makers and to the terminal."""
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Setting of Ray which, being 0, keeps it from turning 127.0.0.1 into the address of a network."""
-NOT_JOINED = (
+JOIN_IT = (
     "join this machine to the cluster with ray start --address=HOST:PORT, with the same Python, "
     "Ray and token as there, or give ray://HOST:10001 to stay outside"
 )
-STARTS_SLOWLY = (
-    "Ray gives its daemons 15 seconds to start: try again when this machine is less busy"
-)
-"""What to do if a cluster cannot be joined, or started."""
+LIKE_THERE = "see that Python, Ray, token and RAY_AUTH_MODE are the same as there, and try again"
+TRY_AGAIN = "Ray gives its daemons 15 seconds to start: try again when this machine is less busy"
+"""What to do if a cluster cannot be joined, reached from outside, or started."""
+JOIN = """
+import sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False)
+except Exception as error:
+    print(error)
+    sys.exit(1)
+"""
+"""Program that joins a cluster, and says why if that fails."""
 VERSIONS = (__version__, "{}.{}".format(*sys.version_info))
 """Versions of roadseg and Python, which must be the same on all machines."""
 
@@ -183,6 +197,8 @@ def cluster(where: str, threads: int | None, on_wait: Callable[[str], None]) -> 
             _check_answer(where, address["host"].strip("[]"), int(address["port"]))
         options = _alone() if where == LOCAL else {"address": where}
         ray = _import_ray(is_local=where == LOCAL or _is_loopback(address))
+        if where != LOCAL and not where.startswith(OUTSIDE):
+            _check_joined(where)
         stack.callback(ray.shutdown)
         _connect(ray, where, options)
         yield Cluster(ray, threads, on_wait)
@@ -205,7 +221,7 @@ def _import_ray(*, is_local: bool) -> Any:
 
 def _alone() -> dict[str, Any]:
     """Return settings of a cluster on loopback that only this run can use, without dashboard."""
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= {**ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = tempfile.mkdtemp(prefix="roadseg-", dir="/tmp")  # names of sockets have little room
     # Ray ends the daemons of a cluster that did not start as the program ends, and this comes last.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -225,10 +241,27 @@ def _connect(ray: Any, where: str, options: dict[str, Any]) -> None:
         with _signals_kept(), _silent():
             ray.init(**options, **quiet)
     except Exception as error:  # Ray's errors for this share no base class but this
-        advice = STARTS_SLOWLY if where == LOCAL else NOT_JOINED
-        raise ClusterError(
-            f"--cluster {where} cannot be used ({_first_line(error)}); {advice}"
-        ) from error
+        raise _unusable(where, _first_line(error)) from error
+
+
+def _check_joined(where: str) -> None:
+    """See that this machine is part of a cluster, in another process, which Ray ends if it is not.
+
+    Raises:
+        ClusterError: It is not.
+    """
+    command = [sys.executable, "-c", JOIN, where]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603
+    if done.returncode:
+        reason = done.stdout.strip().splitlines() or ["Ray finds no daemon of it on this machine"]
+        raise _unusable(where, reason[0])
+
+
+def _unusable(where: str, reason: str) -> ClusterError:
+    advice = TRY_AGAIN if where == LOCAL else JOIN_IT
+    if where.startswith(OUTSIDE):
+        advice = LIKE_THERE
+    return ClusterError(f"--cluster {where} cannot be used ({reason.rstrip('.')}); {advice}")
 
 
 def _check_answer(where: str, host: str, port: int) -> None:

@@ -20,7 +20,7 @@ class Around:
     before_s: float
     """Seconds before it."""
     after_s: float
-    """Seconds after it."""
+    """Seconds after it, to the first frame that is as far away."""
 
 
 def decode_chunk(
@@ -48,14 +48,15 @@ def decode_chunk(
     """
     first_s = info.start_s + start_s - info.half_unit_s
     last_s = float("inf") if end_s is None else info.start_s + end_s - info.half_unit_s
-    until_s = None if end_s is None else end_s + around.after_s
     is_empty = True
-    for frame in decode(info, log, max(start_s - around.before_s, 0.0), until_s):
+    for frame in decode(info, log, max(start_s - around.before_s, 0.0), None):
         if first_s <= frame.time_s < last_s:
             is_empty = False
             yield frame
-        else:
+        elif frame.time_s < first_s or around.after_s:
             yield replace(frame, leads_in=True)
+        if frame.time_s >= last_s + around.after_s:
+            break
     if is_empty:
         raise NoFrames(f"{info.path} has no frame from {start_s:.3f} s to {end_s or 'its end'}")
 
