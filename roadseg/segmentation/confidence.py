@@ -22,7 +22,7 @@ from roadseg.video.frame import Labels, SegmentedFrame
 LASTING = 0.8
 """Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`."""
 FORGOTTEN = 1 / 64
-"""Weight at which the past changes a confidence of 8 bits by a level at most."""
+"""Weight at which the past changes a confidence of 8 bits by a level, and by four at most."""
 
 
 @dataclass(frozen=True)
