@@ -382,10 +382,9 @@ def films_markdown(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     headings = ("film", "frames", alone, "steady before", *ways)
     lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
     for name, figures in now.items():
-        base = figures[alone]["miou"]
-        found = [before[name]["steady"], *(figures.get(way) for way in ways)]
-        gains = (f"{100 * (of_way['miou'] - base):+.1f}" if of_way else "" for of_way in found)
-        cells = (name, str(figures[alone]["frames"]), f"{100 * base:.1f}", *gains)
+        pairs = [(before[name], "steady"), *((figures, way) for way in ways)]
+        gains = (f"{100 * (of[way]['miou'] - of[alone]['miou']):+.1f}" for of, way in pairs)
+        cells = (name, str(figures[alone]["frames"]), f"{100 * figures[alone]['miou']:.1f}", *gains)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

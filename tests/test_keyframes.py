@@ -174,6 +174,16 @@ def test_film_of_more_frames_a_second_than_can_wait_is_looked_at_more_often() ->
     assert looks(BySecond(), times_s, 1 / 1000) == times_s[MOST_BETWEEN::MOST_BETWEEN]
 
 
+def test_live_views_have_key_frames_twice_as_close_where_they_are_far_apart_in_time() -> None:
+    def gaps(rate: float, *, can_wait: bool) -> list[int]:
+        chooser = chooser_for(ModelConfig(every=12), can_wait=can_wait)
+        there = [replace(at(n, elapsed_s=n / rate), interval_s=1 / rate) for n in range(1, 13)]
+        return [situation.gap for situation in there if chooser.due(situation)][:1]
+
+    assert [gaps(rate, can_wait=True) for rate in (15, 25, 60)] == [[3], [5], [12]]
+    assert [gaps(rate, can_wait=False) for rate in (15, 25, 60)] == [[1], [2], [6]]
+
+
 def test_looks_come_by_the_second_where_a_later_one_can_be_waited_for() -> None:
     assert isinstance(chooser_for(ModelConfig()), BySecond)
     assert chooser_for(ModelConfig(), can_wait=False).due(at(1))

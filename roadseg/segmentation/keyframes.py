@@ -30,7 +30,8 @@ KEY_FRAMES_A_SECOND = 13.5
 SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
 """Interval of frames below which key frames come more often, as at most `MOST_BETWEEN` can wait."""
 LONGEST_STEP_S = 0.1
-"""Longest time between such key frames: in videos of few frames a second, all are key frames."""
+"""Longest time between such key frames, and between any where labels move from the one before
+alone: in videos of few frames a second, all are key frames."""
 MOST_UNSEEN = 0.1
 """Share of the picture without a way back to the last key frame, above which there is a new one.
 
@@ -86,10 +87,15 @@ class EveryNth:
     """Chooses every `n`th frame, or more of them where frames are far apart in time or in motion.
 
     In a video file: the first frame in each period of `n` frames, counted from the video's start.
+
+    Args:
+        n: Frames from a key frame to the next.
+        longest_s: Longest time between them.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, longest_s: float = LONGEST_S) -> None:
         self._n = n
+        self._longest_s = longest_s
 
     def due(self, situation: Situation) -> bool:
         """Decide by the places in the video file, or else by the count."""
@@ -97,8 +103,9 @@ class EveryNth:
             return True
         if situation.places is None:
             late_s = situation.elapsed_s + situation.interval_s / 2
-            return situation.gap >= self._n or late_s >= LONGEST_S
-        return _reached(situation.places, min(self._n * situation.places[1].usual_s, LONGEST_S))
+            return situation.gap >= self._n or late_s >= self._longest_s
+        step_s = min(self._n * situation.places[1].usual_s, self._longest_s)
+        return _reached(situation.places, step_s)
 
 
 class BySecond:
@@ -196,7 +203,7 @@ def chooser_for(config: ModelConfig, *, can_wait: bool = True) -> Chooser:
         return InTime(1 / config.fps_target)
     if config.every == "auto":
         return BySecond() if can_wait else EveryNth(1)
-    return EveryNth(config.every)
+    return EveryNth(config.every, LONGEST_S if can_wait else LONGEST_STEP_S)
 
 
 def need_of(
