@@ -119,6 +119,34 @@ def test_every_so_many_frames_that_is_no_number_is_refused(text) -> None:
         parse_every(text)
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [LONG],
+        [SAMPLE, "--out", f"{LONG}.mp4"],
+        [SAMPLE, "--out", f"{'x' * 245}.mp4"],  # with a prefix it is too long
+        [SAMPLE, "--out", f"{LONG}/%06d.png"],
+        [SAMPLE, "--masks", LONG],
+        [SAMPLE, "--stats", f"{LONG}.csv"],
+        [SAMPLE, "--weights", f"{LONG}.onnx"],
+        [SAMPLE, "--palette", f"{LONG}.csv"],
+        [SAMPLE, "--ignore", f"{LONG}.png"],
+    ],
+)
+def test_name_that_is_too_long_is_one_line(arguments, tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "roadseg", "infer", *map(str, arguments), "--end", "0.1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("roadseg: ") and not list(tmp_path.iterdir())
+
+
 def test_closed_standard_input_is_said(tmp_path) -> None:
     code = "import sys; sys.stdin = None; from roadseg.cli import main; main()"
     done = subprocess.run(

@@ -106,6 +106,16 @@ def test_output_that_is_the_source_by_another_name_is_refused(short, link, flag)
     )
 
 
+@pytest.mark.parametrize("output", [{"out": "%06d.png"}, {"masks": ""}, {"stats": "colours.csv"}])
+def test_file_that_a_run_reads_beside_the_video_is_not_written_over(short, output) -> None:
+    folder = images(short.out.parent / "frames")
+    (folder / "colours.csv").write_text("road,1,2,3\n")
+    read = {"ignore": (str(folder / "000001.png"),), "palette": str(folder / "colours.csv")}
+    named = {flag: folder / name for flag, name in output.items()}
+    config = replace(short, overwrite=True, **read, **named)
+    assert_refused(config, ConfigError, "is the input")
+
+
 @pytest.mark.parametrize("change", [{"out": "%06d.png"}, {"masks": ""}])
 @pytest.mark.parametrize("source", ["frames", "frames/*.png"])
 def test_pictures_of_the_source_are_not_written_over(short, change, source) -> None:
@@ -198,6 +208,7 @@ def test_what_is_not_ours_is_neither_removed_nor_followed(short, name, kind) -> 
     config = replace(short, stats=folder / "s.csv", masks=folder / "masks", overwrite=True)
     for resume in (False, True):
         assert_refused(replace(config, resume=resume), OutputError, "was not made by roadseg")
+    assert _how_it_ended(OutputError("it was not made by roadseg"), short.out) is None
 
 
 @pytest.mark.parametrize("name", ["roadseg-part.out.mp4", "roadseg-part.out.mp4.json"])

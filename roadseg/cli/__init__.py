@@ -103,7 +103,10 @@ def main() -> NoReturn:
     except RoadsegError as error:
         complain(error)
         sys.exit(1)
-    except OSError as error:  # files' errors are translated: this is standard output's
+    except OSError as error:  # files' other errors are translated: this is standard output's
+        if error.errno == errno.ENAMETOOLONG:
+            complain(f"{error.filename} is a longer name than the system takes; give a shorter one")
+            sys.exit(1)
         if error.errno != errno.ENOSPC:
             raise
         complain(f"standard output cannot be written ({error.strerror})")

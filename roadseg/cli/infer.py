@@ -1,6 +1,7 @@
 """`roadseg infer`."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -355,20 +356,19 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.outputs import is_file
-    from roadseg.infer.places import SeriesPlace
-    from roadseg.video.write.part import part_path
+    from roadseg.infer.places import FilePlace, SeriesPlace
 
     if isinstance(error, BrokenPipeError):
         return "whoever read the video is gone"
     if isinstance(error, OutputBusy):
         return None  # the files are the other run's
     if is_file(out):
-        part = part_path(out)
-        if part.exists():
-            return f"what was labelled so far is in {part}, and --resume goes on from there"
+        place = FilePlace("--out", out, is_film=True)
+        if all(map(os.path.lexists, (place.part, place.lock))):  # else it is a file of the user's
+            return f"what was labelled so far is in {place.part}, and --resume goes on from there"
     elif out is not None and out != STDOUT:
         folder = SeriesPlace("--out", out).part.parent
-        if folder.exists():
+        if os.path.lexists(folder):
             return f"the images so far are in {folder}"
     if isinstance(error, Exception):
         return None

@@ -212,14 +212,18 @@ def _check_ignored(text: str) -> None:
         )
 
 
+def files_beside(config: InferConfig) -> dict[str, Path]:
+    """Return the files that a run reads besides its video, by what they are."""
+    files = {"weights": config.weights}
+    if config.palette not in PALETTES:  # a folder may have the name of a built-in palette
+        files["palette"] = Path(config.palette)
+    return files | {f"mask {text}": Path(text) for text in config.ignore if text != BONNET}
+
+
 def settings_record(config: InferConfig) -> dict[str, str]:
     """Return what must be equal in two runs for one to resume the other."""
     record = config.to_record()
-    files = {"source": config.source, "weights": config.weights}
-    if config.palette not in PALETTES:  # a folder may have the name of a built-in palette
-        files["palette"] = Path(config.palette)
-    files |= {f"mask {text}": Path(text) for text in config.ignore if text != BONNET}
-    for name, file in files.items():
+    for name, file in {"source": config.source, **files_beside(config)}.items():
         if isinstance(file, Path) and file.exists():
             state = file.stat()
             record[f"{name}'s size and date"] = f"{state.st_size} {state.st_mtime_ns}"

@@ -10,7 +10,7 @@ from typing import Self, TypeGuard
 
 from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import check_new, identity, is_ours, output_errors
-from roadseg.infer.config import InferConfig, settings_record
+from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
 from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
 from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES, read_stats
@@ -78,7 +78,8 @@ class Outputs:
         """Frames that are kept of an unfinished run; known once the outputs are claimed."""
         places = (self.film, self.masks, self.stats, self.report, self.geojson)
         self._places: list[Place] = [place for place in places if place]
-        inputs = [*(info.images or (info.path,)), config.weights, *filter(None, [config.gpx])]
+        beside = filter(None, [*files_beside(config).values(), config.gpx])
+        inputs = [*(info.images or (info.path,)), *beside]
         spared = (file for source in config.spared for file in _files_of(source))
         self._check_names()
         self._check_inputs((*inputs, *spared))

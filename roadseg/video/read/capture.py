@@ -21,7 +21,8 @@ from roadseg.video.errors import naming
 from roadseg.video.frame import Arrival, Frame
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.cameras import find_camera
-from roadseg.video.read.demux import decode_packets, demux
+from roadseg.video.read.decode import decode_packets
+from roadseg.video.read.demux import demux
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, decode, probe
 from roadseg.video.read.upright import upright_picture

@@ -1,8 +1,8 @@
-"""Read a file's packets and decode its frames, and go on where either is damaged."""
+"""Read a file's packets, and go on where it is damaged."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import chain
 from typing import Any, TypeAlias
 
 import av
@@ -16,6 +16,10 @@ MOST_FAILURES = 32
 """Consecutive read errors after which a video counts as ended."""
 MOST_AHEAD = 2000
 """Packets that are kept while searching for a keyframe."""
+MOST_UNTIMED = 100
+"""Packets among which the first with a time is sought."""
+MOST_REORDERED = 16
+"""Frames after which the next one to be shown may be decoded."""
 NETWORK_LOST = (av.error.ExitError, ConnectionError)
 """Errors of a source that is gone rather than damaged."""
 
@@ -27,7 +31,7 @@ def demux(
 ) -> Packets:
     """Yield the packets of some streams, without the empty ones that PyAV adds at their ends.
 
-    PyAV raises an `IndexError` at the end if a stream appeared after the file was opened. It is
+    PyAV may raise an `IndexError` if a stream appeared after the file was opened. At the end it is
     ignored, as such a stream is not among those wanted.
 
     Args:
@@ -65,6 +69,9 @@ def intact_packets(
                 yield packet
         except NETWORK_LOST:
             raise
+        except IndexError:  # PyAV's, at a packet of a stream that appeared late
+            log.note_late_stream()
+            failures += 1
         except Exception:  # PyAV raises errors of its own on damaged files
             if not failures:
                 log.damaged_packets += 1
@@ -95,25 +102,52 @@ def from_keyframe(packets: Packets, time_s: float) -> Packets:
     yield from packets
 
 
-def decode_packets(
-    packets: Packets, stream: av.VideoStream, note: "Callable[[av.Packet[Any]], None]"
+def hidden_counted(packets: Packets, log: ReadLog) -> Packets:
+    """Yield the packets; count those that an edit list hides between others."""
+    hidden: list[int] = []
+    begin: int | None = None
+    for packet in packets:
+        if packet.pts is not None and packet.is_discard and begin is not None:
+            hidden.append(packet.pts)
+        elif packet.pts is not None and not packet.is_discard:
+            begin = packet.pts if begin is None else min(begin, packet.pts)
+            log.hidden_frames += sum(begin < pts < packet.pts for pts in hidden)
+            hidden.clear()
+        yield packet
+
+
+def untimed_lead(packets: Packets) -> tuple[int, int, Packets]:
+    """Return how many packets at the beginning have no time, the first time after them, and all.
+
+    A Matroska file cannot hold times below zero.
+    """
+    read: list[av.Packet[Any]] = []
+    times: list[int] = []
+    for packet in packets:
+        read.append(packet)
+        if packet.pts is not None:
+            times.append(packet.pts)
+        if len(times) == MOST_REORDERED or len(read) == MOST_UNTIMED or len(read) == len(times):
+            break
+    untimed = len(read) - len(times) if times else 0
+    return untimed, min(times, default=0), chain(read, packets)
+
+
+def lead_timed(
+    frames: Iterator[av.VideoFrame], untimed: int, first: int, step: int
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames of the packets that decode.
+    """Give the first frames, which have no time, times that lead up to the others'.
 
     Args:
-        packets: Packets of the stream.
-        stream: The stream.
-        note: Called with each packet that does not decode.
+        frames: All frames.
+        untimed: Number of those.
+        first: Time of the frame after them.
+        step: Time from frame to frame.
     """
-    for packet in packets:
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            note(packet)
-            continue
-        yield from frames
-    with contextlib.suppress(av.FFmpegError):
-        yield from stream.codec_context.decode(None)
+    for number, frame in enumerate(frames):
+        if frame.pts is None and number < untimed:
+            frame.pts = first - (untimed - number) * step
+        yield frame
 
 
 class ShowingOrder:

@@ -32,6 +32,11 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
             "before; they were put right behind it"
         )
+    if log.hidden_frames:
+        yield (
+            f"{info.path} has an edit list that hides {log.hidden_frames} frames between others; "
+            "they are not in the output"
+        )
     if log.jumps_s:
         times = "once" if len(log.jumps_s) == 1 else f"{len(log.jumps_s)} times"
         yield (

@@ -33,6 +33,8 @@ class ReadLog:
     """Images that could not be read."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
+    hidden_frames: int = 0
+    """Frames that an edit list hides between others."""
     resized_frames: int = 0
     """Frames of another size than the first, resized to it."""
     interlaced_frames: int = 0
@@ -75,7 +77,7 @@ class ReadLog:
     def forget_faults(self) -> None:
         """Forget faults, as the video is read again from its beginning."""
         self.damaged_packets = self.damaged_frames = self.retimed_frames = 0
-        self.first_damage_s, self.jumps_s = None, []
+        self.hidden_frames, self.first_damage_s, self.jumps_s = 0, None, []
 
     def note_late_stream(self) -> None:
         """Note a stream that appeared late."""

@@ -26,13 +26,15 @@ from roadseg.video.picture import (
 )
 from roadseg.video.pyav import exact, open_for_reading
 from roadseg.video.read.card import Card, CardGaveUp
+from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import (
-    Packets,
     ShowingOrder,
-    decode_packets,
     from_keyframe,
+    hidden_counted,
     intact_packets,
+    lead_timed,
     time_of,
+    untimed_lead,
 )
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
@@ -313,7 +315,7 @@ def _decode_from(
     if from_s is not None:
         with open_video(info.path) as container:
             stream = _pictures(container, info, threads)
-            frames = _decode_all(container, stream, log)
+            frames = _decode_all(container, stream, log, from_s)
             sought = read_from(
                 container, stream, from_s, frames, lambda frame: _time_s(frame, info)
             )
@@ -365,7 +367,7 @@ def _decode_all(
     last_pts = None
     least = max(round(LEAST_STEP_S / stream.time_base), 1)
     step = max(round(1 / (stated_rate(stream) or USUAL_FPS) / stream.time_base), 1)
-    for frame in _decode_intact(container, stream, log, from_s):
+    for frame in _decode_intact(container, stream, log, from_s, step):
         if frame.pts is None:
             log.retimed_frames += 1
             frame.pts = 0 if last_pts is None else last_pts + step
@@ -384,8 +386,17 @@ def _decode_intact(
     stream: av.VideoStream,
     log: ReadLog,
     from_s: float | None,
+    step: int,
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames that can be read and decoded, on a continuous clock."""
+    """Yield the frames that can be read and decoded, on a continuous clock.
+
+    Args:
+        container: The file.
+        stream: The video.
+        log: Filled while reading.
+        from_s: Time whose last keyframe is decoded first; None decodes everything.
+        step: Units of time from frame to frame.
+    """
 
     def note(packet: "av.Packet[Any]") -> None:
         log.damaged_packets += 1
@@ -395,13 +406,18 @@ def _decode_intact(
     log.jumps_s = timeline.jumps_s
     read = intact_packets(container, [stream, *container.streams.audio], log)
     bridged = timeline.bridge(read)
-    packets: Packets = (p for p in bridged if p.stream.index == stream.index)
+    pictures = (p for p in bridged if p.stream.index == stream.index)
+    packets = hidden_counted(pictures, log)
     if from_s is not None:
         packets = from_keyframe(packets, from_s)
+    after_others = from_s is not None
     if container.format.name != "avi":
-        return decode_packets(packets, stream, note)
+        untimed, first, packets = untimed_lead(packets)
+        frames = decode_packets(packets, stream, note, after_others=after_others)
+        return lead_timed(frames, untimed, first, step)
     order = ShowingOrder()
-    return order.give(decode_packets(order.take(packets), stream, note))
+    shown = decode_packets(order.take(packets), stream, note, after_others=after_others)
+    return order.give(shown)
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:

@@ -83,7 +83,13 @@ def stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
     """Return when the stream should end, by its index or by the tag of a Matroska file."""
     assert stream.time_base
     if stream.duration:
-        return start_s + float(stream.duration * stream.time_base)
+        end_s = start_s + float(stream.duration * stream.time_base)
+        whole = stream.container
+        assert isinstance(whole, av.container.InputContainer)
+        if whole.start_time is None or not whole.duration:
+            return end_s
+        # FFmpeg takes the whole's length for that of a stream of MPEG-TS that begins later.
+        return min(end_s, (whole.start_time + whole.duration) / av.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = map(float, parts)

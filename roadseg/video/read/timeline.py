@@ -65,6 +65,8 @@ class _Track:
     """End of its last packet, in decoding order."""
     shown_end_s: float | None = None
     """End of its last picture, in presentation order."""
+    step_s: float = 0.0
+    """Duration of its last packet."""
     held: "list[av.Packet[Any]]" = field(default_factory=list)
     """Packets whose part is not known yet."""
 
@@ -215,8 +217,11 @@ class Timeline:
         assert packet.dts is not None  # those without are not placed
         begin_s = packet.dts * unit_s
         step_s = (packet.duration or 0) * unit_s
+        if step_s > self._gap_s:  # in MP4, a packet lasts until the next one, beyond a jump
+            step_s = track.step_s
         if step_s <= 0 and track.end_s is not None:
             step_s = min(max(begin_s - track.end_s, 0.0), NEAR_S)
+        track.step_s = step_s
         track.end_s = begin_s + step_s
         shown = packet.dts if packet.pts is None else packet.pts
         shown_end_s = shown * unit_s + step_s

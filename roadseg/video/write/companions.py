@@ -137,7 +137,9 @@ class Companions:
         self._first_s = -inf
         self._last_s = origin.last_s
         self._pending: av.Packet[Any] | None = None
-        self._offset_s = 0.0
+        self._offset = Fraction(0)
+        self.sound_begin: Fraction | None = None
+        """Time of the first sound, once the streams are open; None if there is none."""
         self._container: av.container.InputContainer | None = None
         self._tracks: dict[int, Track] = {}
         self._packets: Packets = iter(())
@@ -155,9 +157,9 @@ class Companions:
         if self._container is not None:
             self._container.close()
 
-    def begin_at(self, time_s: float) -> None:
-        """Leave out packets that begin before a time, which becomes zero."""
-        self._first_s = self._offset_s = time_s
+    def begin_at(self, time: Fraction) -> None:
+        """Leave out packets that begin before a time in seconds, which becomes zero."""
+        self._first_s, self._offset = float(time), time
 
     def open_streams(self) -> None:
         """Add the source's streams to the target, before its first packet is written."""
@@ -170,7 +172,7 @@ class Companions:
         hides_lead = self._target.format.name in WITH_EDIT_LISTS
         packets = _heard(self._demux(indices), hides_lead=hides_lead)
         wanted = [self._container.streams[index] for index in indices]  # it may be opened anew
-        absent, self._packets = _absent(wanted, packets)
+        absent, self.sound_begin, self._packets = _absent(wanted, packets)
         for stream in wanted:
             if stream.index in absent:
                 self._note(stream, "is announced and never comes")
@@ -251,24 +253,30 @@ class Companions:
         track = self._tracks.get(packet.stream.index)
         if track is None:
             return
-        if self._offset_s:
+        if self._offset:
             assert packet.time_base and packet.dts is not None
-            units = int(Fraction(self._offset_s) / packet.time_base)
+            units = int(self._offset / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
         track.write(packet)
 
 
-def _absent(wanted: "Sequence[av.stream.Stream]", packets: Packets) -> tuple[set[int], Packets]:
-    """Return the streams of sound that have no packets, and all packets."""
-    missing = {s.index for s in wanted if s.type == "audio"}
+def _absent(
+    wanted: "Sequence[av.stream.Stream]", packets: Packets
+) -> tuple[set[int], Fraction | None, Packets]:
+    """Return the streams of sound without packets, the time of the first sound, and all packets."""
+    sounds = {s.index for s in wanted if s.type == "audio"}
+    missing = set(sounds)
+    begin: Fraction | None = None
     read: list[av.Packet[Any]] = []
     for packet in packets:
         read.append(packet)
         missing.discard(packet.stream.index)
+        if packet.stream.index in sounds and not packet.is_discard:
+            begin = _start(packet) if begin is None else min(begin, _start(packet))
         if not missing or _start_s(packet) > _start_s(read[0]) + SOUND_WITHIN_S:
-            return set(), chain(read, packets)
-    return missing, iter(read)
+            return set(), begin, chain(read, packets)
+    return missing, begin, iter(read)
 
 
 def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
@@ -292,6 +300,11 @@ def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterato
             lead[index] = packet
 
 
-def _start_s(packet: "av.Packet[Any]") -> float:
+def _start(packet: "av.Packet[Any]") -> Fraction:
+    """Return the decoding time of a packet in seconds."""
     assert packet.dts is not None and packet.time_base
-    return float(packet.dts * packet.time_base)
+    return packet.dts * packet.time_base
+
+
+def _start_s(packet: "av.Packet[Any]") -> float:
+    return float(_start(packet))

@@ -21,6 +21,8 @@ from roadseg.video.write.priority import kept_priority
 
 FAR_START_S = 1.0
 """Start time above which a video is moved to zero, as is one that starts before zero."""
+LONGEST_LEAD_S = 10.0
+"""Longest time by which sound may begin before the pictures of a video that is moved to zero."""
 IN_PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", **AS_FFMPEG_WOULD}
 """Options with which an MP4 file plays wherever it is cut off."""
 TIMES_AS_THEY_ARE = {"avoid_negative_ts": "disabled", **AS_FFMPEG_WOULD}
@@ -131,17 +133,41 @@ class Muxer:
     @kept_priority()
     def begin(self, frame: Frame) -> None:
         """Add all streams to the file, given the first frame to be written."""
-        first_pts = self._origin.log.first_pts
-        first = (frame.pts if first_pts is None else first_pts) * frame.time_base
-        moves = self._origin.start_s > 0 or not 0 <= first <= FAR_START_S
-        if moves and not self._origin.is_chunk:
-            self._offset = first  # a cut begins at zero, and so does its sound
-            self._companions.begin_at(float(first))
         encoded = self._encodable(frame)
         options = self._options(encoded)
         self._stream = self._add_stream(frame, encoded, options)
         self._encoder = PeriodEncoder(self._stream, options, self._origin.source.start_s)
         self._companions.open_streams()
+        if not self._origin.is_chunk:
+            self._begin_at_zero(frame)
+
+    def _begin_at_zero(self, frame: Frame) -> None:
+        """Move a cut, and a video that begins far from zero, to zero."""
+        first_pts = self._origin.log.first_pts
+        first = (frame.pts if first_pts is None else first_pts) * frame.time_base
+        if self._origin.start_s <= 0:
+            if 0 <= first <= FAR_START_S:
+                return
+            first = self._with_lead(first)
+        self._offset = first
+        self._companions.begin_at(first)
+
+    def _with_lead(self, first: Fraction) -> Fraction:
+        """Return when a video begins: with its sound, if that comes not too long before.
+
+        Args:
+            first: Time of its first frame.
+        """
+        sound = self._companions.sound_begin
+        if sound is None or sound >= first:
+            return first
+        if first - sound <= LONGEST_LEAD_S:
+            return sound
+        self._origin.log.left_behind.append(
+            f"its sound begins {float(first - sound):.1f} s before its pictures; that beginning "
+            "was left out"
+        )
+        return first
 
     @kept_priority()
     def write(self, frame: Frame) -> None:

@@ -110,18 +110,20 @@ def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
         if packet.dts is None and packet.pts is not None:
             early.append(packet)
         elif packet.dts is not None:
-            yield from _count_up_to(packet.dts, early)
+            yield from _decoded_before(packet.dts, early)
             early.clear()
             yield packet
     for early in waiting.values():
         times = [packet.pts for packet in early if packet.pts is not None]
-        yield from _count_up_to(min(times, default=0), early)
+        yield from _decoded_before(min(times, default=0), early)
 
 
-def _count_up_to(dts: int, packets: "list[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
-    for steps, packet in enumerate(packets, -len(packets)):
-        packet.dts = dts + steps
-        yield packet
+def _decoded_before(dts: int, packets: "list[av.Packet[Any]]") -> "list[av.Packet[Any]]":
+    """Set increasing decoding times before one, none after the time of its own presentation."""
+    for packet in reversed(packets):
+        assert packet.pts is not None
+        packet.dts = dts = min(dts - 1, packet.pts)
+    return packets
 
 
 def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
