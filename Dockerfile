@@ -11,7 +11,8 @@ FROM python:3.13-slim
 COPY --from=build /opt/roadseg /opt/roadseg
 ENV PATH=/opt/roadseg/bin:$PATH \
     XDG_CACHE_HOME=/tmp
-RUN useradd --create-home roadseg
-USER roadseg
+# A number, as Kubernetes' runAsNonRoot asks for.
+RUN useradd --create-home --uid 10001 roadseg
+USER 10001
 WORKDIR /videos
 CMD ["roadseg", "--help"]

@@ -59,6 +59,7 @@ def test_hours_shares_people_and_failures_are_those_of_all_films(tmp_path) -> No
     assert "d.mp4 &lt;b&gt;is torn&lt;/b&gt;" in page
     assert "Videos with people on the road (1)" in page
     assert "not known of 1 without --stats" in page
+    assert "50.0 seconds" in page and "2.0 minutes" in page and "Seconds of video over time" in page
 
 
 def test_a_page_of_many_films_is_hardly_larger_than_one_of_few(tmp_path) -> None:

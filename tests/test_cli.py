@@ -103,6 +103,9 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "a/drive.mp4"], "two videos are called drive"),
         (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 videos; give a folder"),
         (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
+        (["infer", SAMPLE, "--legend", "left"], "--legend is 'left'"),
+        (["infer", SAMPLE, "--report", "r.html", "--gpx", "a.gpx"], "a.gpx does not exist"),
+        (["infer", "*.avi"], "finds no video and no image"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere is no folder"),
         (["train", "--data", ".", "--epochs", "0"], "--epochs is 0"),
@@ -160,9 +163,10 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
         (["infer"], "missing argument 'VIDEO'; see roadseg infer --help"),
         (["infer", SAMPLE, "--no-such-flag"], "no such option: --no-such-flag"),
         (["infer", SAMPLE, "--alpha", "much"], "invalid value for '--alpha'"),
-        (["infer", SAMPLE, "--out"], "option '--out' requires an argument"),
+        (["infer", SAMPLE, "--out"], "'--out' requires an argument; see roadseg infer --help"),
         (["data", "check", ".", "more"], "see roadseg data check --help"),
         (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'"),
+        ([SAMPLE], "drive.mp4 is no command; run: roadseg infer "),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, args, message) -> None:

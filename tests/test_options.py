@@ -117,6 +117,7 @@ def test_old_name_of_an_option_still_works_with_a_hint(command, change, capsys) 
         ("a.mp4 --legend none", "a.mp4 --legend none", 0),
         ("a.mp4 --legend=bottom-left", "a.mp4 --legend=bottom-left", 0),
         ("a.mp4 --legend=nowhere", "a.mp4 --legend=nowhere", 0),
+        ("a.mp4 --legend left", "a.mp4 --legend left", 0),  # and no video called left
         ("a.mp4 --no-legend", "a.mp4 --legend=none", 1),
         ("--legend a.mp4", "--legend=top-left a.mp4", 1),
         ("a.mp4 --legend --no-film", "a.mp4 --legend=top-left --no-film", 1),

@@ -226,6 +226,7 @@ def test_cut_without_a_frame_is_said_even_without_a_film(plain, tmp_path) -> Non
     [
         ({"out": None}, "--no-film leaves nothing to write; add --stats, --masks or --geojson"),
         ({"out": "-", "resume": True}, "--resume needs a video in a file, and there is --out -"),
+        ({"out": None, "report": "r.html"}, "--report needs .* is --no-film; leave out one"),
         ({"out": None, "stats": "a.csv", "report": "r.html"}, "--report needs .* is --no-film"),
         ({"out": "%d.png", "report": "r.html"}, r"--report needs .* is --out .*%d\.png"),
         ({"out": "frame.png"}, r"frame\.png names one image.*frame-%06d\.png"),
@@ -283,6 +284,26 @@ def test_several_films_without_a_film_each_still_need_names_of_their_own(tmp_pat
     ]
     with pytest.raises(ConfigError, match="two videos are called a"):
         plan([films[0], Path("a.mov")], None, beside, settings, no_film=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "path"),
+    [
+        (None, "a.overlay.mp4"),
+        ("there.d", "there.d/a.overlay.mp4"),
+        ("new/folder", "new/folder/a.overlay.mp4"),
+        ("b.mp4", "b.mp4"),
+        ("-", "-"),
+        ("frames/%d", "frames/%d"),  # refused in its turn
+    ],
+)
+def test_the_only_video_goes_into_a_folder_too(tmp_path, monkeypatch, out, path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.d").mkdir()
+    beside = Beside(masks=None, stats=None, report=None)
+    (job,) = plan([Path("a.mp4")], out and Path(out), beside, {"weights": WEIGHTS})
+    assert job.out == Path(path)
+    assert Path("new/folder").is_dir() == (out == "new/folder")
 
 
 @pytest.mark.parametrize(

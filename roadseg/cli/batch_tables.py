@@ -31,14 +31,16 @@ def films_table(records: Sequence["Record"]) -> Table:
 
 def state_table(status: "Status") -> Table:
     """Return how far a batch is."""
+    from roadseg.infer.batch.status import duration
+
     table = Table(title="Batch", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for state, films in status.films.items():
         table.add_row(f"videos {state}", str(films))
-    table.add_row("hours of video done", f"{status.video_s / 3600:.2f}")
+    table.add_row("video done", duration(status.video_s))
     table.add_row("frames done", str(status.frames))
-    table.add_row("core hours", f"{status.cpu_s / 3600:.2f}")
+    table.add_row("time on one core", duration(status.cpu_s))
     for film, machine in status.running.items():
         table.add_row(f"running on {machine}", film)
     if status.left_s is not None:

@@ -1,7 +1,9 @@
-"""Base classes of all commands: plain help, old names of options, `-h`."""
+"""Base classes of all commands: plain help, old names of options, `-h`, hints after mistakes."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typer._click.exceptions import NoSuchOption, UsageError
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from roadseg.cli.renamed import with_new_names
@@ -22,7 +24,14 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Take the arguments."""
-        return super().parse_args(ctx, with_new_names(self.name or "", args))
+        try:
+            return super().parse_args(ctx, with_new_names(self.name or "", args))
+        except UsageError as error:
+            error.ctx = error.ctx or ctx  # its help is worth a look
+            files = [arg for arg in args if arg.startswith("-") and Path(arg).exists()]
+            if isinstance(error, NoSuchOption) and files:
+                error.message += f"; the file is ./{files[0]}"
+            raise
 
 
 class Group(TyperGroup):
@@ -31,6 +40,15 @@ class Group(TyperGroup):
     def get_params(self, ctx: "Context") -> list[Any]:
         """Return the parameters, `--help` included."""
         return _plain(super().get_params(ctx))
+
+    def resolve_command(self, ctx: "Context", args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Find the command; of a video in its place, say what to run."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            if "infer" in self.commands and Path(args[0]).exists():
+                error.message = f"{args[0]} is no command; run: roadseg infer {args[0]}"
+            raise
 
 
 def _plain(params: list[Any]) -> list[Any]:

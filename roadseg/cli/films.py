@@ -160,7 +160,7 @@ def plan(
 
     Args:
         films: The videos.
-        out: Video to write, or the folder for several; None chooses a name.
+        out: Video to write, or the folder for it, or for several; None chooses a name.
         beside: Outputs beside it.
         settings: All other settings.
         no_film: Write only the outputs beside it.
@@ -171,8 +171,11 @@ def plan(
     """
     ending = REDACTED if settings.get("redaction") else OVERLAY
     if len(films) == 1:
-        path = None if no_film else out or overlay_name(films[0], ending)
-        return [InferConfig(source=films[0], out=path, **vars(beside), **settings)]
+        path = None if no_film else _path_of_one(films[0], out, ending)
+        config = InferConfig(source=films[0], out=path, **vars(beside), **settings)
+        if path and out and path.parent == out:
+            make_folder(out)
+        return [config]
     if out is not None and (out == STDOUT or out.suffix.lower() in (*FORMATS, *STILL_SUFFIXES)):
         raise ConfigError(f"--out is {out}, and there are {len(films)} videos; give a folder")
     if settings.get("gpx_offset_s") is not None:
@@ -195,6 +198,13 @@ def plan(
     for made in filter(None, (out, beside.masks)):
         make_folder(made)
     return list(jobs.values())
+
+
+def _path_of_one(film: Path | str, out: Path | None, ending: str) -> Path:
+    """Return the path for the only video: in the folder --out, if it is one or has no suffix."""
+    if out is None or (out != STDOUT and "%" not in out.name and (not out.suffix or out.is_dir())):
+        return (out or Path()) / overlay_name(film, ending)
+    return out
 
 
 def overlay_name(film: Path | str, ending: str = OVERLAY) -> Path:

@@ -80,8 +80,8 @@ def out_option(ending: str) -> Any:
         "--out",
         "-o",
         metavar="FILE",
-        help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for those of several "
-        "videos; frames/%06d.png (or .jpg) for images; - for standard output.",
+        help="Video to write (.mp4, .mov, .mkv, .webm), or the folder for it, or for those of "
+        "several videos; frames/%06d.png (or .jpg) for images; - for standard output.",
         show_default=f"VIDEO.{ending}.mp4 here; .mkv if VIDEO is one, an image if it is one",
     )
 

@@ -1,8 +1,10 @@
 """Renamed options, whose old names work for one more version, with a hint."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from roadseg.cli.console import complain
 from roadseg.paint.config import LEGENDS, NO_LEGEND, OverlayConfig
@@ -35,7 +37,12 @@ class OldSwitch:
 
     def matches(self, argument: str, following: str) -> bool:
         """Return whether this is what an argument, and the one that follows it, mean."""
-        return argument == self.old and following not in self.new_values
+        return argument == self.old and not (self.new_values and _is_word(following))
+
+
+def _is_word(argument: str) -> bool:
+    """Return whether an argument is a value, rightly or wrongly spelt, and no option or file."""
+    return bool(re.fullmatch(r"[a-z]+(-[a-z]+)*", argument)) and not Path(argument).exists()
 
 
 REPORT = Renamed("--page", "--report")

@@ -144,7 +144,8 @@ class FolderDataset:
             raise DatasetError(
                 f"{self.image_paths[0].parent.parent} has no val/ to measure on, and its "
                 f"{self.name}/ is the single drive {names[0]} (a picture's name begins with its "
-                "drive, up to the first underscore); set some pictures aside as val/"
+                "drive, up to the first underscore); set some pictures aside as val/, and their "
+                "labels as valannot/"
             )
         held = set(names[: max(len(names) // DRIVES_A_MEASURED_ONE, 1)])
         return self._subset(

@@ -123,7 +123,8 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        if self.out is None and not (self.stats or self.masks or self.geojson):
+        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
+        if self.out is None and not any(beside):
             raise ConfigError(
                 "--no-film leaves nothing to write; add --stats, --masks or --geojson"
             )
@@ -137,6 +138,8 @@ class InferConfig(ModelConfig, OverlayConfig):
                 "--gpx is given, and nothing shows the track; add --geojson, or --report without "
                 "--no-map"
             )
+        if self.gpx and not self.gpx.exists():
+            raise ConfigError(f"--gpx {self.gpx} does not exist; check the path")
         if self.gpx_offset_s is not None and not self.gpx:
             raise ConfigError("--gpx-offset is given without --gpx; name the GPX file")
         if self.gpx_offset_s is not None and not math.isfinite(self.gpx_offset_s):

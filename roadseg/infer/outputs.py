@@ -275,9 +275,10 @@ def check_out(config: InferConfig) -> None:
         return
     for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
         if wanted:
+            instead = f"give an --out that ends in .mp4, or leave out {flag}"
             raise ConfigError(
-                f"{flag} needs a video in a file, and there is {_flag(config.out)}; give an --out "
-                f"that ends in .mp4, or leave out {flag}"
+                f"{flag} needs a video in a file, and there is {_flag(config.out)}; "
+                + ("leave out one of the two" if config.out is None else instead)
             )
     if config.out == STDOUT:
         if sys.stdout is None or sys.stdout.isatty():

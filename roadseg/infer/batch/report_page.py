@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from roadseg import __version__
 from roadseg.infer.batch.report import BatchReport
+from roadseg.infer.batch.status import duration, unit_of
 from roadseg.pages.layout import (
     GREY,
     OUTLINE,
@@ -50,9 +51,9 @@ def _facts(report: BatchReport) -> dict[str, str]:
     not_known = f"; not known of {unmeasured:,} without --stats" if unmeasured else ""
     return {
         "videos": states or "none",
-        "hours done": f"{status.video_s / 3600:,.2f}",
+        "video done": duration(status.video_s),
         "frames": f"{status.frames:,}",
-        "core hours": f"{status.cpu_s / 3600:,.2f}",
+        "time on one core": duration(status.cpu_s),
         "videos with people": f"{report.with_people_count:,} with some on the road{not_known}",
         "model": report.settings.get("weights", "").partition(" ")[0],
         "made by": f"roadseg {__version__}",
@@ -60,6 +61,7 @@ def _facts(report: BatchReport) -> dict[str, str]:
 
 
 def _plots(report: BatchReport) -> list[Plot]:
+    unit, unit_s = unit_of(max((period.video_s for period in report.periods), default=0.0))
     return [
         Plot(
             title="Shares of classes over time (%)",
@@ -67,9 +69,9 @@ def _plots(report: BatchReport) -> list[Plot]:
             figure=_over_time(report),
         ),
         Plot(
-            title="Hours of video over time",
+            title=f"{unit.capitalize()} of video over time",
             hint="By when the videos were recorded.",
-            figure=_hours(report),
+            figure=_lengths(report, unit_s),
         ),
         Plot(title="Shares of classes in all videos (%)", figure=_shares(report)),
     ]
@@ -103,11 +105,11 @@ def _over_time(report: BatchReport) -> go.Figure:
     return figure.update_xaxes(type="date")
 
 
-def _hours(report: BatchReport) -> go.Figure:
+def _lengths(report: BatchReport, unit_s: int) -> go.Figure:
     figure = go.Figure()
     if report.periods:
-        hours = [period.video_s / 3600 for period in report.periods]
-        figure.add_bar(x=[period.at for period in report.periods], y=hours, marker_color=GREY)
+        lengths = [period.video_s / unit_s for period in report.periods]
+        figure.add_bar(x=[period.at for period in report.periods], y=lengths, marker_color=GREY)
     return figure.update_xaxes(type="date")
 
 

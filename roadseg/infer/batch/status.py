@@ -22,6 +22,8 @@ INTERRUPTED, WAITING = "interrupted", "waiting"
 """States that no manifest says: whose driver is gone, and not begun."""
 STATES = (DONE, RUNNING, INTERRUPTED, FAILED, WAITING)
 """States of videos in the order of a table."""
+UNITS = (("hours", 3600), ("minutes", 60), ("seconds", 1))
+"""Units of time and their seconds, the longest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,17 @@ class Status:
     """Videos that are being labelled, each with its machine."""
     failed: dict[str, str]
     """Videos that failed, each with the reason."""
+
+
+def unit_of(seconds: float) -> tuple[str, int]:
+    """Return the unit, of `UNITS`, in which to say how long something is."""
+    return next((unit for unit in UNITS if seconds >= unit[1]), UNITS[-1])
+
+
+def duration(seconds: float) -> str:
+    """Say how long something is: 12.5 hours, 8.8 seconds."""
+    name, unit_s = unit_of(seconds)
+    return f"{seconds / unit_s:,.1f} {name}"
 
 
 def status_of(place: Place) -> Status:

@@ -68,8 +68,8 @@ def find_images(source: Path) -> tuple[Path, ...]:
     else:
         found = [path for path in _matches(source) if not path.is_dir()]
         fault = (
-            "does not exist, and as a pattern it finds no image; check the path, and put a pattern "
-            "in quotes"
+            "does not exist, and as a pattern it finds no video and no image; check the path, and "
+            "put a pattern in quotes"
         )
     if not found:
         raise VideoError(f"{source} {fault}")
