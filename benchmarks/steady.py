@@ -71,8 +71,6 @@ WAYS: dict[str, tuple[dict[str, Any], bool]] = {
     "--every 2": ({"every": 2}, True),
     "--every 3": ({"every": 3}, True),
     "--every 4": ({"every": 4}, True),
-    "--every 6": ({"every": 6}, True),
-    "live --every 2": ({"every": 2}, False),
     "live --every 3": ({"every": 3}, False),
 }
 """Settings by name, and whether frames may wait for a later one, as they may in a file."""

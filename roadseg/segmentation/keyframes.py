@@ -102,7 +102,7 @@ class EveryNth:
         if self._n == 1 or situation.unseen > MOST_UNSEEN:
             return True
         if situation.places is None:
-            late_s = situation.elapsed_s + situation.interval_s / 2
+            late_s = situation.elapsed_s + situation.interval_s * 3 / 4  # of the next frame, nearly
             return situation.gap >= self._n or late_s >= self._longest_s
         step_s = min(self._n * situation.places[1].usual_s, self._longest_s)
         return _reached(situation.places, step_s)
