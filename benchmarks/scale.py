@@ -18,6 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
+from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.label import look_ahead_s, warm_up_s
+
 RECORD = Path(__file__).parent / "results" / "2-several-at-once.json"
 FULL_HD_PIXELS, FULL_HD_FPS = 1920 * 1080, 30
 BY_PIXELS = ("decode", "labels", "overlay", "encode")
@@ -179,7 +182,9 @@ def chunks(
     """Print what chunks of each length cost, and the best length."""
     measured = read()
     pace = sum(at_full_hd(measured).values()) / 3600 / cores
-    cluster = Cluster(machines, films, pace, 1.0, measured.start_s, losses_per_hour, away_s)
+    usual = ModelConfig()
+    around_s = warm_up_s(usual) + look_ahead_s(usual)
+    cluster = Cluster(machines, films, pace, around_s, measured.start_s, losses_per_hour, away_s)
     print("| chunk | machine time over the least | with idle machines at the end |")
     print("| --- | --- | --- |")
     found = list(overheads(cluster))

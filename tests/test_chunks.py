@@ -25,6 +25,9 @@ from roadseg.infer.batch.chunks import (
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.infer.stats import read_stats
+from roadseg.video.read.chunk import Around, decode_chunk
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import probe
 
 OPEN_GROUPS = (("g", "12"), ("bf", "3"), ("x264-params", "open-gop=1:scenecut=0"))
 FILMS = {
@@ -144,6 +147,18 @@ def test_chunks_begin_at_key_frames_and_have_their_length(film) -> None:
     assert min(lengths) >= LEAST_S - 0.05
 
 
+def test_behind_a_chunk_come_frames_to_the_first_that_is_far_enough(film) -> None:
+    info = probe(film.source)
+    frames = list(decode_chunk(info, ReadLog(), 3.0, 6.0, Around(1.0, 0.35)))
+    times = [float(time) for time in frame_times(film.source)]
+    behind = [time for time in times if time >= info.start_s + 6.0 - info.half_unit_s]
+    far = next(time for time in behind if time >= info.start_s + 6.35 - info.half_unit_s)
+    led_in = [frame.time_s for frame in frames if frame.leads_in and frame.time_s in behind]
+    assert led_in == behind[: behind.index(far) + 1]
+    alone = list(decode_chunk(info, ReadLog(), 3.0, 6.0, Around(0.0, 0.0)))
+    assert [f.time_s for f in alone] == [f.time_s for f in frames if not f.leads_in]
+
+
 def test_a_chunk_behind_the_end_of_a_torn_film_adds_nothing(film) -> None:
     behind = Chunk(number=9, start_s=500.0, end_s=None)
     make_chunk_folder(film)
@@ -152,9 +167,10 @@ def test_a_chunk_behind_the_end_of_a_torn_film_adds_nothing(film) -> None:
         join(film, [behind], [label(chunk_config(film, behind))])
 
 
-def test_the_network_says_the_same_in_chunks_of_a_drive(tmp_path) -> None:
+@pytest.mark.parametrize("every", [4, "auto"])
+def test_the_network_says_the_same_in_chunks_of_a_drive(tmp_path, every) -> None:
     places = {"out": None, "masks": tmp_path / "masks", "stats": tmp_path / "stats.jsonl"}
-    config = InferConfig(source=SAMPLE, every=4, end_s=6.0, **places)
+    config = InferConfig(source=SAMPLE, every=every, end_s=6.0, **places)
     assert len(in_chunks(config, 2.0)) >= 2
     whole = replace(config, masks=tmp_path / "whole" / "masks", stats=tmp_path / "whole.jsonl")
     infer(whole)

@@ -92,3 +92,17 @@ def test_without_losses_chunks_cost_what_is_around_them_and_no_more() -> None:
     assert waited == pytest.approx(61 / 60)
     stormy = scale.Cluster(**{**vars(calm), "losses_per_hour": 2.0})
     assert scale.simulate(stormy, 3600)[0] > scale.simulate(stormy, 60)[0] > 61 / 60
+
+
+def test_what_chunks_cost_on_the_page_is_in_the_record() -> None:
+    chunks, shipped = script("chunks"), script("shipped")
+    record = json.loads((ROOT / "benchmarks" / "chunks.json").read_text())
+    assert shipped.split(PAGE, "chunks")[1] == chunks.markdown(record)
+
+
+def test_what_starts_once_weighs_less_in_a_longer_film() -> None:
+    chunks = script("chunks")
+    rounds = [{"start_cpu_s": 12.0, "cpu_s": 222.0}, {"start_cpu_s": 10.0, "cpu_s": 220.0}]
+    taken = chunks.Taken.of(rounds, 100.0)
+    assert taken == (11.0, pytest.approx(2.1))
+    assert taken.cpu_s(1000.0) == pytest.approx(2111.0)

@@ -45,8 +45,8 @@ STORE_BYTES = 80 << 20
 ANSWER_S, CHECK_S = 10.0, 60.0
 """Seconds in which a cluster must answer, and after which it is seen whether it can work at all."""
 ALONE = {"RAY_AUTH_MODE": "token", "RAY_prestart_worker_first_driver": "0"}
-"""Settings of Ray for a cluster of this machine alone: nobody else may use it, and no process
-starts that has nothing to do."""
+"""Settings of Ray for a cluster of this machine alone: no one else may use it, and processes
+start when they have something to do."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
