@@ -119,6 +119,28 @@ def test_every_so_many_frames_that_is_no_number_is_refused(text) -> None:
         parse_every(text)
 
 
+ODD_NAMES = [
+    "12:30.mp4",
+    "concat:a|b.mp4",
+    "a%d[1]*?.mp4",
+    "a\nb\x1b[31m.mp4",
+    "\udcff\U0001f697.mp4",
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not take such names")
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_film_of_any_name_is_labelled_from_its_folder(
+    plain, name, suffix, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Film(times=(0, 1, 2), sounds=1).write(tmp_path / "film.mp4").rename(name)
+    outputs = {flag: Path(f"{name}{end}") for flag, end in (("stats", ".csv"), ("report", ".html"))}
+    infer(replace(plain, source=source, out=Path(name).with_suffix(f".o{suffix}"), **outputs))
+    assert all(path.is_file() for path in outputs.values())
+
+
 LONG = "x" * 300
 
 

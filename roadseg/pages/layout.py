@@ -53,12 +53,17 @@ def page_html(title: str, body: str, *, style: str = "", script: str = "") -> st
         script: Name of a file in `web` to run once the plots are drawn; it may use Plotly.
     """
     return Template(web_file("page.html")).substitute(
-        title=escape(title),
+        title=escape(_legible(title)),
         style=_joined("page.css", style),
-        body=body,
+        body=_legible(body),
         plotly=get_plotlyjs(),
         script=_joined("plots.js", script),
     )
+
+
+def _legible(text: str) -> str:
+    """Return a text with a question mark for what names of files hold and UTF-8 does not."""
+    return text.encode(errors="replace").decode()
 
 
 def _joined(*names: str) -> str:

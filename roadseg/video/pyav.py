@@ -6,6 +6,7 @@ is zero or has no denominator then. Unknown values are false in both, and both c
 
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 import av
@@ -38,6 +39,8 @@ def open_for_reading(source: Any, **options: Any) -> av.container.InputContainer
         options: Further arguments of `av.open`.
     """
     plain = str.__str__(source) if isinstance(source, str) else source  # PyAV 19 wants no subclass
+    if isinstance(source, Path):
+        plain = source.absolute()  # FFmpeg takes 12:30.mp4 for an address
     container: av.container.InputContainer = av.open(plain, "r", **TAGS_IN_ANY_CODE, **options)
     return container
 

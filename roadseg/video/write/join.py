@@ -9,7 +9,7 @@ import av
 from roadseg.video.errors import read_errors, write_errors
 from roadseg.video.frame import Frame
 from roadseg.video.picture import Picture
-from roadseg.video.pyav import exact
+from roadseg.video.pyav import exact, open_for_reading
 from roadseg.video.write.companions import Companions, Origin
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.mux import Muxer, unbroken
@@ -61,7 +61,7 @@ def join_mask_films(chunks: Sequence[Path], path: Path) -> None:
     with write_errors(path), open_film(path, {}) as film:
         stream = None
         for chunk in chunks:
-            with read_errors(chunk), av.open(chunk) as source:
+            with read_errors(chunk), open_for_reading(chunk) as source:
                 maps = source.streams.video[0]
                 stream = stream or film.add_stream_from_template(maps)
                 for packet in source.demux(maps):
@@ -72,7 +72,7 @@ def join_mask_films(chunks: Sequence[Path], path: Path) -> None:
 
 def _first_frame(chunk: Path) -> Frame:
     """Return the first frame of a chunk, from which the video's streams are made."""
-    with read_errors(chunk), av.open(chunk) as container:
+    with read_errors(chunk), open_for_reading(chunk) as container:
         stream = container.streams.video[0]
         decoded = next(container.decode(stream))
         time_base, aspect = exact(stream.time_base), exact(stream.sample_aspect_ratio)

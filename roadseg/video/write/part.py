@@ -14,6 +14,7 @@ from av.bitstream import BitStreamFilterContext
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import own_path, replacing
 from roadseg.video.frame import Frame
+from roadseg.video.pyav import open_for_reading
 from roadseg.video.write.encoding import FRAGMENTED
 
 BOX_HEAD_BYTES = 8
@@ -156,7 +157,7 @@ def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
 
 def encoded_packets(film: Path) -> "Iterator[av.Packet[Any]]":
     """Yield the packets of a video's pictures, as an encoder gives them."""
-    with av.open(film) as container:
+    with open_for_reading(film) as container:
         stream = container.streams.video[0]
         unpack = BitStreamFilterContext(UNPACKED.get(stream.codec_context.name, "null"), stream)
         for packet in with_dts(container.demux(stream)):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 
+from roadseg.video.pyav import open_for_reading
 from roadseg.video.write.companions import KINDS
 from roadseg.video.write.copies import AS_FFMPEG_WOULD, copy_stream
 from roadseg.video.write.encoding import FRAGMENTED
@@ -36,7 +37,7 @@ def remux(
         ValueError: The format cannot hold a stream.
     """
     options = INDEX_IN_FRONT if target.suffix.lower() in FRAGMENTED else TIMES_AS_THEY_ARE
-    with av.open(part) as source, open_film(target, options) as film:
+    with open_for_reading(part) as source, open_film(target, options) as film:
         streams = {
             stream.index: copy_stream(stream, film)
             for stream in source.streams

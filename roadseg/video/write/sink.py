@@ -23,7 +23,10 @@ def open_film(path: Path, options: Mapping[str, str]) -> Iterator[av.container.O
         path: Name of the file.
         options: FFmpeg's, for the format.
     """
-    with contextlib.closing(Sink(path, str(path))) as sink, _writing(sink, options) as film:
+    with (
+        contextlib.closing(Sink(path, str(path.absolute()))) as sink,
+        _writing(sink, options) as film,
+    ):
         yield film
 
 
