@@ -35,9 +35,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _fields(message: BinaryIO, wanted: int) -> Iterator[bytes]:
     """Yield the values of the fields with one number. Raises `ValueError` on damage."""
-    while (tag := _varint(message)) is not None:
+    while (tag := varint(message)) is not None:
         number, kind = tag >> 3, tag & 7
-        length = _varint(message)
+        length = varint(message)
         is_wanted = kind == BYTES and number == wanted
         if kind not in (VARINT, BYTES) or length is None:
             raise ValueError("no message of this kind")
@@ -49,7 +49,7 @@ def _fields(message: BinaryIO, wanted: int) -> Iterator[bytes]:
             message.seek(length, os.SEEK_CUR)
 
 
-def _varint(message: BinaryIO) -> int | None:
+def varint(message: BinaryIO) -> int | None:
     """Read a number, seven bits a byte, lowest first; None at the end of the file."""
     value = shift = 0
     while byte := message.read(1):

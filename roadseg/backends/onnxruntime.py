@@ -1,13 +1,16 @@
 """ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
 
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from roadseg.backends.machine import cpu_kind
+from roadseg.backends.onnx_cut import cut_to
 from roadseg.backends.runtimes import (
     CLASS_MAP,
     Answer,
@@ -33,31 +36,41 @@ KINDS = {
 }
 """NumPy's names of types, by the runtime's."""
 
+FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
+"""Option of a session that tells where a model given as bytes finds its other files."""
+CHOICES_KEPT = 3
+"""Sessions that a backend keeps: of two outputs there are three choices."""
 DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
 
 
 class OnnxRuntimeBackend:
-    """A session of one exported model.
+    """An exported model, with a session for each choice of outputs from its first use on.
 
     Args:
-        session: Session whose model `roadseg export` or `roadseg compile` wrote.
-        spec: Its record.
-        path: Its file, for messages.
+        spec: The model's record.
+        path: Its file, which `roadseg export` or `roadseg compile` wrote.
+        threads: Threads to compute on; 0 takes one for each core.
     """
 
-    def __init__(self, session: ort.InferenceSession, spec: ModelSpec, path: Path) -> None:
+    def __init__(self, spec: ModelSpec, path: Path, threads: int) -> None:
         self.spec = spec
-        self._session = session
         self._path = path
+        self._threads = threads
+        self._session = lru_cache(CHOICES_KEPT)(self._open)
 
     def run(self, frames: NDArray[np.uint8], wants: Collection[Output] = CLASS_MAP) -> Answer:
+        session = self._session(frozenset(wants))
         # The runtime's errors share no base class but this.
         with run_errors(self._path, frames, Exception):
-            found = self._session.run(list(wants), {"frames": frames})
+            found = session.run(list(wants), {"frames": frames})
         return answer_of(self._path, self.spec, wants, found)
 
     def close(self) -> None:
         del self._session
+
+    def _open(self, wants: frozenset[Output]) -> ort.InferenceSession:
+        """Return a session that computes only these outputs."""
+        return open_session(self._path, wants, intra_op_num_threads=self._threads)
 
 
 def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
@@ -66,12 +79,13 @@ def open_model(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
     Raises:
         ModelFileError: The file is no ONNX model, not one of ours, or compiled for something else.
     """
-    session, spec = open_graph(path, intra_op_num_threads=threads or 0)  # 0: one for each core
+    as_written = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is only looked at
+    spec = open_graph(path, graph_optimization_level=as_written)[1]
     refuse_misfit(path, spec, "onnxruntime", version(), cpu_kind())
-    return OnnxRuntimeBackend(session, spec, path)
+    return OnnxRuntimeBackend(spec, path, threads or 0)
 
 
-def open_graph(path: Path, **options: object) -> tuple[ort.InferenceSession, ModelSpec]:
+def open_graph(path: Path, **options: Any) -> tuple[ort.InferenceSession, ModelSpec]:
     """Open a session of an exported model; return it with the model's record.
 
     Raises:
@@ -96,8 +110,15 @@ def signature(end: ort.NodeArg) -> Signature:
     return Signature(KINDS.get(end.type, end.type), shape)
 
 
-def open_session(path: Path, **options: object) -> ort.InferenceSession:
+def open_session(
+    path: Path, wants: Collection[str] | None = None, **options: Any
+) -> ort.InferenceSession:
     """Open a session as the backend does, with more attributes of its options set.
+
+    Args:
+        path: Model file.
+        wants: Outputs that it is to compute; None takes all.
+        options: The attributes.
 
     Raises:
         ModelFileError: The file is no ONNX model.
@@ -106,8 +127,11 @@ def open_session(path: Path, **options: object) -> ort.InferenceSession:
     for name, value in options.items():
         setattr(settings, name, value)
     present = [name for name in PROVIDERS if name in ort.get_available_providers()]
+    if wants is not None:
+        settings.add_session_config_entry(FOLDER_OPTION, str(path.parent))
     try:
-        return ort.InferenceSession(path, settings, providers=present)
+        model = path if wants is None else cut_to(path.read_bytes(), wants)
+        return ort.InferenceSession(model, settings, providers=present)
     except Exception as error:  # the runtime's errors share no base class but this
         raise ModelFileError(
             f"{path} is no ONNX model that can be run ({reason_of(error)}); export it again"
