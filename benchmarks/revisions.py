@@ -1,13 +1,15 @@
 """Time `roadseg infer` of two revisions against each other, in turns.
 
     python benchmarks/revisions.py run OLD/bin/roadseg NEW/bin/roadseg benchmarks/revisions.json
-    python benchmarks/revisions.py table benchmarks/revisions.json
+    python benchmarks/revisions.py run OLD/bin/roadseg NEW/bin/roadseg \
+        benchmarks/revisions-one-model.json --weights OLD.onnx
+    python benchmarks/revisions.py table
 
-Both programs label the sample as it is and enlarged to 1080p and 4K, with their own defaults, one
-after the other and in the other order in the next round, each in its own process. The figures are
-CPU milliseconds a frame of the whole process, its start taken off (what a run of one frame takes),
-and the most memory it held. Times of a process change with what else the machine does; ratios of
-neighbours hardly do.
+Both programs label the sample as it is and enlarged to 1080p and 4K, with their own defaults, or
+with one model, one after the other and in the other order in the next round, each in its own
+process. The figures are CPU milliseconds a frame of the whole process, its start taken off (what a
+run of one frame takes), and the most memory it held. Times of a process change with what else the
+machine does; ratios of neighbours hardly do.
 """
 
 import contextlib
@@ -16,18 +18,23 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
 from full_hd import write_enlarged
+from shipped import split
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record
 from roadseg.video.read.source import probe
 
-SAMPLE = Path(__file__).absolute().parent.parent / "samples" / "drive.mp4"
+FOLDER = Path(__file__).absolute().parent
+SAMPLE = FOLDER.parent / "samples" / "drive.mp4"
+README = FOLDER / "README.md"
+RECORDS = ("revisions", "revisions-one-model")
+"""Records whose tables the README shows, between marks of their names."""
 app = typer.Typer(add_completion=False)
 
 
@@ -69,9 +76,10 @@ class Spent(NamedTuple):
 
 
 @app.command()
-def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
-    """Run both programs at all cases and write what they took."""
+def run(old: Path, new: Path, record: Path, weights: Path | None = None, rounds: int = 5) -> None:
+    """Run both programs at all cases, by their own models or by one, and write what they took."""
     programs, record = {"old": old.absolute(), "new": new.absolute()}, record.absolute()
+    model = ("--weights", str(weights.absolute())) if weights else ()
     cases = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for case in CASES:
@@ -80,6 +88,7 @@ def run(old: Path, new: Path, record: Path, rounds: int = 5) -> None:
                 rows, columns = probe(SAMPLE).size_hw
                 size_hw = case.height, case.height * columns // rows
                 write_enlarged(film, SAMPLE, size_hw, case.frames, CAMERA)
+            case = case._replace(options=(*case.options, *model))
             cases[case.name] = compared(programs, case, film, rounds)
             typer.echo(f"{case.name}: {_gain(cases[case.name])}", err=True)
     with replacing(record) as temporary:
@@ -119,13 +128,16 @@ def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
 
 
 @app.command()
-def table(record: Path) -> None:
-    """Print a record as a table in Markdown."""
-    typer.echo(markdown(json.loads(record.read_text())["cases"]), nl=False)
+def table() -> None:
+    """Write the records as tables into the README."""
+    for mark in RECORDS:
+        before, _, after = split(README, mark)
+        README.write_text(f"{before}{markdown(mark)}{after}")
 
 
-def markdown(cases: Mapping[str, dict[str, Any]]) -> str:
-    """Return the cases of a record as a table in Markdown."""
+def markdown(mark: str) -> str:
+    """Return the cases of a record of `RECORDS` as a table in Markdown."""
+    cases = json.loads((FOLDER / f"{mark}.json").read_text())["cases"]
     lines = [
         "| film | CPU ms a frame, old and new | gain | most memory, MB |",
         "| --- | --- | --- | --- |",

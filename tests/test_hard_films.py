@@ -532,6 +532,15 @@ def tiny(tmp_path_factory) -> bytes:
     )
 
 
+@pytest.mark.parametrize("sound", ["auto", "aac"])
+def test_sound_of_a_kind_that_nobody_knows_does_not_cost_the_film(plain, tiny, sound) -> None:
+    assert tiny.count(b"A_AAC") == 1
+    plain.source.write_bytes(tiny.replace(b"A_AAC", b"A_NEW"))
+    result = infer(replace(plain, sound=sound))
+    assert result.frames == len(frame_times(plain.out)) == 4
+    assert any("cannot go into mp4; it was left out" in warning for warning in result.warnings)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_end_in_a_film_or_a_sentence(plain: InferConfig, tiny: bytes, data) -> None:

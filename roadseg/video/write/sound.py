@@ -35,13 +35,13 @@ class EncodedTrack:
     """
 
     def __init__(self, stream: av.AudioStream, target: av.container.OutputContainer) -> None:
+        if stream.codec_context is None or not stream.rate:
+            raise ValueError(f"there is no decoder of stream {stream.index}, or no rate")
         encoder = "libopus" if target.format.name == "webm" else "aac"
         rate = OPUS_RATE if encoder == "libopus" else _aac_rate(stream.rate)
         layout = "mono" if stream.channels == 1 else "stereo"
         self._form = "flt" if encoder == "libopus" else "fltp"
         self._rate, self._layout, self._target = rate, layout, target
-        if stream.codec_context is None or not stream.rate:
-            raise ValueError(f"there is no decoder of stream {stream.index}, or no rate")
         added = target.add_stream(encoder, rate=rate, layout=layout)
         assert isinstance(added, av.AudioStream)
         self._stream = added
