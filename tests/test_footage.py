@@ -16,6 +16,7 @@ from roadseg.errors import ConfigError, VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.video.errors import read_errors, write_errors
+from roadseg.video.read import decode
 from roadseg.video.read.demux import intact_packets
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.write.part import with_dts
@@ -234,6 +235,17 @@ def test_bad_last_packet_costs_one_frame_alone(plain, tmp_path, codec) -> None:
     result = infer(replace(plain, source=source))
     assert result.frames == 29
     assert any("damaged: 1 of its packets" in warning for warning in result.warnings)
+
+
+def test_frames_that_too_long_a_group_costs_with_a_bad_last_packet_are_counted(
+    plain, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(decode, "MOST_KEPT", 5)
+    intact = LONG_GOPS["hevc"].write(tmp_path / "film.mkv")
+    source = rewritten(intact, tmp_path / "bad.mkv", -1, lambda data: b"\xff" * 3 + data[3:9])
+    result = infer(replace(plain, source=source))
+    assert 20 <= result.frames <= 29
+    assert any(f"damaged: {30 - result.frames} of its" in warning for warning in result.warnings)
 
 
 def test_frames_that_an_edit_list_hides_between_others_are_said_to_be_missing(

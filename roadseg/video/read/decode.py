@@ -11,8 +11,8 @@ from roadseg.video.read.demux import MOST_REORDERED, Packets
 
 ONE_FRAME_EACH = ("h264", "hevc")
 """Codecs whose packets are a frame each, and whose decoders drop frames without an error."""
-MOST_KEPT = 600
-"""Packets that are kept to be decoded again."""
+MOST_KEPT, MOST_KEPT_BYTES = 600, 16 << 20
+"""Packets that are kept to be decoded again, and their bytes; of longer groups none is."""
 
 
 def decode_packets(
@@ -94,8 +94,10 @@ class _Awaited:
         self._most = MOST_REORDERED + (decoder.thread_count or 1)
         self._skips_lead = after_others
         self._packets: deque[av.Packet[Any]] = deque()
-        self.kept: deque[av.Packet[Any]] = deque(maxlen=MOST_KEPT)
+        self.kept: deque[av.Packet[Any]] = deque()
         """What the awaited frames are decoded from, from a keyframe on."""
+        self._kept_bytes = 0
+        self._last: av.Packet[Any] | None = None
 
     def add(self, packet: "av.Packet[Any]", *, has_failed: bool = False) -> None:
         """Await the frame of a packet that was given to the decoder.
@@ -105,9 +107,8 @@ class _Awaited:
             has_failed: Whether the decoder had an error; where every packet is a frame, that is
                 noticed by the frame that does not come.
         """
-        if packet.is_keyframe:
-            self._forget()
-        self.kept.append(packet)
+        self._keep(packet)
+        self._last = packet
         is_shown = packet.pts is not None and not packet.is_discard
         if has_failed and not (self._counts and is_shown):
             self._note(packet)
@@ -135,8 +136,8 @@ class _Awaited:
 
     def fail(self) -> None:
         """Note that frames of the last packets failed, where they are not counted."""
-        if not self._counts and self.kept:
-            self._note(self.kept[-1])
+        if self._last and not self._counts:
+            self._note(self._last)
 
     def finish(self) -> None:
         """Note the packets whose frames will not come."""
@@ -147,13 +148,26 @@ class _Awaited:
         if self._counts:
             self._note(packet)
 
+    def _keep(self, packet: "av.Packet[Any]") -> None:
+        """Keep a packet, if those that it needs are kept, and if it does not become too much."""
+        if packet.is_keyframe:
+            self._forget()
+        if packet.is_keyframe or self.kept:
+            self.kept.append(packet)
+            self._kept_bytes += packet.size
+        if len(self.kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES:
+            self._drop(len(self.kept))
+
     def _forget(self) -> None:
         """Before a keyframe, keep no more packets than the awaited frames need."""
         first = min((p.pts for p in self._packets if p.pts is not None), default=None)
         if first is None:
-            self.kept.clear()
+            self._drop(len(self.kept))
             return
         numbered = enumerate(self.kept)
         begins = [n for n, p in numbered if p.is_keyframe and p.pts is not None and p.pts <= first]
-        for _ in range(max(begins, default=0)):
-            self.kept.popleft()
+        self._drop(max(begins, default=0))
+
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self._kept_bytes -= self.kept.popleft().size
