@@ -231,10 +231,12 @@ def _go_on(shot: Shot, whole: InferConfig, case: Case, result: dict[str, Any]) -
 def _kill(
     case: Case, torn: InferConfig, whole: InferConfig, kills: int, result: dict[str, Any]
 ) -> None:
-    """Kill processes that go on from each other; finish what the last one left."""
+    """Kill processes that go on from each other; finish what the last one left.
+
+    What is killed while its outputs take their names is not judged.
+    """
     name = next(name for name, other in CASES.items() if other == case)
-    shutil.rmtree(torn.out.parent)
-    torn.out.parent.mkdir()
+    _empty(torn.out.parent)
     command = [sys.executable, __file__, "victim", name, str(torn.source.parent)]
     while result["kills"] < kills and not torn.out.exists():
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
@@ -244,10 +246,19 @@ def _kill(
             time.sleep(0.001)
         time.sleep(random.uniform(0, LONGEST_DELAY_S))  # noqa: S311
         process.kill()
-        result["kills"] += process.wait() != 0
+        was_killed = process.wait() != 0
+        if was_killed and torn.out.exists():
+            _empty(torn.out.parent)  # no file system renames several files at once: begin anew
+        else:
+            result["kills"] += was_killed
     if not torn.out.exists():
         infer(torn)
     result["differences"] += [f"killed: {what}" for what in differences(torn, whole)]
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def differences(torn: InferConfig, whole: InferConfig) -> list[str]:
