@@ -21,6 +21,7 @@ def decode_packets(
     note: "Callable[[av.Packet[Any]], None]",
     *,
     after_others: bool = False,
+    misses: bool = True,
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames of the packets that decode.
 
@@ -29,8 +30,10 @@ def decode_packets(
         stream: The stream.
         note: Called with each packet that gives no frame, by an error or without one.
         after_others: Whether earlier packets were left out. Frames that need them are not missed.
+        misses: Whether to note packets without an error too, which is some frames later; where
+            another decoder would take over, that is too late.
     """
-    awaited = _Awaited(stream, note, after_others=after_others)
+    awaited = _Awaited(stream, note, after_others=after_others, misses=misses)
     for packet in packets:
         try:
             frames = packet.decode()
@@ -87,10 +90,11 @@ class _Awaited:
         note: "Callable[[av.Packet[Any]], None]",
         *,
         after_others: bool,
+        misses: bool,
     ) -> None:
         decoder = stream.codec_context
         self._note = note
-        self._counts = decoder.name in ONE_FRAME_EACH and not decoder.is_hwaccel
+        self._counts = misses and decoder.name in ONE_FRAME_EACH
         self._most = MOST_REORDERED + (decoder.thread_count or 1)
         self._skips_lead = after_others
         self._packets: deque[av.Packet[Any]] = deque()

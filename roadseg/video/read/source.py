@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -410,14 +411,18 @@ def _decode_intact(
     packets = hidden_counted(pictures, log)
     if from_s is not None:
         packets = from_keyframe(packets, from_s)
-    after_others = from_s is not None
+    decoded = partial(
+        decode_packets,
+        stream=stream,
+        note=note,
+        after_others=from_s is not None,
+        misses=not log.on_card,
+    )
     if container.format.name != "avi":
         untimed, first, packets = untimed_lead(packets)
-        frames = decode_packets(packets, stream, note, after_others=after_others)
-        return lead_timed(frames, untimed, first, step)
+        return lead_timed(decoded(packets), untimed, first, step)
     order = ShowingOrder()
-    shown = decode_packets(order.take(packets), stream, note, after_others=after_others)
-    return order.give(shown)
+    return order.give(decoded(order.take(packets)))
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
