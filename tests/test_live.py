@@ -81,7 +81,7 @@ def test_film_as_a_camera_plays_at_its_own_rate(clip) -> None:
 
 def test_film_that_loops_goes_on_at_its_end_until_it_is_stopped(clip, tmp_path) -> None:
     taken = []
-    recording = config(clip, every=5, loop=True, out=tmp_path / "loop.mp4")
+    recording = config(clip, every=2, loop=True, out=tmp_path / "loop.mp4")
     with LiveSession(recording, print) as session:
         for item, _ in session:
             taken.append(item)
@@ -90,7 +90,7 @@ def test_film_that_loops_goes_on_at_its_end_until_it_is_stopped(clip, tmp_path) 
     times = [item.frame.time_s for item in taken]
     assert times == pytest.approx([n / 25 for n in range(60)])
     looked = [n for n, item in enumerate(taken) if item.by_network]
-    assert max(b - a for a, b in pairwise(looked)) == 5  # and sooner at the cut back to the start
+    assert max(b - a for a, b in pairwise(looked)) == 2  # and sooner at the cut back to the start
     assert len(times_s(tmp_path / "loop.mp4")) >= 60
 
 
@@ -100,10 +100,11 @@ def test_camera_has_no_end_to_begin_again_at() -> None:
 
 
 def test_view_moves_labels_along_between_looks_and_waits_for_no_frame(clip) -> None:
-    with LiveSession(config(clip, every=4), print) as session:
+    with LiveSession(config(clip, every=2), print) as session:
         looked = [item.by_network for item, _ in session]
-    assert looked == [number % 4 == 0 for number in range(25)]
-    assert session.summary().network_frames == 7
+    assert len(looked) == 25 and all(looked[::2])
+    # Of the others, only some whose flow is torn.
+    assert session.summary().network_frames == sum(looked) < 18
 
 
 def test_real_time_is_kept_by_looking_less(clip) -> None:

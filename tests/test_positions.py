@@ -300,13 +300,11 @@ def test_film_that_does_not_tell_its_time_asks_for_the_offset(drive) -> None:
         ("<gpx/>", "has no track points with times"),
         ('<gpx><trkpt lat="x" lon="1"><time>2026-05-01T08:00:00Z</time></trkpt></gpx>', "no track"),
         ('<gpx><trkpt lat="1" lon="1"><time>today</time></trkpt></gpx>', "no track"),
-        (None, "cannot be read"),
     ],
 )
 def test_bad_gpx_is_refused_in_one_sentence(drive, text, said) -> None:
     path = drive.source.with_suffix(".gpx")
-    if text is not None:
-        path.write_text(text)
+    path.write_text(text)
     with pytest.raises(ConfigError, match=f"--gpx .*{said}[^\n]*give a GPX file"):
         infer(replace(drive, gpx=path))
 
@@ -326,7 +324,7 @@ def test_geojson_of_a_film_without_positions_is_refused_before_anything_is_writt
             "nothing shows the track",
         ),
         ({"gpx_offset_s": 1.0}, "--gpx-offset is given without --gpx"),
-        ({"gpx": Path("a.gpx"), "gpx_offset_s": float("nan")}, "--gpx-offset is nan"),
+        ({"gpx": Path(__file__), "gpx_offset_s": float("nan")}, "--gpx-offset is nan"),
         ({"resume": True}, "--resume is given with --geojson"),
     ],
 )
