@@ -104,13 +104,13 @@ def test_frames_of_a_film_far_apart_are_all_looked_at() -> None:
 @pytest.mark.parametrize("chooser", [EveryNth(12), BySecond()])
 def test_what_motion_has_lost_sight_of_is_looked_at_anew(chooser, places) -> None:
     there = replace(at(1), places=places)
-    assert not chooser.due(replace(there, unseen=MOST_UNSEEN))
-    assert chooser.due(replace(there, unseen=MOST_UNSEEN + 0.01))
+    assert not chooser.due(replace(there, unseen=lambda: MOST_UNSEEN))
+    assert chooser.due(replace(there, unseen=lambda: MOST_UNSEEN + 0.01))
 
 
 def test_time_that_is_not_there_is_not_spent_on_what_is_unseen() -> None:
     run = Run(look_s=1.0).frames(4)
-    assert not run.chooser.due(replace(at(1), unseen=1.0))
+    assert not run.chooser.due(replace(at(1), unseen=lambda: 1.0))
 
 
 def key_frames(frames: list[Frame], every: int) -> list[int]:

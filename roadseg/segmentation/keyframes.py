@@ -69,10 +69,15 @@ class Situation:
     """Time since the frame arrived; infinite if its source is not live."""
     need: Callable[[], float]
     """Computes the frame's need; only called where the choice depends on it."""
-    unseen: float = 0.0
-    """Share of the picture, 0..1, that no motion links to the last key frame."""
+    unseen: Callable[[], float] = lambda: 0.0
+    """Computes the share of the picture, 0..1, that no motion links to the last key frame."""
     places: tuple[Place, Place] | None = None
     """Places of the last frame and of this one in their video file; None without one."""
+
+    @property
+    def has_lost_sight(self) -> bool:
+        """Whether too much of the picture is not linked to the last key frame."""
+        return self.unseen() > MOST_UNSEEN
 
 
 class Chooser(Protocol):
@@ -99,7 +104,7 @@ class EveryNth:
 
     def due(self, situation: Situation) -> bool:
         """Decide by the places in the video file, or else by the count."""
-        if self._n == 1 or situation.unseen > MOST_UNSEEN:
+        if self._n == 1 or situation.has_lost_sight:
             return True
         if situation.places is None:
             late_s = situation.elapsed_s + situation.interval_s * 3 / 4  # of the next frame, nearly
@@ -117,7 +122,7 @@ class BySecond:
 
     def due(self, situation: Situation) -> bool:
         """Decide by the place in the video, or the time since the last key frame if live."""
-        if situation.unseen > MOST_UNSEEN:
+        if situation.has_lost_sight:
             return True
         if situation.places is None:
             step_s = self._step_s(situation.interval_s)

@@ -154,7 +154,7 @@ class _Tracker:
             interval_s=(frame.time_s - last.time_s) / max(lost, 1),
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             need=lambda: self._need(luma, warp),
-            unseen=np.count_nonzero(warp.residual >= UNSEEN) / warp.residual.size,
+            unseen=lambda: np.count_nonzero(warp.residual >= UNSEEN) / warp.residual.size,
             places=(last.place, frame.place) if last.place and frame.place else None,
         )
         return self._chooser.due(situation)
