@@ -43,7 +43,8 @@ class TorchBackend:
         if given.is_cuda and given.device != self._device:
             self.move(given.device)
         with torch.inference_mode(), full_precision(), memory_errors():
-            class_map, logits = self._compute(given.to(self._device))
+            decides = "class_map" in wants
+            class_map, logits = self._compute(given.to(self._device), decides=decides)
             kinds = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
             found = {o: _own(*kinds[o], given.device) for o in wants}
         if isinstance(frames, np.ndarray):
@@ -92,8 +93,9 @@ def open_reference(path: Path) -> TorchBackend:
     return TorchBackend(*load_model(path))
 
 
-def _own(output: torch.Tensor, kind: torch.dtype, device: torch.device) -> torch.Tensor:
+def _own(output: torch.Tensor | None, kind: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return an output as the caller's, since the next replay of a CUDA graph writes over it."""
+    assert output is not None  # it was asked for
     return output.to(device, kind, copy=True).contiguous()
 
 

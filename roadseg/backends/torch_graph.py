@@ -2,16 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-MOST_SHAPES = 8
-"""Shapes of input that are captured; each takes memory. Those that come later are launched."""
+MOST_GRAPHS = 8
+"""Graphs that are kept; each takes memory. What comes later is launched."""
 WARM_UPS = 3
 """Runs before a capture, in which libraries choose their algorithms and allocate."""
 
-Segments = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+class Segments(Protocol):
+    """What computes as `roadseg.models.segmenter.Segmenter` does."""
+
+    def __call__(self, frames: Tensor, *, decides: bool = True) -> tuple[Tensor | None, Tensor]:
+        """Return class map, where it is wanted, and logits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,11 +28,11 @@ class Captured:
 
     graph: torch.cuda.CUDAGraph
     frames: Tensor
-    outputs: tuple[Tensor, Tensor]
+    outputs: tuple[Tensor | None, Tensor]
 
 
 class Graphs:
-    """Computes as a segmenter on a GPU does, with a graph for each shape of frames.
+    """Computes as a segmenter on a GPU does, with a graph for each shape of frames and each wish.
 
     Args:
         segmenter: Gives class map and logits of frames.
@@ -32,31 +40,32 @@ class Graphs:
 
     def __init__(self, segmenter: Segments) -> None:
         self._segmenter = segmenter
-        self._captured: dict[torch.Size, Captured] = {}
+        self._captured: dict[tuple[torch.Size, bool], Captured] = {}
 
-    def __call__(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, frames: Tensor, *, decides: bool = True) -> tuple[Tensor | None, Tensor]:
         """Return class map and logits, which the next call may write over."""
-        if frames.shape not in self._captured:
-            if len(self._captured) == MOST_SHAPES:
-                return self._segmenter(frames)
-            self._captured[frames.shape] = capture(self._segmenter, frames)
-        captured = self._captured[frames.shape]
+        compute, key = partial(self._segmenter, decides=decides), (frames.shape, decides)
+        if key not in self._captured:
+            if len(self._captured) == MOST_GRAPHS:
+                return compute(frames)
+            self._captured[key] = capture(compute, frames)
+        captured = self._captured[key]
         captured.frames.copy_(frames, non_blocking=True)
         captured.graph.replay()
         return captured.outputs
 
 
-def capture(segmenter: Segments, frames: Tensor) -> Captured:
+def capture(compute: Callable[[Tensor], tuple[Tensor | None, Tensor]], frames: Tensor) -> Captured:
     """Record the launches of a run; other threads may go on using the GPU."""
     given = frames.clone()
     stream = torch.cuda.Stream(frames.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(frames.device))
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
-            segmenter(given)
+            compute(given)
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            outputs = segmenter(given)
+            outputs = compute(given)
     torch.cuda.current_stream(frames.device).wait_stream(stream)
     return Captured(graph, given, outputs)

@@ -32,11 +32,12 @@ class HalfSegmenter(nn.Module):
         self.network = fold_batch_norm(network).half()
         self.eval()
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, *, decides: bool = True) -> tuple[Tensor | None, Tensor]:
         """Segment frames.
 
         Args:
             frames: (N, H, W, 3) uint8 RGB.
+            decides: Make the class map; None is in its place if not.
 
         Returns:
             The class map (N, H, W) int32, and the logits (N, C, H/s, W/s) float16 at the network's
@@ -45,6 +46,8 @@ class HalfSegmenter(nn.Module):
         x = (frames.float() - PIXEL_MEAN) * PIXEL_SCALE  # (N, H, W, 3)
         x = x.permute(0, 3, 1, 2).half()  # (N, 3, H, W), exact: no value has more than eight bits
         logits = self.network(x)  # (N, C, H/s, W/s)
+        if not decides:
+            return None, logits
         class_map = enlarge(logits, frames.shape[1:3]).argmax(dim=1)  # (N, H, W)
         return class_map.to(torch.int32), logits
 

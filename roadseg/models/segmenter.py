@@ -29,16 +29,19 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, *, decides: bool = True) -> tuple[Tensor | None, Tensor]:
         """Segment frames.
 
         Args:
             frames: (N, H, W, 3) uint8 RGB.
+            decides: Make the class map; None is in its place if not.
 
         Returns:
             The class map (N, H, W) uint8, and the logits (N, C, H/s, W/s) float32 at the network's
             own stride s.
         """
         logits = self.network(normalise(frames))  # (N, C, H/s, W/s)
+        if not decides:
+            return None, logits
         class_map = enlarge(logits, frames.shape[1:3]).argmax(dim=1)  # (N, H, W)
         return class_map.to(torch.uint8), logits

@@ -45,12 +45,23 @@ def _joined(planes: Tensor, others: Tensor) -> Tensor:
 
 
 def _places(flow: Flow, planes: Tensor) -> Tensor:
-    ends = positions(flow)
+    cells, scale, offset = _frame(flow.shape[:2], planes.device)
+    ends = to_device(flow, planes.device) + cells
     if not planes.is_floating_point():
-        ends = _fixed(ends)
-    height, width = flow.shape[:2]
-    scale = np.array([2 / width, 2 / height], np.float32)
-    return to_device(ends * scale + (scale / 2 - 1), planes.device)  # edges at -1 and 1
+        ends = (ends * PARTS).round_() / PARTS
+    return torch.addcmul(offset, ends, scale)
+
+
+@lru_cache(maxsize=4)  # a run has one
+def _frame(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the cells of a grid (h, w, 2), and what makes of them where they lie (2,), (2,).
+
+    Its edges lie at -1 and 1, as `grid_sample` counts.
+    """
+    height, width = grid_hw
+    scale = torch.tensor([2 / width, 2 / height])
+    cells = torch.from_numpy(positions(np.zeros((height, width, 2), np.float32)))
+    return cells.to(device), scale.to(device), (scale / 2 - 1).to(device)
 
 
 def _moved(planes: Tensor, places: Tensor) -> Tensor:

@@ -95,4 +95,6 @@ def flow_on_grid(flow: Flow, placement: Placement, grid_hw: tuple[int, int]) -> 
             placement.content_hw, placement.network_hw, grid_hw, flow.shape[:2], strict=True
         )
     )
-    return placement.spread(flow, grid_hw) * np.array([scale_x, scale_y], np.float32)
+    spread = placement.spread(flow, grid_hw)
+    row = np.tile(np.array([scale_x, scale_y], np.float32), grid_hw[1])
+    return (spread.reshape(len(spread), -1) * row).reshape(spread.shape)  # pairs take longer

@@ -20,9 +20,13 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """Return an array as a tensor on a device; the copy goes on after the return."""
     array = np.ascontiguousarray(array)
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()  # or the copy would wait until the GPU is done with the rest
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return tensor
+    # Page-locked, or the copy would wait until the GPU is done with the rest; filled by NumPy, as
+    # PyTorch would wake a thread for each core, and these spin when they are done.
+    locked = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    np.copyto(locked.numpy(), array, casting="no")
+    return locked.to(device, non_blocking=True)
 
 
 class HostCopy:
