@@ -1,6 +1,7 @@
 """What a CPU cannot tell of videos and networks on a GPU; PyTorch is enough for all of it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -19,6 +20,7 @@ from roadseg.backends.torch import TorchBackend, open_model
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.models.checkpoint import load_model
+from roadseg.video.graph_cuda import MOST_GRAPHS, Graphed
 from roadseg.video.picture_cuda import CudaPicture
 from roadseg.video.read import source
 from roadseg.video.read.decode_cuda import decode
@@ -46,6 +48,36 @@ def test_reference_is_that_of_the_cpu(reference) -> None:
     found, found_logits = both(reference, frames)
     assert (found == class_map).mean() > 0.9995
     np.testing.assert_allclose(found_logits, logits, atol=2e-3)  # TF32 would be ten times off
+
+
+def test_a_graph_computes_what_its_function_does() -> None:
+    calls = 0
+
+    @Graphed
+    def total(x: torch.Tensor, y: torch.Tensor, *, times: int) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return (x + y) * times
+
+    x, y = torch.arange(4.0).cuda(), torch.ones(4).cuda()
+    first = total(x, constants=(y,), times=2)
+    recorded = calls
+    for number in range(20):
+        assert torch.equal(total(x + number, constants=(y,), times=2), (x + number + y) * 2)
+    assert calls == recorded  # the function itself was not called again
+    assert torch.equal(first, (x + y) * 2)  # the caller's own
+    assert torch.equal(total(x, y, times=3), (x + y) * 3)
+    for size in range(1, 2 * MOST_GRAPHS):  # those beyond are called
+        part = x.repeat(size)
+        assert torch.equal(total(part, constants=(part,), times=1), part + part)
+
+
+def test_a_graph_serves_several_threads() -> None:
+    double = Graphed(lambda x: x * 2)
+    given = [torch.full((1 << 18,), float(number)).cuda() for number in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        for number, found in enumerate(pool.map(double, given)):
+            assert bool((found == 2 * number).all())
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True])

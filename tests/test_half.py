@@ -15,6 +15,7 @@ from torch import nn
 
 from roadseg.backends.runtimes import LOGITS
 from roadseg.backends.torch import TorchBackend, full_precision
+from roadseg.backends.torch_pointwise import Pointwise, use_products
 from roadseg.deploy.build_tensorrt import export_half
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model
@@ -143,3 +144,17 @@ def test_convolutions_of_a_reference_are_in_full_precision_and_no_others() -> No
         assert torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("arch", SPECS)
+def test_products_compute_what_convolutions_of_one_pixel_do(arch) -> None:
+    network = fold_batch_norm(network_of(SPECS[arch])).to(memory_format=torch.channels_last)
+    frames = torch.rand(2, 3, 64, 96).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = network(frames)
+        use_products(network)
+        found = network(frames)
+    assert any(isinstance(module, Pointwise) for module in network.modules())
+    sides = {m.kernel_size for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == 1}
+    assert (1, 1) not in sides
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

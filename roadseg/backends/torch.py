@@ -5,7 +5,7 @@ whole network as one CUDA graph; `TorchBackend` itself, given a network, stays i
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Frames, Output
-from roadseg.backends.torch_graph import Graphs, Segments
+from roadseg.backends.torch_pointwise import use_products
 from roadseg.models.checkpoint import load_model
 from roadseg.models.half import HalfSegmenter
 from roadseg.models.segmenter import Segmenter
 from roadseg.spec import ModelSpec
+from roadseg.video.graph_cuda import Graphed, Tensors
 from roadseg.video.transfer_cuda import memory_errors
 
 DIVISIBLE = False
@@ -36,20 +37,18 @@ class TorchBackend:
         self.spec = spec
         self._device = next(network.parameters()).device
         self.segmenter: nn.Module = HalfSegmenter(network) if half else Segmenter(network)
-        self._compute: Segments = self.segmenter
+        self._compute: Callable[..., Tensors] = self._answer
 
     def run(self, frames: Frames, wants: Collection[Output] = CLASS_MAP) -> Answer:
         given = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
         if given.is_cuda and given.device != self._device:
             self.move(given.device)
         with torch.inference_mode(), full_precision(), memory_errors():
-            decides = "class_map" in wants
-            class_map, logits = self._compute(given.to(self._device), decides=decides)
-            kinds = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
-            found = {o: _own(*kinds[o], given.device) for o in wants}
+            found = self._compute(given.to(self._device), wants=tuple(wants))
+            answer = {o: t.to(given.device) for o, t in zip(wants, found, strict=True)}
         if isinstance(frames, np.ndarray):
-            return Answer({output: tensor.numpy() for output, tensor in found.items()})
-        return Answer(found)
+            return Answer({output: tensor.numpy() for output, tensor in answer.items()})
+        return Answer(answer)
 
     def close(self) -> None:
         del self.segmenter, self._compute
@@ -58,12 +57,18 @@ class TorchBackend:
         """Compute on a device from now on."""
         self._device = device
         self.segmenter.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if isinstance(self._compute, Graphs):
+        if isinstance(self._compute, Graphed):
             self.capture()
 
     def capture(self) -> None:
         """Start the network's work as one CUDA graph from now on; it must be on a GPU."""
-        self._compute = Graphs(self.segmenter)
+        self._compute = Graphed(self._answer)
+
+    def _answer(self, frames: torch.Tensor, *, wants: tuple[Output, ...]) -> Tensors:
+        """Return the outputs wanted of frames on the network's device."""
+        class_map, logits = self.segmenter(frames, decides="class_map" in wants)
+        outputs = {"class_map": (class_map, torch.uint8), "logits": (logits, torch.float32)}
+        return tuple(outputs[o][0].to(outputs[o][1]).contiguous() for o in wants)
 
 
 def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
@@ -78,6 +83,8 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
     """
     has_card = torch.cuda.is_available()
     backend = TorchBackend(*load_model(path), half=has_card)
+    if has_card:
+        use_products(backend.segmenter)
     backend.move(torch.device("cuda", 0) if has_card else torch.device("cpu"))
     if has_card and cuda_graph:
         backend.capture()
@@ -91,12 +98,6 @@ def open_reference(path: Path) -> TorchBackend:
         ModelFileError: The file is missing, or no model file of ours.
     """
     return TorchBackend(*load_model(path))
-
-
-def _own(output: torch.Tensor | None, kind: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return an output as the caller's, since the next replay of a CUDA graph writes over it."""
-    assert output is not None  # it was asked for
-    return output.to(device, kind, copy=True).contiguous()
 
 
 @contextlib.contextmanager

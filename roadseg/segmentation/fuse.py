@@ -116,8 +116,12 @@ class _Key:
 
     def moved(self, flow: Flow) -> Planes:
         """Return the planes warped to another frame, given its flow back to this one."""
-        grid, on_grid = grid_of(self.planes), flow_on_grid(flow, self.placement, self._grid_hw)
-        return grid.moved(self.planes, grid.places(on_grid, self.planes))
+        grid = grid_of(self.planes)
+        return grid.moved(self.planes, grid.beside(self.on_grid(flow), self.planes))
+
+    def on_grid(self, flow: Flow) -> Flow:
+        """Return another frame's flow back to this one on the grid of the labels, in its cells."""
+        return flow_on_grid(flow, self.placement, self._grid_hw)
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values (h, w) of the luma's size, resized to the grid of the labels."""
@@ -205,8 +209,9 @@ class Fuser:
             coming = _blurred(residual_of(item.luma, after.luma, forth))
             better = (past + nearer - coming) / ALIKE_LEVELS
             share = after.spread(_logistic(better))
-            planes = before.moved(item.warp.flow)
-            planes = grid_of(planes).mixed(planes, after.moved(forth), share)
+            back, forth = before.on_grid(item.warp.flow), after.on_grid(forth)
+            between = grid_of(before.planes).between
+            planes = between(before.planes, back, after.planes, forth, share)
             yield self._fused(item, planes, spec, by_network=False)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:

@@ -41,15 +41,13 @@ class Grid:
     """Gives planes of 8 bits followed by others."""
     beside: Callable[[NDArray[np.float32], Planes], Any]
     """Gives an array where planes lie."""
-    places: Callable[[Flow, Planes], Any]
-    """Gives where planes of an earlier frame are to be read, for `moved`."""
     moved: Callable[[Planes, Any], Planes]
-    """Gives what an earlier frame has at such places, anew."""
-    filtered: Callable[[Planes, Planes, Any], Planes]
-    """Gives logits mixed with past ones, which may be overwritten, by the weight (h, w) of these,
-    which lies beside them."""
-    mixed: Callable[[Planes, Planes, NDArray[np.float32]], Planes]
-    """Gives levels, which may be overwritten, mixed with others by the share (h, w) of these."""
+    """Gives what an earlier frame has along a flow (h, w, 2) which lies beside it, anew."""
+    filtered: Callable[[Planes, Planes, Any, Any], Planes]
+    """Gives logits mixed with past ones, which are moved along a flow (h, w, 2), by the weight
+    (h, w) of these; both lie beside them."""
+    between: Callable[[Planes, Flow, Planes, Flow, NDArray[np.float32]], Planes]
+    """Gives levels mixed with others by the share (h, w) of these, either moved along a flow."""
     enlarged: Callable[[Placement, Planes], ClassMap]
     """Gives the frame's class map, of levels."""
     enlarged_sure: Callable[[Placement, Planes, Planes, int], ClassMap]
@@ -120,24 +118,27 @@ def _beside(values: NDArray[np.float32], _planes: Planes) -> NDArray[np.float32]
     return values
 
 
-def _places(flow: Flow, _planes: Planes) -> NDArray[np.float32]:
-    return positions(flow)
+def _moved(planes: Planes, flow: Flow) -> Planes:
+    return move_planes(planes, positions(flow))
 
 
 def _filtered(
-    logits: NDArray[np.float32], past: NDArray[np.float32], weight: NDArray[np.float32]
+    logits: NDArray[np.float32], past: NDArray[np.float32], flow: Flow, weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    past -= logits
-    past *= weight
-    past += logits
-    return past
+    moved: NDArray[np.float32] = _moved(past, flow)
+    moved -= logits
+    moved *= weight
+    moved += logits
+    return moved
 
 
-def _mixed(levels: Levels, others: Levels, share: NDArray[np.float32]) -> Levels:
-    rest = 1 - share
-    for level, other in zip(levels, others, strict=True):
+def _between(
+    levels: Levels, flow: Flow, others: Levels, other_flow: Flow, share: NDArray[np.float32]
+) -> Levels:
+    mixed, moved, rest = _moved(levels, flow), _moved(others, other_flow), 1 - share
+    for level, other in zip(mixed, moved, strict=True):
         cv2.blendLinear(level, other, rest, share, dst=level)
-    return levels
+    return np.asarray(mixed, np.uint8)
 
 
 ON_HOST = Grid(
@@ -146,10 +147,9 @@ ON_HOST = Grid(
     rounded=_rounded,
     joined=_joined,
     beside=_beside,
-    places=_places,
-    moved=move_planes,
+    moved=_moved,
     filtered=_filtered,
-    mixed=_mixed,
+    between=_between,
     enlarged=Placement.enlarge,
     enlarged_sure=Placement.enlarge_sure,
     unsure=Placement.unsure,

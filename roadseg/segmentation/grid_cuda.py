@@ -18,17 +18,20 @@ from roadseg.segmentation.grid import Grid, surroundings
 from roadseg.segmentation.placement import Placement
 from roadseg.spec import UNSURE
 from roadseg.video.class_map_cuda import CudaClassMap
+from roadseg.video.graph_cuda import Graphed
 from roadseg.video.transfer_cuda import to_device, to_host
 
 PARTS = 32
 """Parts of a cell that OpenCV tells apart when it interpolates."""
 
 
+@Graphed
 def _levels_of(logits: Tensor) -> Tensor:
     behind = (logits - logits.amax(dim=0)).clamp_(min=-FAR_BEHIND)
     return behind.mul_(STRONGEST / FAR_BEHIND).add_(STRONGEST).round_().to(torch.uint8)
 
 
+@Graphed
 def _confidence_of(logits: Tensor) -> Tensor:
     certain, ids = logits.softmax(dim=0).max(dim=0)  # (h, w) each
     members = F.one_hot(ids, len(logits)).permute(2, 0, 1).float()  # (C, h, w)
@@ -44,17 +47,65 @@ def _joined(planes: Tensor, others: Tensor) -> Tensor:
     return torch.cat([planes, others])
 
 
-def _places(flow: Flow, planes: Tensor) -> Tensor:
-    cells, scale, offset = _frame(flow.shape[:2], planes.device)
-    ends = to_device(flow, planes.device) + cells
+def _beside(values: NDArray[np.float32], planes: Tensor) -> Tensor:
+    return to_device(values, planes.device)
+
+
+def _moved(planes: Tensor, flow: Tensor) -> Tensor:
+    return _moved_along(planes, flow, constants=_frame_of(planes))
+
+
+def _filtered(logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
+    return _filtered_along(logits, past, flow, weight, constants=_frame_of(logits))
+
+
+def _between(
+    levels: Tensor, flow: Flow, others: Tensor, other_flow: Flow, share: NDArray[np.float32]
+) -> Tensor:
+    back, forth, weight = (to_device(a, levels.device) for a in (flow, other_flow, share))
+    return _mixed(levels, back, others, forth, weight, constants=_frame_of(levels))
+
+
+@Graphed
+def _moved_along(planes: Tensor, flow: Tensor, *frame: Tensor) -> Tensor:
+    return _fetched(planes, flow, *frame)
+
+
+@Graphed
+def _filtered_along(
+    logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor, *frame: Tensor
+) -> Tensor:
+    return torch.lerp(logits, _fetched(past, flow, *frame), weight)
+
+
+@Graphed
+def _mixed(
+    levels: Tensor, flow: Tensor, others: Tensor, other_flow: Tensor, share: Tensor, *frame: Tensor
+) -> Tensor:
+    moved, coming = _fetched(levels, flow, *frame), _fetched(others, other_flow, *frame)
+    return _rounded(torch.lerp(moved.float(), coming.float(), share))
+
+
+def _fetched(planes: Tensor, flow: Tensor, cells: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Return what planes have at the end points of a flow, given their `_frame`."""
+    ends = flow + cells
     if not planes.is_floating_point():
         ends = (ends * PARTS).round_() / PARTS
-    return torch.addcmul(offset, ends, scale)
+    places = torch.addcmul(offset, ends, scale)[None]
+    found = F.grid_sample(planes[None].float(), places, padding_mode="border", align_corners=False)[
+        0
+    ]
+    return found if planes.is_floating_point() else _rounded(found)
+
+
+def _frame_of(planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    height, width = planes.shape[1:]
+    return _frame((height, width), planes.device)
 
 
 @lru_cache(maxsize=4)  # a run has one
 def _frame(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the cells of a grid (h, w, 2), and what makes of them where they lie (2,), (2,).
+    """Return the cells of a grid (h, w, 2), and what makes places in a picture of them, (2,) each.
 
     Its edges lie at -1 and 1, as `grid_sample` counts.
     """
@@ -64,32 +115,28 @@ def _frame(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tens
     return cells.to(device), scale.to(device), (scale / 2 - 1).to(device)
 
 
-def _moved(planes: Tensor, places: Tensor) -> Tensor:
-    found = F.grid_sample(
-        planes[None].float(), places[None], padding_mode="border", align_corners=False
-    )[0]
-    return found if planes.is_floating_point() else _rounded(found)
-
-
-def _beside(values: NDArray[np.float32], planes: Tensor) -> Tensor:
-    return to_device(values, planes.device)
-
-
-def _mixed(levels: Tensor, others: Tensor, share: NDArray[np.float32]) -> Tensor:
-    return _rounded(torch.lerp(levels.float(), others.float(), to_device(share, levels.device)))
-
-
 def _enlarged(placement: Placement, levels: Tensor) -> CudaClassMap:
-    height, width = levels.shape[1:]
-    return CudaClassMap(
-        _strongest(levels, *_frame_shares(placement, (height, width), levels.device))
-    )
+    return CudaClassMap(_decided(levels, constants=_shares_for(placement, levels)))
+
+
+@Graphed
+def _decided(levels: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    return _strongest(levels, down, across)
 
 
 def _enlarged_sure(
     placement: Placement, levels: Tensor, confidence: Tensor, least: int
 ) -> CudaClassMap:
-    return _enlarged(placement, levels).without(_unsure(placement, confidence, least), UNSURE)
+    shares = _shares_for(placement, levels)
+    return CudaClassMap(_decided_sure(levels, confidence, constants=shares, least=least))
+
+
+@Graphed
+def _decided_sure(
+    levels: Tensor, confidence: Tensor, down: Tensor, across: Tensor, *, least: int
+) -> Tensor:
+    unsure = _at_full_size(confidence[0], down, across) < least
+    return _strongest(levels, down, across).masked_fill(unsure, UNSURE)
 
 
 def _unsure(placement: Placement, confidence: Tensor, least: int) -> Tensor:
@@ -97,9 +144,11 @@ def _unsure(placement: Placement, confidence: Tensor, least: int) -> Tensor:
 
 
 def _resized(placement: Placement, plane: Tensor) -> Tensor:
-    height, width = plane.shape[1:]
-    down, across = _frame_shares(placement, (height, width), plane.device)
-    return _rounded(down @ plane[0].float() @ across.T)
+    return _at_full_size(plane[0], *_shares_for(placement, plane))
+
+
+def _at_full_size(plane: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    return _rounded(down @ plane.float() @ across.T)
 
 
 def _restored(placement: Placement, class_map: Tensor) -> CudaClassMap:
@@ -119,6 +168,11 @@ def _strongest(strengths: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """
     levels = (down @ strengths.float() @ across.T + 0.5).floor()  # (C, H, W)
     return levels.argmax(dim=0).to(torch.uint8)
+
+
+def _shares_for(placement: Placement, planes: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = planes.shape[1:]
+    return _frame_shares(placement, (height, width), planes.device)
 
 
 @lru_cache(maxsize=4)  # a run has three: full, coarse, and at the size of the luma
@@ -161,10 +215,9 @@ ON_DEVICE = Grid(
     rounded=_rounded,
     joined=_joined,
     beside=_beside,
-    places=_places,
     moved=_moved,
-    filtered=torch.lerp,
-    mixed=_mixed,
+    filtered=_filtered,
+    between=_between,
     enlarged=_enlarged,
     enlarged_sure=_enlarged_sure,
     unsure=_unsure,

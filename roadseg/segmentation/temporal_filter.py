@@ -33,8 +33,8 @@ TOLERANCE = 20.0
 class GridWarp:
     """The motion from a frame back to an earlier one, on the grid of its labels."""
 
-    places: Any
-    """Where planes of the earlier frame are to be read."""
+    flow: Any
+    """(h, w, 2), in cells."""
     weight: Any
     """(h, w) weight of the past as far as the residual decides it."""
     elapsed_s: float
@@ -55,7 +55,7 @@ class GridWarp:
         flow = flow_on_grid(warp.flow, placement, grid_hw)
         residual = placement.spread(warp.residual, grid_hw) / np.float32(TOLERANCE)
         weight = np.asarray(cv2.exp(-(residual**2)), np.float32)
-        return cls(grid.places(flow, logits), grid.beside(weight, logits), warp.elapsed_s)
+        return cls(grid.beside(flow, logits), grid.beside(weight, logits), warp.elapsed_s)
 
 
 class SteadyFilter:
@@ -82,8 +82,7 @@ class SteadyFilter:
             return logits
         grid = grid_of(logits)
         remembered = self._strength ** (max(warp.elapsed_s, 0.0) / REFERENCE_S)
-        moved = grid.moved(past, warp.places)
-        self._state = grid.filtered(logits, moved, warp.weight * remembered)
+        self._state = grid.filtered(logits, past, warp.flow, warp.weight * remembered)
         return self._state
 
 

@@ -13,6 +13,7 @@ from typing import Self
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from av.video.frame import CudaContext
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch.utils.dlpack import from_dlpack
 
 from roadseg.spec import PADDING_VALUE
 from roadseg.video.class_map_cuda import CudaClassMap
+from roadseg.video.graph_cuda import Graphed
 from roadseg.video.picture import (
     LUMA_WEIGHTS,
     AnyPicture,
@@ -142,17 +144,18 @@ class CudaPicture:
         size_hw = small_hw(self.size_hw)
         if size_hw[0] > self.size_hw[0] or size_hw[1] > self.size_hw[1]:
             return None
-        return HostCopy(_rounded(_resized(self.y[None], size_hw)[0]))
+        weights = _weights_of(self.size_hw, size_hw, 0.0, self.device)
+        return HostCopy(_shrunk(self.y, constants=weights))
 
     def network_input(self, placement: InputPlacement) -> Tensor:
         """Return a network's input, (1, H, W, 3) RGB, grey where the picture is not."""
-        content = self._rgb(placement.content_hw)
-        if placement.content_hw == placement.network_hw:
-            return content[None]
-        canvas = content.new_full((1, *placement.network_hw, 3), PADDING_VALUE)
-        (height, width), top, left = placement.content_hw, placement.top, placement.left
-        canvas[0, top : top + height, left : left + width] = content
-        return canvas
+        shift = CHROMA_LEFT if self.chroma_left else 0.0
+        half_hw, content_hw = (self.uv.shape[0], self.uv.shape[1]), placement.content_hw
+        y_weights = _weights_of(self.size_hw, content_hw, 0.0, self.device)
+        uv_weights = _weights_of(half_hw, content_hw, shift, self.device)
+        canvas = (placement.network_hw, placement.top, placement.left)
+        weights = y_weights + uv_weights
+        return _laid(self.y, self.uv, constants=weights, space=self.space, canvas=canvas)
 
     def paint(
         self,
@@ -200,13 +203,6 @@ class CudaPicture:
         """Return the picture as (H, W, 3) RGB on the CPU, at its own size or the one wanted."""
         return self.on_host.rgb(size_hw)
 
-    def _rgb(self, size_hw: tuple[int, int]) -> Tensor:
-        """Return the picture as (H, W, 3) RGB at a size, where it lies."""
-        y = _resized(self.y[None], size_hw)[0]
-        shift = CHROMA_LEFT if self.chroma_left else 0.0
-        u, v = _resized(self.uv.permute(2, 0, 1), size_hw, shift)
-        return _rgb(y, u, v, self.space)
-
 
 @lru_cache(maxsize=4)  # a run has one
 def context_of(device: torch.device) -> CudaContext:
@@ -214,17 +210,62 @@ def context_of(device: torch.device) -> CudaContext:
     return CudaContext(device_id=device.index or 0, primary_ctx=True)
 
 
-def _resized(planes: Tensor, size_hw: tuple[int, int], shift: float = 0.0) -> Tensor:
-    """Return planes (C, H, W) at another size, as float32.
+@Graphed
+def _shrunk(y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the brightness (h, w) at another size, given its `_weights_of`."""
+    return _rounded(_resized(y, rows, columns))
+
+
+@Graphed
+def _laid(
+    y: Tensor,
+    uv: Tensor,
+    y_rows: Tensor,
+    y_columns: Tensor,
+    uv_rows: Tensor,
+    uv_columns: Tensor,
+    *,
+    space: ColorSpace,
+    canvas: tuple[tuple[int, int], int, int],
+) -> Tensor:
+    """Return a network's input (1, H, W, 3) RGB, of a picture's planes.
 
     Args:
-        planes: The planes.
-        size_hw: Height and width wanted.
-        shift: Columns by which all is to move to the left.
+        y: (H, W).
+        uv: (H/2, W/2, 2).
+        y_rows: `_weights_of` Y.
+        y_columns: And of its columns.
+        uv_rows: Those of U and V.
+        uv_columns: And of their columns.
+        space: What the numbers mean.
+        canvas: Height and width of the input, and the grey rows above and columns to the left.
     """
-    rows = _weights(planes.shape[1], size_hw[0], 0.0, planes.device)  # (h, H)
-    columns = _weights(planes.shape[2], size_hw[1], shift, planes.device)  # (w, W)
-    return rows @ planes.float() @ columns.T  # (C, h, w)
+    u, v = _resized(uv.permute(2, 0, 1), uv_rows, uv_columns)
+    content = _rgb(_resized(y, y_rows, y_columns), u, v, space)
+    (height, width), top, left = canvas
+    below, beside = height - top - content.shape[0], width - left - content.shape[1]
+    edges = (0, 0, left, beside, top, below)
+    return F.pad(content, edges, value=PADDING_VALUE)[None]
+
+
+def _resized(planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return planes (..., H, W) at another size, given its `_weights_of`, as float32."""
+    return rows @ planes.float() @ columns.T  # (..., h, w)
+
+
+def _weights_of(
+    source_hw: tuple[int, int], target_hw: tuple[int, int], shift: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return what goes into each row (h, H) and each column (w, W) of planes at another size.
+
+    Args:
+        source_hw: Height and width of the planes.
+        target_hw: Those wanted.
+        shift: Columns by which all is to move to the left.
+        device: Where the planes lie.
+    """
+    rows = _weights(source_hw[0], target_hw[0], 0.0, device)
+    return rows, _weights(source_hw[1], target_hw[1], shift, device)
 
 
 @lru_cache(maxsize=16)  # a run has six: of luma for two sizes, and of chroma
