@@ -1,14 +1,16 @@
 """Find out in one command what of roadseg works on this machine's GPU, and how fast.
 
-    python benchmarks/gpu_check.py [RECORD.json]
+    python benchmarks/gpu_check.py [RECORD.json [SECONDS]]
     python benchmarks/gpu_check.py --table
 
 Every step runs in a process of its own with a limit on its time, prints a line, and adds what it
-found to the record, or what it lacks. Needs no network, and of the packages PyTorch and PyAV alone.
-`--table` writes the records in `benchmarks/gpu/` into `docs/measured.md`.
+found to the record, or what it lacks. SECONDS are those for all of them. Needs no network, and of
+the packages PyTorch and PyAV alone. `--table` writes the records in `benchmarks/gpu/` into
+`docs/measured.md`.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,8 +28,14 @@ RECORDS = Path(__file__).parent / "gpu"
 PAGE = ROOT / "docs" / "measured.md"
 HW = (320, 576)
 BATCHES = (1, 8, 32)
-LEAST_S = 2.0
+LEAST_S = 1.0
 """Seconds over which a rate is taken."""
+COMPARED = 200
+"""Frames whose class maps are compared with those in FP32."""
+MEASURED_EVERY = 1000
+"""Frames between two measurements of the memory."""
+STARTED = 200
+"""Frames of a film after which it is under way."""
 WARM_UPS = 5
 DRIVER_LIBRARIES = "/usr/local/nvidia/lib64"
 """Where containers have the driver's libraries, that of NVDEC among them."""
@@ -122,6 +130,32 @@ def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:
     return found
 
 
+def agreement() -> Found:
+    """Compare the class maps of a film in half precision with those in FP32, frame by frame."""
+    need_gpu()
+    from roadseg.backends.torch import TorchBackend, open_model
+    from roadseg.models.checkpoint import load_model
+
+    network, spec = load_model(MODEL)
+    backends = open_model(MODEL), TorchBackend(network.cuda(), spec)
+    equal: list[float] = []
+    for frames in film_frames(COMPARED, COMPARED).cuda().split(BATCHES[1]):
+        found, expected = (backend.run(frames).outputs["class_map"] for backend in backends)
+        equal += (found == expected).flatten(1).double().mean(dim=1).tolist()
+    return {"frames": len(equal), "mean": sum(equal) / len(equal), "least": min(equal)}
+
+
+def waits() -> Found:
+    """Count what a film waits for on the GPU: for all of its work, for a stream, for an event."""
+    torch = need_gpu()
+    from torch.profiler import ProfilerActivity, profile
+
+    with TemporaryDirectory() as folder, profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        found = labelled(FILM, "cuda", stats=Path(folder) / "stats.csv")
+    calls = {e.key: e.count for e in profiler.key_averages() if "Synchronize" in e.key}
+    return {"frames": found["frames"], "waits": calls, "torch": torch.__version__}
+
+
 def film(device: str) -> Found:
     """Label the whole film, and say which stage was at work longest."""
     if device != "cpu":
@@ -141,10 +175,20 @@ def labelled(
     from roadseg.infer.offline import infer
 
     config = InferConfig(**{"out": None, **settings}, source=source, weights=MODEL, device=device)
-    result = infer(config, on_frame)
+    done_s: list[float] = []
+
+    def note(done: int, total: int | None) -> None:
+        done_s.append(time.perf_counter())
+        on_frame(done, total)
+
+    result = infer(config, note)
+    under_way = done_s[STARTED:]
     return {
         "frames": result.frames,
         "fps": result.fps,
+        "fps_under_way": (len(under_way) - 1) / (under_way[-1] - under_way[0])
+        if len(under_way) > STARTED
+        else None,
         "device": result.device,
         "decoder": result.decoder,
         "encoder": result.encoder,
@@ -174,7 +218,7 @@ def flat_memory() -> Found:
     held: list[tuple[int, int]] = []
 
     def note(done: int, _total: int | None) -> None:
-        if done % 1000 == 0:
+        if done % MEASURED_EVERY == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             resident = pages * os.sysconf("SC_PAGE_SIZE")
             held.append((torch.cuda.memory_reserved() >> 20, resident >> 20))
@@ -275,10 +319,13 @@ STEPS = {
     "decode": Step(decode, 60),
     "half": Step(partial(network, cuda_graph=False), 90),
     "graphs": Step(network, 90),
-    "compiled": Step(partial(network, compiled=True), 240),
+    "agreement": Step(agreement, 90),
     "film on the GPU": Step(partial(film, "cuda"), 90),
     "full HD on the GPU": Step(full_hd, 120),
-    "10,000 frames": Step(flat_memory, 120),
+    "waits": Step(waits, 90),
+    "10,000 frames": Step(flat_memory, 180),
+    "tests": Step(tests, 240),
+    "compiled": Step(partial(network, compiled=True), 240),
     "bench": Step(partial(bench, "--backend", "torch"), 180),
     "bench by batch": Step(
         partial(
@@ -294,7 +341,6 @@ STEPS = {
     ),
     "bench, compiled": Step(partial(bench, "--backend", "torch-compiled"), 300),
     "bench of engines": Step(engines, 300),
-    "tests": Step(tests, 240),
 }
 """In the order in which they matter, should the time run out."""
 
@@ -312,8 +358,11 @@ def need_gpu() -> Any:
     return torch
 
 
-def film_frames(count: int) -> Any:
-    """Return frames of the film as the network takes them, over and over: (count, H, W, 3)."""
+def film_frames(count: int, different: int = 8) -> Any:
+    """Return frames of the film as the network takes them: (count, H, W, 3).
+
+    The first ones, as many as are to be different, over and over.
+    """
     from itertools import cycle, islice
 
     import torch
@@ -323,7 +372,7 @@ def film_frames(count: int) -> Any:
     from roadseg.video.read.source import decode as decode_film
     from roadseg.video.read.source import probe
 
-    first = list(islice(decode_film(probe(FILM), ReadLog()), 8))
+    first = list(islice(decode_film(probe(FILM), ReadLog()), different))
     pictures = [torch.from_numpy(laid(frame, HW)[1]) for frame in first]
     return torch.cat(list(islice(cycle(pictures), count)))
 
@@ -383,11 +432,12 @@ def last_words(done: "subprocess.CompletedProcess[str]") -> str:
     return done.stderr.strip()[-1500:] or f"exit code {done.returncode}"
 
 
-def run_apart(name: str) -> Found:
+def run_apart(name: str, most_s: float = math.inf) -> Found:
     """Run a step in a process of its own; what becomes of it never ends the check."""
-    done = ended([sys.executable, __file__, "--step", name], STEPS[name].limit_s)
+    limit_s = min(STEPS[name].limit_s, most_s)
+    done = ended([sys.executable, __file__, "--step", name], limit_s)
     if done is None:
-        return {"failed": f"not done after {STEPS[name].limit_s:g} s"}
+        return {"failed": f"not done after {limit_s:.2g} s"}
     try:
         found: Found = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -421,14 +471,43 @@ def _rows(found: Found) -> list[tuple[str, str]]:
         ("NVDEC, 960x540, opened anew", f"{decoder['fps']:.0f} fps" if "fps" in decoder else ""),
         ("network, 576x320, batch 1, 8 and 32", _by_batch(half, "fps", "{:.0f}")),
         ("the same as a CUDA graph", _by_batch(graphs, "fps", "{:.0f}")),
-        ("pixels that FP32 decides alike", _by_batch(graphs, "equal_to_fp32", "{:.2%}")),
-        *(
-            (what, f"{film['fps']:.0f} fps over {film['frames']} frames, start-up included")
-            for what, film in films.items()
-            if "fps" in film
-        ),
+        ("pixels that FP32 decides alike", _alike(found.get("agreement", {}))),
+        *((what, _speed(film)) for what, film in films.items() if "fps" in film),
+        ("waits for all of the GPU's work in 221 frames", _waits(found.get("waits", {}))),
+        ("memory of GPU and process over 10,000 frames", _memory(found.get("10,000 frames", {}))),
         ("`pytest -m gpu`", ", ".join(found.get("tests", {}).get("said", [])[-1:])),
     ]
+
+
+def _alike(found: Found) -> str:
+    if "mean" not in found:
+        return ""
+    return f"{found['mean']:.2%} of {found['frames']} frames, {found['least']:.2%} of the worst"
+
+
+def _speed(film: Found) -> str:
+    text = f"{film['fps']:.0f} fps over {film['frames']} frames, start-up included"
+    under_way = film.get("fps_under_way")
+    return f"{text}; {under_way:.0f} once under way" if under_way else text
+
+
+def _waits(found: Found) -> str:
+    return str(found["waits"].get("cudaDeviceSynchronize", 0)) if "waits" in found else ""
+
+
+def _memory(found: Found) -> str:
+    held = found.get("gpu_and_process_mib")
+    if not held:
+        return ""
+    (first_gpu, first_process), (last_gpu, last_process) = held[0], held[-1]
+    return (
+        f"{first_gpu} and {first_process} MiB after {_frames_at(1)} frames, "
+        f"{last_gpu} and {last_process} MiB after {_frames_at(len(held))}"
+    )
+
+
+def _frames_at(number: int) -> str:
+    return f"{number * MEASURED_EVERY:,}"
 
 
 def _by_batch(found: Found, metric: str, form: str) -> str:
@@ -444,12 +523,14 @@ def write_tables() -> None:
         write(PAGE, path.stem, table(json.loads(path.read_text())))
 
 
-def main(record: Path) -> None:
+def main(record: Path, most_s: float) -> None:
     """Run all steps, print a line for each, and write the record after each."""
     found: Found = {}
+    end = time.perf_counter() + most_s
     for name in STEPS:
         started = time.perf_counter()
-        found[name] = run_apart(name) | {"took_s": round(time.perf_counter() - started, 1)}
+        found[name] = run_apart(name, max(end - started, 0.0))
+        found[name]["took_s"] = round(time.perf_counter() - started, 1)
         record.write_text(json.dumps(found, indent=2) + "\n")
         print(f"{name}: {json.dumps(found[name])[:300]}", flush=True)
     print(f"recorded in {record}")
@@ -461,4 +542,5 @@ if __name__ == "__main__":
     elif sys.argv[1:] == ["--table"]:
         write_tables()
     else:
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu_check.json"))
+        given = dict(enumerate(sys.argv))
+        main(Path(given.get(1, "gpu_check.json")), float(given.get(2, "inf")))
