@@ -435,6 +435,8 @@ def last_words(done: "subprocess.CompletedProcess[str]") -> str:
 def run_apart(name: str, most_s: float = math.inf) -> Found:
     """Run a step in a process of its own; what becomes of it never ends the check."""
     limit_s = min(STEPS[name].limit_s, most_s)
+    if limit_s <= 0:
+        return {"failed": "no time was left"}
     done = ended([sys.executable, __file__, "--step", name], limit_s)
     if done is None:
         return {"failed": f"not done after {limit_s:.2g} s"}
@@ -529,7 +531,7 @@ def main(record: Path, most_s: float) -> None:
     end = time.perf_counter() + most_s
     for name in STEPS:
         started = time.perf_counter()
-        found[name] = run_apart(name, max(end - started, 0.0))
+        found[name] = run_apart(name, end - started)
         found[name]["took_s"] = round(time.perf_counter() - started, 1)
         record.write_text(json.dumps(found, indent=2) + "\n")
         print(f"{name}: {json.dumps(found[name])[:300]}", flush=True)

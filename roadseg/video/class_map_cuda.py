@@ -13,6 +13,8 @@ from roadseg.video.transfer_cuda import to_device, to_host
 
 IDS = 256
 """Ids that there can be."""
+MOST_COUNTED = 1 << 24
+"""Pixels that are counted in single precision, which has all whole numbers up to this."""
 
 
 class CudaClassMap:
@@ -47,8 +49,10 @@ class CudaClassMap:
 
     def pixels(self) -> NDArray[np.int64]:
         """Return the pixels of each id, (256,)."""
-        counts = torch.bincount(self.ids.flatten().int(), minlength=IDS)
-        return np.asarray(to_host(counts), np.int64)
+        # `bincount` would wait for all that the GPU was given.
+        parts = torch.split(self.ids.flatten(), MOST_COUNTED)
+        counts = torch.stack([torch.histc(part.float(), IDS, 0, IDS) for part in parts])
+        return np.asarray(to_host(counts.long().sum(dim=0)), np.int64)
 
     def upload(self, mask: NDArray[np.bool_]) -> Tensor:
         """Return a mask (H, W) on the same device."""
