@@ -143,6 +143,8 @@ def session_options() -> ort.SessionOptions:
     settings = ort.SessionOptions()
     # Threads that spin while they wait take the cores from decoding and encoding.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Planned by the runtime in advance, a run of the shipped model holds 96 MB in place of 59.
+    settings.enable_mem_pattern = False
     settings.log_severity_level = 4  # errors come as exceptions; nothing else is printed
     return settings
 

@@ -26,7 +26,7 @@ class Device:
     excuse: str | None = None
     """Why it is the CPU where a GPU was asked for."""
     threads: int | None = None
-    """Cores for decoding there; None is all that the process has."""
+    """Cores that a run may take; None is all that the process has."""
 
     @property
     def decode(self) -> Decode:

@@ -33,7 +33,7 @@ from roadseg.infer.steps import (
     encode,
     labelling,
     note_view,
-    on_all_cores,
+    on_half_the_cores,
     opencv_on_one_thread,
     refuse_damage,
     some,
@@ -212,7 +212,9 @@ def build_pipeline(
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
     if config.measures:
-        stages["measure"] = on_all_cores(partial(measured, min_region=config.min_region), config)
+        stages["measure"] = on_half_the_cores(
+            partial(measured, min_region=config.min_region), config
+        )
         written = outputs.stats.part if outputs.stats and kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
     stages["view"] = note_view
@@ -229,7 +231,7 @@ def build_pipeline(
             in_colors=config.mask_format == "palette",
         )
     if config.out is not None:
-        stages["overlay"] = on_all_cores(partial(blend, config=config), config)
+        stages["overlay"] = on_half_the_cores(partial(blend, config=config), config)
         origin = Origin(
             source=info,
             log=log,

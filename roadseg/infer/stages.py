@@ -36,8 +36,8 @@ from roadseg.infer.channel import Backlog, Cancelled, Channel
 
 Stage = Callable[[Iterator[Any]], Iterable[Any]]
 
-MOST_BYTES = 32 << 20
-"""Bytes that may wait in a pipeline before its source does: two to three pictures in 4K."""
+MOST_BYTES = 16 << 20
+"""Bytes that may wait in a pipeline before its source does: one or two pictures in 4K."""
 
 
 @dataclass(frozen=True)

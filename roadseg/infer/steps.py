@@ -50,7 +50,7 @@ MOST_WORKERS = 4
 """Threads of a stage without a network.
 
 None takes four times what the largest sequential stage does (`roadseg bench`, many cores), which is
-the limit then; and each has a frame in memory.
+the limit then.
 """
 
 
@@ -157,7 +157,7 @@ def labelling(
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_all_cores(partial(enlarged, config=config, maps=maps), config)}
+    enlarge = {"enlarge": on_half_the_cores(partial(enlarged, config=config, maps=maps), config)}
     network = partial(segment, config=config, open_model=open_model)
     if config.goes_by_time:
         alone = partial(network, step=label_on_grid, threads=config.threads)
@@ -169,7 +169,7 @@ def labelling(
         return {
             "segment": Parallel(replica, replicas.number),
             "hold": partial(hold, redaction=config.redaction),
-            "enlarge": on_all_cores(covered, config),
+            "enlarge": on_half_the_cores(covered, config),
         }
     step = predict if config.goes_by_motion else partial(predict_alone, maps=maps)
     replica = partial(network, step=step, threads=replicas.threads)
@@ -180,9 +180,12 @@ def labelling(
     return {"motion": before, **stages, "labels": after, **enlarge}
 
 
-def on_all_cores(stage: Stage, config: ModelConfig) -> Parallel:
-    """Run a stage on as many threads as it has cores, each on one frame at a time."""
-    return Parallel(stage, min(core_count(config.threads), MOST_WORKERS))
+def on_half_the_cores(stage: Stage, config: ModelConfig) -> Parallel:
+    """Run a stage without a network on several threads, each on one frame at a time.
+
+    None takes half of a run's time, and each thread has a frame in memory.
+    """
+    return Parallel(stage, min(-(-core_count(config.threads) // 2), MOST_WORKERS))
 
 
 def segment(

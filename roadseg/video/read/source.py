@@ -235,7 +235,7 @@ def decode(
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
         card: GPU that decodes what it can; None leaves all to the CPU.
-        threads: Most threads of the CPU's decoder; None goes by the cores.
+        threads: Cores of a run, of which the decoder on the CPU takes half; None is all.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -338,8 +338,9 @@ def _pictures(
     if decoder.is_hwaccel:
         return stream
     stream.thread_type = "AUTO"
-    # FFmpeg by itself takes one more than there are cores, and each has a picture.
-    decoder.thread_count = min(_most_threads(decoder), threads or os.cpu_count() or 1)
+    # FFmpeg by itself takes one more than there are cores, and each has a picture; others work too.
+    cores = threads or os.cpu_count() or 1
+    decoder.thread_count = min(_most_threads(decoder), -(-cores // 2))
     return stream
 
 
