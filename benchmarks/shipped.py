@@ -23,11 +23,9 @@ import typer
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
 from roadseg.cli.options import parse_size
-from roadseg.data.folder import FolderDataset
 from roadseg.data.source import DataSource
 from roadseg.files import replacing, sha256_of
 from roadseg.measure.evaluate import evaluate, label_space
-from roadseg.segmentation.placement import network_size
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "weights"
@@ -111,7 +109,6 @@ def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA, size: Size
         export_onnx(checkpoint, exported, "half")
     if name == DEFAULT_MODEL:
         out = WEIGHTS / f"{name}.int8.onnx"
-        picture, _ = FolderDataset.open(data / CAMVID, "val")[0]
         found = compile_model(
             CompileConfig(
                 model=exported,
@@ -119,7 +116,6 @@ def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA, size: Size
                 data=data / CAMVID,
                 out=out,
                 portable=True,
-                size_hw=network_size(picture.shape[:2], spec.size_hw),
             )
         )
         print(f"{out}: mIoU {found.parity.miou:.4f}, {found.parity.source_miou:.4f} before")

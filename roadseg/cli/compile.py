@@ -43,7 +43,7 @@ def compile_(
         typer.Option(
             metavar="WxH",
             help="Network input to calibrate, compare and measure at.",
-            show_default="the model's own",
+            show_default="the one for such frames",
         ),
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", help="Frames a call.")] = 1,

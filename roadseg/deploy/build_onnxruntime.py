@@ -23,11 +23,19 @@ __all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "
 PRECISIONS = ("int8",)
 SUFFIX = ".onnx"
 FIXED_SHAPE = False
-FLOAT_STEM = 6
+FLOAT_STEM = 3
 """Convolutions at the beginning that stay in FP32, in the graph's order.
 
-An error made there is in everything after it: on CamVid's val `unet-lite` lost 3.7 points of mIoU
-with none left out, 1.0 with one, 0.3 with three and 0.2 with six, which took no longer than three.
+An error made there is in everything after it. At night `roads` decides 83 % of the pixels as in
+FP32 with none left out, 86 with one, 95 with three and with six, which take a fifth longer; by day
+it is 99.5 to 99.6 with any.
+"""
+QUANTISED = ("Conv", "Clip", "Relu", "Concat", "Add")
+"""Operators whose results are rounded to 8 bits.
+
+A convolution's result is rounded once, after what follows it cut it off. Rounded before that as
+well, as with `Conv` alone, it is turned to FP32 and back between any two convolutions, for a third
+of the network's time.
 """
 EXECUTED = {"Conv": "fp32", "FusedConv": "fp32", "QLinearConv": "int8"}
 """Precision of a convolution by its operator in the optimised graph, contrib domains included."""
@@ -49,7 +57,7 @@ def build(source: Source, out: Path) -> None:
         out,
         _Frames(source.frames),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
+        op_types_to_quantize=list(QUANTISED),
         nodes_to_exclude=_float_convolutions(model, source.spec.num_classes),
         per_channel=True,
         activation_type=QuantType.QUInt8,

@@ -34,6 +34,7 @@ from roadseg.deploy.parity import (
     film_samples,
     labelled_samples,
     time_in_turns,
+    usual_size,
 )
 from roadseg.errors import ConfigError, ExportError
 from roadseg.files import check_not_input, check_writable, output_errors, replacing, sha256_of
@@ -56,7 +57,7 @@ class CompileConfig:
     precision: str | None = None
     """Precision of the convolutions; None takes the runtime's usual one."""
     size_hw: tuple[int, int] | None = None
-    """Network input to calibrate, check and measure at; None takes the model's own."""
+    """Network input to calibrate, check and measure at; None takes the one for such frames."""
     batch: int = 1
     """Frames a call."""
     data: Path | None = None
@@ -202,7 +203,7 @@ def _key(
         runtime_version=None if config.portable else builder.version(),
         device=None if config.portable else builder.device(),
         precision=precision,
-        shape=(config.batch, *(config.size_hw or spec.size_hw)),
+        shape=(config.batch, *(config.size_hw or usual_size(config.data, config.film, spec))),
         fixed_shape=builder.FIXED_SHAPE,
         frames_sha256=digest_of(config.frames),
     )

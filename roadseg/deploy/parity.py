@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from roadseg.data.folder import FolderDataset
 from roadseg.errors import VideoError
 from roadseg.files import sha256_of
 from roadseg.measure.metrics import Scores, confusion_matrix
-from roadseg.segmentation.placement import Placement, laid
+from roadseg.segmentation.placement import Placement, input_size, laid
+from roadseg.spec import ModelSpec
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame
 from roadseg.video.read.images import find_images, is_series
@@ -95,6 +97,21 @@ def labelled_samples(root: Path, size_hw: tuple[int, int]) -> tuple[list[Sample]
             for picture, target in checks
         ],
     )
+
+
+def usual_size(data: Path | None, film: Path | None, spec: ModelSpec) -> tuple[int, int]:
+    """Return the network's input, (height, width), that labelled pictures or a video are given.
+
+    Raises:
+        DatasetError: The data cannot be read.
+        VideoError: The video cannot be read.
+    """
+    if data is not None:
+        picture, _ = FolderDataset.open(data, "val")[0]
+        return input_size(picture_of(picture).size_hw, Fraction(1), spec)
+    assert film is not None
+    info = probe(film)
+    return input_size(info.size_hw, info.pixel_aspect, spec)
 
 
 def digest_of(frames: Path) -> str:
