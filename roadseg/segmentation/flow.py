@@ -36,6 +36,8 @@ TORN_CUT = 0.2
 
 Drives at 15 Hz and more stay below it, at 5 Hz they come near it, and jumps are far beyond.
 """
+TOGETHER = 4
+"""Planes of 8 bits that OpenCV moves at once, in half the time that it takes one by one."""
 
 Luma = NDArray[np.uint8]
 Number = TypeVar("Number", np.uint8, np.float32)
@@ -170,8 +172,14 @@ def move_class_map(class_map: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8
 def move_planes(planes: NDArray[Number], ends: NDArray[np.float32]) -> NDArray[Number]:
     """Return planes (C, h, w) of an earlier frame at the `positions` of a flow, as a new array."""
     result = np.empty_like(planes)
-    for plane, target in zip(planes, result, strict=True):
-        _remap(plane, ends, cv2.INTER_LINEAR, target)
+    if planes.dtype != np.uint8:
+        for plane, target in zip(planes, result, strict=True):
+            _remap(plane, ends, cv2.INTER_LINEAR, target)
+        return result
+    for first in range(0, len(planes), TOGETHER):
+        group = slice(first, first + TOGETHER)
+        moved = _remap(cv2.merge(list(planes[group])), ends, cv2.INTER_LINEAR)
+        cv2.split(moved, list(result[group]))
     return result
 
 
