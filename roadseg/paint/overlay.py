@@ -7,7 +7,7 @@ which four pixels share, takes the class of the top left one.
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import TYPE_CHECKING
 
 import cv2
@@ -207,10 +207,12 @@ class Overlay:
             if not self._shows_all:
                 regions = np.asarray(cv2.LUT(ids, self._region_table), np.uint8)
             edges = _edges(regions)
-            for unlined in (specks_among(regions, specks, above), _unsure(ids)):
-                if unlined is not None:
-                    beside = cv2.dilate(unlined, np.ones((2, 2), np.uint8), anchor=(1, 1))
-                    cv2.subtract(edges, beside, edges)
+            masks = (specks_among(regions, specks, above), _unsure(ids))
+            unlined = [mask for mask in masks if mask is not None]
+            if unlined:
+                both = reduce(np.bitwise_or, unlined)
+                beside = cv2.dilate(both, np.ones((2, 2), np.uint8), anchor=(1, 1))
+                cv2.subtract(edges, beside, edges)
             edges = edges[rows.start - above :]
             cv2.copyTo(np.full_like(edges, level), edges, luma[rows])
 
