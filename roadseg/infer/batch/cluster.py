@@ -1,7 +1,7 @@
 """The machines of a Ray cluster as workers: each task labels one chunk on one of them.
 
 The driver keeps the account. Ray places tasks where cores are free and says what became of them;
-it retries nothing. Machines see videos and outputs in the same folders.
+it retries nothing. Machines see videos and outputs in the same folders, or the same buckets.
 """
 
 import atexit
@@ -29,6 +29,7 @@ from roadseg import __version__
 from roadseg.backends.machine import core_count
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError
 from roadseg.infer.batch.on_node import absolute, pinned
+from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.workers import Outcome, Task
 
 LOCAL, AUTO = "local", "auto"
@@ -83,13 +84,21 @@ class Cluster:
         ray: The module.
         threads: Cores for each task; None goes by the machines.
         on_wait: Called with a sentence if no machine can take a task.
+        relay: How what they make comes here; None where all see the same folders.
 
     Raises:
         ClusterError: No machine has so many cores.
     """
 
-    def __init__(self, ray: Any, threads: int | None, on_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        threads: int | None,
+        on_wait: Callable[[str], None],
+        relay: Relay | None = None,
+    ) -> None:
         self._ray = ray
+        self._relay = relay
         self._on_wait = on_wait
         self._threads = threads or min(USUAL_THREADS, *self._cores())
         self._task = ray.remote(
@@ -109,7 +118,7 @@ class Cluster:
 
     def submit(self, task: Task) -> None:
         """Have Ray place a task."""
-        config = pinned(absolute(task.config), self._threads)
+        config = pinned(absolute(task.config), self._threads, self._relay)
         options = {"num_gpus": 1} if task.config.device.startswith("cuda") else {}
         result = self._task.options(**options).remote(VERSIONS, pickle.dumps(config))
         result.future().add_done_callback(lambda future: self._done.put((task, future)))
@@ -173,13 +182,19 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(where: str, threads: int | None, on_wait: Callable[[str], None]) -> Iterator[Cluster]:
+def cluster(
+    where: str,
+    threads: int | None,
+    on_wait: Callable[[str], None],
+    relay: Relay | None = None,
+) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine, while the block lasts.
 
     Args:
         where: `LOCAL`, `AUTO`, host:port of the head, or ray://host:port to drive from outside.
         threads: Cores for each task; None goes by the machines.
         on_wait: Called with a sentence if no machine can take a task.
+        relay: How what the machines make comes here; None where all see the same folders.
 
     Raises:
         ConfigError: It is none of these.
@@ -201,7 +216,7 @@ def cluster(where: str, threads: int | None, on_wait: Callable[[str], None]) -> 
             _check_joined(where)
         stack.callback(ray.shutdown)
         _connect(ray, where, options)
-        yield Cluster(ray, threads, on_wait)
+        yield Cluster(ray, threads, on_wait, relay)
 
 
 def _import_ray(*, is_local: bool) -> Any:

@@ -26,7 +26,6 @@ from roadseg.infer.batch.chunks import (
 from roadseg.infer.batch.films import (
     BatchConfig,
     Films,
-    are_there,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -185,6 +184,8 @@ class Driver:
         left = {
             name: config for name, config in new.items() if not done(name, config, self._of(name))
         }
+        for name in new.keys() - left.keys():
+            self._clear(new[name])
         self._seen |= new.keys()
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
@@ -222,6 +223,8 @@ class Driver:
         """Find what is to be done for a video: all of it, or the chunks that are not labelled."""
         for path in outputs_of(film.config):
             make_folder(path.parent)
+        if not state.chunks:
+            self._batch.clear(film.config)  # what is left is another video's, or was given up
         if self._batch.chunk_s is None or not can_be_split(film.config):
             self._ready.append((film, None))
             return
@@ -236,7 +239,7 @@ class Driver:
         if last is not None:
             chunk = replace(chunk, attempt=last.attempt)
             config = chunk_config(film.config, chunk)
-            if last.state == DONE and are_there(config, last.measured()):
+            if last.state == DONE and self._batch.are_there(config, last.measured()):
                 film.chunks[chunk.number] = chunk
                 film.labelled[chunk.number] = last.measured()
                 return
@@ -256,6 +259,7 @@ class Driver:
         film = self._open.get(task.film)
         if film is None:
             return
+        self._batch.note(outcome.handed_over)
         if outcome.is_lost:
             self._begin_anew(film, task.chunk, outcome)
         elif outcome.error is not None:
@@ -298,10 +302,15 @@ class Driver:
         if film.name not in self._open or not film.chunks:
             return
         if len(film.labelled) == len(film.chunks):
-            labelled = [film.labelled[chunk.number] for chunk in film.chunks]
-            metrics = self._tried(film, partial(join, film.config, film.chunks, labelled))
+            metrics = self._tried(film, partial(self._join, film))
             if metrics is not None:
                 self._end(film, metrics)
+
+    def _join(self, film: _Film) -> Metrics:
+        for chunk in film.chunks:
+            self._batch.fetch(chunk_config(film.config, chunk))
+        labelled = [film.labelled[chunk.number] for chunk in film.chunks]
+        return join(film.config, film.chunks, labelled)
 
     def _tried(self, film: _Film, work: Callable[[], T]) -> T | None:
         """Return what some work on a video gives; None if it failed, which stops no other video."""
@@ -318,15 +327,25 @@ class Driver:
 
     def _end(self, film: _Film, metrics: Metrics) -> None:
         """Deliver what was made of a video and note that, if it is still the one that was begun."""
-        deliver = partial(self._batch.deliver, film.name, film.config, metrics.recorded)
-        outputs = self._tried(film, deliver)
+        outputs = self._tried(film, partial(self._deliver, film, metrics))
         if outputs is None:
             return
         if fingerprint(film.config) == film.source:
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
+            self._clear(film.config)
             return
         sentence = "changed while it was labelled; run the same command again when it is whole"
         self._fail(film, VideoError(f"{film.name} {sentence}"))
+
+    def _deliver(self, film: _Film, metrics: Metrics) -> tuple[str, ...]:
+        if not film.chunks:
+            self._batch.fetch(film.config)
+        return self._batch.deliver(film.name, film.config, metrics.recorded)
+
+    def _clear(self, config: InferConfig) -> None:
+        """Remove what machines handed over of a video that is done, or leave it to the next run."""
+        with contextlib.suppress(RoadsegError):
+            self._batch.clear(config)
 
     def _fail(self, film: _Film, error: Exception) -> None:
         """Note that a video failed; an error that is a bug says of which kind it is."""
