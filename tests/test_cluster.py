@@ -24,6 +24,7 @@ from roadseg.cli import app
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, RoadsegError
 from roadseg.infer.batch.cluster import VERSIONS, _check_joined, _portable, cluster
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
+from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.video.objects import objects_in, storage
@@ -319,6 +320,33 @@ def test_a_missing_ray_is_named_with_its_extra(monkeypatch) -> None:
         cluster("auto", None, print),
     ):
         pass
+
+
+def test_what_a_killed_process_left_goes_with_the_next_and_what_a_living_one_has_stays(
+    tmp_path,
+) -> None:
+    def folders() -> set[Path]:
+        return {path for path in tmp_path.iterdir() if path.is_dir()}
+
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from roadseg.infer.batch.own_folder import own_folder\n"
+        "with own_folder(Path(sys.argv[1])) as folder: (folder / 'x').touch(); os._exit(9)"
+    )
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (tmp_path / "roadseg-part.mine.lock").touch()
+    with own_folder(tmp_path) as living:
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
+        assert len(folders()) == 3
+        with own_folder(tmp_path) as following:
+            assert folders() == {mine, living, following}
+    with pytest.raises(ClusterError), own_folder(tmp_path) as failed:
+        raise ClusterError("it did not start")
+    failed.mkdir()  # a process that it had started was not done
+    with own_folder(tmp_path) as last:
+        assert folders() == {mine, last}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "roadseg-part.mine.lock"}
 
 
 def test_threads_limit_the_copies_of_the_network(plain) -> None:

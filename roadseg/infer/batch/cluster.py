@@ -4,7 +4,6 @@ The driver keeps the account. Ray places tasks where cores are free and says wha
 it retries nothing. Machines see videos and outputs in the same folders, or the same buckets.
 """
 
-import atexit
 import contextlib
 import importlib
 import ipaddress
@@ -14,14 +13,13 @@ import pickle
 import platform
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -29,6 +27,7 @@ from roadseg import __version__
 from roadseg.backends.machine import core_count
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError
 from roadseg.infer.batch.on_node import absolute, pinned
+from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.workers import Outcome, Task
 
@@ -41,6 +40,8 @@ USUAL_THREADS = 2
 """Cores for a task. More of them would wait for each other, less would take more memory."""
 AHEAD = 2
 """Tasks that are given away for each that can run at a time, so that no core waits for the next."""
+TEMPORARY = Path("/tmp")  # noqa: S108  # folders in it are new and their user's alone
+"""Where a cluster of this machine alone works: names of sockets have little room."""
 STORE_BYTES = 80 << 20
 """Shared memory of a cluster of this machine alone: about the least, as it holds no pictures."""
 ANSWER_S, CHECK_S = 10.0, 60.0
@@ -62,7 +63,10 @@ JOIN_IT = (
     "Ray and token as there, or give ray://HOST:10001 to stay outside"
 )
 LIKE_THERE = "see that Python, Ray, token and RAY_AUTH_MODE are the same as there, and try again"
-TRY_AGAIN = "Ray gives its daemons 15 seconds to start: try again when this machine is less busy"
+TRY_AGAIN = (
+    "Ray gives its daemons 15 seconds to start: try again when this machine is less busy, and see "
+    "that /tmp has room"
+)
 """What to do if a cluster cannot be joined, reached from outside, or started."""
 JOIN = """
 import sys, ray
@@ -210,7 +214,9 @@ def cluster(
     with contextlib.ExitStack() as stack:
         if address is not None:
             _check_answer(where, address["host"].strip("[]"), int(address["port"]))
-        options = _alone() if where == LOCAL else {"address": where}
+        options = {"address": where}
+        if where == LOCAL:
+            options = _alone(stack.enter_context(own_folder(TEMPORARY)))
         ray = _import_ray(is_local=where == LOCAL or _is_loopback(address))
         if where != LOCAL and not where.startswith(OUTSIDE):
             _check_joined(where)
@@ -234,18 +240,15 @@ def _import_ray(*, is_local: bool) -> Any:
     return ray
 
 
-def _alone() -> dict[str, Any]:
+def _alone(folder: Path) -> dict[str, Any]:
     """Return settings of a cluster on loopback that only this run can use, without dashboard."""
     os.environ |= {**ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    folder = tempfile.mkdtemp(prefix="roadseg-", dir="/tmp")  # names of sockets have little room
-    # Ray ends the daemons of a cluster that did not start as the program ends, and this comes last.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return {
         "address": LOCAL,
         "num_cpus": core_count(),
         "include_dashboard": False,
         "object_store_memory": STORE_BYTES,
-        "_temp_dir": folder,
+        "_temp_dir": str(folder),
     }
 
 

@@ -126,6 +126,7 @@ class Driver:
         self._batch = batch
         self._listener = listener
         self._workers = workers or Here(self._tell)
+        self._where: dict[str, Any] = {"machine": platform.node() if workers is None else ""}
         self._seen: set[str] = set()
         self._queue: deque[tuple[str, InferConfig]] = deque()
         self._open: dict[str, _Film] = {}
@@ -251,7 +252,9 @@ class Driver:
         if chunk is not None:
             film.chunks[chunk.number] = chunk
             config = chunk_config(config, chunk)
-            self._note(film, RUNNING, chunk)
+            self._note(film, RUNNING, chunk, **self._where)
+        elif not self._where["machine"]:
+            self._note(film, RUNNING, **self._where)
         self._workers.submit(Task(film.name, config, chunk))
 
     def _take(self, task: Task, outcome: Outcome) -> None:
@@ -288,7 +291,16 @@ class Driver:
         self._ready.appendleft((film, chunk))
 
     def _keep(self, film: _Film, task: Task, outcome: Outcome, metrics: Metrics) -> None:
-        """Keep account of what is labelled; join the chunks after the last."""
+        """Keep account of what is labelled; join the chunks after the last.
+
+        Raises:
+            ClusterError: It is not here, as its machine sees other folders.
+        """
+        if not self._batch.are_there(task.config, metrics):
+            raise ClusterError(
+                f"{outcome.machine} labelled {film.name} into {outputs_of(task.config)[0].parent}, "
+                "and nothing is there; --out must be the same folder on all machines"
+            )
         if task.chunk is None:
             self._end(film, metrics)
             return

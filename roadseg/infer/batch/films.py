@@ -227,13 +227,15 @@ def handed_over(config: InferConfig, out: Path) -> dict[Path, str]:
 def next_attempt(config: InferConfig, state: FilmState) -> int:
     """Return which attempt at a video comes next.
 
-    Only one that failed counts, or was killed before it had labelled another chunk.
+    Only one that failed counts, or was killed before it had labelled another chunk. A driver that
+    was killed while a cluster labelled says nothing about the video.
     """
     last = state.last
     if last is None or last.source != fingerprint(config) or last.state == DONE:
         return 1
-    was_in_vain = last.state == FAILED or (last.state == RUNNING and not state.has_moved)
-    return last.attempt + was_in_vain
+    is_in_doubt = last.state == RUNNING and last.machine and not state.has_moved
+    was_in_vain = last.state == FAILED or is_in_doubt
+    return last.attempt + bool(was_in_vain)
 
 
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:
