@@ -24,13 +24,15 @@ from typing import Any, NamedTuple
 
 import typer
 from gpu_check import looped
+from shipped import write
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record
 from roadseg.video.read.source import probe
 
-SAMPLE = Path(__file__).absolute().parent.parent / "samples" / "drive.mp4"
-SAMPLE_S = 8.84
+ROOT = Path(__file__).absolute().parent.parent
+SAMPLE = ROOT / "samples" / "drive.mp4"
+PAGE = ROOT / "docs" / "scale.md"
 CORES = 2
 BATCH = "batch films --out out --chunk 30"
 ONE_RUN = "one run"
@@ -65,10 +67,8 @@ def run(record: Path, minutes: float = 3.0, rounds: int = 3) -> None:
     taken: dict[str, list[dict[str, float | None]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         film = Path(folder, "film.mp4")
-        looped(SAMPLE, round(60 * minutes / SAMPLE_S), film)
-        info = probe(film)
-        assert info.end_s is not None
-        written = {"machine": machine_record(), "film_s": info.end_s - info.start_s, "ways": taken}
+        looped(SAMPLE, round(60 * minutes / length_s(SAMPLE)), film)
+        written = {"machine": machine_record(), "film_s": length_s(film), "ways": taken}
         for number in range(rounds):
             for way, command in list(WAYS.items())[:: -1 if number % 2 else 1]:
                 start, whole = spent(command + ONE_FRAME, film), spent(command, film)
@@ -77,6 +77,13 @@ def run(record: Path, minutes: float = 3.0, rounds: int = 3) -> None:
                 typer.echo(f"{way}: {figures}", err=True)
             with replacing(record) as temporary:
                 temporary.write_text(f"{json.dumps(written, indent=2)}\n")
+
+
+def length_s(film: Path) -> float:
+    """Return the seconds from the first picture of a film to its end."""
+    info = probe(film)
+    assert info.end_s is not None
+    return info.end_s - info.start_s
 
 
 def spent(command: str, film: Path) -> Spent:
@@ -137,8 +144,8 @@ def join_s(folder: Path) -> float | None:
 
 @app.command()
 def table(record: Path) -> None:
-    """Print a record as a table in Markdown."""
-    typer.echo(markdown(json.loads(record.read_text())), nl=False)
+    """Write a record as a table into the documents."""
+    write(PAGE, "chunks", markdown(json.loads(record.read_text())))
 
 
 def markdown(record: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import typer
 from full_hd import write_enlarged
-from shipped import split
+from shipped import write
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record
@@ -131,8 +131,7 @@ def _spent(words: Sequence[str], case: Case, film: Path) -> Spent:
 def table() -> None:
     """Write the records as tables into the README."""
     for mark in RECORDS:
-        before, _, after = split(README, mark)
-        README.write_text(f"{before}{markdown(mark)}{after}")
+        write(README, mark, markdown(mark))
 
 
 def markdown(mark: str) -> str:

@@ -36,6 +36,7 @@ import cv2
 import numpy as np
 import plotly.graph_objects as go
 import typer
+from shipped import write
 from steady_films import SMOOTH, Remembering, measure
 from steady_films import films as labelled_films
 
@@ -63,7 +64,8 @@ FOLDER = Path(__file__).parent / "steady"
 NOTES = Path(__file__).parent / "steady.md"
 PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
 SAMPLE = Path(__file__).parent.parent / "samples" / "drive.mp4"
-BEGIN, END = "<!-- steady -->\n", "<!-- end of steady -->\n"
+MARK = "steady"
+"""Name of the tables in both pages."""
 RATE = Fraction(15)
 WAYS: dict[str, tuple[dict[str, Any], bool]] = {
     "each frame alone": ({"steady": 0}, True),
@@ -368,10 +370,7 @@ def _judged(items: Iterator[SegmentedFrame], judge: Sequence[np.ndarray]) -> dic
 @app.command()
 def films_table() -> None:
     """Write the table of the films into `benchmarks/steady.md`."""
-    before, rest = NOTES.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    text = films_markdown(_read("films-before"), _read("films"))
-    NOTES.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    write(NOTES, MARK, films_markdown(_read("films-before"), _read("films")))
 
 
 def films_markdown(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -400,10 +399,7 @@ def _read(name: str) -> dict[str, Any]:
 @app.command()
 def table() -> None:
     """Write the table of all ways into the documents."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    text = markdown(_read("accuracy"), _read("speed"))
-    PAGE.write_text(f"{before}{BEGIN}{text}{END}{after}")
+    write(PAGE, MARK, markdown(_read("accuracy"), _read("speed")))
 
 
 @app.command()

@@ -24,6 +24,8 @@ LOCK_MARK = b"roadseg writes the file of this name, or left it unfinished\n"
 """Contents of a lock file, by which a later run knows that files beside it are roadseg's."""
 LOCKED_BYTE = 1 << 30
 """Offset of the locked byte on Windows, where locked bytes cannot be read."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that has no room."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 

@@ -16,12 +16,13 @@ from films import Film, frame_times, packets
 
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
-from roadseg.errors import ConfigError, OutputBusy, OutputError
+from roadseg.errors import ClusterError, ConfigError, OutputBusy, OutputError
 from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
 from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
 from roadseg.infer.batch.manifest import manifests_of, merged, read_manifest
 from roadseg.infer.batch.status import INTERRUPTED, WAITING, status_of
+from roadseg.infer.batch.workers import Here, Outcome, Task
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 
@@ -370,13 +371,40 @@ def test_a_driver_that_is_killed_is_followed_by_another_at_once(batch, tmp_path)
 
 def test_a_film_that_kills_the_program_each_time_is_given_up(batch) -> None:
     drive(batch)
-    path = batch.shard.manifest(batch.out)
-    source = merged([read_manifest(path)])["b.mp4"].last.source
-    killed = {"film": "b.mp4", "state": "running", "attempt": 3, "machine": "x", "source": source}
-    with path.open("a") as file:
-        file.write(json.dumps({**killed, "at": "2999-01-01T00:00:00+00:00"}) + "\n")
+    add_running(batch, {"machine": "x"})
     summary = drive(batch)
     assert "ended the program each time" in summary.failed[0].error
+
+
+def test_a_machine_whose_out_is_another_folder_is_named(batch) -> None:
+    class Apart(Here):
+        def next_done(self) -> tuple[Task, Outcome]:
+            task, outcome = super().next_done()
+            task.config.stats.unlink()
+            return task, replace(outcome, machine="far")
+
+    sentence = r"far labelled a.mp4 into .*out, and nothing is there; --out must be the same folder"
+    with pytest.raises(ClusterError, match=sentence):
+        Driver(batch, Listener(), Apart(lambda *_: None)).run()
+
+
+@pytest.mark.parametrize(
+    "lines", [[{"machine": ""}], [{"machine": "x"}, {"machine": "", "chunk": 0}]]
+)
+def test_a_driver_killed_while_a_cluster_labels_is_no_fault_of_the_film(batch, lines) -> None:
+    drive(batch)
+    add_running(batch, *lines)
+    assert [(record.film, record.attempt) for record in drive(batch).done] == [("b.mp4", 3)]
+
+
+def add_running(batch: BatchConfig, *lines: dict) -> None:
+    """Have the manifest end as that of a driver that was killed at the third attempt."""
+    path = batch.shard.manifest(batch.out)
+    source = merged([read_manifest(path)])["b.mp4"].last.source
+    told = {"film": "b.mp4", "state": "running", "attempt": 3, "source": source}
+    with path.open("a") as file:
+        for line in lines:
+            file.write(json.dumps({**told, **line, "at": "2999-01-01T00:00:00+00:00"}) + "\n")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -13,19 +14,30 @@ from pathlib import Path
 import pytest
 from conftest import patience
 from films import Film, frame_times, packets
-from test_batch import LONG, batch_of, drive, end_half_way, gone_on
+from storage import Storage, access, served
+from test_batch import LONG, Killed, batch_of, drive, end_half_way, gone_on
 
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
-from roadseg.errors import BackendUnavailable, ConfigError, OutputBusy, OutputError, VideoError
+from roadseg.errors import (
+    BackendUnavailable,
+    ClusterError,
+    ConfigError,
+    OutputBusy,
+    OutputError,
+    VideoError,
+)
 from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
 from roadseg.infer.batch.films import BatchConfig
 from roadseg.infer.batch.lease import Terms, lease_path, machine_id
 from roadseg.infer.batch.manifest import ManifestWriter, Record, read_manifest
+from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.batch.own_file import ObjectFile, own_file, place_named
+from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.report import report_of
 from roadseg.infer.batch.status import status_of
 from roadseg.infer.batch.store import scratch_folder
+from roadseg.infer.batch.workers import Here, Outcome, Task
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.video import objects
@@ -33,60 +45,21 @@ from roadseg.video.objects import below, objects_in, storage
 from roadseg.video.read.source import probe
 from roadseg.video.url import Url
 
-pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-serving = pytest.importorskip("werkzeug.serving")
-
 FILM = Film(times=tuple(range(24)), sounds=1, options=(("g", "10"),))
-SECRET = "hunter2/hunter2"
-DENIED = b"<Error><Code>AccessDenied</Code><Message>the key hunter2 may not</Message></Error>"
-
-
-class Storage:
-    """Moto's server, which may be told to refuse requests or not to heed conditions."""
-
-    def __init__(self) -> None:
-        self._app = moto.DomainDispatcherApplication(moto.create_backend_app)
-        self.denied: str | None = None
-        self.ignores_conditions = False
-        self.requests: list[str] = []
-
-    def __call__(self, environ, start_response):
-        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-        self.requests.append(f"{request} {environ.get('HTTP_RANGE', '')}".rstrip())
-        if self.denied and self.denied in request:
-            start_response("403 FORBIDDEN", [("Content-Type", "application/xml")])
-            return [DENIED]
-        if self.ignores_conditions:
-            environ.pop("HTTP_IF_NONE_MATCH", None)
-        return self._app(environ, start_response)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Storage, str]]:
-    app = Storage()
-    made = serving.make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield app, f"http://127.0.0.1:{made.port}"
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with served() as found:
+        yield found
 
 
 @pytest.fixture
 def remote(server, monkeypatch, tmp_path) -> Iterator[Storage]:
     """Storage with an empty bucket."""
     app, address = server
-    for name, value in {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "hunter2",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }.items():
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for name, value in (access(address, tmp_path) | cache).items():
         monkeypatch.setenv(name, value)
     app.denied, app.ignores_conditions = None, False
     storage().call_s3("create_bucket", Bucket="fleet")
@@ -119,7 +92,10 @@ def batch(remote, plain, tmp_path) -> BatchConfig:
     return in_bucket(batch_of(plain, tmp_path), plain)
 
 
-def in_bucket(batch: BatchConfig, plain: InferConfig, stats: str = "stats.jsonl") -> BatchConfig:
+STATS = Beside(masks=None, stats=Path("stats.jsonl"), report=None)
+
+
+def in_bucket(batch: BatchConfig, plain: InferConfig, beside: Beside = STATS) -> BatchConfig:
     """The batch with videos and outputs in a bucket."""
     bucket = Url("s3://fleet/out")
     kept = ("alpha", "outline", "legend", "weights", "steady", "crf", "every")
@@ -127,7 +103,7 @@ def in_bucket(batch: BatchConfig, plain: InferConfig, stats: str = "stats.jsonl"
         source=Url("s3://fleet/drives"),
         out=scratch_folder(bucket, "0/1"),
         bucket=bucket,
-        beside=Beside(masks=None, stats=Path(stats), report=None),
+        beside=beside,
         settings={name: getattr(plain, name) for name in kept},
         no_film=False,
     )
@@ -222,6 +198,93 @@ def test_a_driver_that_ends_goes_on_where_it_was(batch, plain, tmp_path, chunk_s
     assert not batch.out.exists()
 
 
+class Elsewhere(Here):
+    """A machine that shares no folder with the driver."""
+
+    def __init__(self, batch: BatchConfig, most: int | None = None) -> None:
+        super().__init__(lambda *_: None)
+        self._relay = Relay(batch.out, batch.bucket)
+        self._most = most
+        self.labelled: list[tuple[str, int | None]] = []
+
+    def next_done(self) -> tuple[Task, Outcome]:
+        task = self._tasks.popleft()
+        if len(self.labelled) == self._most:
+            raise Killed
+        self.labelled.append((task.film, task.number))
+        return task, label_on_node(pinned(absolute(task.config), 1, self._relay))
+
+
+def test_what_a_machine_hands_over_outlives_the_driver(batch, plain, tmp_path, monkeypatch) -> None:
+    put(LONG.write(tmp_path / "long.mp4"), "drives/b.mp4")
+    batch = in_bucket(batch_of(plain, tmp_path, chunk_s=30.0), plain)
+    first = Elsewhere(batch, most=3)
+    with pytest.raises(Killed):
+        Driver(batch, Listener(), first).run()
+    assert first.labelled == [("a.mp4", 0), ("b.mp4", 0), ("b.mp4", 1)]
+    assert len(names("out/roadseg-chunks.b.overlay.mp4")) == 4
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    batch = in_bucket(batch_of(plain, tmp_path, chunk_s=30.0), plain)
+    second = Elsewhere(batch)
+    summary = Driver(batch, Listener(), second).run()
+    assert sorted(record.film for record in summary.done) == ["b.mp4", "night/c.mp4"]
+    assert not set(first.labelled) & set(second.labelled)
+    records = read_manifest(batch.shard.manifest(batch.bucket)).records
+    begun = {(r.state, r.machine) for r in records if r.chunk is not None}
+    assert begun == {("running", ""), ("done", platform.node())}
+    assert names("out") == sorted([*OUTPUTS, "b.overlay.mp4", "b.stats.jsonl"])
+    infer(replace(plain, source=tmp_path / "long.mp4"))
+    found = get("out/b.overlay.mp4", tmp_path)
+    assert frame_times(found) == frame_times(plain.out)
+    assert packets(found, "audio") == packets(plain.out, "audio")
+    assert not batch.out.exists()
+    assert not list(tmp_path.rglob("roadseg/batch/tasks/*"))
+
+
+def test_a_machine_hands_over_what_cannot_be_split(batch, plain, tmp_path) -> None:
+    pytest.importorskip("pyarrow")
+    beside = Beside(masks=None, stats=Path("stats.parquet"), report=Path("report.html"))
+    batch = in_bucket(batch_of(plain, tmp_path, chunk_s=30.0), plain, beside)
+    for each in (batch, in_bucket(batch, plain, beside)):
+        summary = Driver(each, Listener(), Elsewhere(each)).run()
+    assert (len(summary.done), summary.done_before) == (0, 2)
+    found = [name.partition("/date=")[0] for name in names("out")]
+    made = ("a.overlay.mp4", "a.report.html", "night/c.overlay.mp4", "night/c.report.html")
+    assert found == sorted(["manifest-0-of-1.jsonl", *made, *["stats.parquet"] * 2])
+    assert not batch.out.exists()
+
+
+def test_chunks_of_another_film_in_the_place_of_one_are_not_joined(batch, plain, tmp_path) -> None:
+    put(LONG.write(tmp_path / "long.mp4"), "drives/a.mp4")
+    batch = in_bucket(batch_of(plain, tmp_path, chunk_s=30.0), plain)
+    with pytest.raises(Killed):
+        Driver(batch, Listener(), Elsewhere(batch, most=2)).run()
+    put(tmp_path / "film.mp4", "drives/a.mp4")
+    Driver(batch, Listener(), Elsewhere(batch)).run()
+    assert names("out") == OUTPUTS
+    assert len(frame_times(get("out/a.overlay.mp4", tmp_path))) == len(FILM.times)
+
+
+def test_a_machine_without_keys_is_named(batch, plain, remote) -> None:
+    task = pinned(absolute(plain), 1, Relay(plain.out.parent, batch.bucket))
+    remote.denied = "GET /fleet"
+    outcome = label_on_node(task)
+    assert isinstance(outcome.error, ClusterError)
+    node = re.escape(platform.node())
+    assert re.match(rf"{node}: s3://fleet/out may not be used \(AccessDen", str(outcome.error))
+
+
+def test_a_machine_that_cannot_hand_over_says_so_and_keeps_nothing(
+    batch, plain, remote, tmp_path
+) -> None:
+    FILM.write(plain.source)
+    remote.denied = "PUT /fleet"
+    outcome = Relay(plain.out.parent, batch.bucket).label(plain)
+    with pytest.raises(OutputError, match=r"s3://fleet/out/.* may not be used"):
+        raise outcome.error
+    assert not list(tmp_path.rglob("roadseg/batch/tasks/*"))
+
+
 def test_an_upload_that_is_refused_ends_in_a_sentence_and_is_made_up_for(batch, remote) -> None:
     remote.denied = "PUT /fleet/out/a.stats.jsonl"
     summary = drive(batch)
@@ -237,7 +300,8 @@ def test_an_upload_that_is_refused_ends_in_a_sentence_and_is_made_up_for(batch, 
 
 def test_parquet_goes_to_partitions_below_the_address(batch, plain, tmp_path) -> None:
     pytest.importorskip("pyarrow")
-    batch = in_bucket(batch_of(plain, tmp_path, stats="stats.parquet"), plain, "stats.parquet")
+    beside = replace(STATS, stats=Path("stats.parquet"))
+    batch = in_bucket(batch_of(plain, tmp_path, stats="stats.parquet"), plain, beside)
     drive(batch)
     parts = [name for name in names("out") if name.endswith(".parquet")]
     assert len(parts) == 2

@@ -24,8 +24,11 @@ from roadseg.cli import app
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, RoadsegError
 from roadseg.infer.batch.cluster import VERSIONS, _check_joined, _portable, cluster
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
+from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
+from roadseg.video.objects import objects_in, storage
+from roadseg.video.url import Url
 
 SECONDS = tuple(range(0, 1000, 10))
 OPEN_GROUPS = (("g", "12"), ("bf", "3"), ("x264-params", "open-gop=1:scenecut=0"))
@@ -63,7 +66,7 @@ class Machines:
 
 
 @contextmanager
-def two_machines() -> Iterator[Machines]:
+def two_machines(env: dict[str, str]) -> Iterator[Machines]:
     with tempfile.TemporaryDirectory(  # the names of Ray's sockets have little room
         prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:
@@ -71,7 +74,7 @@ def two_machines() -> Iterator[Machines]:
         pipe = subprocess.PIPE
         with ended(
             subprocess.Popen(
-                command, env=ON_LOOPBACK, text=True, stdin=pipe, stdout=pipe, stderr=pipe
+                command, env=ON_LOOPBACK | env, text=True, stdin=pipe, stdout=pipe, stderr=pipe
             )
         ) as process:
             machines = Machines(process)
@@ -81,17 +84,35 @@ def two_machines() -> Iterator[Machines]:
             process.wait(patience(60))
 
 
+@pytest.fixture(scope="module")
+def cluster_and_keys(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Machines, dict[str, str]]]:
+    """Two machines for all tests here, the last of which takes one away; and keys to storage."""
+    ray_or_skip()
+    from storage import access, served
+
+    folder = tmp_path_factory.mktemp("machines")
+    with served() as (_, address):
+        keys = access(address, folder)
+        with two_machines(keys | {"XDG_CACHE_HOME": str(folder)}) as machines:
+            yield machines, keys
+    assert not list(folder.rglob("batch/tasks/*"))  # where the machines work for a bucket
+
+
 @contextmanager
-def driver(folder: Path, address: str) -> Iterator[subprocess.Popen]:
+def driver(
+    folder: Path, address: str, source: str = "films", out: str = "out", **env: str
+) -> Iterator[subprocess.Popen]:
     """`roadseg batch` on a cluster, a core and 30 seconds of video for each task."""
     options = f"--cluster {address} --threads 1 --chunk 30 --attempts 9 --size {SIZE}"
-    outputs = f"--out out --stats stats.csv --masks ids.mkv --weights {WEIGHTS}"
-    command = [str(Path(sys.executable).with_name("roadseg")), "batch", "films"]
+    outputs = f"--out {out} --stats stats.csv --masks ids.mkv --weights {WEIGHTS}"
+    command = [str(Path(sys.executable).with_name("roadseg")), "batch", source]
     with ended(
         subprocess.Popen(
             [*command, *options.split(), *outputs.split()],
             cwd=folder,
-            env=ON_LOOPBACK,
+            env=ON_LOOPBACK | env,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -171,25 +192,53 @@ def assert_same(out: Path, config: InferConfig) -> None:
 
 @pytest.mark.usefixtures("heeds_signals")
 @pytest.mark.timeout(300)
-def test_a_batch_outlives_its_driver_a_worker_and_a_machine(tmp_path) -> None:
-    ray_or_skip()
+def test_machines_that_share_no_folder_hand_over_through_a_bucket(
+    cluster_and_keys, tmp_path, monkeypatch
+) -> None:
+    machines, keys = cluster_and_keys
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    storage().call_s3("create_bucket", Bucket="fleet")
+    (tmp_path / "films").mkdir()
+    film = FILMS["sound"].write(tmp_path / "films" / "sound.mp4")
+    storage().put_file(str(film), "fleet/drives/sound.mp4")
+    places = "s3://fleet/drives", "s3://fleet/out"
+    cache = tmp_path / "cache"
+    with driver(tmp_path, machines.address, *places, **keys, XDG_CACHE_HOME=str(cache)) as process:
+        said = process.communicate(timeout=patience(120))[1]
+    assert (process.returncode, said) == (0, "")
+    config = alone(tmp_path, "sound")
+    names = [path.name for path in (config.masks, config.out, config.stats)]
+    found = objects_in(Url("s3://fleet/out"))
+    assert sorted(found) == sorted(["manifest-0-of-1.jsonl", *names])
+    (tmp_path / "out").mkdir()
+    for name in names:
+        storage().get_file(found[name].given, str(tmp_path / "out" / name))
+    infer(config)
+    assert_same(tmp_path / "out", config)
+    assert not list(cache.glob("roadseg/batch/*"))
+
+
+@pytest.mark.usefixtures("heeds_signals")
+@pytest.mark.timeout(300)
+def test_a_batch_outlives_its_driver_a_worker_and_a_machine(cluster_and_keys, tmp_path) -> None:
+    machines, _ = cluster_and_keys
     (tmp_path / "films").mkdir()
     for name, film in FILMS.items():
         film.write(tmp_path / "films" / f"{name}.mp4")
-    with two_machines() as machines:
-        with driver(tmp_path, machines.address) as first:
-            wait_for(lambda: chunks(tmp_path, "done"), first)
-            first.send_signal(signal.SIGTERM)
-            said = first.communicate(timeout=patience(60))[1]
-        assert (first.returncode, said) == (128 + signal.SIGTERM, "")
-        assert not workers()
-        before = chunks(tmp_path, "done")
-        with driver(tmp_path, machines.address) as second:
-            wait_for(workers, second)
-            kill_one_that_labels()
-            wait_for(lambda: chunks(tmp_path, "failed"), second)
-            machines.remove_one()
-            said = second.communicate(timeout=patience(120))[1]
+    with driver(tmp_path, machines.address) as first:
+        wait_for(lambda: chunks(tmp_path, "done"), first)
+        first.send_signal(signal.SIGTERM)
+        said = first.communicate(timeout=patience(60))[1]
+    assert (first.returncode, said) == (128 + signal.SIGTERM, "")
+    assert not workers()
+    before = chunks(tmp_path, "done")
+    with driver(tmp_path, machines.address) as second:
+        wait_for(workers, second)
+        kill_one_that_labels()
+        wait_for(lambda: chunks(tmp_path, "failed"), second)
+        machines.remove_one()
+        said = second.communicate(timeout=patience(120))[1]
     assert second.returncode == 0, said
     lines = said.splitlines()
     assert all("is begun anew, as its" in line for line in lines), said
@@ -271,6 +320,33 @@ def test_a_missing_ray_is_named_with_its_extra(monkeypatch) -> None:
         cluster("auto", None, print),
     ):
         pass
+
+
+def test_what_a_killed_process_left_goes_with_the_next_and_what_a_living_one_has_stays(
+    tmp_path,
+) -> None:
+    def folders() -> set[Path]:
+        return {path for path in tmp_path.iterdir() if path.is_dir()}
+
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from roadseg.infer.batch.own_folder import own_folder\n"
+        "with own_folder(Path(sys.argv[1])) as folder: (folder / 'x').touch(); os._exit(9)"
+    )
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (tmp_path / "roadseg-part.mine.lock").touch()
+    with own_folder(tmp_path) as living:
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
+        assert len(folders()) == 3
+        with own_folder(tmp_path) as following:
+            assert folders() == {mine, living, following}
+    with pytest.raises(ClusterError), own_folder(tmp_path) as failed:
+        raise ClusterError("it did not start")
+    failed.mkdir()  # a process that it had started was not done
+    with own_folder(tmp_path) as last:
+        assert folders() == {mine, last}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "roadseg-part.mine.lock"}
 
 
 def test_threads_limit_the_copies_of_the_network(plain) -> None:

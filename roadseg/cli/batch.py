@@ -189,11 +189,6 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
     """Return the settings of a batch, as there is a video in it."""
     from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 
-    if share.cluster and plan.bucket:
-        raise ConfigError(
-            "the machines of a cluster need a folder that all of them see as --out; name one, or "
-            "give each machine a --shard in place of --cluster"
-        )
     shard = Shard.parse(share.shard)
     films = plan.films()
     if not films:
@@ -215,7 +210,7 @@ def _drive(batch: "BatchConfig", share: ShareOptions, terminal: TerminalOptions)
     from roadseg.infer.batch.driver import Driver
 
     with ExitStack() as stack:
-        workers = stack.enter_context(_cluster(share)) if share.cluster else None
+        workers = stack.enter_context(_cluster(batch, share)) if share.cluster else None
         display = stack.enter_context(_shown(quiet=terminal.silent))
         summary = Driver(batch, display.listener(), workers).run()
     if not terminal.silent:
@@ -223,11 +218,13 @@ def _drive(batch: "BatchConfig", share: ShareOptions, terminal: TerminalOptions)
     return summary
 
 
-def _cluster(share: ShareOptions) -> AbstractContextManager["Workers"]:
+def _cluster(batch: "BatchConfig", share: ShareOptions) -> AbstractContextManager["Workers"]:
     from roadseg.infer.batch.cluster import cluster
+    from roadseg.infer.batch.relay import Relay
 
     assert share.cluster is not None
-    return cluster(share.cluster, share.threads, complain)
+    relay = Relay(batch.out.absolute(), batch.bucket) if batch.bucket else None
+    return cluster(share.cluster, share.threads, complain, relay)
 
 
 class _Display:

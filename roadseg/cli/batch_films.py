@@ -127,7 +127,8 @@ def _in_bucket(url: Url, out: Url | None) -> Iterator[tuple[str, Url]]:
     """Yield the videos below an address, without what roadseg wrote. Raises `VideoError`."""
     written = out and f"{out.given}/"
     for name, film in objects_in(url).items():
-        if _is_film(Path(name)) and not (written and film.given.startswith(written)):
+        is_made = any(map(is_ours, Path(name).parents))
+        if _is_film(Path(name)) and not (is_made or (written and film.given.startswith(written))):
             yield name, film
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import av
 
 from roadseg.errors import BackendUnavailable, ConfigError, RoadsegError, VideoError
+from roadseg.files import FULL
 from roadseg.video.url import OBJECT_SCHEME, Url
 
 SCHEME = f"{OBJECT_SCHEME}://"
@@ -182,7 +183,7 @@ def _sentence(error: Exception) -> str | None:
         return "does not exist; check bucket and name"
     if (sentence := _client_sentence(error)) is not None:
         return sentence
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno not in FULL:
         return f"cannot be used ({code_of(error) or type(error).__name__}); try again later"
     return None
 

@@ -166,7 +166,7 @@ def chunk_config(config: InferConfig, chunk: Chunk) -> InferConfig:
 
 def chunk_folder(config: InferConfig) -> Path:
     """Return the folder of a video's chunks: beside what the video's run is to write."""
-    target = config.out or config.stats or config.masks
+    target = config.out or config.stats or config.masks or config.report or config.geojson
     assert target is not None  # `InferConfig` sees to it
     return own_path(target, "chunks")
 

@@ -1,10 +1,9 @@
 """The machines of a Ray cluster as workers: each task labels one chunk on one of them.
 
 The driver keeps the account. Ray places tasks where cores are free and says what became of them;
-it retries nothing. Machines see videos and outputs in the same folders.
+it retries nothing. Machines see videos and outputs in the same folders, or the same buckets.
 """
 
-import atexit
 import contextlib
 import importlib
 import ipaddress
@@ -14,14 +13,13 @@ import pickle
 import platform
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -29,6 +27,8 @@ from roadseg import __version__
 from roadseg.backends.machine import core_count
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError
 from roadseg.infer.batch.on_node import absolute, pinned
+from roadseg.infer.batch.own_folder import own_folder
+from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.workers import Outcome, Task
 
 LOCAL, AUTO = "local", "auto"
@@ -40,6 +40,8 @@ USUAL_THREADS = 2
 """Cores for a task. More of them would wait for each other, less would take more memory."""
 AHEAD = 2
 """Tasks that are given away for each that can run at a time, so that no core waits for the next."""
+TEMPORARY = Path("/tmp")  # noqa: S108  # folders in it are new and their user's alone
+"""Where a cluster of this machine alone works: names of sockets have little room."""
 STORE_BYTES = 80 << 20
 """Shared memory of a cluster of this machine alone: about the least, as it holds no pictures."""
 ANSWER_S, CHECK_S = 10.0, 60.0
@@ -61,7 +63,10 @@ JOIN_IT = (
     "Ray and token as there, or give ray://HOST:10001 to stay outside"
 )
 LIKE_THERE = "see that Python, Ray, token and RAY_AUTH_MODE are the same as there, and try again"
-TRY_AGAIN = "Ray gives its daemons 15 seconds to start: try again when this machine is less busy"
+TRY_AGAIN = (
+    "Ray gives its daemons 15 seconds to start: try again when this machine is less busy, and see "
+    "that /tmp has room"
+)
 """What to do if a cluster cannot be joined, reached from outside, or started."""
 JOIN = """
 import sys, ray
@@ -83,13 +88,21 @@ class Cluster:
         ray: The module.
         threads: Cores for each task; None goes by the machines.
         on_wait: Called with a sentence if no machine can take a task.
+        relay: How what they make comes here; None where all see the same folders.
 
     Raises:
         ClusterError: No machine has so many cores.
     """
 
-    def __init__(self, ray: Any, threads: int | None, on_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        threads: int | None,
+        on_wait: Callable[[str], None],
+        relay: Relay | None = None,
+    ) -> None:
         self._ray = ray
+        self._relay = relay
         self._on_wait = on_wait
         self._threads = threads or min(USUAL_THREADS, *self._cores())
         self._task = ray.remote(
@@ -109,7 +122,7 @@ class Cluster:
 
     def submit(self, task: Task) -> None:
         """Have Ray place a task."""
-        config = pinned(absolute(task.config), self._threads)
+        config = pinned(absolute(task.config), self._threads, self._relay)
         options = {"num_gpus": 1} if task.config.device.startswith("cuda") else {}
         result = self._task.options(**options).remote(VERSIONS, pickle.dumps(config))
         result.future().add_done_callback(lambda future: self._done.put((task, future)))
@@ -173,13 +186,19 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(where: str, threads: int | None, on_wait: Callable[[str], None]) -> Iterator[Cluster]:
+def cluster(
+    where: str,
+    threads: int | None,
+    on_wait: Callable[[str], None],
+    relay: Relay | None = None,
+) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine, while the block lasts.
 
     Args:
         where: `LOCAL`, `AUTO`, host:port of the head, or ray://host:port to drive from outside.
         threads: Cores for each task; None goes by the machines.
         on_wait: Called with a sentence if no machine can take a task.
+        relay: How what the machines make comes here; None where all see the same folders.
 
     Raises:
         ConfigError: It is none of these.
@@ -195,13 +214,15 @@ def cluster(where: str, threads: int | None, on_wait: Callable[[str], None]) -> 
     with contextlib.ExitStack() as stack:
         if address is not None:
             _check_answer(where, address["host"].strip("[]"), int(address["port"]))
-        options = _alone() if where == LOCAL else {"address": where}
+        options = {"address": where}
+        if where == LOCAL:
+            options = _alone(stack.enter_context(own_folder(TEMPORARY)))
         ray = _import_ray(is_local=where == LOCAL or _is_loopback(address))
         if where != LOCAL and not where.startswith(OUTSIDE):
             _check_joined(where)
         stack.callback(ray.shutdown)
         _connect(ray, where, options)
-        yield Cluster(ray, threads, on_wait)
+        yield Cluster(ray, threads, on_wait, relay)
 
 
 def _import_ray(*, is_local: bool) -> Any:
@@ -219,18 +240,15 @@ def _import_ray(*, is_local: bool) -> Any:
     return ray
 
 
-def _alone() -> dict[str, Any]:
+def _alone(folder: Path) -> dict[str, Any]:
     """Return settings of a cluster on loopback that only this run can use, without dashboard."""
     os.environ |= {**ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    folder = tempfile.mkdtemp(prefix="roadseg-", dir="/tmp")  # names of sockets have little room
-    # Ray ends the daemons of a cluster that did not start as the program ends, and this comes last.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return {
         "address": LOCAL,
         "num_cpus": core_count(),
         "include_dashboard": False,
         "object_store_memory": STORE_BYTES,
-        "_temp_dir": folder,
+        "_temp_dir": str(folder),
     }
 
 

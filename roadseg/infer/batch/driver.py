@@ -26,7 +26,6 @@ from roadseg.infer.batch.chunks import (
 from roadseg.infer.batch.films import (
     BatchConfig,
     Films,
-    are_there,
     next_attempt,
     outputs_of,
     to_go_on,
@@ -127,6 +126,7 @@ class Driver:
         self._batch = batch
         self._listener = listener
         self._workers = workers or Here(self._tell)
+        self._where: dict[str, Any] = {"machine": platform.node() if workers is None else ""}
         self._seen: set[str] = set()
         self._queue: deque[tuple[str, InferConfig]] = deque()
         self._open: dict[str, _Film] = {}
@@ -185,6 +185,8 @@ class Driver:
         left = {
             name: config for name, config in new.items() if not done(name, config, self._of(name))
         }
+        for name in new.keys() - left.keys():
+            self._clear(new[name])
         self._seen |= new.keys()
         self._done_before += len(new) - len(left)
         self._queue.extend(left.items())
@@ -222,6 +224,8 @@ class Driver:
         """Find what is to be done for a video: all of it, or the chunks that are not labelled."""
         for path in outputs_of(film.config):
             make_folder(path.parent)
+        if not state.chunks:
+            self._batch.clear(film.config)  # what is left is another video's, or was given up
         if self._batch.chunk_s is None or not can_be_split(film.config):
             self._ready.append((film, None))
             return
@@ -236,7 +240,7 @@ class Driver:
         if last is not None:
             chunk = replace(chunk, attempt=last.attempt)
             config = chunk_config(film.config, chunk)
-            if last.state == DONE and are_there(config, last.measured()):
+            if last.state == DONE and self._batch.are_there(config, last.measured()):
                 film.chunks[chunk.number] = chunk
                 film.labelled[chunk.number] = last.measured()
                 return
@@ -248,7 +252,9 @@ class Driver:
         if chunk is not None:
             film.chunks[chunk.number] = chunk
             config = chunk_config(config, chunk)
-            self._note(film, RUNNING, chunk)
+            self._note(film, RUNNING, chunk, **self._where)
+        elif not self._where["machine"]:
+            self._note(film, RUNNING, **self._where)
         self._workers.submit(Task(film.name, config, chunk))
 
     def _take(self, task: Task, outcome: Outcome) -> None:
@@ -256,6 +262,7 @@ class Driver:
         film = self._open.get(task.film)
         if film is None:
             return
+        self._batch.note(outcome.handed_over)
         if outcome.is_lost:
             self._begin_anew(film, task.chunk, outcome)
         elif outcome.error is not None:
@@ -284,7 +291,16 @@ class Driver:
         self._ready.appendleft((film, chunk))
 
     def _keep(self, film: _Film, task: Task, outcome: Outcome, metrics: Metrics) -> None:
-        """Keep account of what is labelled; join the chunks after the last."""
+        """Keep account of what is labelled; join the chunks after the last.
+
+        Raises:
+            ClusterError: It is not here, as its machine sees other folders.
+        """
+        if not self._batch.are_there(task.config, metrics):
+            raise ClusterError(
+                f"{outcome.machine} labelled {film.name} into {outputs_of(task.config)[0].parent}, "
+                "and nothing is there; --out must be the same folder on all machines"
+            )
         if task.chunk is None:
             self._end(film, metrics)
             return
@@ -298,10 +314,15 @@ class Driver:
         if film.name not in self._open or not film.chunks:
             return
         if len(film.labelled) == len(film.chunks):
-            labelled = [film.labelled[chunk.number] for chunk in film.chunks]
-            metrics = self._tried(film, partial(join, film.config, film.chunks, labelled))
+            metrics = self._tried(film, partial(self._join, film))
             if metrics is not None:
                 self._end(film, metrics)
+
+    def _join(self, film: _Film) -> Metrics:
+        for chunk in film.chunks:
+            self._batch.fetch(chunk_config(film.config, chunk))
+        labelled = [film.labelled[chunk.number] for chunk in film.chunks]
+        return join(film.config, film.chunks, labelled)
 
     def _tried(self, film: _Film, work: Callable[[], T]) -> T | None:
         """Return what some work on a video gives; None if it failed, which stops no other video."""
@@ -318,15 +339,25 @@ class Driver:
 
     def _end(self, film: _Film, metrics: Metrics) -> None:
         """Deliver what was made of a video and note that, if it is still the one that was begun."""
-        deliver = partial(self._batch.deliver, film.name, film.config, metrics.recorded)
-        outputs = self._tried(film, deliver)
+        outputs = self._tried(film, partial(self._deliver, film, metrics))
         if outputs is None:
             return
         if fingerprint(film.config) == film.source:
             self._note(film, DONE, outputs=outputs, metrics=asdict(metrics))
+            self._clear(film.config)
             return
         sentence = "changed while it was labelled; run the same command again when it is whole"
         self._fail(film, VideoError(f"{film.name} {sentence}"))
+
+    def _deliver(self, film: _Film, metrics: Metrics) -> tuple[str, ...]:
+        if not film.chunks:
+            self._batch.fetch(film.config)
+        return self._batch.deliver(film.name, film.config, metrics.recorded)
+
+    def _clear(self, config: InferConfig) -> None:
+        """Remove what machines handed over of a video that is done, or leave it to the next run."""
+        with contextlib.suppress(RoadsegError):
+            self._batch.clear(config)
 
     def _fail(self, film: _Film, error: Exception) -> None:
         """Note that a video failed; an error that is a bug says of which kind it is."""

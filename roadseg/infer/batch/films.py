@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,12 @@ from zlib import crc32
 from roadseg.backends.runtimes import runtime_of
 from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import sha256_of
-from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics
+from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics, chunk_folder
 from roadseg.infer.batch.manifest import DONE, FAILED, NAME, RUNNING, FilmState
 from roadseg.infer.batch.own_file import Place, inside
 from roadseg.infer.batch.partition import any_date, partition
 from roadseg.infer.batch.sources import fingerprint
-from roadseg.infer.batch.store import Store, check_free, store_at
+from roadseg.infer.batch.store import Bucket, Store, check_free, store_at
 from roadseg.infer.config import InferConfig, settings_record
 from roadseg.infer.outputs import is_file
 from roadseg.spec import PALETTES
@@ -118,6 +118,33 @@ class BatchConfig:
             names[config.stats] = partition(self.dataset, film, recorded)
         return names
 
+    def are_there(self, config: InferConfig, metrics: Metrics) -> bool:
+        """Return whether what a chunk's run wrote is there; one without frames wrote nothing."""
+        names = handed_over(config, self.out)
+        return not metrics.frames or all(
+            os.path.lexists(path) or self.store.has(name) for path, name in names.items()
+        )
+
+    def note(self, names: Sequence[str]) -> None:
+        """Take notice of what a machine handed over."""
+        if isinstance(self.store, Bucket):
+            self.store.note(names)
+
+    def fetch(self, config: InferConfig) -> None:
+        """Bring here what another machine's run wrote, if it handed anything over.
+
+        Raises:
+            OutputError: It cannot be fetched, or written here.
+        """
+        if isinstance(self.store, Bucket):
+            names = handed_over(config, self.out)
+            self.store.fetch({p: name for p, name in names.items() if self.store.has(name)})
+
+    def clear(self, config: InferConfig) -> None:
+        """Remove what machines handed over of a video. Raises `OutputError`."""
+        if isinstance(self.store, Bucket):
+            self.store.clear(chunk_folder(config).relative_to(self.out).as_posix())
+
     def is_done(self, film: str, config: InferConfig, state: FilmState) -> bool:
         """Return whether a video was labelled, and is still there as it was then."""
         last = state.last
@@ -185,21 +212,30 @@ def outputs_of(config: InferConfig) -> tuple[Path, ...]:
     return tuple(place for place in places if place is not None)
 
 
-def are_there(config: InferConfig, metrics: Metrics) -> bool:
-    """Return whether what a chunk's run wrote is still there; one without frames wrote nothing."""
-    return not metrics.frames or all(os.path.lexists(path) for path in outputs_of(config))
+def handed_over(config: InferConfig, out: Path) -> dict[Path, str]:
+    """Return what a video's or a chunk's run writes, with the names by which machines pass it on.
+
+    Args:
+        config: Settings of the run.
+        out: Folder of all that the batch writes.
+    """
+    paths = outputs_of(config)
+    folder = paths[0].parent if config.is_chunk else chunk_folder(config)
+    return {path: (folder / path.name).relative_to(out).as_posix() for path in paths}
 
 
 def next_attempt(config: InferConfig, state: FilmState) -> int:
     """Return which attempt at a video comes next.
 
-    Only one that failed counts, or was killed before it had labelled another chunk.
+    Only one that failed counts, or was killed before it had labelled another chunk. A driver that
+    was killed while a cluster labelled says nothing about the video.
     """
     last = state.last
     if last is None or last.source != fingerprint(config) or last.state == DONE:
         return 1
-    was_in_vain = last.state == FAILED or (last.state == RUNNING and not state.has_moved)
-    return last.attempt + was_in_vain
+    is_in_doubt = last.state == RUNNING and last.machine and not state.has_moved
+    was_in_vain = last.state == FAILED or is_in_doubt
+    return last.attempt + bool(was_in_vain)
 
 
 def to_go_on(config: InferConfig, state: FilmState) -> InferConfig:

@@ -45,7 +45,7 @@ class Record:
     attempt: int
     """Which attempt it was."""
     machine: str
-    """Name of the machine that made it."""
+    """Name of the machine that made it; empty while a cluster has not said which one does."""
     at: str = field(default_factory=now)
     """When, in UTC."""
     chunk: int | None = None
@@ -87,13 +87,13 @@ class FilmState:
     chunks: dict[int, Record] = field(default_factory=dict)
     """The last word on each chunk since the video was begun."""
     has_moved: bool = False
-    """Whether a chunk was labelled since the last word on the whole video."""
+    """Whether a chunk was labelled, or given to a cluster, since the last word on the video."""
 
     def add(self, record: Record) -> None:
         """Take a record that is newer than all before."""
         if record.chunk is not None:
             self.chunks[record.chunk] = record
-            self.has_moved |= record.state == DONE
+            self.has_moved |= record.state == DONE or not record.machine
             return
         is_other = self.last is not None and self.last.source != record.source
         if is_other or record.state == DONE:

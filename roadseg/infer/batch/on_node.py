@@ -13,6 +13,7 @@ from roadseg.backends.runtimes import runtime_of
 from roadseg.errors import BackendUnavailable, ClusterError, ModelFileError
 from roadseg.files import sha256_of, shipped
 from roadseg.infer.batch.films import outputs_of
+from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.workers import Outcome, outcome_of
 from roadseg.infer.config import BONNET, BOX, InferConfig
 from roadseg.spec import PALETTES
@@ -25,6 +26,8 @@ class Pinned:
     config: InferConfig
     sha256: str
     """Checksum of the weights."""
+    relay: Relay | None = None
+    """Where what comes of it goes; None is where the settings say."""
 
 
 def absolute(config: InferConfig) -> InferConfig:
@@ -42,32 +45,35 @@ def absolute(config: InferConfig) -> InferConfig:
     return replace(config, **files)
 
 
-def pinned(config: InferConfig, threads: int) -> Pinned:
+def pinned(config: InferConfig, threads: int, relay: Relay | None = None) -> Pinned:
     """Return settings with the runtime and the model that they mean here."""
-    runtime = runtime_of(config.weights, config.backend)
-    return Pinned(replace(config, backend=runtime, threads=threads), sha256_of(config.weights))
+    settings = replace(config, backend=runtime_of(config.weights, config.backend), threads=threads)
+    return Pinned(settings, sha256_of(config.weights), relay)
 
 
 def label_on_node(task: Pinned) -> Outcome:
     """Label a video or a chunk here, and return how that ended. A bug is raised."""
     try:
-        _check_folders(task.config)
-        outcome = outcome_of(replace(task.config, weights=_weights_here(task)))
+        _check_folders(task)
+        config = replace(task.config, weights=_weights_here(task))
+        outcome = task.relay.label(config) if task.relay else outcome_of(config)
     except ClusterError as error:
         return Outcome(machine=platform.node(), error=error)
-    if isinstance(outcome.error, BackendUnavailable | ModelFileError):
+    if outcome.is_full or isinstance(outcome.error, BackendUnavailable | ModelFileError):
         return replace(outcome, error=ClusterError(f"{platform.node()}: {outcome.error}"))
     return outcome
 
 
-def _check_folders(config: InferConfig) -> None:
+def _check_folders(task: Pinned) -> None:
     """See that the folders of a video and of its outputs are here."""
-    sources = [config.source] if isinstance(config.source, Path) else []
-    for path in (*sources, *outputs_of(config)):
+    source = task.config.source
+    outputs = () if task.relay else outputs_of(task.config)
+    for path in (*outputs, *([source] if isinstance(source, Path) else [])):
         if not path.parent.is_dir():
             raise ClusterError(
                 f"{platform.node()} sees no {path.parent}; all machines of a cluster need the "
-                "folders of the videos and of --out, at the same place"
+                "folders of the videos and of --out, at the same place, unless these are in a "
+                "bucket"
             )
 
 

@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
 from roadseg.backends.tuned import cache_folder
 from roadseg.errors import OutputError
-from roadseg.files import make_folder, output_errors
+from roadseg.files import make_folder, output_errors, replacing
 from roadseg.infer.batch.own_file import Place
 from roadseg.video.objects import below, object_errors, objects_in, storage
 from roadseg.video.url import Url
@@ -106,11 +106,20 @@ class Bucket:
     def __init__(self, url: Url) -> None:
         self._url = url
         self._names: set[str] = set()
+        self._folders: set[str] = set()
 
     def refresh(self) -> None:
         """List the objects."""
         with object_errors(self._url, OutputError):
-            self._names = set(objects_in(self._url))
+            names = objects_in(self._url)
+        self._names, self._folders = set(), set()
+        self.note(names)
+
+    def note(self, names: Iterable[str]) -> None:
+        """Take notice of objects that others have put there."""
+        for name in names:
+            self._names.add(name)
+            self._folders.add(name.rpartition("/")[0])
 
     def has(self, name: str) -> bool:
         """Return whether there is an object of a name."""
@@ -137,7 +146,31 @@ class Bucket:
                 storage().put_file(str(path), target.given, **how)
             except FileExistsError as error:
                 raise _exists(self, name) from error
-        self._names.add(name)
+        self.note([name])
+
+    def fetch(self, objects: Mapping[Path, str]) -> None:
+        """Download objects to files, which they replace. Raises `OutputError`."""
+        for path, name in objects.items():
+            source = below(self._url, name)
+            with replacing(path) as temporary, object_errors(source, OutputError):
+                storage().get_file(source.given, str(temporary))
+
+    def clear(self, folder: str) -> None:
+        """Remove all objects in a folder, unless none is known. Raises `OutputError`."""
+        if folder not in self._folders:
+            return
+        place = below(self._url, folder)
+        with object_errors(place, OutputError):
+            for name, target in objects_in(place).items():
+                storage().rm_file(target.given)
+                self._names.discard(f"{folder}/{name}")
+        self._folders.discard(folder)
+
+    def check_access(self) -> None:
+        """See that this machine has keys to the bucket and reaches it. Raises `OutputError`."""
+        bucket, key, _ = storage().split_path(self._url.given)
+        with object_errors(self._url, OutputError):
+            storage().call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
 
     def remove(self, pattern: str, *, but: str) -> None:
         """Remove objects."""

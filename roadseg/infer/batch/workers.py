@@ -3,7 +3,6 @@
 A driver gives tasks to its workers as they have room, and takes the outcomes as they come.
 """
 
-import errno
 import platform
 from collections import deque
 from collections.abc import Callable
@@ -12,11 +11,9 @@ from functools import partial
 from typing import Protocol
 
 from roadseg.errors import OutputError, RoadsegError
+from roadseg.files import FULL
 from roadseg.infer.batch.chunks import Chunk, Metrics, OnFrame, label
 from roadseg.infer.config import InferConfig
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk that has no room, which every other video would meet too."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class Outcome:
     """Whether a disk had no room."""
     is_lost: bool = False
     """Whether the worker is gone, which says nothing about the task: it can be begun anew."""
+    handed_over: tuple[str, ...] = ()
+    """Names below the batch's address of what it made, where the driver sees no file of it."""
 
 
 class Workers(Protocol):
@@ -110,6 +109,6 @@ def outcome_of(config: InferConfig, on_frame: OnFrame = lambda _done, _total: No
 
 
 def is_full(error: Exception) -> bool:
-    """Return whether an error comes from a disk that has no room."""
+    """Return whether a disk has no room, which every other video would meet too."""
     cause = error.__cause__
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FULL
