@@ -306,7 +306,7 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     figures = json.loads(done.stdout)
     assert 0 <= figures["miou"] <= 1 and len(figures["confusion"]) == 11
     page = (tmp_path / "val.html").read_text()
-    assert "plotly" in page and "pedestrian" in page
+    assert 'class="plot"' in page and "pedestrian" in page
     on_checkpoint = roadseg(
         "evaluate", "--data", streets, "--weights", CHECKPOINT, "--json", cwd=tmp_path
     )
