@@ -58,6 +58,12 @@ Report = Annotated[
     typer.Option(metavar="FILE.html", help="Also write a page with metrics and pictures."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
+OverwriteFilm = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace output that exists, and what an unfinished run left of it."
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
