@@ -17,6 +17,7 @@ from browser import CHROMIUM, browser
 from conftest import ROOT, SAMPLE, WEIGHTS, patience
 
 from roadseg.backends.runtimes import open_backend
+from roadseg.backends.weights import weights_named
 from roadseg.errors import BenchError
 from roadseg.measure import bench, jobs
 from roadseg.measure import testbed as beds
@@ -129,6 +130,18 @@ def test_size_that_no_film_can_have_is_refused(tmp_path, size) -> None:
 def test_record_tells_nothing_of_this_machines_folders(desk) -> None:
     text = (desk / "run.json").read_text()
     assert str(ROOT) not in text and "/tmp" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (Path("runs/best/mine.onnx"), "runs/best/mine.onnx"),
+        (Path("/home/me/mine.onnx"), "FOLDER/mine.onnx"),
+        (WEIGHTS, WEIGHTS.name),
+    ],
+)
+def test_record_names_models_as_they_are_typed(given, kept) -> None:
+    assert bench._typed(given) == kept and weights_named(kept) in (given, Path(kept))
 
 
 def test_words_hold_the_target_table_within_80_columns(desk) -> None:

@@ -58,6 +58,19 @@ def test_a_file_of_the_same_name_is_meant_only_as_a_path(tmp_path, monkeypatch) 
         assert weights_named(path) == Path("unet-lite")
 
 
+def test_a_shipped_file_is_meant_by_its_name_where_there_is_none_here(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (shipped_model(), shipped_model("int8"), shipped_model(name="unet")):
+        assert weights_named(path.name) == path
+    assert weights_named("./roads.onnx") == weights_named(Path("roads.onnx")) == Path("roads.onnx")
+    for strange in ("README.md", "roads.int4.onnx", "sub/roads.onnx"):
+        assert weights_named(strange) == Path(strange)
+    Path("roads.onnx").write_text("mine")
+    assert weights_named("roads.onnx") == Path("roads.onnx")
+
+
 def test_a_name_that_nothing_has_is_refused_with_those_that_there_are(streets) -> None:
     with pytest.raises(ModelFileError, match=f"comes along: {', '.join(SHIPPED_MODELS)}"):
         roadseg.segment(SAMPLE, weights="rods")
