@@ -60,9 +60,7 @@ Report = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
 OverwriteFilm = Annotated[
     bool,
-    typer.Option(
-        "--overwrite", help="Replace output that exists, and what an unfinished run left of it."
-    ),
+    typer.Option("--overwrite", help="Replace output that exists or is unfinished."),
 ]
 Resume = Annotated[
     bool,
