@@ -37,10 +37,6 @@ class OutputBusy(OutputError):
     """A file that another run is writing."""
 
 
-class Unfinished(OutputError):
-    """What an unfinished run left, where a run is to begin anew that would replace it."""
-
-
 class ServerError(RoadsegError):
     """An address at which no page can be served."""
 

@@ -213,6 +213,25 @@ def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, s
 
 
 @pytest.mark.usefixtures("heeds_signals")
+def test_second_run_says_in_one_line_what_the_first_left_and_drops_nothing(tmp_path) -> None:
+    command = ("infer", SAMPLE, "--size", "96x64")
+    part = tmp_path / "roadseg-part.drive.overlay.mp4"
+    with started(*command, cwd=tmp_path) as process:
+        wait_until(process, lambda: part.exists() and part.stat().st_size > 1_000_000)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=patience(30))
+    kept = part.read_bytes()
+    for more, said in (
+        ((), "s of video that an unfinished run labelled; add --resume to go on from there"),
+        (("--resume", "--palette", "camvid"), "was begun with other settings (palette)"),
+    ):
+        done = roadseg(*command, *more, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith(f"roadseg: {part.name}")
+        assert said in done.stderr and done.stderr.count("\n") == 1
+    assert part.read_bytes() == kept
+
+
+@pytest.mark.usefixtures("heeds_signals")
 def test_run_in_the_background_goes_on_at_ctrl_c_and_ends_when_it_is_told(tmp_path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what runs in the background
     with started("infer", SAMPLE, cwd=tmp_path) as process:

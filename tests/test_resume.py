@@ -15,7 +15,7 @@ import pytest
 from conftest import patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.errors import ConfigError, Unfinished, VideoError
+from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.infer.steps import note_view
@@ -243,7 +243,7 @@ def test_without_resume_nothing_that_was_labelled_is_dropped(long, tmp_path, giv
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     again = replace(long, **{name: tmp_path / file for name, file in given.items()})
     said = rf"part\.out\.mp4 holds \d+ s of video .*{how}.*--overwrite"
-    with pytest.raises(Unfinished, match=said):
+    with pytest.raises(OutputError, match=said):
         infer(again)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
     assert infer(replace(long, resume=True)).kept_frames > 20
@@ -257,7 +257,9 @@ def test_part_too_short_to_go_on_from_is_in_nobodys_way(long) -> None:
 def test_images_of_an_unfinished_run_are_not_dropped_either(long, tmp_path) -> None:
     images = replace(long, out=tmp_path / "images" / "%06d.png", masks=None, stats=None)
     interrupt_at(50, images)
-    with pytest.raises(Unfinished, match=r"holds \d+ images .* move them away, or add --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"holds \d+ images .* move them away, or add --overwrite"
+    ):
         infer(replace(images, end_s=1.0))
     infer(replace(images, end_s=1.0, overwrite=True))
     assert len(list(images.out.parent.iterdir())) < 20

@@ -27,7 +27,7 @@ from roadseg.cli.options import (
     parse_rate,
     parse_time,
 )
-from roadseg.errors import ConfigError, OutputBusy, RoadsegError, Unfinished
+from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.infer.config import InferConfig
 from roadseg.segmentation.config import CPU
 from roadseg.video.write.encoding import STDOUT
@@ -348,7 +348,8 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         try:
             return label(config, on_frame)
         except BaseException as error:  # Ctrl-C too
-            if ending := _how_it_ended(error, config):
+            has_begun = progress.tasks[task].completed or not isinstance(error, RoadsegError)
+            if has_begun and (ending := _how_it_ended(error, config)):
                 console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
@@ -361,8 +362,8 @@ def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     out = config.out
     if isinstance(error, BrokenPipeError):
         return "whoever read the video is gone"
-    if isinstance(error, OutputBusy | Unfinished):
-        return None  # the files are another run's
+    if isinstance(error, OutputBusy):
+        return None  # the files are the other run's
     if is_file(out):
         place = FilePlace("--out", out, is_film=True)
         if all(map(os.path.lexists, (place.part, place.lock))):  # else it is a file of the user's

@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
-from roadseg.errors import ConfigError, Unfinished, VideoError
+from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import own_path, replacing
 from roadseg.video.frame import Frame
 from roadseg.video.pyav import open_for_reading
@@ -226,7 +226,7 @@ def check_nothing_kept(path: Path, unresumed: Sequence[str]) -> None:
         unresumed: Flags that were given and that no run can go on with.
 
     Raises:
-        Unfinished: An unfinished run left frames.
+        OutputError: An unfinished run left frames.
         VideoError: It left a part that cannot be read.
     """
     part = part_path(path)
@@ -234,7 +234,7 @@ def check_nothing_kept(path: Path, unresumed: Sequence[str]) -> None:
     kept = measure_part(part)
     if kept.frames:
         without = f" and leave out {' and '.join(unresumed)}" if unresumed else ""
-        raise Unfinished(
+        raise OutputError(
             f"{part} holds {kept.span_s:.0f} s of video that an unfinished run labelled; add "
             f"--resume{without} to go on from there, or --overwrite to begin anew"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from roadseg.errors import Unfinished, VideoError
+from roadseg.errors import OutputError, VideoError
 from roadseg.files import check_writable, create, output_errors
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import Frame
@@ -47,11 +47,11 @@ def check_no_stills(part: Path) -> None:
         part: Their name, with `NUMBER` in it, in the folder where they are until all are written.
 
     Raises:
-        Unfinished: There are some.
+        OutputError: There are some.
     """
     count = sum(1 for _ in stills_of(part))
     if count:
-        raise Unfinished(
+        raise OutputError(
             f"{part.parent} holds {count} images of an unfinished run, which cannot be resumed; "
             "move them away, or add --overwrite to begin anew"
         )
