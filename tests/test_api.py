@@ -177,6 +177,8 @@ def test_a_view_that_is_not_contiguous_is_a_picture_too() -> None:
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
         ("none.png", r"none\.png cannot be read \(No such file"),
         (__file__, "is no picture"),
+        ([[1, 2], [3, 4]], r"of type list; give .* numpy\.asarray\(image\)"),
+        (None, "of type NoneType"),
     ],
 )
 def test_what_is_no_picture_is_refused(image, said) -> None:

@@ -162,7 +162,8 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
     [
         (["infer"], "missing argument 'VIDEO'; see roadseg infer --help"),
         (["infer", SAMPLE, "--no-such-flag"], "no such option: --no-such-flag"),
-        (["infer", SAMPLE, "--alpha", "much"], "invalid value for '--alpha'"),
+        (["infer", SAMPLE, "--alpha", "much"], "--alpha is 'much'; give a number; see"),
+        (["bench", "--rounds", "2.5"], "--rounds is '2.5'; give a whole number; see roadseg bench"),
         (["infer", SAMPLE, "--out"], "'--out' requires an argument; see roadseg infer --help"),
         (["data", "check", ".", "more"], "see roadseg data check --help"),
         (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'"),

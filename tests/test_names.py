@@ -1,5 +1,6 @@
 """Models that come along are called by name, by every command and in Python."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from roadseg.backends.weights import (
     weights_named,
 )
 from roadseg.cli import app
-from roadseg.errors import ModelFileError
+from roadseg.errors import ConfigError, ModelFileError
 
 MACHINES = pytest.mark.parametrize("has_int8_units", [False, True])
 
@@ -90,12 +91,27 @@ def test_python_takes_names() -> None:
 
 def test_commands_take_names(streets, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    models = ["--weights", "unet-lite", "--against", "unet-lite"]
+    models = ["--weights", "unet-lite", "--against", "roads.onnx"]
     measured = CliRunner().invoke(app, ["evaluate", "--data", str(streets), *models])
-    assert measured.exit_code == 0 and "unet-lite.onnx" in measured.output, measured.output
+    assert measured.exit_code == 0, measured.output
+    assert "unet-lite.onnx against roads.onnx" in measured.output
     short = ["--weights", "unet-lite", "--size", "64x32", "--end", "0.1", "--out", "out.mp4"]
     labelled = CliRunner().invoke(app, ["infer", str(SAMPLE), *short])
     assert labelled.exit_code == 0 and Path("out.mp4").is_file(), labelled.output
+
+
+def test_two_models_of_one_name_go_by_their_folders_and_one_is_not_measured_twice(
+    streets, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/one", "runs/other"):
+        Path(folder).mkdir(parents=True)
+        shutil.copy(shipped_model(name="unet-lite"), Path(folder, "best.onnx"))
+    command = ["evaluate", "--data", str(streets), "--weights", "runs/one/best.onnx"]
+    measured = CliRunner().invoke(app, [*command, "--against", "runs/other/best.onnx"])
+    assert measured.output.startswith("one/best.onnx against other/best.onnx on val")
+    twice = CliRunner().invoke(app, [*command, "--against", str(tmp_path / "runs/one/best.onnx")])
+    assert isinstance(twice.exception, ConfigError) and "name another" in str(twice.exception)
 
 
 def test_every_command_that_labels_says_the_names() -> None:
