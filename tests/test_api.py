@@ -282,7 +282,7 @@ def test_result_goes_through_a_pickle(result) -> None:
         ({"size_hw": (96.0, 160.0)}, r"^size_hw is \(96\.0, 160\.0\)"),
         ({"palette": "pink"}, r"^palette is 'pink'"),
         ({"backend": "abacus"}, r"^backend is 'abacus'"),
-        ({"weights": "none.onnx"}, r"none\.onnx does not exist; check weights"),
+        ({"weights": "none.onnx"}, r"none\.onnx, the model, does not exist"),
     ],
 )
 def test_mistake_in_an_argument_is_raised_by_the_call_and_named_as_one(arguments, message) -> None:
