@@ -341,8 +341,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         task = progress.add_task(f"{Path(str(config.source)).name}{place}", total=None, fps=0.0)
 
         def on_frame(done: int, total: int | None) -> None:
-            elapsed_s = progress.tasks[task].elapsed or 0
-            fps = done / elapsed_s if elapsed_s else 0.0
+            fps = progress.tasks[task].speed or 0.0  # of late, and without frames that were kept
             progress.update(task, completed=done, total=total, fps=fps)
 
         try:
