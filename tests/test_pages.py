@@ -92,7 +92,8 @@ def test_page_without_a_plot_has_no_plotting_library() -> None:
 def test_browser_that_cannot_draw_the_plots_says_so(tab, tmp_path, lack) -> None:
     place = tmp_path / "page.html"
     place.write_text(PAGES["data"]())
-    said = "document.getElementById('undrawn')?.getBoundingClientRect().height > 0"
+    place_of_it = "document.getElementById('undrawn')?.getBoundingClientRect()"
+    said = f"{place_of_it}?.height > 0 && {place_of_it}.bottom <= innerHeight"  # seen at once
     tab.open(place.as_uri())
     tab.wait_for(f"{UNDRAWN}.length === 0")
     assert not tab.run(said)
