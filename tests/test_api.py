@@ -177,6 +177,8 @@ def test_a_view_that_is_not_contiguous_is_a_picture_too() -> None:
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
         ("none.png", r"none\.png cannot be read \(No such file"),
         (__file__, "is no picture"),
+        ([[1, 2], [3, 4]], r"of type list; give .* numpy\.asarray\(image\)"),
+        (None, "of type NoneType"),
     ],
 )
 def test_what_is_no_picture_is_refused(image, said) -> None:
@@ -280,7 +282,7 @@ def test_result_goes_through_a_pickle(result) -> None:
         ({"size_hw": (96.0, 160.0)}, r"^size_hw is \(96\.0, 160\.0\)"),
         ({"palette": "pink"}, r"^palette is 'pink'"),
         ({"backend": "abacus"}, r"^backend is 'abacus'"),
-        ({"weights": "none.onnx"}, r"none\.onnx does not exist; check weights"),
+        ({"weights": "none.onnx"}, r"none\.onnx, the model, does not exist"),
     ],
 )
 def test_mistake_in_an_argument_is_raised_by_the_call_and_named_as_one(arguments, message) -> None:

@@ -58,8 +58,15 @@ def test_hours_shares_people_and_failures_are_those_of_all_films(tmp_path) -> No
     page = report_page(report, "Report of out")
     assert "d.mp4 &lt;b&gt;is torn&lt;/b&gt;" in page
     assert "Videos with people on the road (1)" in page
-    assert "not known of 1 without --stats" in page
+    assert "not known of 1 without --stats in .jsonl or .parquet" in page
     assert "50.0 seconds" in page and "2.0 minutes" in page and "Seconds of video over time" in page
+
+
+def test_one_point_in_time_is_no_course_of_time(tmp_path) -> None:
+    recorded = "2026-08-01T06:00:00+00:00"
+    films = [film(name, class_shares={"road": 1.0}, recorded=recorded) for name in ("a", "b")]
+    page = report_page(report_of(manifest(tmp_path, films)), "Report of out")
+    assert "over time" not in page and "Shares of classes in all videos" in page
 
 
 def test_a_page_of_many_films_is_hardly_larger_than_one_of_few(tmp_path) -> None:

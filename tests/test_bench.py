@@ -17,6 +17,7 @@ from browser import CHROMIUM, browser
 from conftest import ROOT, SAMPLE, WEIGHTS, patience
 
 from roadseg.backends.runtimes import open_backend
+from roadseg.backends.weights import weights_named
 from roadseg.errors import BenchError
 from roadseg.measure import bench, jobs
 from roadseg.measure import testbed as beds
@@ -131,6 +132,18 @@ def test_record_tells_nothing_of_this_machines_folders(desk) -> None:
     assert str(ROOT) not in text and "/tmp" not in text
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (Path("runs/best/mine.onnx"), "runs/best/mine.onnx"),
+        (Path("/home/me/mine.onnx"), "FOLDER/mine.onnx"),
+        (WEIGHTS, WEIGHTS.name),
+    ],
+)
+def test_record_names_models_as_they_are_typed(given, kept) -> None:
+    assert bench._typed(given) == kept and weights_named(kept) in (given, Path(kept))
+
+
 def test_words_hold_the_target_table_within_80_columns(desk) -> None:
     words = (desk / "words.txt").read_text()
     assert max(map(len, words.splitlines())) <= 80
@@ -216,7 +229,7 @@ def test_case_that_decides_otherwise_is_refused(testbed, tmp_path) -> None:
 def test_mistake_comes_back_as_an_error_and_a_bug_with_its_last_words(testbed) -> None:
     given = settings(testbed) | {"weights": "none.onnx", "batch": 1, "seconds": 0.1}
     result = testbed.run("model", given)
-    assert result["kind"] == "ModelFileError" and "none.onnx does not exist" in result["error"]
+    assert result["kind"] == "ModelFileError" and "model, does not exist" in result["error"]
     with pytest.raises(BenchError, match=r"broke down with exit code 1(.|\n)*TypeError"):
         testbed.run("model", {"nonsense": 1})
 

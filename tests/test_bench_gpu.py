@@ -336,6 +336,13 @@ def test_advice_is_the_fastest_video_with_the_options_that_it_needs() -> None:
     )
 
 
+def test_advice_names_the_model_file_as_it_was_typed() -> None:
+    record = gpu_record()
+    record["settings"] |= {"weights": ["FOLDER/other.onnx", "runs/best/m.safetensors"]}
+    advice = advice_on(record)
+    assert advice is not None and "--weights runs/best/m.safetensors" in advice.command
+
+
 def test_advice_names_no_option_where_the_defaults_are_fastest() -> None:
     record = gpu_record()
     record |= {"gpus": {}, "defaults": {"weights": "m.onnx"}}

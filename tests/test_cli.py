@@ -97,7 +97,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--size", "500x333"], "use --size 512x320"),
         (["infer", SAMPLE, "--alpha", "2"], "--alpha is 2.0"),
         (["infer", SAMPLE, "--classes", "road,cat"], "--classes names cat"),
-        (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
+        (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx, the model, does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
         (["infer", SAMPLE, "a/drive.mp4"], "two videos are called drive"),
@@ -139,7 +139,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["bench", SAMPLE, "--scenario", "streams=0"], "--scenario is 'streams=0'"),
         (["bench", SAMPLE, "--cuda-graph", "maybe"], "use one of: on, off, both"),
         (["bench", SAMPLE, "--engine", "a.engine"], "give an engine that there is with --weights"),
-        (["bench", SAMPLE, "--weights", "none.onnx"], "none.onnx does not exist"),
+        (["bench", SAMPLE, "--weights", "none.onnx"], "none.onnx, the model, does not exist"),
         (["bench", SAMPLE, "--peer", "none.xml"], "--peer none.xml does not exist"),
         (["bench", SAMPLE, "--report", "page.pdf"], "must end in .html"),
         (["bench", "--compare", "a.json", "b.json"], "a.json is no record"),
@@ -162,7 +162,8 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
     [
         (["infer"], "missing argument 'VIDEO'; see roadseg infer --help"),
         (["infer", SAMPLE, "--no-such-flag"], "no such option: --no-such-flag"),
-        (["infer", SAMPLE, "--alpha", "much"], "invalid value for '--alpha'"),
+        (["infer", SAMPLE, "--alpha", "much"], "--alpha is 'much'; give a number; see"),
+        (["bench", "--rounds", "2.5"], "--rounds is '2.5'; give a whole number; see roadseg bench"),
         (["infer", SAMPLE, "--out"], "'--out' requires an argument; see roadseg infer --help"),
         (["data", "check", ".", "more"], "see roadseg data check --help"),
         (["inver", SAMPLE], "no such command 'inver'. Did you mean 'infer'"),
@@ -210,6 +211,25 @@ def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, s
     assert not (tmp_path / "drive.overlay.mp4").exists()
     with av.open(tmp_path / "roadseg-part.drive.overlay.mp4") as part:
         assert len(list(part.decode(video=0))) >= 1
+
+
+@pytest.mark.usefixtures("heeds_signals")
+def test_second_run_says_in_one_line_what_the_first_left_and_drops_nothing(tmp_path) -> None:
+    command = ("infer", SAMPLE, "--size", "96x64")
+    part = tmp_path / "roadseg-part.drive.overlay.mp4"
+    with started(*command, cwd=tmp_path) as process:
+        wait_until(process, lambda: part.exists() and part.stat().st_size > 1_000_000)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=patience(30))
+    kept = part.read_bytes()
+    for more, said in (
+        ((), "s of video that an unfinished run labelled; add --resume to go on from there"),
+        (("--resume", "--palette", "camvid"), "was begun with other settings (palette)"),
+    ):
+        done = roadseg(*command, *more, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith(f"roadseg: {part.name}")
+        assert said in done.stderr and done.stderr.count("\n") == 1
+    assert part.read_bytes() == kept
 
 
 @pytest.mark.usefixtures("heeds_signals")
@@ -306,7 +326,7 @@ def test_evaluate_prints_a_table_json_and_a_page(streets, tmp_path) -> None:
     figures = json.loads(done.stdout)
     assert 0 <= figures["miou"] <= 1 and len(figures["confusion"]) == 11
     page = (tmp_path / "val.html").read_text()
-    assert "plotly" in page and "pedestrian" in page
+    assert 'class="plot"' in page and "pedestrian" in page
     on_checkpoint = roadseg(
         "evaluate", "--data", streets, "--weights", CHECKPOINT, "--json", cwd=tmp_path
     )

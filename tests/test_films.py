@@ -117,7 +117,7 @@ def test_photo_and_folder_of_films_are_labelled_without_a_word_about_names(
         (["--classes", "rod"], "--classes names rod"),
         (["--codec", "vp8"], "--codec is 'vp8'"),
         (["--stats", "seen.txt"], "must end in .jsonl or .csv"),
-        (["--weights", "none.onnx"], "none.onnx does not exist"),
+        (["--weights", "none.onnx"], "none.onnx, the model, does not exist"),
     ],
 )
 def test_mistake_in_the_options_of_several_films_is_told_once_and_before_what_exists(

@@ -1,5 +1,6 @@
 """Models that come along are called by name, by every command and in Python."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from roadseg.backends.weights import (
     weights_named,
 )
 from roadseg.cli import app
-from roadseg.errors import ModelFileError
+from roadseg.errors import ConfigError, ModelFileError
 
 MACHINES = pytest.mark.parametrize("has_int8_units", [False, True])
 
@@ -58,6 +59,19 @@ def test_a_file_of_the_same_name_is_meant_only_as_a_path(tmp_path, monkeypatch) 
         assert weights_named(path) == Path("unet-lite")
 
 
+def test_a_shipped_file_is_meant_by_its_name_where_there_is_none_here(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (shipped_model(), shipped_model("int8"), shipped_model(name="unet")):
+        assert weights_named(path.name) == path
+    assert weights_named("./roads.onnx") == weights_named(Path("roads.onnx")) == Path("roads.onnx")
+    for strange in ("README.md", "roads.int4.onnx", "sub/roads.onnx"):
+        assert weights_named(strange) == Path(strange)
+    Path("roads.onnx").write_text("mine")
+    assert weights_named("roads.onnx") == Path("roads.onnx")
+
+
 def test_a_name_that_nothing_has_is_refused_with_those_that_there_are(streets) -> None:
     with pytest.raises(ModelFileError, match=f"comes along: {', '.join(SHIPPED_MODELS)}"):
         roadseg.segment(SAMPLE, weights="rods")
@@ -77,12 +91,27 @@ def test_python_takes_names() -> None:
 
 def test_commands_take_names(streets, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    models = ["--weights", "unet-lite", "--against", "unet-lite"]
+    models = ["--weights", "unet-lite", "--against", "roads.onnx"]
     measured = CliRunner().invoke(app, ["evaluate", "--data", str(streets), *models])
-    assert measured.exit_code == 0 and "unet-lite.onnx" in measured.output, measured.output
+    assert measured.exit_code == 0, measured.output
+    assert "unet-lite.onnx against roads.onnx" in measured.output
     short = ["--weights", "unet-lite", "--size", "64x32", "--end", "0.1", "--out", "out.mp4"]
     labelled = CliRunner().invoke(app, ["infer", str(SAMPLE), *short])
     assert labelled.exit_code == 0 and Path("out.mp4").is_file(), labelled.output
+
+
+def test_two_models_of_one_name_go_by_their_folders_and_one_is_not_measured_twice(
+    streets, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/one", "runs/other"):
+        Path(folder).mkdir(parents=True)
+        shutil.copy(shipped_model(name="unet-lite"), Path(folder, "best.onnx"))
+    command = ["evaluate", "--data", str(streets), "--weights", "runs/one/best.onnx"]
+    measured = CliRunner().invoke(app, [*command, "--against", "runs/other/best.onnx"])
+    assert measured.output.startswith("one/best.onnx against other/best.onnx on val")
+    twice = CliRunner().invoke(app, [*command, "--against", str(tmp_path / "runs/one/best.onnx")])
+    assert isinstance(twice.exception, ConfigError) and "name another" in str(twice.exception)
 
 
 def test_every_command_that_labels_says_the_names() -> None:

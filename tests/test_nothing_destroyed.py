@@ -208,7 +208,7 @@ def test_what_is_not_ours_is_neither_removed_nor_followed(short, name, kind) -> 
     config = replace(short, stats=folder / "s.csv", masks=folder / "masks", overwrite=True)
     for resume in (False, True):
         assert_refused(replace(config, resume=resume), OutputError, "was not made by roadseg")
-    assert _how_it_ended(OutputError("it was not made by roadseg"), short.out) is None
+    assert _how_it_ended(OutputError("it was not made by roadseg"), short) is None
 
 
 @pytest.mark.parametrize("name", ["roadseg-part.out.mp4", "roadseg-part.out.mp4.json"])
@@ -276,7 +276,7 @@ def test_run_beside_another_in_one_process_is_refused_too(short) -> None:
         if done == 1:
             with pytest.raises(OutputBusy, match="by another run of roadseg") as refused:
                 infer(replace(short, overwrite=True))
-            assert _how_it_ended(refused.value, short.out) is None  # not with the other's part
+            assert _how_it_ended(refused.value, short) is None  # not with the other's part
 
     assert infer(short, again).frames == len(FRAMES)
     assert len(frame_times(short.out)) == len(FRAMES)

@@ -150,7 +150,7 @@ def test_command_with_an_old_name_does_what_it_did(streets, tmp_path) -> None:
     ("mistake", "said"),
     [
         (("--backend", "tpu"), "--backend is 'tpu'"),
-        (("--weights", "none.onnx"), r"none\.onnx does not exist"),
+        (("--weights", "none.onnx"), r"none\.onnx, the model, does not exist"),
         (("--classes", "cat"), "--classes names cat"),
         (("--only", "road,cat"), "--only names cat"),
         (("--codec", "xvid"), "--codec is 'xvid'"),

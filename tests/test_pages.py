@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from conftest import script
+from plotly.offline import get_plotlyjs
 
 from roadseg.data.page import data_page
 from roadseg.measure.accuracy_page import evaluation_page, film_page
@@ -74,6 +75,72 @@ def test_page_has_the_one_layout_and_brings_all_that_it_needs(name) -> None:
     page = PAGES[name]()
     assert page.count("<style>") == 1 and "prefers-color-scheme: dark" in page
     assert "<script src" not in page and "<link" not in page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_plotting_library_travels_packed(name) -> None:
+    assert len(PAGES[name]()) < 0.45 * len(get_plotlyjs())
+
+
+def test_page_without_a_plot_has_no_plotting_library() -> None:
+    page = data_page("data", {}, ["one"], PICTURES, CLASSES)
+    assert "<script" not in page and "plots" not in page.split("<body>")[1]
+    assert len(page) < 20_000
+
+
+@pytest.mark.parametrize("lack", ["scripts", "decompression"])
+def test_browser_that_cannot_draw_the_plots_says_so(tab, tmp_path, lack) -> None:
+    place = tmp_path / "page.html"
+    place.write_text(PAGES["data"]())
+    place_of_it = "document.getElementById('undrawn')?.getBoundingClientRect()"
+    said = f"{place_of_it}?.height > 0 && {place_of_it}.bottom <= innerHeight"  # seen at once
+    tab.open(place.as_uri())
+    tab.wait_for(f"{UNDRAWN}.length === 0")
+    assert not tab.run(said)
+    if lack == "scripts":
+        tab.command("Emulation.setScriptExecutionDisabled", value=True)
+        tab.open(place.as_uri())
+        tab.command("Emulation.setScriptExecutionDisabled", value=False)
+    else:
+        gone = "delete window.DecompressionStream"
+        added = tab.command("Page.addScriptToEvaluateOnNewDocument", source=gone)
+        tab.open(place.as_uri())
+        tab.command("Page.removeScriptToEvaluateOnNewDocument", **added)
+    assert tab.run(said)
+    assert tab.run("document.querySelector('.pictures img').naturalWidth") == 900
+    tab.errors.clear()
+
+
+def test_no_name_however_long_makes_a_page_wider_than_a_phone(tab, tmp_path) -> None:
+    path = "/mnt/archive/" + 9 * "front_camera_0123456789_"
+    shares = {path: {"a": 0.4, "b": 0.6}}
+    pictures = dict.fromkeys([path], *PICTURES.values())
+    record = next(iter(speed.records().values()))
+    typed = {"settings": {**record["settings"], "weights": [f"{path}/unet-lite.onnx"]}}
+    pages = (
+        data_page(path, shares, [path], pictures, CLASSES),
+        evaluation_page({path: SCORES, "b": SCORES}, path, pictures, CLASSES),
+        speed.bench_page({**record, **typed, "film": {**record["film"], "name": path}}),
+    )
+    for number, page in enumerate(pages):
+        place = tmp_path / f"{number}.html"
+        place.write_text(page)
+        tab.open(place.as_uri(), (390, 900))
+        tab.wait_for(f"{UNDRAWN}.length === 0")
+        assert tab.run("document.documentElement.scrollWidth") <= 390
+    assert tab.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_number_behind_the_longest_bar_is_seen(tab, tmp_path, width) -> None:
+    place = tmp_path / "page.html"
+    place.write_text(PAGES["data"]())
+    tab.open(place.as_uri(), (width, 900))
+    tab.wait_for(f"{UNDRAWN}.length === 0")
+    right = (
+        "Math.max(...[...document.querySelectorAll({})].map(e => e.getBoundingClientRect().right))"
+    )
+    assert tab.run(right.format("'.bartext'")) <= tab.run(right.format("'.main-svg'"))
 
 
 def test_no_text_of_a_plot_becomes_html() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from roadseg.errors import BenchError
-from roadseg.measure.results import KINDS, rounds_of, speeds_of, steady, value_of
+from roadseg.measure.results import KINDS, rounds_of, speeds_of, steady, value_of, values_of
 from roadseg.measure.targets import Cast, ceilings, changes, differences, scores_of
 
 CORES = 2
@@ -174,6 +174,15 @@ def test_metric_that_is_renamed_in_one_place_alone_is_no_unmeasured_one(
     for read in (scores_of, ceilings):
         with pytest.raises(KeyError, match=metric):
             read(a_record([a_round()]))
+
+
+@pytest.mark.parametrize(("model_s", "convert_ms"), [(0.06, 5), (0.09, 0)])
+def test_no_part_of_a_stage_takes_less_than_nothing(model_s, convert_ms) -> None:
+    measured = a_round()
+    measured["results"]["stages"]["model_cpu_s_a_frame"] = model_s
+    rounds = rounds_of(a_record([measured]))
+    parts = [values_of(rounds, "stages", f"{part} cpu")[0] for part in ("model", "convert")]
+    assert parts == pytest.approx([65 - convert_ms, convert_ms])
 
 
 def test_live_metrics_leave_out_what_was_dropped_while_the_model_was_opened() -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import patience
 from films import Film, frame_times, packets, pictures
 
-from roadseg.errors import ConfigError, VideoError
+from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.infer.steps import note_view
@@ -112,6 +112,7 @@ def test_part_torn_at_any_byte_plays_and_goes_on(long, share) -> None:
     part = part_path(long.out)
     part.write_bytes(part.read_bytes()[: int(part.stat().st_size * share)])
     if share > 0.1:
+        cut_torn_head(part)  # the only bytes that keep a part from playing
         with av.open(part) as container:
             assert next(container.decode(video=0)).width == 64
     result = infer(replace(long, resume=True))
@@ -225,13 +226,48 @@ def test_run_that_does_not_begin_leaves_the_part_of_another_alone(long) -> None:
     interrupt_at(50, long)
     kept = part_path(long.out).read_bytes()
     with pytest.raises(ConfigError, match="cat"):
-        infer(replace(long, classes=("cat",)))
+        infer(replace(long, classes=("cat",), overwrite=True))
     assert part_path(long.out).read_bytes() == kept
 
 
-def test_without_resume_the_film_is_begun_anew(long) -> None:
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ({}, "--resume to go on"),
+        ({"report": "drive.html"}, "--resume and leave out --report to go on"),
+        ({"masks": "ids.mkv"}, "--resume and leave out --masks to go on"),
+    ],
+)
+def test_without_resume_nothing_that_was_labelled_is_dropped(long, tmp_path, given, how) -> None:
+    interrupt_at(105, long)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = replace(long, **{name: tmp_path / file for name, file in given.items()})
+    said = rf"part\.out\.mp4 holds \d+ s of video .*{how}.*--overwrite"
+    with pytest.raises(OutputError, match=said):
+        infer(again)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert infer(replace(long, resume=True)).kept_frames > 20
+
+
+def test_part_too_short_to_go_on_from_is_in_nobodys_way(long) -> None:
+    interrupt_at(2, long)
+    assert infer(long).frames == len(LONG.times)
+
+
+def test_images_of_an_unfinished_run_are_not_dropped_either(long, tmp_path) -> None:
+    images = replace(long, out=tmp_path / "images" / "%06d.png", masks=None, stats=None)
+    interrupt_at(50, images)
+    with pytest.raises(
+        OutputError, match=r"holds \d+ images .* move them away, or add --overwrite"
+    ):
+        infer(replace(images, end_s=1.0))
+    infer(replace(images, end_s=1.0, overwrite=True))
+    assert len(list(images.out.parent.iterdir())) < 20
+
+
+def test_with_overwrite_the_film_is_begun_anew(long) -> None:
     interrupt_at(50, long)
-    result = infer(replace(long, alpha=0.3))
+    result = infer(replace(long, alpha=0.3, overwrite=True))
     assert (result.frames, result.kept_frames) == (len(LONG.times), 0)
     assert np.abs(np.diff([float(t) for t in frame_times(long.out)])).max() < 0.3
 

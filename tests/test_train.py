@@ -139,7 +139,7 @@ def test_run_leaves_log_curves_config_and_a_model_that_scores_as_logged(streets,
     assert result.best_miou == max(r["val"]["miou"] for r in records)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["arch"] == "unet-lite"
     page = result.page_path.read_text()
-    assert "plotly" in page and "src=" not in page.split("<body>")[0]
+    assert 'class="plot"' in page and "src=" not in page.split("<body>")[0]
     network, spec = load_model(result.model_path)
     scores = evaluate(
         TorchBackend(network, spec), FolderDataset.open(streets, "val"), (96, 128)

@@ -226,7 +226,7 @@ def runtime_of(path: Path, name: str = "auto") -> str:
             f"{' and '.join(runtime.suffixes)} files; give one with --weights"
         )
     if not path.is_file():
-        raise ModelFileError(f"{path} does not exist; check --weights")
+        raise ModelFileError(f"{path}, the model, does not exist; check its name")
     return name
 
 

@@ -43,11 +43,22 @@ def weights_named(weights: Path | str | None, device: str = "cpu") -> Path:
     """Return the model file that a user means.
 
     Args:
-        weights: Name of a shipped model, or else a file: `./roads` is one, `roads` is not. None is
-            the default.
+        weights: Name of a shipped model, or else a file: `./roads` is one, `roads` is not. A name
+            such as `roads.int8.onnx` is a shipped file, unless there is one here. None is the
+            default.
         device: Where pictures are to lie.
     """
     if weights is None:
         return default_weights(device)
-    is_name = isinstance(weights, str) and weights in SHIPPED_MODELS
-    return default_weights(device, str(weights)) if is_name else Path(weights)
+    if isinstance(weights, str) and weights in SHIPPED_MODELS:
+        return default_weights(device, weights)
+    if weights == Path(weights).name and not Path(weights).exists() and is_shipped(weights):
+        return shipped("weights", weights)
+    return Path(weights)
+
+
+def is_shipped(name: str) -> bool:
+    """Return whether a model file of this name comes along."""
+    return any(name.startswith(f"{model}.") for model in SHIPPED_MODELS) and (
+        shipped("weights", name).is_file()
+    )

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from typer._click.exceptions import (  # Typer itself exports but one of their kinds
+    BadParameter,
     ClickException,
     NoArgsIsHelpError,
 )
@@ -114,9 +115,21 @@ def main() -> NoReturn:
         sys.exit(1)
 
 
+NUMBERS = {"float_parsing": "a number", "int_parsing": "a whole number"}
+"""What a value was to be, by Pydantic's name of the error."""
+
+
+def _of_number(error: ClickException) -> str | None:
+    """Return what is wrong with a value that is to be a number; None if it is something else."""
+    for told in getattr(error.__cause__, "errors", list)():
+        if isinstance(error, BadParameter) and error.param and told["type"] in NUMBERS:
+            return f"{error.param.opts[0]} is {told['input']!r}; give {NUMBERS[told['type']]}"
+    return None
+
+
 def _in_one_line(error: ClickException) -> str:
     """Return Click's message on a wrong command line, in the style of ours."""
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = _of_number(error) or " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "roadseg"
     pause = " " if message.endswith("?") else "; "

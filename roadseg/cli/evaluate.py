@@ -1,7 +1,8 @@
 """`roadseg evaluate`."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +115,8 @@ def evaluate(
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
     paths = [config.weights, *([weights_named(against)] if against else [])]
+    if against and paths[0].resolve() == paths[1].resolve():
+        raise ConfigError(f"--against {against} is the model that is measured; name another")
     labels = _Labels(data=data, split=split, mapping=mapping)
     if video:
         found = _evaluate_film(labels, fps, paths, config)
@@ -258,14 +261,16 @@ def _evaluate_film(
 
 
 @contextmanager
-def _opened(paths: Iterable[Path], backend: str) -> Iterator[dict[str, "Model"]]:
+def _opened(paths: Sequence[Path], backend: str) -> Iterator[dict[str, "Model"]]:
     """Give the models of some files by short names, open while the block runs."""
     from roadseg.backends.runtimes import open_backend
 
     models: dict[str, Model] = {}
+    above = os.path.commonpath([path.resolve().parent for path in paths])
+    are_alike = len({path.name for path in paths}) < len(paths)
     with ExitStack() as stack:
         for path in paths:
-            name = str(path) if path.name in models else path.name
+            name = os.path.relpath(path.resolve(), above) if are_alike else path.name
             models[name] = stack.enter_context(closing(open_backend(path, backend)))
         yield models
 

@@ -18,7 +18,7 @@ from roadseg.cli.options import (
     ModelOptions,
     MotionOptions,
     OverlayOptions,
-    Overwrite,
+    OverwriteFilm,
     PositionOptions,
     Quiet,
     Resume,
@@ -97,7 +97,7 @@ class OutputOptions(OptionGroup):
             "--boxes", help="Draw the boxes of --stats, each with a number that stays its own."
         ),
     ] = InferConfig.boxes
-    overwrite: Overwrite = InferConfig.overwrite
+    overwrite: OverwriteFilm = InferConfig.overwrite
     resume: Resume = InferConfig.resume
 
     @property
@@ -341,23 +341,24 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         task = progress.add_task(f"{Path(str(config.source)).name}{place}", total=None, fps=0.0)
 
         def on_frame(done: int, total: int | None) -> None:
-            elapsed_s = progress.tasks[task].elapsed or 0
-            fps = done / elapsed_s if elapsed_s else 0.0
+            fps = progress.tasks[task].speed or 0.0  # of late, and without frames that were kept
             progress.update(task, completed=done, total=total, fps=fps)
 
         try:
             return label(config, on_frame)
         except BaseException as error:  # Ctrl-C too
-            if ending := _how_it_ended(error, config.out):
+            has_begun = progress.tasks[task].completed or not isinstance(error, RoadsegError)
+            if has_begun and (ending := _how_it_ended(error, config)):
                 console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
 
-def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
+def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.outputs import is_file
     from roadseg.infer.places import FilePlace, SeriesPlace
 
+    out = config.out
     if isinstance(error, BrokenPipeError):
         return "whoever read the video is gone"
     if isinstance(error, OutputBusy):
@@ -365,7 +366,11 @@ def _how_it_ended(error: BaseException, out: Path | None) -> str | None:
     if is_file(out):
         place = FilePlace("--out", out, is_film=True)
         if all(map(os.path.lexists, (place.part, place.lock))):  # else it is a file of the user's
-            return f"what was labelled so far is in {place.part}, and --resume goes on from there"
+            without = "".join(f" without {flag}" for flag in config.unresumed)
+            return (
+                f"what was labelled so far is in {place.part}, and --resume{without} goes on from "
+                "there"
+            )
     elif out is not None and out != STDOUT:
         folder = SeriesPlace("--out", out).part.parent
         if os.path.lexists(folder):

@@ -58,6 +58,10 @@ Report = Annotated[
     typer.Option(metavar="FILE.html", help="Also write a page with metrics and pictures."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that exists.")]
+OverwriteFilm = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace output that exists or is unfinished."),
+]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -11,7 +11,7 @@ from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
     End,
     ModelOptions,
-    Overwrite,
+    OverwriteFilm,
     Resume,
     Start,
     class_names,
@@ -36,7 +36,7 @@ class OutputOptions(OptionGroup):
             help="Keep tags, chapters, telemetry and subtitles, which may tell place and time.",
         ),
     ] = Redaction.keep_tags
-    overwrite: Overwrite = InferConfig.overwrite
+    overwrite: OverwriteFilm = InferConfig.overwrite
     resume: Resume = InferConfig.resume
     start: Start = "0"
     end: End = None

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from roadseg.pages.layout import (
     BAR_TEXT,
+    BEHIND_PX,
     Plot,
     page_html,
     pictures_html,
@@ -51,4 +52,5 @@ def _share_plot(shares: Mapping[str, Mapping[str, float]]) -> Plot:
             **BAR_TEXT,
         )
     figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(margin={"r": BEHIND_PX})
     return Plot(title="Share of the labelled pixels (%)", figure=figure, height_px=430)

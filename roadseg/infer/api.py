@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -290,7 +291,14 @@ def _without_link(item: SegmentedFrame) -> Result:
 
 
 def _picture_of(image: NDArray[np.uint8] | Path | str) -> Picture:
-    return _checked(image) if isinstance(image, np.ndarray) else _read(Path(image))
+    if isinstance(image, np.ndarray):
+        return _checked(image)
+    if not isinstance(image, str | PathLike):
+        raise PictureError(
+            f"the image is of type {type(image).__name__}; give the path of a picture, or an array "
+            "(height, width, 3) of uint8 in RGB order, such as numpy.asarray(image)"
+        )
+    return _read(Path(image))
 
 
 def _read(path: Path) -> Picture:

@@ -90,17 +90,16 @@ class InferConfig(ModelConfig, OverlayConfig):
         OverlayConfig.__post_init__(self)
         if isinstance(self.source, str):
             object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
-        for flag, wanted in (("--report", self.report), ("--geojson", self.geojson)):
-            if self.resume and wanted:
-                raise ConfigError(
-                    f"--resume is given with {flag}, which needs the whole video; leave it out, or "
-                    "leave out --resume to begin anew"
-                )
+        for flag in self.unresumed if self.resume else ():
+            raise ConfigError(
+                f"--resume is given with {flag}, which needs the whole video; leave it out, or "
+                "begin anew with --overwrite instead of --resume"
+            )
         self._check_positions()
         if self.resume and self.boxes and not self.stats:
             raise ConfigError(
                 "--resume is given with --boxes, whose numbers go on from those in --stats; add "
-                "--stats to both runs, or leave out --resume to begin anew"
+                "--stats to both runs, or begin anew with --overwrite instead of --resume"
             )
         if self.sound not in SOUNDS:
             raise ConfigError(f"--sound is {self.sound!r}; use one of: {', '.join(SOUNDS)}")
@@ -164,7 +163,13 @@ class InferConfig(ModelConfig, OverlayConfig):
     @property
     def tells_of_drive(self) -> bool:
         """Whether an output is about the whole drive, and not about its frames."""
-        return bool(self.report or self.geojson)
+        return bool(self.unresumed)
+
+    @property
+    def unresumed(self) -> tuple[str, ...]:
+        """Flags of the outputs that are about the whole drive, which no run can go on with."""
+        outputs = {"--report": self.report, "--geojson": self.geojson}
+        return tuple(flag for flag, wanted in outputs.items() if wanted)
 
     def to_record(self) -> dict[str, str]:
         """Return the settings that the output's frames depend on, by name, as text."""

@@ -31,13 +31,14 @@ from roadseg.video.write.masks import MASK_NAME, check_kept_masks, check_masks, 
 from roadseg.video.write.part import (
     Kept,
     check_no_old_part,
+    check_nothing_kept,
     check_settings,
     cut_torn_head,
     measure_part,
     settings_of_part,
 )
 from roadseg.video.write.pipe import MP4, PipeWriter
-from roadseg.video.write.stills import StillWriter, check_stills
+from roadseg.video.write.stills import StillWriter, check_no_stills, check_stills
 
 GEOJSON_SUFFIXES = (".geojson", ".json")
 
@@ -89,21 +90,25 @@ class Outputs:
     def claimed(self) -> Iterator[Self]:
         """Claim all places while the block lasts; publish the outputs if it ends without an error.
 
-        With --resume, what an unfinished run left is kept. After an error nothing is published, and
-        the part of a video stays for another run.
+        With --resume, what an unfinished run left is kept; without, it is dropped only with
+        --overwrite. After an error nothing is published, and the part of a video stays for another
+        run.
 
         Raises:
             ConfigError: Two outputs are one, or the unfinished run had other settings.
             VideoError: What the unfinished run left is not complete.
-            OutputError: Another run writes there, a temporary name is taken, or an output cannot
-                be renamed.
+            OutputError: Another run writes there, or left what would be dropped; a temporary name
+                is taken, or an output cannot be renamed.
         """
         with contextlib.ExitStack() as held:
             for number, place in enumerate(self._places):
                 self._check_apart(place, self._places[:number])
                 held.enter_context(holding(place))
             self._check_targets()
-            self.kept = self._to_keep() if self._config.resume else Kept()
+            if self._config.resume:
+                self.kept = self._to_keep()
+            elif not self._config.overwrite:
+                self._check_unfinished()
             try:
                 yield self
                 self._check_still_free()
@@ -207,6 +212,14 @@ class Outputs:
                     f"{place.flag} {path} came to be during the run and is not replaced; move it "
                     "away and run again, with --resume if a video was labelled"
                 )
+
+    def _check_unfinished(self) -> None:
+        """Check that beginning anew costs nothing that an unfinished run labelled."""
+        if isinstance(self.film, FilePlace):
+            mask_film = ["--masks"] if isinstance(self.masks, FilePlace) else []
+            check_nothing_kept(self.film.target, [*self._config.unresumed, *mask_film])
+        elif isinstance(self.film, SeriesPlace):
+            check_no_stills(self.film.part)
 
     def _to_keep(self) -> Kept:
         """Return what can be kept of an unfinished run, after checking that it is complete.
@@ -399,8 +412,8 @@ def keep_stats(place: Path, kept: int) -> None:
                 file.truncate(file.tell())
                 return
     raise VideoError(
-        f"the unfinished run left no {place} with all its frames; leave out --stats, or leave out "
-        "--resume to begin anew"
+        f"the unfinished run left no {place} with all its frames; leave out --stats, or begin anew "
+        "with --overwrite instead of --resume"
     )
 
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from roadseg.measure.results import rounds_of, spread
@@ -65,7 +66,13 @@ def _options(
     options = ["--device", device] if record.get("gpus") or device != CPU else []
     is_default = case["weights"] == record.get("defaults", {}).get("weights")
     if not is_default:
-        options += ["--weights", case["weights"]]
+        options += ["--weights", _typed(record, case["weights"])]
     if not is_default or case["backend"] != "auto":
         options += ["--backend", runtime]
     return tuple(options)
+
+
+def _typed(record: Mapping[str, Any], weights: str) -> str:
+    """Return what to type for the model file of a case, whose name alone is known of older ones."""
+    given = record["settings"].get("weights", ())
+    return next((path for path in given if PurePath(path).name == weights), weights)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from roadseg import __version__
-from roadseg.backends.weights import default_weights
+from roadseg.backends.weights import default_weights, is_shipped
 from roadseg.files import sha256_of
 from roadseg.measure.cases import fastest_films, films_of, models_of, verified
 from roadseg.measure.config import BenchConfig
@@ -24,6 +24,9 @@ from roadseg.measure.many_cores import many_cores
 from roadseg.measure.results import RECORD_FORMAT
 from roadseg.measure.testbed import Case, Testbed
 from roadseg.video.read.source import probe
+
+FOLDER = "FOLDER"
+"""Stands for folders of this machine in a record."""
 
 
 def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         "machine": machine_record(),
         "gpus": testbed.gpus,
         "film": film_record(config.film, config.film_hw),
-        "settings": json.loads(json.dumps(asdict(config), default=_name)),
+        "settings": json.loads(json.dumps(asdict(config), default=_typed)),
         "defaults": {"weights": default_weights().name},
         "reference": testbed.reference,
         "checks": checks,
@@ -85,8 +88,11 @@ def _at_its_size(config: BenchConfig, folder: Path, on_step: Callable[[str], Non
     return replace(config, film=enlarged)
 
 
-def _name(value: object) -> str:
-    return value.name if isinstance(value, Path) else str(value)
+def _typed(value: object) -> str:
+    """Return a setting as it was typed, but for where on this machine a file lies."""
+    if not isinstance(value, Path) or not value.is_absolute():
+        return str(value)
+    return value.name if is_shipped(value.name) else f"{FOLDER}/{value.name}"
 
 
 def film_record(film: Path, enlarged_hw: tuple[int, int] | None = None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ PARTS = {
     "encode": "#d1495b",
 }
 """Colour of a step or stage; those with the same work have the same colour."""
+BOUND_DASHES = ("dot", "dash")
+"""How the lines of the pipeline's upper bounds are drawn."""
 STATES = {"met": "met", "not met": "missed"}
 """CSS class of a verdict, by its first word; one that was not measured has none."""
 TARGETS_HINT = (
@@ -80,7 +82,7 @@ def _plots(record: Mapping[str, Any]) -> list[Plot]:
     return [
         Plot(
             title="Frames a second, once warm",
-            hint="Medians over the rounds, with the least and the most; dotted: roadseg's bounds.",
+            hint="Medians over the rounds, with the least and the most; lines: bounds of roadseg.",
             figure=_throughput(record, rounds),
         ),
         Plot(
@@ -152,16 +154,15 @@ def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure
                 "color": GREY,
             },
         )
-    for ceiling in _pipeline_ceilings(record):
+    for ceiling, dash in zip(_pipeline_ceilings(record), BOUND_DASHES, strict=False):
         figure.add_vline(
             x=ceiling.limit_fps.median,
-            line={"dash": "dot", "color": GREY},
-            annotation_text=ceiling.name,
-            annotation_textangle=-90,
-            annotation_font_size=11,
+            line={"dash": dash, "color": GREY},
+            name=ceiling.name,
+            showlegend=True,
         )
-    figure.update_yaxes(autorange="reversed")
-    return figure.update_layout(showlegend=False)
+    figure.update_traces(showlegend=False)  # a bar's name stands beside it
+    return figure.update_yaxes(autorange="reversed")
 
 
 def _pipeline_ceilings(record: Mapping[str, Any]) -> list[Ceiling]:

@@ -9,14 +9,12 @@ import plotly.graph_objects as go
 
 from roadseg.measure.results import Round, rounds_of, values_of
 from roadseg.measure.targets import ceilings
-from roadseg.pages.layout import BAR_TEXT, Plot
+from roadseg.pages.layout import BAR_TEXT, BEHIND_PX, Plot
 
 PARTS = {"copy_in": "#7a6fc2", "compute": "#2a9d8f", "copy_out": "#d1495b"}
 """Colour of a part of a call, legible on light and on dark."""
 ROW_PX = 34
 """Height of a bar with its label."""
-BEHIND_PX = 48
-"""Room for the number behind the longest bar."""
 
 
 def gpu_plots(record: Mapping[str, Any]) -> Iterator[Plot]:

@@ -4,7 +4,9 @@ A page is a title and sections. Its plots are drawn in the page's own colours, w
 reader's, so figures bring data, and colours that are legible on light and on dark.
 """
 
+import gzip
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,14 +22,16 @@ from roadseg.spec import UNLABELLED, SegClass, css_color
 
 BAR_TEXT = {"textfont": {"size": 10}, "textposition": "outside", "cliponaxis": False}
 """Numbers behind bars, which may be too short or thin to bear them."""
+BEHIND_PX = 48
+"""Room for the number behind the longest of them."""
 GREY = "#8a949e"
 """Colour of what is there to compare with."""
 OUTLINE = {"color": GREY, "width": 1}
 """Around marks in the colours of classes, which may be as dark or as light as the page."""
-
-
 UNLABELLED_COLOR = "#000"
 """As class maps beside pictures are painted where they have no class."""
+PLOT = '<div class="plot"'
+"""How the place of a plot begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,15 @@ def page_html(title: str, body: str, *, style: str = "", script: str = "") -> st
         title=escape(_legible(title)),
         style=_joined("page.css", style),
         body=_legible(body),
-        plotly=get_plotlyjs(),
-        script=_joined("plots.js", script),
+        drawing=_drawing(script) if script or PLOT in body else "",
+    )
+
+
+def _drawing(script: str) -> str:
+    """Return what draws the plots of a page, the library packed, which no other page carries."""
+    library = gzip.compress(get_plotlyjs().encode(), mtime=0)
+    return Template(web_file("drawing.html")).substitute(
+        packed=b64encode(library).decode(), script=_joined("unpack.js", "plots.js", script)
     )
 
 
@@ -77,15 +88,15 @@ def web_file(name: str) -> str:
 
 def plots_html(plots: Iterable[Plot]) -> str:
     """Return plots as HTML, two in a row, one on a phone; those without data are left out."""
-    drawn = (_plot_html(plot) for plot in plots if plot.figure.data)
-    return f'<div class="plots">{"".join(drawn)}</div>'
+    drawn = "".join(_plot_html(plot) for plot in plots if plot.figure.data)
+    return f'<div class="plots">{drawn}</div>' if drawn else ""
 
 
 def _plot_html(plot: Plot) -> str:
     figure = json.loads(plot.figure.to_json())
     figure["layout"].pop("template", None)  # the page's colours stand for it
     hint = f'<p class="hint">{escape(plot.hint)}</p>' if plot.hint else ""
-    place = f'<div class="plot" style="height:{plot.height_px}px"></div>'
+    place = f'{PLOT} style="height:{plot.height_px}px"></div>'
     return section_html(plot.title, f"{place}{json_script(figure)}{hint}")
 
 

@@ -48,7 +48,8 @@ def _facts(report: BatchReport) -> dict[str, str]:
     status = report.status
     states = ", ".join(f"{films:,} {state}" for state, films in status.films.items() if films)
     unmeasured = report.unmeasured_count
-    not_known = f"; not known of {unmeasured:,} without --stats" if unmeasured else ""
+    needed = "--stats in .jsonl or .parquet"
+    not_known = f"; not known of {unmeasured:,} without {needed}" if unmeasured else ""
     return {
         "videos": states or "none",
         "video done": duration(status.video_s),
@@ -91,7 +92,7 @@ def _color(report: BatchReport, name: str) -> str:
 def _over_time(report: BatchReport) -> go.Figure:
     dates = [period.at for period in report.periods]
     figure = go.Figure()
-    for name in _shown(report) if dates else []:
+    for name in _shown(report) if len(dates) > 1 else []:
         shares = [100 * period.class_shares.get(name, 0.0) for period in report.periods]
         color = _color(report, name)
         figure.add_scatter(
@@ -107,7 +108,7 @@ def _over_time(report: BatchReport) -> go.Figure:
 
 def _lengths(report: BatchReport, unit_s: int) -> go.Figure:
     figure = go.Figure()
-    if report.periods:
+    if len(report.periods) > 1:
         lengths = [period.video_s / unit_s for period in report.periods]
         figure.add_bar(x=[period.at for period in report.periods], y=lengths, marker_color=GREY)
     return figure.update_xaxes(type="date")

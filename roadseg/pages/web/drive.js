@@ -1,5 +1,4 @@
 // Draw a drive's report from its record; everything that is clicked jumps to a time in the film.
-"use strict";
 
 const $ = (id) => document.getElementById(id);
 const record = JSON.parse($("record").textContent);

@@ -1,5 +1,4 @@
 // Draw a page's plots in its own colours, light or dark; each has its data and layout beside it.
-"use strict";
 
 const plots = new Map(
   [...document.querySelectorAll(".plot")].map((place) => [place, JSON.parse(place.nextElementSibling.textContent)]),

@@ -73,12 +73,13 @@ def check_kept_masks(part: Path, target: Path, kept: int) -> None:
     """
     if is_mask_film(part):
         raise VideoError(
-            f"--masks {target} cannot be resumed; give a folder, or leave out --resume"
+            f"--masks {target} cannot be resumed; give a folder, or begin anew with --overwrite "
+            "instead of --resume"
         )
     if not any(number == kept - 1 for number, _ in stills_of(part)):
         raise VideoError(
             f"the unfinished run left no class maps for --masks {target.parent}; leave out "
-            "--masks, or leave out --resume to begin anew"
+            "--masks, or begin anew with --overwrite instead of --resume"
         )
 
 

@@ -1,7 +1,7 @@
 """The part of a video that an unfinished run leaves, which plays and can be resumed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
-from roadseg.errors import ConfigError, VideoError
+from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import own_path, replacing
 from roadseg.video.frame import Frame
 from roadseg.video.pyav import open_for_reading
@@ -75,13 +75,13 @@ def check_settings(path: Path, settings: Mapping[str, str]) -> None:
     except (OSError, ValueError) as error:
         raise VideoError(
             f"{part} has no readable record of its settings, {record.name}; "
-            "leave out --resume to begin anew"
+            "begin anew with --overwrite instead of --resume"
         ) from error
     changed = [name for name in settings if begun_with.get(name, USUAL.get(name)) != settings[name]]
     if changed:
         raise ConfigError(
             f"{part} was begun with other settings ({', '.join(changed)}); give the same, "
-            "or leave out --resume to begin anew"
+            "or begin anew with --overwrite instead of --resume"
         )
 
 
@@ -173,7 +173,7 @@ def _refuse_unreadable(part: Path) -> None:
     except OSError as error:
         raise VideoError(
             f"{part} cannot be read ({error.strerror}); check its permissions and its disk, or "
-            "leave out --resume to begin anew"
+            "begin anew with --overwrite instead of --resume"
         ) from error
 
 
@@ -216,6 +216,28 @@ def measure_part(part: Path) -> Kept:
     ]
     span = max(times) - min(times) if times else Fraction(0)
     return Kept(len(times), float(span))
+
+
+def check_nothing_kept(path: Path, unresumed: Sequence[str]) -> None:
+    """Check that beginning the video at `path` anew drops nothing that could be kept.
+
+    Args:
+        path: Video.
+        unresumed: Flags that were given and that no run can go on with.
+
+    Raises:
+        OutputError: An unfinished run left frames.
+        VideoError: It left a part that cannot be read.
+    """
+    part = part_path(path)
+    cut_torn_head(part)
+    kept = measure_part(part)
+    if kept.frames:
+        without = f" and leave out {' and '.join(unresumed)}" if unresumed else ""
+        raise OutputError(
+            f"{part} holds {kept.span_s:.0f} s of video that an unfinished run labelled; add "
+            f"--resume{without} to go on from there, or --overwrite to begin anew"
+        )
 
 
 def behind(frames: Iterator[Frame], kept: Kept, warm_up_s: float) -> Iterator[Frame]:

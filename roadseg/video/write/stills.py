@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from roadseg.errors import VideoError
+from roadseg.errors import OutputError, VideoError
 from roadseg.files import check_writable, create, output_errors
 from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import Frame
@@ -38,6 +38,23 @@ def check_stills(pattern: Path, *, one: bool, overwrite: bool) -> None:
         raise VideoError(f"{first[1]} exists; choose another folder or name, or add --overwrite")
     if pattern.parent.exists():
         check_writable(pattern)
+
+
+def check_no_stills(part: Path) -> None:
+    """Check that beginning images anew drops none that an unfinished run wrote.
+
+    Args:
+        part: Their name, with `NUMBER` in it, in the folder where they are until all are written.
+
+    Raises:
+        OutputError: There are some.
+    """
+    count = sum(1 for _ in stills_of(part))
+    if count:
+        raise OutputError(
+            f"{part.parent} holds {count} images of an unfinished run, which cannot be resumed; "
+            "move them away, or add --overwrite to begin anew"
+        )
 
 
 class StillWriter:
