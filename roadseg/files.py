@@ -121,7 +121,7 @@ class Lock:
     """The right to write a file, held by one run until it ends, even by a crash.
 
     It is the system's lock on a file, which ends with the process. The file itself stays as long as
-    unfinished work lies beside it, and marks that as roadseg's.
+    unfinished work lies beside it, marks that as roadseg's, and holds notes for the run after.
 
     Args:
         path: The lock's file.
@@ -165,6 +165,17 @@ class Lock:
     ) -> None:
         self._file.close()
 
+    def note(self, line: bytes) -> None:
+        """Add a line to the notes; it is on the disk when this returns, or no note at all."""
+        with open(self._file.fileno(), "ab", closefd=False) as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget_notes(self) -> None:
+        """Remove all notes."""
+        self._file.truncate(len(LOCK_MARK))
+
     def remove(self) -> None:
         """Remove the lock file, once no unfinished work lies beside it."""
         if sys.platform == "win32":  # where no open file can be removed
@@ -188,11 +199,12 @@ class Lock:
 
     def _read_mark(self) -> bool:
         """Return whether an earlier run created the file; write the mark into a new one."""
-        found = self._file.read(len(LOCK_MARK) + 1)
+        found = self._file.read(len(LOCK_MARK))
         if found not in (b"", LOCK_MARK):  # empty: created just now, or by a run that was killed
             raise self._taken
         if not found:
             self._file.write(LOCK_MARK)
+        *self.notes, _torn = self._file.readall().split(b"\n")
         return bool(found)
 
 

@@ -1,6 +1,7 @@
 """The outputs of a run: their places, and what an unfinished run left there."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Self, TypeGuard
 
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.files import check_new, identity, is_ours, output_errors
+from roadseg.files import Lock, check_new, identity, is_ours, output_errors
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
-from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
+from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
+from roadseg.infer.publication import publish, remove_work, settle
 from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES, read_stats
 from roadseg.infer.stats_parquet import check_pyarrow, is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_one_picture, is_series
@@ -58,9 +60,7 @@ class Outputs:
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        check_options(config)  # existing files are reported last
-        check_out(config)
-        check_beside(config)
+        check_options(config)
         self._config = config
         self.film = _film_place(config.out)
         """Place of the video or its images; None for standard output, or if none is wanted."""
@@ -84,6 +84,9 @@ class Outputs:
         self._check_names()
         self._check_inputs((*inputs, *spared))
         self._check_folder(info.path)
+        self._settle()
+        check_out(config)  # existing files are reported last
+        check_beside(config)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Self]:
@@ -98,10 +101,7 @@ class Outputs:
             OutputError: Another run writes there, a temporary name is taken, or an output cannot
                 be renamed.
         """
-        with contextlib.ExitStack() as held:
-            for number, place in enumerate(self._places):
-                self._check_apart(place, self._places[:number])
-                held.enter_context(holding(place))
+        with self._held() as locks:
             self._check_targets()
             self.kept = self._to_keep() if self._config.resume else Kept()
             try:
@@ -109,13 +109,13 @@ class Outputs:
                 self._check_still_free()
                 if self.stats and self.stats.is_parquet:
                     write_parquet(self.stats.whole, read_stats(self.stats.part))
-                publish(self._places)
+                if locks:
+                    publish(self._places, locks[0])
             except BaseException:
                 self._clear_after_failure()
                 raise
             for place in self._places:
-                clear(place, keep_part=False)
-                place.remove([place.aside])
+                remove_work(place)
 
     @property
     def hardware_encoder(self) -> str | None:
@@ -141,6 +141,34 @@ class Outputs:
             return StillWriter(film.part)
         record, kept = self._settings(), self.kept.frames
         return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[list[Lock]]:
+        """Hold all places while the block lasts, and give their locks."""
+        with contextlib.ExitStack() as held:
+            locks: list[Lock] = []
+            for number, place in enumerate(self._places):
+                self._check_apart(place, self._places[:number])
+                locks.append(held.enter_context(holding(place)))
+            yield locks
+
+    def _settle(self) -> None:
+        """Clear up after a run that was killed while its outputs got their names."""
+        if not (self._places and os.path.lexists(self._places[0].lock)):
+            return
+        config = self._config
+        advice = "add --overwrite to begin anew"
+        if is_file(config.out) and not config.tells_of_drive:
+            advice += ", or --resume to go on from there"
+        with self._held() as locks:
+            is_done = settle(
+                self._places, locks[0], None if config.resume or config.overwrite else advice
+            )
+        if is_done and config.resume and not config.overwrite:
+            raise OutputError(
+                f"--out {config.out} is complete: the run that was killed had nothing left to do "
+                "but to tidy up, which is done now"
+            )
 
     def _check_names(self) -> None:
         """Refuse temporary names of roadseg as outputs."""
