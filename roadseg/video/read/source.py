@@ -42,6 +42,7 @@ from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.streams import (
     film_stream,
+    lost_said,
     others_said,
     stated_date,
     stated_end_s,
@@ -172,7 +173,7 @@ def probe(
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
             recorded=stated_date(container),
-            left_out=others_said(container, stream),
+            left_out=others_said(container, stream) + lost_said(container, source),
             **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
 
