@@ -24,6 +24,13 @@ LOCK_MARK = b"roadseg writes the file of this name, or left it unfinished\n"
 """Contents of a lock file, by which a later run knows that files beside it are roadseg's."""
 LOCKED_BYTE = 1 << 30
 """Offset of the locked byte on Windows, where locked bytes cannot be read."""
+SPECIAL = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+"""What a name can stand for besides a file and a folder."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 
@@ -59,8 +66,9 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part of one.
 
     Raises:
-        OutputError: The file cannot be written; the old one is unchanged.
+        OutputError: The file cannot be written; what there was is unchanged.
     """
+    check_replaceable(path)
     temporary = own_path(path, f"new-{os.urandom(4).hex()}")
     with output_errors(path):
         io.FileIO(temporary, "xb").close()
@@ -100,7 +108,12 @@ def make_folder(path: Path) -> None:
         OutputError: There is a file of that name, or the place may not be written to.
     """
     with output_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(
+                f"{path} is no folder, and one is needed there; choose another name"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -275,8 +288,23 @@ def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool
     check_writable(path)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise `OutputError` if a path, or what it leads to, is a pipe, a socket or a device."""
+    if kind := special_kind(path):
+        raise OutputError(f"{path} is a {kind}, which no file may replace; choose another name")
+
+
+def special_kind(path: Path) -> str | None:
+    """Return what a path leads to, one of `SPECIAL`; None for a file, a folder or nothing."""
+    try:
+        return SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return None
+
+
 def check_writable(path: Path) -> None:
-    """Raise `OutputError` if no file can be created in the folder of a path."""
+    """Raise `OutputError` if no file of this path can be written."""
+    check_replaceable(path)
     with output_errors(path):
         trial = own_path(path, f"new-{os.urandom(4).hex()}")
         io.FileIO(trial, "xb").close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self, TypeGuard
 
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.files import Lock, check_new, identity, is_ours, output_errors
+from roadseg.files import Lock, check_new, check_replaceable, identity, is_ours, output_errors
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
 from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
@@ -171,8 +171,10 @@ class Outputs:
             )
 
     def _check_names(self) -> None:
-        """Refuse temporary names of roadseg as outputs."""
+        """Refuse temporary names of roadseg as outputs, and those of pipes, sockets and devices."""
         for place in self._places:
+            for path, _ in place.taken():
+                check_replaceable(path)
             if is_ours(place.target):
                 raise ConfigError(
                     f"{place.flag} {place.target} is a name that roadseg gives to unfinished work; "

@@ -16,7 +16,7 @@ from typing import Any
 import av
 
 from roadseg.errors import VideoError
-from roadseg.video.errors import read_errors
+from roadseg.video.errors import check_source, read_errors
 from roadseg.video.frame import Frame, Place
 from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
@@ -150,8 +150,7 @@ def probe(
     """
     source = named(source)
     if isinstance(source, Path):
-        if source.is_file() and source.stat().st_size == 0:
-            raise VideoError(f"{source} is empty (0 bytes); give a video file")
+        check_source(source)
         if is_series(source) or is_picture(source):
             return _probe_images(source, image_fps)
     with read_errors(source), open_input(source) as container:
