@@ -17,6 +17,7 @@ import contextlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 import threading
@@ -98,7 +99,7 @@ class Address:
             ServerError: It is not one.
         """
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not host or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
             raise ServerError(f"--listen is {text!r}; give HOST:PORT, such as 127.0.0.1:8620")
         return cls(host.strip("[]"), int(port))
 
