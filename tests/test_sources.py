@@ -75,6 +75,16 @@ def test_images_that_cannot_be_read_are_left_out_and_named(plain, tmp_path) -> N
         infer(replace(plain, source=folder, strict=True, overwrite=True))
 
 
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 64), (3000, 1)], ids=str)
+def test_pictures_a_pixel_wide_or_high_are_labelled_and_shown(plain, tmp_path, size_hw) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((*size_hw, 3), 200, np.uint8))
+    beside = {"report": tmp_path / "r.html", "stats": tmp_path / "s.csv"}
+    config = replace(plain, source=tmp_path / "a.png", outline=True, **beside)
+    assert infer(config).frames == 1
+    (picture,) = pictures(config.out)
+    assert picture.shape == (*(side + side % 2 for side in size_hw), 3)  # x264 takes even sides
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
 def test_pipe_that_nobody_writes_to_is_not_waited_for(plain, tmp_path) -> None:
     pipe = tmp_path / "shot.png"

@@ -121,7 +121,7 @@ class Shown:
         """The picture as JPEG and the class map, as parts of a form."""
         height, width = self.item.frame.picture.size_hw
         shown_width = min(width, PICTURE_WIDTH)
-        rgb = self.item.frame.rgb((round(height * shown_width / width), shown_width))
+        rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
         return _part("picture", jpeg) + _part("classes", self._deflated_class_map)
 
