@@ -9,14 +9,17 @@ sound, masks and statistics.
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,9 @@ import cv2
 import typer
 
 from roadseg.backends.runtimes import BACKENDS, Runtime
-from roadseg.files import replacing
+from roadseg.errors import OutputError, VideoError
+from roadseg.files import Lock, replacing
+from roadseg.infer import outputs
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
 from roadseg.video.write.part import cut_torn_head, measure_part, part_path
@@ -40,6 +45,10 @@ LEAST_PSNR_DB = 38
 """Likeness of pictures: x264's threads do not come to the same bits in every run."""
 LONGEST_DELAY_S = 0.4
 """A process is killed within this time of its first write."""
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+"""Python's audit events at which names change."""
+OLD = {"out.mp4": b"film", "stats.jsonl": b"stats", "masks/000003.png": b"mask"}
+"""What a run has to replace."""
 EVEN, VARIABLE = tuple(range(80)), tuple(t for t in range(90) if t % 7)
 app = typer.Typer(add_completion=False)
 
@@ -69,6 +78,7 @@ class Case:
         )
 
 
+SHORT = "mp4, short"
 CASES = {
     "mp4 with sound": Case(suffix=".mp4", sounds=1),
     "mp4, every 3, steady": Case(suffix=".mp4", every=3, steady=0.6),
@@ -76,6 +86,7 @@ CASES = {
     "mkv, every 3, sound": Case(suffix=".mkv", times=VARIABLE, sounds=1, every=3),
     "mkv, steady": Case(suffix=".mkv", steady=0.6),
     "webm": Case(suffix=".webm", times=VARIABLE),
+    SHORT: Case(suffix=".mp4", times=EVEN[:15]),
 }
 
 
@@ -86,6 +97,9 @@ def record(points: int = 200, kills: int = 20, out: Path | None = None, seed: in
     for name, case in CASES.items():
         found[name] = run_case(case, points // len(CASES) + 1, -(-kills // len(CASES)), seed)
         typer.echo(f"{name}: {found[name]}", err=True)
+    for name, overwrite in {"names": False, "names, replacing": True}.items():
+        found[name] = run_names(overwrite=overwrite)
+        typer.echo(f"{name}: {found[name]}", err=True)
     if out:
         with replacing(out) as temporary:
             temporary.write_text(json.dumps(found, indent=2) + "\n")
@@ -94,10 +108,34 @@ def record(points: int = 200, kills: int = 20, out: Path | None = None, seed: in
 
 
 @app.command()
-def victim(case: str, folder: Path) -> None:
-    """Run a case, to be killed."""
+def victim(case: str, folder: Path, change: int | None = None, *, overwrite: bool = False) -> None:
+    """Run a case, to be killed; by itself at a change of names from its publication on."""
     _add_backend()
-    infer(CASES[case].config(folder))
+    if change is not None:
+        _die_at(change)
+    infer(replace(CASES[case].config(folder), overwrite=overwrite))
+
+
+def _die_at(change: int) -> None:
+    numbers, publish, note = count(), outputs.publish, Lock.note
+
+    def tick() -> None:
+        if next(numbers) == change:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def count_changes(*args: Any) -> None:
+        sys.addaudithook(lambda event, _: tick() if event in CHANGES else None)
+        publish(*args)
+
+    def tear(lock: Lock, line: bytes) -> None:
+        tick()
+        with lock._path.open("ab") as file:
+            file.write(line[: len(line) // 2])
+        tick()
+        lock._path.write_bytes(lock._path.read_bytes()[: -(len(line) // 2)])
+        note(lock, line)
+
+    outputs.publish, Lock.note = count_changes, tear
 
 
 def run_case(case: Case, points: int, kills: int, seed: int = 0) -> dict[str, Any]:
@@ -110,7 +148,7 @@ def run_case(case: Case, points: int, kills: int, seed: int = 0) -> dict[str, An
             infer(whole)
         result: dict[str, Any] = {"writes": writes.number, "points": 0, "kills": 0}
         result |= {"worst_loss_s": 0.0, "differences": []}
-        wanted = {round((n + 0.5) * writes.number / points) for n in range(points)}
+        wanted = {int((n + 0.5) * writes.number / points) + 1 for n in range(points)}
         with photographed(config, wanted, Path(name)) as shots:
             infer(config, shots.note)
         for shot in shots.taken:
@@ -231,29 +269,73 @@ def _go_on(shot: Shot, whole: InferConfig, case: Case, result: dict[str, Any]) -
 def _kill(
     case: Case, torn: InferConfig, whole: InferConfig, kills: int, result: dict[str, Any]
 ) -> None:
-    """Kill processes that go on from each other; finish what the last one left.
-
-    What is killed while its outputs take their names is not judged.
-    """
+    """Kill processes that go on from each other; finish what the last one left."""
     name = next(name for name, other in CASES.items() if other == case)
     _empty(torn.out.parent)
-    command = [sys.executable, __file__, "victim", name, str(torn.source.parent)]
-    while result["kills"] < kills and not torn.out.exists():
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+    while result["kills"] < kills:
+        process = _victim(name, torn)
         part = part_path(torn.out)
         before = part.stat().st_mtime_ns if part.exists() else 0
         while process.poll() is None and not (part.exists() and part.stat().st_mtime_ns > before):
             time.sleep(0.001)
         time.sleep(random.uniform(0, LONGEST_DELAY_S))  # noqa: S311
         process.kill()
-        was_killed = process.wait() != 0
-        if was_killed and torn.out.exists():
-            _empty(torn.out.parent)  # no file system renames several files at once: begin anew
-        else:
-            result["kills"] += was_killed
-    if not torn.out.exists():
-        infer(torn)
+        if process.wait() == 0:
+            break
+        result["kills"] += 1
+    _finish(torn)
     result["differences"] += [f"killed: {what}" for what in differences(torn, whole)]
+
+
+def _victim(name: str, torn: InferConfig, *args: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, __file__, "victim", name, str(torn.source.parent), *args]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+
+
+def _finish(torn: InferConfig) -> None:
+    try:
+        infer(torn)
+    except (OutputError, VideoError) as error:
+        if torn.overwrite or not torn.out.exists():  # it was complete
+            raise
+        assert "exists" in str(error) or "is complete" in str(error)
+
+
+def run_names(step: int = 1, *, overwrite: bool) -> dict[str, Any]:
+    """Kill a process at each so many-th change of names from its publication on.
+
+    Returns:
+        What came of it.
+    """
+    _add_backend()
+    result: dict[str, Any] = {"kills": 0, "differences": []}
+    flags = ["--overwrite"] if overwrite else []
+    with tempfile.TemporaryDirectory() as name:
+        torn = replace(make(CASES[SHORT], Path(name)), overwrite=overwrite)
+        whole = moved(torn, Path(name) / "whole")
+        infer(whole)
+        for change in count(0, step):
+            _empty(torn.out.parent)
+            for old, data in OLD.items() if overwrite else ():
+                (torn.out.parent / old).parent.mkdir(exist_ok=True)
+                (torn.out.parent / old).write_bytes(data)
+            if _victim(SHORT, torn, "--change", str(change), *flags).wait() == 0:
+                break
+            result["kills"] += 1
+            found = [f"{old} was lost" for old in _lost(torn)] if overwrite else []
+            _finish(torn)
+            found += differences(torn, whole)
+            result["differences"] += [f"change {change}: {what}" for what in found]
+    return result
+
+
+def _lost(torn: InferConfig) -> list[str]:
+    """Return which old files are no more, though not all new ones have their names."""
+    there = {path.read_bytes() for path in torn.out.parent.rglob("*") if path.is_file()}
+    lost = [old for old, data in OLD.items() if data not in there]
+    named = [torn.out.parent / old for old in OLD]
+    is_done = all(path.is_file() and path.read_bytes() not in OLD.values() for path in named)
+    return [] if is_done else lost
 
 
 def _empty(folder: Path) -> None:

@@ -26,6 +26,13 @@ LOCKED_BYTE = 1 << 30
 """Offset of the locked byte on Windows, where locked bytes cannot be read."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that has no room."""
+SPECIAL = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+"""What a name can stand for besides a file and a folder."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 
@@ -61,8 +68,9 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part of one.
 
     Raises:
-        OutputError: The file cannot be written; the old one is unchanged.
+        OutputError: The file cannot be written; what there was is unchanged.
     """
+    check_replaceable(path)
     temporary = own_path(path, f"new-{os.urandom(4).hex()}")
     with output_errors(path):
         io.FileIO(temporary, "xb").close()
@@ -102,7 +110,12 @@ def make_folder(path: Path) -> None:
         OutputError: There is a file of that name, or the place may not be written to.
     """
     with output_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(
+                f"{path} is no folder, and one is needed there; choose another name"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -123,7 +136,7 @@ class Lock:
     """The right to write a file, held by one run until it ends, even by a crash.
 
     It is the system's lock on a file, which ends with the process. The file itself stays as long as
-    unfinished work lies beside it, and marks that as roadseg's.
+    unfinished work lies beside it, marks that as roadseg's, and holds notes for the run after.
 
     Args:
         path: The lock's file.
@@ -167,6 +180,17 @@ class Lock:
     ) -> None:
         self._file.close()
 
+    def note(self, line: bytes) -> None:
+        """Add a line to the notes; it is on the disk when this returns, or no note at all."""
+        with open(self._file.fileno(), "ab", closefd=False) as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget_notes(self) -> None:
+        """Remove all notes."""
+        self._file.truncate(len(LOCK_MARK))
+
     def remove(self) -> None:
         """Remove the lock file, once no unfinished work lies beside it."""
         if sys.platform == "win32":  # where no open file can be removed
@@ -190,11 +214,12 @@ class Lock:
 
     def _read_mark(self) -> bool:
         """Return whether an earlier run created the file; write the mark into a new one."""
-        found = self._file.read(len(LOCK_MARK) + 1)
+        found = self._file.read(len(LOCK_MARK))
         if found not in (b"", LOCK_MARK):  # empty: created just now, or by a run that was killed
             raise self._taken
         if not found:
             self._file.write(LOCK_MARK)
+        *self.notes, _torn = self._file.readall().split(b"\n")
         return bool(found)
 
 
@@ -265,8 +290,23 @@ def check_new(path: Path, flag: str, suffixes: Sequence[str], *, overwrite: bool
     check_writable(path)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise `OutputError` if a path, or what it leads to, is a pipe, a socket or a device."""
+    if kind := special_kind(path):
+        raise OutputError(f"{path} is a {kind}, which no file may replace; choose another name")
+
+
+def special_kind(path: Path) -> str | None:
+    """Return what a path leads to, one of `SPECIAL`; None for a file, a folder or nothing."""
+    try:
+        return SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return None
+
+
 def check_writable(path: Path) -> None:
-    """Raise `OutputError` if no file can be created in the folder of a path."""
+    """Raise `OutputError` if no file of this path can be written."""
+    check_replaceable(path)
     with output_errors(path):
         trial = own_path(path, f"new-{os.urandom(4).hex()}")
         io.FileIO(trial, "xb").close()

@@ -131,7 +131,7 @@ def _row(line: Mapping[str, str | None], where: str) -> tuple[str, int | None, C
     color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
     if not name:
         raise DatasetError(f"{where} has no name; a class file has the columns name,id,color")
-    if label_id and not (label_id.isdecimal() and int(label_id) <= 255):
+    if label_id and not _is_byte(label_id):
         raise DatasetError(f"{where} has the id {label_id!r}; give a number from 0 to 255")
     if color and not _is_color(color):
         raise DatasetError(f"{where} has the colour {color!r}; give it as #rrggbb")
@@ -157,7 +157,7 @@ def _color_of_levels(levels: list[str], where: str) -> str:
     """Return three numbers as #rrggbb, or an empty text if all are missing."""
     if not any(levels):
         return ""
-    if not all(level.isdecimal() and int(level) <= 255 for level in levels):
+    if not all(map(_is_byte, levels)):
         raise DatasetError(
             f"{where} has the colour {', '.join(levels)}; give r, g and b, each from 0 to 255"
         )
@@ -168,6 +168,10 @@ def _column(heading: str | None) -> str:
     """Return the canonical name of a column of a class file."""
     plain = (heading or "").strip().casefold()
     return SYNONYMS.get(plain, plain)
+
+
+def _is_byte(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 9 and int(text) <= 255  # int refuses long numbers
 
 
 def _is_color(text: str) -> bool:

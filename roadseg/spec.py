@@ -9,6 +9,7 @@ cone.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
@@ -25,6 +26,8 @@ SIDE_MULTIPLE = 32
 """Sides of the network's input are multiples of this, its coarsest stride."""
 MOST_SIDE, MOST_WIDTH = 16_384, 4_096
 """Largest side of an input, and most channels, that a model's record may state."""
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters, which no file can hold."""
 LONGEST_S = 1e9
 """Longest time in a video that is accepted, in seconds."""
 LEAST_FPS, MOST_FPS = Fraction(1, 3600), 1000
@@ -363,6 +366,8 @@ class ModelSpec:
             yield f"there are {self.num_classes} classes; 1 to {UNSURE} are possible"
         if len(set(self.class_names) - {""}) != self.num_classes:
             yield "a class has no name, or two have the same"
+        if NO_TEXT.search("".join(self.class_names)):
+            yield "the name of a class has characters that are no text"
         if len(self.palette) != self.num_classes:
             yield f"{self.num_classes} classes have {len(self.palette)} colours"
         if not all(0 <= level <= 255 for color in self.palette for level in color):

@@ -1,6 +1,7 @@
 """One suite that every runtime passes: the same decisions as PyTorch, on real frames."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -287,7 +288,6 @@ assert signal_stack() == before
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
 def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
     openvino = pytest.importorskip("roadseg.backends.openvino")
     kept = openvino.REQUESTS_KEPT
@@ -299,7 +299,41 @@ def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
     assert np.array_equal(again, runs[0])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
 def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60))
     assert done.returncode == 0, done.stderr
+
+
+CALLS = """
+import sys
+from pathlib import Path
+
+calls = []
+sys.addaudithook(lambda event, _: calls.append(event) if event in (
+    "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo") else 0)
+
+from roadseg.backends.openvino_silent import ov
+from roadseg.backends.runtimes import open_backend
+
+open_backend(Path(sys.argv[1]), "openvino").close()
+from openvino.tools.ovc import telemetry  # would have been made by the import
+
+telemetry.send_event("ov", "import", "general_import")
+assert "openvino_telemetry" not in sys.modules
+assert not calls, calls
+"""
+
+
+def test_openvino_reports_nothing_and_forks_no_process(tmp_path) -> None:
+    pytest.importorskip("roadseg.backends.openvino")
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS, str(WEIGHTS)],
+        env=os.environ | {"HOME": str(tmp_path), "CI": "false"},  # it is silent in CI anyway
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()  # where it keeps who has consented

@@ -225,10 +225,16 @@ def test_palette_comes_from_a_file(tmp_path, text) -> None:
     assert spec.colors("camvid")["car"] == PALETTES["camvid"]["car"]
 
 
+LONG = "9" * 5000
+"""Python makes no number of it."""
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("road,1,2,300\n", "line 1 has the colour 1, 2, 300; give r, g and b, each from 0 to 255"),
+        pytest.param(f"name,id\nroad,{LONG}\n", "line 2 has the id '99", id="long id"),
+        pytest.param(f"road,1,2,{LONG}\n", "line 1 has the colour 1, 2, 99", id="long level"),
         ("name,color\nroad,purple\n", "line 2 has the colour 'purple'; give it as #rrggbb"),
         ("a,b\nc,d\n", "begins with the columns a, b"),
         ("cow,1,2,3\n", "has no colour for any of sky, building"),

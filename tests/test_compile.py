@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("openvino")
+pytest.importorskip("roadseg.backends.openvino_silent")
 
 import av
 import numpy as np
 import onnx
-import openvino as ov
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS, both
 from numpy.typing import NDArray
 
+from roadseg.backends.openvino_silent import ov
 from roadseg.backends.runtimes import open_backend
 from roadseg.data.folder import FolderDataset
 from roadseg.deploy.builders import open_builder

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -242,6 +243,53 @@ def test_overwriting_replaces_a_link_and_not_what_it_leads_to(short) -> None:
     short.out.symlink_to("nowhere")
     with pytest.raises(RoadsegError, match="exists"):
         infer(short)
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # the system takes no long ones
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these in folders")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (make_pipe, "named pipe"),
+        (make_socket, "socket"),
+        (lambda path: path.symlink_to(os.devnull), "device"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("out", "a.mp4"),
+        ("out", "shots/000001.png"),
+        ("masks", "ids.mkv"),
+        ("masks", "masks/000001.png"),
+        ("stats", "s.csv"),
+        ("report", "r.html"),
+    ],
+)
+def test_what_is_no_file_is_not_replaced(short, make, kind, flag, name) -> None:
+    path = short.out.parent / name
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    named = {"out": path.with_name("%06d.png"), "masks": path.parent} if "/" in name else {}
+    config = replace(short, overwrite=True, **{flag: named.get(flag, path)})
+    before = path.lstat()
+    with pytest.raises(OutputError, match=f"is a {kind}, which no file may replace"):
+        infer(config)
+    with (
+        pytest.raises(OutputError, match=f"is a {kind}, which no file may replace"),
+        replacing(path),
+    ):
+        pass
+    assert os.path.samestat(before, path.lstat())
+    assert not [other for other in path.parent.iterdir() if other.name.startswith("roadseg-")]
 
 
 HOLDER = """

@@ -198,11 +198,12 @@ def test_what_is_not_camvid_is_refused_and_leaves_nothing(tmp_path, expected, ki
         "altered": "cannot be fetched|other bytes",  # the archive's own checksum sees it first
         "short": "train/ has 2 of 3 files",
     }.get(kind, "cannot be fetched")
-    with served(data, **arguments) as url, pytest.raises(DatasetError, match=said):
+    with served(data, **arguments) as url, pytest.raises(DatasetError, match=said) as refused:
         download_camvid(
             target, "http://127.0.0.1:9/x.zip" if kind == "no server" else url, expected
         )
     assert not list(target.parent.iterdir())
+    assert kind != "404" or refused.value.__cause__.closed
 
 
 def test_folder_with_something_else_is_left_alone(tmp_path, expected) -> None:

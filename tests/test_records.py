@@ -120,6 +120,7 @@ def test_record_is_read_as_a_model_that_can_be_or_refused(changes, build, droppe
     assert len(spec.palette) == spec.num_classes == len(set(spec.class_names))
     assert all(len(color) == 3 and 0 <= min(color) <= max(color) < 256 for color in spec.palette)
     assert all(side > 0 and side % 32 == 0 for side in spec.size_hw)
+    assert "".join(spec.class_names).encode()
     assert ModelSpec.from_json(spec.recolored("colorblind").to_json(), Path("m.onnx")).num_classes
 
 
@@ -142,6 +143,8 @@ def test_record_that_is_no_object_is_refused(text) -> None:
         {"palette": "red"},
         {"class_names": ["a", "a"]},
         {"class_names": "ab"},
+        {"class_names": ["a", "\ud800"]},
+        {"class_names": ["a", "\x1b[31m"]},
         {"size_hw": [384, 500]},
         {"size_hw": [2**40, 2**40]},
         {"size_hw": [-32, 32]},

@@ -190,7 +190,8 @@ def test_other_settings_do_not_go_on(long) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"), [("masks", "no class maps"), ("stats", r"no .*roadseg-part\.stats\.jsonl")]
+    ("missing", "said"),
+    [("masks", "no class map of"), ("stats", r"no .*roadseg-part\.stats\.jsonl")],
 )
 def test_what_the_unfinished_run_did_not_write_is_missed(long, missing, said) -> None:
     interrupt_at(50, replace(long, **{missing: None}))

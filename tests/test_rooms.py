@@ -62,6 +62,11 @@ def test_torch_is_imported_only_where_files_lie_that_may() -> None:
     assert [path for path in knowing if not MAY_KNOW_TORCH.match(path)] == []
 
 
+def test_openvino_is_imported_where_it_is_silenced() -> None:
+    using = [module for module in MODULES if "openvino" in imported(PACKAGE / module)]
+    assert using == ["backends/openvino_silent.py"]
+
+
 def test_the_top_of_the_package_fits_at_a_glance() -> None:
     entries = [path for path in PACKAGE.iterdir() if not path.name.startswith((".", "__pycache__"))]
     assert len(entries) <= 20  # the twelve rooms, their map, four files and what Python wants

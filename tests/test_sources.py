@@ -1,5 +1,6 @@
 """Where films come from besides files: series of images, the network."""
 
+import os
 import socket
 from dataclasses import replace
 from fractions import Fraction
@@ -72,6 +73,30 @@ def test_images_that_cannot_be_read_are_left_out_and_named(plain, tmp_path) -> N
     assert any("2 of the images" in w and "shot 2%d.png" in w for w in result.warnings)
     with pytest.raises(VideoError, match="--strict"):
         infer(replace(plain, source=folder, strict=True, overwrite=True))
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 64), (3000, 1)], ids=str)
+def test_pictures_a_pixel_wide_or_high_are_labelled_and_shown(plain, tmp_path, size_hw) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((*size_hw, 3), 200, np.uint8))
+    beside = {"report": tmp_path / "r.html", "stats": tmp_path / "s.csv"}
+    config = replace(plain, source=tmp_path / "a.png", outline=True, **beside)
+    assert infer(config).frames == 1
+    (picture,) = pictures(config.out)
+    assert picture.shape == (*(side + side % 2 for side in size_hw), 3)  # x264 takes even sides
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_pipe_that_nobody_writes_to_is_not_waited_for(plain, tmp_path) -> None:
+    pipe = tmp_path / "shot.png"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(VideoError, match="a video is read more than once; give a file"):
+            infer(replace(plain, source=path))
+    folder = write_images(tmp_path / "shots", 3)
+    pipe.rename(folder / "shot 1.png")
+    result = infer(replace(plain, source=folder))
+    assert result.frames == 3
+    assert "1 of the images" in result.warnings[0] and "is shot 1.png" in result.warnings[0]
 
 
 def test_images_of_other_sizes_are_brought_to_the_firsts(plain, tmp_path) -> None:

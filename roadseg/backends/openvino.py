@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from roadseg.backends.machine import cpu_kind
+from roadseg.backends.openvino_silent import ov
 from roadseg.backends.runtimes import (
     CLASS_MAP,
     Answer,

@@ -84,6 +84,8 @@ def _network_errors(url: Url) -> Iterator[None]:
     except InvalidURL:  # its message may contain a password
         raise DatasetError(f"--url is {url}; give an address without a name in it") from None
     except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the response as well, with its connection
         raise DatasetError(
             f"{url} cannot be fetched ({error}); try again later, or fetch it otherwise and give "
             "its folder CamVid to --data"

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from roadseg.backends.openvino import DEVICE, KINDS, RECORD_PLACE, signal_stack_kept
+from roadseg.backends.openvino_silent import ov
 from roadseg.backends.runtimes import reason_of
 from roadseg.deploy.adopt_graph import (
     FRAME_HW,

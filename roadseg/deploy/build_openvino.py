@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from roadseg.backends.machine import cpu_kind
@@ -20,6 +19,7 @@ from roadseg.backends.openvino import (
     signal_stack_kept,
     version,
 )
+from roadseg.backends.openvino_silent import ov
 from roadseg.deploy.builders import Source
 from roadseg.files import output_errors
 

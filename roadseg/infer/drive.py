@@ -46,7 +46,7 @@ MOST_MOMENTS = 200
 MOST_THUMBNAILS = 24
 FIRST_INTERVAL_S = 1.0
 """Time between two thumbnails; it doubles whenever there are too many."""
-THUMBNAIL_WIDTH = 240
+THUMBNAIL_WIDTH, MOST_THUMBNAIL_HEIGHT = 240, 960
 MOST_POINTS = 1000
 """Most points of a curve; in a longer drive, each is a mean."""
 MOST_POSITIONS = 5000
@@ -215,7 +215,8 @@ class DriveLog:
     def _thumbnail(self, item: SegmentedFrame) -> bytes:
         """Return the painted picture, small, as JPEG."""
         height, width = item.frame.picture.size_hw
-        size_wh = THUMBNAIL_WIDTH, max(round(height * THUMBNAIL_WIDTH / width), 1)
+        shown_height = round(height * THUMBNAIL_WIDTH / width)
+        size_wh = THUMBNAIL_WIDTH, min(max(shown_height, 1), MOST_THUMBNAIL_HEIGHT)
         picture = item.frame.picture.resized(size_wh[::-1])
         class_map = cv2.resize(measured_map(item), size_wh, interpolation=cv2.INTER_NEAREST)
         overlay = Overlay(item.spec, self.config)

@@ -1,6 +1,7 @@
 """The outputs of a run: their places, and what an unfinished run left there."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Self, TypeGuard
 
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.files import check_new, identity, is_ours, output_errors
+from roadseg.files import Lock, check_new, check_replaceable, identity, is_ours
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
-from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, publish, put_back
-from roadseg.infer.stats import CSV_SUFFIX, STATS_SUFFIXES, read_stats
+from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
+from roadseg.infer.publication import publish, remove_work, settle
+from roadseg.infer.stats import STATS_SUFFIXES, keep_stats, read_stats
 from roadseg.infer.stats_parquet import check_pyarrow, is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_one_picture, is_series
 from roadseg.video.read.source import VideoInfo
@@ -59,9 +61,7 @@ class Outputs:
     """
 
     def __init__(self, config: InferConfig, info: VideoInfo) -> None:
-        check_options(config)  # existing files are reported last
-        check_out(config)
-        check_beside(config)
+        check_options(config)
         self._config = config
         self.film = _film_place(config.out)
         """Place of the video or its images; None for standard output, or if none is wanted."""
@@ -85,6 +85,9 @@ class Outputs:
         self._check_names()
         self._check_inputs((*inputs, *spared))
         self._check_folder(info.path)
+        self._settle()
+        check_out(config)  # existing files are reported last
+        check_beside(config)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[Self]:
@@ -100,10 +103,7 @@ class Outputs:
             OutputError: Another run writes there, or left what would be dropped; a temporary name
                 is taken, or an output cannot be renamed.
         """
-        with contextlib.ExitStack() as held:
-            for number, place in enumerate(self._places):
-                self._check_apart(place, self._places[:number])
-                held.enter_context(holding(place))
+        with self._held() as locks:
             self._check_targets()
             if self._config.resume:
                 self.kept = self._to_keep()
@@ -114,13 +114,13 @@ class Outputs:
                 self._check_still_free()
                 if self.stats and self.stats.is_parquet:
                     write_parquet(self.stats.whole, read_stats(self.stats.part))
-                publish(self._places)
+                if locks:
+                    publish(self._places, locks[0])
             except BaseException:
                 self._clear_after_failure()
                 raise
             for place in self._places:
-                clear(place, keep_part=False)
-                place.remove([place.aside])
+                remove_work(place)
 
     @property
     def hardware_encoder(self) -> str | None:
@@ -147,9 +147,39 @@ class Outputs:
         record, kept = self._settings(), self.kept.frames
         return VideoWriter(film.target, origin, encoding(config), record=record, kept=kept)
 
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[list[Lock]]:
+        """Hold all places while the block lasts, and give their locks."""
+        with contextlib.ExitStack() as held:
+            locks: list[Lock] = []
+            for number, place in enumerate(self._places):
+                self._check_apart(place, self._places[:number])
+                locks.append(held.enter_context(holding(place)))
+            yield locks
+
+    def _settle(self) -> None:
+        """Clear up after a run that was killed while its outputs got their names."""
+        if not (self._places and os.path.lexists(self._places[0].lock)):
+            return
+        config = self._config
+        advice = "add --overwrite to begin anew"
+        if is_file(config.out) and not config.tells_of_drive:
+            advice += ", or --resume to go on from there"
+        with self._held() as locks:
+            is_done = settle(
+                self._places, locks[0], None if config.resume or config.overwrite else advice
+            )
+        if is_done and config.resume and not config.overwrite:
+            raise OutputError(
+                f"--out {config.out} is complete: the run that was killed had nothing left to do "
+                "but to tidy up, which is done now"
+            )
+
     def _check_names(self) -> None:
-        """Refuse temporary names of roadseg as outputs."""
+        """Refuse temporary names of roadseg as outputs, and those of pipes, sockets and devices."""
         for place in self._places:
+            for path, _ in place.taken():
+                check_replaceable(path)
             if is_ours(place.target):
                 raise ConfigError(
                     f"{place.flag} {place.target} is a name that roadseg gives to unfinished work; "
@@ -396,25 +426,6 @@ def as_begun(config: InferConfig) -> InferConfig:
     if not {"weights", "backend"} <= begun.keys():
         return config
     return replace(config, weights=Path(begun["weights"]), backend=begun["backend"])
-
-
-def keep_stats(place: Path, kept: int) -> None:
-    """Truncate an unfinished run's statistics to the frames that are kept.
-
-    Raises:
-        VideoError: Lines are missing.
-        OutputError: The file cannot be cut.
-    """
-    lines = kept + (place.suffix.lower() == CSV_SUFFIX)
-    if place.exists():
-        with output_errors(place), place.open("r+b") as file:
-            if all(file.readline().endswith(b"\n") for _ in range(lines)):
-                file.truncate(file.tell())
-                return
-    raise VideoError(
-        f"the unfinished run left no {place} with all its frames; leave out --stats, or begin anew "
-        "with --overwrite instead of --resume"
-    )
 
 
 def encoded_on(device: Device, config: InferConfig) -> InferConfig:

@@ -87,6 +87,10 @@ class FilePlace:
         """Return the complete file, with its target."""
         return [(self.whole, self.target)]
 
+    def whole_name(self, _target: Path) -> Path:
+        """Return the name that the complete file had before it got that of its target."""
+        return self.whole
+
     def could_be_work(self, path: Path) -> bool:
         """Return whether a run could have created what has a temporary name."""
         return path.is_file() and not path.is_symlink()
@@ -152,6 +156,10 @@ class SeriesPlace:
         """Return the complete images, with their targets."""
         return self._moves_from(self.part.parent)
 
+    def whole_name(self, target: Path) -> Path:
+        """Return the name that a complete image had before it got that of its target."""
+        return self.part.with_name(target.name)
+
     def _moves_from(self, folder: Path) -> list[Move]:
         stills = stills_of(folder / self.target.name)
         return [(path, self.target.with_name(path.name)) for _, path in stills]
@@ -170,8 +178,8 @@ Place = FilePlace | SeriesPlace
 
 
 @contextlib.contextmanager
-def holding(place: Place) -> Iterator[None]:
-    """Hold the lock of a place while the block lasts.
+def holding(place: Place) -> Iterator[Lock]:
+    """Hold the lock of a place while the block lasts, and give it.
 
     Raises:
         OutputError: Another run holds it, or a user's file has a temporary name.
@@ -188,7 +196,7 @@ def holding(place: Place) -> Iterator[None]:
                 lock.remove()
             raise
         try:
-            yield
+            yield lock
         finally:
             if not any(map(os.path.lexists, _work(place))):
                 lock.remove()
@@ -216,24 +224,6 @@ def put_back(place: Place) -> bool:
         for path, target in lost:
             path.rename(target)
     return bool(lost)
-
-
-def publish(places: Iterable[Place]) -> None:
-    """Rename all complete outputs to their targets, or none of them on an error.
-
-    Existing targets are put aside first, and restored on an error.
-
-    Raises:
-        OutputError: A file cannot be renamed.
-    """
-    with contextlib.ExitStack() as undo:
-        for place in places:
-            with output_errors(place.target):
-                for path, target in (*place.taken(), *place.whole_files()):
-                    target.parent.mkdir(exist_ok=True)
-                    path.rename(target)
-                    undo.callback(target.rename, path)
-        undo.pop_all()
 
 
 def clear(place: Place, *, keep_part: bool) -> None:

@@ -17,6 +17,7 @@ import contextlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 import threading
@@ -98,7 +99,7 @@ class Address:
             ServerError: It is not one.
         """
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not host or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
             raise ServerError(f"--listen is {text!r}; give HOST:PORT, such as 127.0.0.1:8620")
         return cls(host.strip("[]"), int(port))
 
@@ -120,7 +121,7 @@ class Shown:
         """The picture as JPEG and the class map, as parts of a form."""
         height, width = self.item.frame.picture.size_hw
         shown_width = min(width, PICTURE_WIDTH)
-        rgb = self.item.frame.rgb((round(height * shown_width / width), shown_width))
+        rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
         return _part("picture", jpeg) + _part("classes", self._deflated_class_map)
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.errors import VideoError
 from roadseg.files import create, output_errors
 from roadseg.infer.stats_parquet import PARQUET_SUFFIX, is_parquet, read_parquet
 from roadseg.paint.config import OverlayConfig
@@ -252,6 +253,25 @@ def write_stats(place: Path, stats: Iterable[FrameStats]) -> None:
     with _writing(place, kept=0) as write:
         for frame in stats:
             write(frame)
+
+
+def keep_stats(place: Path, kept: int) -> None:
+    """Truncate an unfinished run's statistics to the frames that are kept.
+
+    Raises:
+        VideoError: Lines are missing.
+        OutputError: The file cannot be cut.
+    """
+    lines = kept + (place.suffix.lower() == CSV_SUFFIX)
+    if place.exists():
+        with output_errors(place), place.open("r+b") as file:
+            if all(file.readline().endswith(b"\n") for _ in range(lines)):
+                file.truncate(file.tell())
+                return
+    raise VideoError(
+        f"the unfinished run left no {place} with all its frames; leave out --stats, or begin anew "
+        "with --overwrite instead of --resume"
+    )
 
 
 def read_stats(place: Path) -> Iterator[FrameStats]:

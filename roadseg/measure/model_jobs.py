@@ -57,12 +57,12 @@ def open_peer(weights: str) -> Model:
         BackendUnavailable: OpenVINO is not installed.
     """
     try:
-        import openvino
+        from roadseg.backends.openvino_silent import ov
     except ImportError as error:
         raise BackendUnavailable(
             f"OpenVINO does not load here ({error}); run: pip install openvino"
         ) from error
-    compiled = openvino.Core().compile_model(weights, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    compiled = ov.Core().compile_model(weights, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
 
     def model(frames: Frames) -> Frames:
         bgr = np.ascontiguousarray(frames[..., ::-1].transpose(0, 3, 1, 2), np.float32)

@@ -246,9 +246,12 @@ def _every_other(class_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _edges(regions: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return 255 where ids (H, W) differ from those to the left or above, and 0 elsewhere."""
     edges = np.zeros_like(regions)
-    edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
-    below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
-    cv2.bitwise_or(edges[1:], below, edges[1:])
+    rows, columns = regions.shape
+    if columns > 1:  # OpenCV takes no empty arrays
+        edges[:, 1:] = cv2.compare(regions[:, 1:], regions[:, :-1], cv2.CMP_NE)
+    if rows > 1:
+        below = cv2.compare(regions[1:], regions[:-1], cv2.CMP_NE)
+        cv2.bitwise_or(edges[1:], below, edges[1:])
     return edges
 
 

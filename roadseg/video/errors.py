@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 
 from roadseg.errors import VideoError
-from roadseg.files import output_errors
+from roadseg.files import output_errors, special_kind
 from roadseg.video.objects import is_object, object_errors
 
 
@@ -36,6 +36,21 @@ def read_errors(path: Path | str) -> Iterator[None]:
         raise VideoError(
             f"{path} cannot be read as a video ({error.strerror}); {advice}"
         ) from error
+
+
+def check_source(path: Path) -> None:
+    """Check that a video, an image or a series of them can be read more than once.
+
+    Raises:
+        VideoError: It is empty, or a pipe, a socket or a device.
+    """
+    if kind := special_kind(path):
+        raise VideoError(
+            f"{path} is a {kind}, and a video is read more than once; give a file, or send the "
+            "video to the standard input of: roadseg infer -"
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes); give a video file")
 
 
 @contextlib.contextmanager

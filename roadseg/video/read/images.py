@@ -10,7 +10,7 @@ from typing import Literal
 import av
 
 from roadseg.errors import VideoError
-from roadseg.video.errors import read_errors
+from roadseg.video.errors import check_source, read_errors
 from roadseg.video.pyav import open_for_reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -109,6 +109,7 @@ def read_image(path: Path) -> av.VideoFrame:
     Raises:
         VideoError: It cannot be read.
     """
+    check_source(path)
     with (
         read_errors(path),
         path.open("rb") as file,

@@ -16,7 +16,7 @@ from typing import Any
 import av
 
 from roadseg.errors import VideoError
-from roadseg.video.errors import read_errors
+from roadseg.video.errors import check_source, read_errors
 from roadseg.video.frame import Frame, Place
 from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
@@ -42,6 +42,7 @@ from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.streams import (
     film_stream,
+    lost_said,
     others_said,
     stated_date,
     stated_end_s,
@@ -149,8 +150,7 @@ def probe(
     """
     source = named(source)
     if isinstance(source, Path):
-        if source.is_file() and source.stat().st_size == 0:
-            raise VideoError(f"{source} is empty (0 bytes); give a video file")
+        check_source(source)
         if is_series(source) or is_picture(source):
             return _probe_images(source, image_fps)
     with read_errors(source), open_input(source) as container:
@@ -172,7 +172,7 @@ def probe(
             frame_count=stated_frames(stream),
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
             recorded=stated_date(container),
-            left_out=others_said(container, stream),
+            left_out=others_said(container, stream) + lost_said(container, source),
             **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
         )
 

@@ -8,6 +8,7 @@ import av
 from av.stream import Disposition
 
 from roadseg.errors import ConfigError, VideoError
+from roadseg.video.boxes import has_another_film
 from roadseg.video.pyav import exact
 
 EARLIEST_YEAR = 1990
@@ -54,6 +55,22 @@ def others_said(container: av.container.InputContainer, chosen: av.VideoStream) 
     return (
         f"video stream {_described(chosen)} was labelled, others stay behind: {numbers}; "
         "--stream chooses one",
+    )
+
+
+def lost_said(container: av.container.InputContainer, path: Path | str) -> tuple[str, ...]:
+    """Return a sentence about a film that FFmpeg does not find behind the first, if there is one.
+
+    Args:
+        container: The file.
+        path: Its name; that of an address tells nothing.
+    """
+    is_mp4 = "mp4" in container.format.name.split(",")
+    if not (is_mp4 and isinstance(path, Path) and path.is_file() and has_another_film(path)):
+        return ()
+    return (
+        "another film follows the first, as in files that were strung together with cat; only the "
+        "first was labelled; label the files one by one, or join them with ffmpeg's concat",
     )
 
 

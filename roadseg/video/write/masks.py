@@ -76,10 +76,12 @@ def check_kept_masks(part: Path, target: Path, kept: int) -> None:
             f"--masks {target} cannot be resumed; give a folder, or begin anew with --overwrite "
             "instead of --resume"
         )
-    if not any(number == kept - 1 for number, _ in stills_of(part)):
+    missing = set(range(kept)).difference(number for number, _ in stills_of(part))
+    if missing:
         raise VideoError(
-            f"the unfinished run left no class maps for --masks {target.parent}; leave out "
-            "--masks, or begin anew with --overwrite instead of --resume"
+            f"the unfinished run left no class map of frame {min(missing)} for --masks "
+            f"{target.parent}; leave out --masks, or begin anew with --overwrite instead of "
+            "--resume"
         )
 
 

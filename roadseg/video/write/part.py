@@ -13,12 +13,11 @@ from av.bitstream import BitStreamFilterContext
 
 from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import own_path, replacing
+from roadseg.video.boxes import boxes
 from roadseg.video.frame import Frame
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.write.encoding import FRAGMENTED
 
-BOX_HEAD_BYTES = 8
-"""Header of an MP4 box: length and name, four bytes each."""
 READ_BYTES = 1 << 20
 """Bytes read at once when a file is read only to test whether it can be."""
 UNPACKED = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
@@ -185,14 +184,10 @@ def cut_torn_head(part: Path) -> None:
     if part.suffix.lower() not in FRAGMENTED or not part.exists():
         return
     with part.open("r+b") as file:
-        size, begin = part.stat().st_size, 0
-        while begin < size:
-            file.seek(begin)
-            head = file.read(BOX_HEAD_BYTES)
-            end = begin + max(int.from_bytes(head[:4], "big"), BOX_HEAD_BYTES)
-            if end > size and head[4:] != b"mdat":
-                file.truncate(begin)
-            begin = end
+        size = part.stat().st_size
+        for box in boxes(file):
+            if box.end > size and box.name != b"mdat":
+                file.truncate(box.begin)
 
 
 @dataclass(frozen=True)
