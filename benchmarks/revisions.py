@@ -14,11 +14,13 @@ machine does; ratios of neighbours hardly do.
 
 import contextlib
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,13 +89,22 @@ def run(old: Path, new: Path, record: Path, weights: Path | None = None, rounds:
             if case.height and not film.exists():
                 rows, columns = probe(SAMPLE).size_hw
                 size_hw = case.height, case.height * columns // rows
-                write_enlarged(film, SAMPLE, size_hw, case.frames, CAMERA)
+                _apart(write_enlarged, film, SAMPLE, size_hw, case.frames, CAMERA)
             case = case._replace(options=(*case.options, *model))
             cases[case.name] = compared(programs, case, film, rounds)
             typer.echo(f"{case.name}: {_gain(cases[case.name])}", err=True)
     with replacing(record) as temporary:
         text = json.dumps({"machine": machine_record(), "cases": cases}, indent=2)
         temporary.write_text(f"{text}\n")
+
+
+def _apart(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a process of its own.
+
+    Linux counts what a process held before it became another program as held by that one too.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result()
 
 
 def compared(programs: dict[str, Path], case: Case, film: Path, rounds: int) -> dict[str, Any]:
