@@ -119,7 +119,7 @@ def test_outputs_that_the_user_moved_away_are_not_missed_in_silence(config, monk
     (config.masks / "000003.png").rename(config.out.parent / "mine.png")
     with pytest.raises(RoadsegError, match="left no class map"):
         infer(replace(config, resume=True))
-    assert infer(config).frames == 15
+    assert infer(replace(config, overwrite=True)).frames == 15
 
 
 def test_run_killed_as_it_tidied_up_was_complete(config, monkeypatch) -> None:
