@@ -1,8 +1,11 @@
 import asyncio
+import itertools
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -464,3 +467,27 @@ def test_error_on_the_loop_reaches_the_thread_that_holds_it() -> None:
     with pytest.raises(Broken, match="callback"), LoopThread(quiet, "test") as loop:
         loop.call(fails)
     assert not pipeline_threads()
+
+
+def test_whatever_call_a_signal_breaks_off_no_lock_stays_held() -> None:
+    for stop in itertools.count():
+        channel, calls = Channel(4, Backlog()), itertools.count()
+        channel.put("item")
+
+        def break_off(_frame, event, _arg, stop=stop, calls=calls) -> None:
+            # Python looks for signals as it enters a function and as it comes back from one.
+            if event in ("call", "return", "c_return") and next(calls) == stop:
+                raise KeyboardInterrupt
+
+        sys.setprofile(break_off)
+        try:
+            channel.get()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(channel.cancel).result(timeout=10)
+        if next(calls) <= stop:
+            break
+    assert stop > 10

@@ -1,4 +1,9 @@
-"""What joins the stages of a pipeline: bounded queues, and what waits in all of them together."""
+"""What joins the stages of a pipeline: bounded queues, and what waits in all of them together.
+
+A signal's handler may raise in the main thread at any call. So `with` holds the lock itself, taken
+and released in one step, and not the condition, whose methods are Python functions: left in the
+middle of one, the lock would be held for ever, and no thread would end.
+"""
 
 import threading
 from typing import Any
@@ -24,11 +29,12 @@ class Backlog:
     def __init__(self) -> None:
         self._bytes = 0
         self._cancelled = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def wait_below(self, most_bytes: int) -> None:
         """Wait until fewer bytes than these wait. Raises `Cancelled`."""
-        with self._changed:
+        with self._lock:
             while self._bytes >= most_bytes and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
@@ -43,13 +49,13 @@ class Backlog:
         self._change(-_bytes_of(item))
 
     def _change(self, by: int) -> None:
-        with self._changed:
+        with self._lock:
             self._bytes += by
             self._changed.notify_all()
 
     def cancel(self) -> None:
         """Wake whoever waits."""
-        with self._changed:
+        with self._lock:
             self._cancelled = True
             self._changed.notify_all()
 
@@ -82,7 +88,8 @@ class Channel:
         self._taken = 0
         self._ended = False
         self._cancelled = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def put(self, item: Any, turn: int | None = None) -> None:
         """Add an item; make room or wait for it. Raises `Cancelled`.
@@ -92,7 +99,7 @@ class Channel:
             turn: How many items come before it, where they are not added in their order. The one
                 that is to be taken next always has room.
         """
-        with self._changed:
+        with self._lock:
             while not self._has_room(turn) and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
@@ -125,7 +132,7 @@ class Channel:
 
     def take(self) -> tuple[int, Any]:
         """Take the next item as `get` does, with the number of those taken before it."""
-        with self._changed:
+        with self._lock:
             while self._next_out not in self._items and not self._ended and not self._cancelled:
                 self._changed.wait()
             if self._cancelled:
@@ -139,13 +146,13 @@ class Channel:
 
     def end(self) -> None:
         """Say that no item will follow."""
-        with self._changed:
+        with self._lock:
             self._ended = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
         """Drop what waits and wake both ends."""
-        with self._changed:
+        with self._lock:
             self._cancelled = True
             while self._items:
                 self._backlog.remove(self._items.popitem()[1])
