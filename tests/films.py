@@ -1,6 +1,6 @@
 """Films for tests, made with PyAV, and what PyAV finds in a film."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -85,6 +85,23 @@ class Film:
                 frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
                 container.mux(voice.encode(frame))
             container.mux(voice.encode(None))
+
+
+def repacked(
+    source: Path,
+    path: Path,
+    describe: Callable[[av.container.OutputContainer, av.VideoStream], object] = lambda *_: None,
+    **options: str,
+) -> Path:
+    """A film's pictures, as they are encoded, in another file of which other things are said."""
+    with av.open(source) as film, av.open(path, "w", container_options=options) as target:
+        stream = target.add_stream_from_template(film.streams.video[0])
+        describe(target, stream)
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
 
 
 def frame_times(path: Path) -> list[Fraction]:

@@ -4,9 +4,8 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import pytest
-from films import Film, frame_times
+from films import Film, frame_times, repacked
 
 from roadseg.infer.offline import infer
 from roadseg.video.boxes import Box, boxes, has_another_film
@@ -19,13 +18,7 @@ def film(path: Path, flags: str = "") -> bytes:
     """A film of two seconds with a keyframe every half second."""
     plain = Film(times=tuple(range(20)), options=(("g", "5"),)).write(path.with_stem("plain"))
     options = {"movflags": flags} if flags else {}
-    with av.open(plain) as source, av.open(path, "w", options=options) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return path.read_bytes()
+    return repacked(plain, path, **options).read_bytes()
 
 
 def read(path: Path) -> tuple[int, list[str]]:

@@ -18,7 +18,7 @@ import av
 import numpy as np
 import torch
 from conftest import CHECKPOINT, SAMPLE, WEIGHTS
-from films import Film, frame_times, packets, pictures
+from films import Film, frame_times, packets, pictures, repacked
 from test_redact import sure, walk
 from test_resume import interrupt_at
 from typer.testing import CliRunner
@@ -168,13 +168,7 @@ def test_network_sees_the_sample_as_on_the_cpu(plain) -> None:
 @pytest.mark.parametrize(("size", "degrees"), [((215, 383), 0), ((216, 384), 90)])
 def test_odd_and_turned_films_are_labelled_too(plain, tmp_path, size, degrees) -> None:
     upright = Film(size_hw=size, pixel_format="yuv444p", times=(0, 1, 2)).write(tmp_path / "a.mp4")
-    with av.open(upright) as source, av.open(plain.source, "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(degrees)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    repacked(upright, plain.source, lambda _, stream: stream.set_display_rotation(degrees))
     here, there = both_ways(replace(plain, alpha=0.5, crf=0))
     assert (class_maps(here) == class_maps(there)).mean() > 0.998
     mine, other = (pictures(config.out, [0])[0] for config in (here, there))

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import script
-from films import Film, frame_times, packets
+from films import Film, frame_times, packets, repacked
 
 from roadseg.errors import ConfigError, VideoError
 from roadseg.infer.config import InferConfig
@@ -251,15 +251,9 @@ def test_frames_that_too_long_a_group_costs_with_a_bad_last_packet_are_counted(
 def test_frames_that_an_edit_list_hides_between_others_are_said_to_be_missing(
     plain, tmp_path
 ) -> None:
-    pieces = {"movflags": "frag_keyframe+empty_moov+delay_moov+default_base_moof"}
+    pieces = "frag_keyframe+empty_moov+delay_moov+default_base_moof"
     film = Film(times=tuple(range(20)), options=(("g", "5"),)).write(tmp_path / "film.mp4")
-    part = tmp_path / "part.mp4"
-    with av.open(film) as source, av.open(part, "w", container_options=pieces) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    part = repacked(film, tmp_path / "part.mp4", movflags=pieces)
     plain.source.write_bytes(2 * part.read_bytes())
     result = infer(plain)
     hidden = [re.search(r"hides (\d+) frames between others", w) for w in result.warnings]

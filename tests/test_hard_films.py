@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from films import Film, frame_times, packets, pictures
+from films import Film, frame_times, packets, pictures, repacked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -182,13 +182,7 @@ def test_other_formats_keep_their_colours(plain, tmp_path, kind) -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_film_comes_out_upright(plain, tmp_path, degrees, mirrored) -> None:
     flat = Film(size_hw=(48, 80)).write(tmp_path / "flat.mp4")
-    with av.open(flat) as source, av.open(plain.source, "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(degrees, hflip=mirrored)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    repacked(flat, plain.source, lambda _, s: s.set_display_rotation(degrees, hflip=mirrored))
     infer(replace(plain, crf=4))
     for original, copy in zip(pictures(flat), pictures(plain.out), strict=True):
         turned = np.rot90(original, degrees // 90)  # both count anticlockwise

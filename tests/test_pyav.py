@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 from conftest import SAMPLE
-from films import Film
+from films import Film, repacked
 
 from roadseg.infer.offline import infer
 from roadseg.video.pyav import exact
@@ -32,16 +32,13 @@ def test_film_tells_its_rates_as_fractions() -> None:
 
 def tagged(bare: Path, path: Path, tag: str) -> Path:
     """Copy a film and give the same tag to the whole of it, its pictures and a chapter."""
-    with av.open(bare) as source, av.open(path, "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
+
+    def describe(target, stream) -> None:
         target.metadata["title"] = stream.metadata["title"] = tag
         whole = {"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000)}
         target.set_chapters([{**whole, "metadata": {"title": tag}}])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return path
+
+    return repacked(bare, path, describe)
 
 
 def test_tags_that_are_not_utf8_are_made_so(plain, tmp_path) -> None:
