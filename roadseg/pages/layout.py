@@ -9,6 +9,7 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -66,10 +67,16 @@ def page_html(title: str, body: str, *, style: str = "", script: str = "") -> st
 
 def _drawing(script: str) -> str:
     """Return what draws the plots of a page, the library packed, which no other page carries."""
-    library = gzip.compress(get_plotlyjs().encode(), mtime=0)
     return Template(web_file("drawing.html")).substitute(
-        packed=b64encode(library).decode(), script=_joined("unpack.js", "plots.js", script)
+        packed=_packed_library(), script=_joined("unpack.js", "plots.js", script)
     )
+
+
+@lru_cache(
+    maxsize=1
+)  # a page that is written again and again, as that of a training, packs it once
+def _packed_library() -> str:
+    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def _legible(text: str) -> str:
