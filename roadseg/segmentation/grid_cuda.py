@@ -67,11 +67,6 @@ def _between(
 
 
 @Graphed
-def _moved_along(planes: Tensor, flow: Tensor, *frame: Tensor) -> Tensor:
-    return _fetched(planes, flow, *frame)
-
-
-@Graphed
 def _filtered_along(
     logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor, *frame: Tensor
 ) -> Tensor:
@@ -92,10 +87,13 @@ def _fetched(planes: Tensor, flow: Tensor, cells: Tensor, scale: Tensor, offset:
     if not planes.is_floating_point():
         ends = (ends * PARTS).round_() / PARTS
     places = torch.addcmul(offset, ends, scale)[None]
-    found = F.grid_sample(planes[None].float(), places, padding_mode="border", align_corners=False)[
-        0
-    ]
+    (found,) = F.grid_sample(
+        planes[None].float(), places, padding_mode="border", align_corners=False
+    )
     return found if planes.is_floating_point() else _rounded(found)
+
+
+_moved_along = Graphed(_fetched)
 
 
 def _frame_of(planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,11 +115,6 @@ def _frame(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tens
 
 def _enlarged(placement: Placement, levels: Tensor) -> CudaClassMap:
     return CudaClassMap(_decided(levels, constants=_shares_for(placement, levels)))
-
-
-@Graphed
-def _decided(levels: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    return _strongest(levels, down, across)
 
 
 def _enlarged_sure(
@@ -168,6 +161,9 @@ def _strongest(strengths: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """
     levels = (down @ strengths.float() @ across.T + 0.5).floor()  # (C, H, W)
     return levels.argmax(dim=0).to(torch.uint8)
+
+
+_decided = Graphed(_strongest)
 
 
 def _shares_for(placement: Placement, planes: Tensor) -> tuple[Tensor, Tensor]:
