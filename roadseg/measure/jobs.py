@@ -27,7 +27,7 @@ from roadseg.errors import RoadsegError, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.device import device_for
 from roadseg.infer.live import LiveSession
-from roadseg.infer.offline import infer
+from roadseg.infer.offline import infer, maps_for
 from roadseg.infer.outputs import Outputs
 from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.steps import blend, encode, labelling, opencv_on_one_thread
@@ -177,7 +177,7 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
     outputs, opener = Outputs(config, origin.source), MeteredOpener()
     stages: dict[str, Stage | Parallel] = {
         "decode": lambda _: islice(read(origin.source, origin.log, 0.0, None), frames),
-        **labelling(config, opener),
+        **labelling(config, opener, maps_for(config)),
         "overlay": partial(blend, config=config),
         "encode": partial(encode, outputs=outputs, origin=origin),
     }
