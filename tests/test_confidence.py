@@ -17,12 +17,14 @@ from roadseg.infer.steps import labelling
 from roadseg.paint.config import Redaction
 from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.config import ModelConfig
+from roadseg.segmentation.darkness import trust
 from roadseg.segmentation.label import label, warm_up_s
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import UNSURE, AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame
-from roadseg.video.picture import Picture
+from roadseg.video.picture import ColorSpace, Picture
+from roadseg.video.read.upright import picture_of
 
 GRID_HW = (80, 120)
 PLACEMENT = Placement.fit((320, 480), (320, 480))
@@ -37,8 +39,10 @@ def logits_of(ids: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return logits
 
 
-def found(ids: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    return Confidence.of(logits_of(ids, probability), PLACEMENT).plane[0] / 255
+def found(ids: np.ndarray, probability: np.ndarray, level: int | np.ndarray = 128) -> np.ndarray:
+    """Confidence (h, w) in a picture of a level of grey, or of some (H, W)."""
+    picture = picture_of(np.full((320, 480, 3), np.expand_dims(level, -1), np.uint8))
+    return Confidence.of(logits_of(ids, probability), PLACEMENT, picture).plane[0] / 255
 
 
 def test_confidence_is_the_mean_over_the_cells_around_of_the_same_class() -> None:
@@ -61,6 +65,22 @@ def test_doubt_along_an_edge_is_no_doubt_and_a_drop_on_the_glass_is() -> None:
     assert unsure[20:22, 50:56].all()
     unsure[20:22, 50:56] = False
     assert not unsure.any()
+
+
+def test_in_a_large_part_that_is_black_only_what_is_nearly_certain_stands() -> None:
+    level = np.full((320, 480), 60)
+    level[:160] = np.random.default_rng(0).integers(0, 8, (160, 480))  # a night's sky, with noise
+    level[240:256, 240:256] = 0  # a tyre
+    ids = np.full(GRID_HW, ROAD)
+    likely = found(ids, np.full(GRID_HW, 0.85), level) < ModelConfig.min_confidence
+    assert likely[:38].all() and not likely[42:].any()
+    assert (found(ids, np.full(GRID_HW, 0.97), level) > ModelConfig.min_confidence).all()
+
+
+def test_black_is_black_in_either_range_of_brightness() -> None:
+    luma = np.full((216, 384), 20, np.uint8)
+    assert trust(luma, ColorSpace(full_range=False)) is not None
+    assert trust(luma, ColorSpace(full_range=True)) is None
 
 
 class HesitantBackend(FlickeringBackend):

@@ -30,6 +30,7 @@ from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture, has_chroma_left
 from roadseg.video.picture_cuda import CudaPicture
+from roadseg.video.read.upright import picture_of
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec(arch="unet", width=4)
@@ -259,7 +260,12 @@ def test_classes_at_full_size_are_those_of_the_cpu(logits, frame_hw) -> None:
 
 def test_what_is_unsure_is_left_out_as_on_the_cpu(logits) -> None:
     placement = Placement.fit((540, 960), (320, 576))
-    mine, theirs = (Confidence.of(given, placement) for given in (logits, torch.from_numpy(logits)))
+    rgb = np.full((540, 960, 3), 90, np.uint8)
+    rgb[:200] = 3  # too dark to show anything
+    picture = picture_of(rgb)
+    mine, theirs = (
+        Confidence.of(given, placement, picture) for given in (logits, torch.from_numpy(logits))
+    )
     assert theirs.plane.dtype == torch.uint8
     assert np.abs(theirs.plane.numpy().astype(int) - mine.plane).max() <= 1
     labels = ON_HOST.enlarged(placement, ON_HOST.levels_of(logits))

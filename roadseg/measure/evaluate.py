@@ -297,16 +297,16 @@ def predict_pictures(
     size_hw: tuple[int, int] | None = None,
 ) -> Iterator[PicturePrediction]:
     """Predict pictures, (H, W, 3) RGB, at their own sizes; neighbours of one size as a batch."""
-    inputs = (placed(Frame.still(picture_of(p)), backend.spec, size_hw) for p in pictures)
-    for placement, alike in groupby(inputs, key=itemgetter(0)):
-        found = backend.run(
-            np.concatenate([frames for _, frames in alike]), ("class_map", "logits")
-        )
-        for class_map, logits in zip(found.class_map, found.logits, strict=True):
+    frames = map(Frame.still, map(picture_of, pictures))
+    inputs = ((frame.picture, *placed(frame, backend.spec, size_hw)) for frame in frames)
+    for placement, alike in groupby(inputs, key=itemgetter(1)):
+        shown, _, batch = zip(*alike, strict=True)
+        found = backend.run(np.concatenate(batch), ("class_map", "logits"))
+        for picture, class_map, logits in zip(shown, found.class_map, found.logits, strict=True):
             yield PicturePrediction(
                 placement.restore(class_map),
                 placement.restore_logits(logits),
-                sure.Confidence.of(logits, placement).at(placement.frame_hw),
+                sure.Confidence.of(logits, placement, picture).at(placement.frame_hw),
             )
 
 

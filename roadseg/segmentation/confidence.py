@@ -2,9 +2,10 @@
 
 Confidence is the probability of the strongest class. It is averaged over the surroundings of that
 class: so the thin line of doubt between two regions does not count, and a drop on the glass counts
-as a whole. In a video it is also averaged over the moments before, along the motion, so that what
-is left out does not flicker. It lies on the network's grid, in 8 bits, and is enlarged only where
-that is asked for.
+as a whole. Where the picture is too dark to show anything it counts less (see
+`roadseg.segmentation.darkness`). In a video it is also averaged over the moments before, along the
+motion, so that what is left out does not flicker. It lies on the network's grid, in 8 bits, and is
+enlarged only where that is asked for.
 """
 
 import math
@@ -14,10 +15,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from roadseg.segmentation.darkness import trust
 from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.placement import Maps, Placement
 from roadseg.spec import UNSURE
 from roadseg.video.frame import Labels, SegmentedFrame
+from roadseg.video.picture import AnyPicture, ColorSpace
 
 LASTING = 0.8
 """Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`."""
@@ -35,10 +38,10 @@ class Confidence:
     """(1, h, w) uint8 on the grid, where the frame's picture lies; 255 is certain."""
 
     @classmethod
-    def of(cls, logits: Planes, placement: Placement) -> Self:
+    def of(cls, logits: Planes, placement: Placement, picture: AnyPicture) -> Self:
         """Return that of a picture, given its logits (C, h, w)."""
-        grid = grid_of(logits)
-        return cls(placement, grid.rounded(grid.confidence_of(logits)))
+        found = confidence_of(logits, placement, picture.small_luma(), picture.space)
+        return cls(placement, grid_of(logits).rounded(found))
 
     def at(self, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
         """Return it at a size of the frame, (H, W), on the CPU."""
@@ -63,6 +66,24 @@ class Confidence:
         shown = labels.copy()
         shown[unsure] = UNSURE
         return shown
+
+
+def confidence_of(
+    logits: Planes, placement: Placement, luma: NDArray[np.uint8], space: ColorSpace
+) -> Planes:
+    """Return the confidence of a picture's labels, (1, h, w) float32, 255 for certain.
+
+    Args:
+        logits: (C, h, w).
+        placement: Where the picture lies on their grid.
+        luma: Its brightness, small.
+        space: What its numbers mean.
+    """
+    grid, factor = grid_of(logits), trust(luma, space)
+    certain = grid.confidence_of(logits)
+    if factor is None:
+        return certain
+    return certain * grid.beside(placement.spread(factor, logits.shape[1:]), logits)
 
 
 def level_of(confidence: float) -> int:

@@ -9,7 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.segmentation.confidence import LASTING, Confidence, level_of, without_unsure
+from roadseg.segmentation.confidence import (
+    LASTING,
+    Confidence,
+    confidence_of,
+    level_of,
+    without_unsure,
+)
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
 from roadseg.segmentation.grid import Planes, grid_of
@@ -173,18 +179,19 @@ class Fuser:
         yield self._fused(item, self._key.planes, spec)
 
     def _labelled(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> _Key:
-        logits, warp = prediction.logits, None
+        logits, placement, warp = prediction.logits, prediction.placement, None
         if self._filter:
-            warp = GridWarp.of(item.warp, prediction.placement, logits)
+            warp = GridWarp.of(item.warp, placement, logits)
             logits = self._filter.update(logits, warp)
         grid = grid_of(logits)
         planes = grid.levels_of(logits)
         if self._config.wants_confidence_of(spec):
-            confidence = grid.confidence_of(logits)
+            space = item.frame.picture.space
+            confidence = confidence_of(logits, placement, item.luma, space)
             if self._confidence_filter:
                 confidence = self._confidence_filter.update(confidence, warp)
             planes = grid.joined(planes, grid.rounded(confidence))
-        return _Key(item.luma, prediction.placement, planes, spec.class_names)
+        return _Key(item.luma, placement, planes, spec.class_names)
 
     def _fused(
         self, item: Tracked, planes: Planes, spec: ModelSpec, *, by_network: bool = True

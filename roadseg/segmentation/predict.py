@@ -64,7 +64,9 @@ def predict_alone(
         answer = backend.run(pictures, wants)
         ids = answer.class_map[0]
         labels, coarse_map = maps.make(placement, grid_of(ids).restored, ids)
-        confidence = Confidence.of(answer.logits[0], placement) if LOGITS[0] in wants else None
+        confidence = None
+        if LOGITS[0] in wants:
+            confidence = Confidence.of(answer.logits[0], placement, frame.picture)
         found = SegmentedFrame(frame, labels, spec, coarse_map=coarse_map, confidence=confidence)
         return without_unsure(found, config.min_confidence, maps)
 
