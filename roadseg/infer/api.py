@@ -36,7 +36,8 @@ from roadseg.video.picture import Picture
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import USUAL_FPS, VideoInfo, named, probe
+from roadseg.video.read.source import VideoInfo, named, probe
+from roadseg.video.read.streams import USUAL_FPS
 from roadseg.video.read.upright import picture_of, upright_picture
 
 

@@ -48,8 +48,9 @@ from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.frames import LEAST_STEP_S
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, probe
+from roadseg.video.read.source import VideoInfo, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
