@@ -283,7 +283,7 @@ def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
 def _check(jobs: Sequence[InferConfig]) -> None:
     """Refuse a mistake in the options of several videos once, and before any is read."""
     if len(jobs) > 1:
-        from roadseg.infer.outputs import check_options
+        from roadseg.infer.output_checks import check_options
         from roadseg.infer.steps import check_model
 
         check_model(jobs[0])
@@ -355,7 +355,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
 def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
-    from roadseg.infer.outputs import is_file
+    from roadseg.infer.output_checks import is_file
     from roadseg.infer.places import FilePlace, SeriesPlace
 
     out = config.out
