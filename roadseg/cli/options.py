@@ -15,7 +15,8 @@ from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
 from roadseg.paint.config import OverlayConfig
 from roadseg.segmentation.config import ModelConfig
-from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE, image_rate
+from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE
+from roadseg.video.rates import image_rate
 
 if TYPE_CHECKING:
     from roadseg.backends.tuned import Choice

@@ -30,14 +30,14 @@ from roadseg.infer.steps import QUEUE_DEPTH, labelling
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.placement import input_size
 from roadseg.segmentation.predict import predict_alone
-from roadseg.spec import SIDE_MULTIPLE, image_rate
+from roadseg.spec import SIDE_MULTIPLE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
+from roadseg.video.rates import USUAL_FPS, image_rate
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, named, probe
-from roadseg.video.read.streams import USUAL_FPS
 from roadseg.video.read.upright import picture_of, upright_picture
 
 

@@ -10,8 +10,10 @@ from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
 from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.segmentation.config import CPU, ModelConfig
-from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
+from roadseg.spec import PALETTES
+from roadseg.video.rates import LONGEST_S, USUAL_FPS, image_rate
 from roadseg.video.url import Url
+from roadseg.video.write.encoding import SOUNDS
 
 BONNET = "bonnet"
 """Asks for what never moves to be left out."""
@@ -38,7 +40,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Folder for class maps as PNG files."""
     mask_format: str = "grey"
     """How the PNG files store class ids, one of `MASK_FORMATS`."""
-    image_fps: Fraction = Fraction(25)
+    image_fps: Fraction = USUAL_FPS
     """Frame rate of a source that is a series of images."""
     stream: int | None = None
     """Number of the stream to label; None takes the default one, or else the largest."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 
+from roadseg.video.rates import USUAL_FPS
 from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import (
     ShowingOrder,
@@ -19,7 +20,7 @@ from roadseg.video.read.demux import (
     untimed_lead,
 )
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.streams import USUAL_FPS, stated_rate
+from roadseg.video.read.streams import stated_rate
 from roadseg.video.read.timeline import Timeline
 
 DECODER_BYTES = 96 << 20

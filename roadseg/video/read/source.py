@@ -24,13 +24,13 @@ from roadseg.video.picture import (
     has_chroma_left,
 )
 from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.rates import USUAL_FPS
 from roadseg.video.read.card import Card, CardGaveUp
 from roadseg.video.read.frames import all_frames, picture_stream
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.streams import (
-    USUAL_FPS,
     film_stream,
     lost_said,
     others_said,

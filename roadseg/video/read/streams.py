@@ -11,8 +11,6 @@ from roadseg.errors import ConfigError, VideoError
 from roadseg.video.boxes import has_another_film
 from roadseg.video.pyav import exact
 
-USUAL_FPS = Fraction(25)
-"""Frame rate of a video that states none, and of images."""
 EARLIEST_YEAR = 1990
 """Before it, no digital video was recorded: the clock of the camera was not set."""
 

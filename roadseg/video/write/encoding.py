@@ -193,6 +193,8 @@ FORMATS = {
 """Codecs by the suffix of the file that holds them, the default first."""
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of images, in contrast to videos."""
+SOUNDS = ("auto", "copy", "aac", "none")
+"""Ways to write sound: copied if possible and else encoded, only copied, encoded, or left out."""
 STDOUT = Path("-")
 """Name that stands for standard output."""
 FRAGMENTED = (".mp4", ".mov")
