@@ -23,11 +23,10 @@ from roadseg.infer.drive_track import drive_track
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
 from roadseg.infer.outputs import Outputs, encoded_on
+from roadseg.infer.pipeline import Pipeline, StageStats
 from roadseg.infer.places import FilePlace
-from roadseg.infer.stages import Pipeline, StageStats
 from roadseg.infer.stats import measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (
-    QUEUE_DEPTH,
     blend,
     check_model,
     encode,
@@ -35,6 +34,7 @@ from roadseg.infer.steps import (
     note_view,
     on_half_the_cores,
     opencv_on_one_thread,
+    pipeline_of,
     refuse_damage,
     some,
 )
@@ -246,7 +246,7 @@ def build_pipeline(
     source = frames_of(config, info, log, outputs)
     if config.strict:
         source = refuse_damage(source, log, config.source)
-    return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+    return pipeline_of(source, stages)
 
 
 def frames_of(

@@ -1,7 +1,7 @@
 """The stages that offline runs, live views, the API and measurements share."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from roadseg.backends.runtimes import (
 from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
-from roadseg.infer.stages import Parallel, Stage
+from roadseg.infer.pipeline import Parallel, Pipeline, Stage
 from roadseg.infer.stats import sample_pixels
 from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover
@@ -178,6 +178,11 @@ def labelling(
         return stages
     before, after = partial(track, config=config), partial(fuse, config=config)
     return {"motion": before, **stages, "labels": after, **enlarge}
+
+
+def pipeline_of(frames: Iterator[Frame], stages: Mapping[str, Stage | Parallel]) -> Pipeline:
+    """Return the pipeline of a video, given its frames and the stages after them by name."""
+    return Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
 
 
 def on_half_the_cores(stage: Stage, config: ModelConfig) -> Parallel:
