@@ -164,7 +164,7 @@ class AnyPicture(Protocol):
         """Return a frame with even sides, as encoders take it; an edge is repeated."""
         ...
 
-    def card_frame(self) -> av.VideoFrame | None:
+    def gpu_frame(self) -> av.VideoFrame | None:
         """Return a frame that lies on a GPU, as its encoder takes it; None where none does."""
         ...
 
@@ -281,7 +281,7 @@ class Picture:
         height, width = self.size_hw
         return self.padded((height + height % 2, width + width % 2)).frame
 
-    def card_frame(self) -> None:
+    def gpu_frame(self) -> None:
         """Return None: the picture is on no GPU."""
 
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:

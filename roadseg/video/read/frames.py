@@ -124,7 +124,7 @@ def _decode_intact(
         stream=stream,
         note=note,
         after_others=from_s is not None,
-        misses=not log.on_card,
+        misses=not log.on_gpu,
     )
     if container.format.name != "avi":
         untimed, first, packets = untimed_lead(packets)

@@ -25,8 +25,8 @@ from roadseg.video.picture import (
 )
 from roadseg.video.pyav import exact, open_for_reading
 from roadseg.video.rates import USUAL_FPS
-from roadseg.video.read.card import Card, CardGaveUp
 from roadseg.video.read.frames import all_frames, picture_stream
+from roadseg.video.read.gpu_decoder import GpuDecoder, GpuGaveUp
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
@@ -204,7 +204,7 @@ def decode(
     log: ReadLog,
     start_s: float = 0.0,
     end_s: float | None = None,
-    card: Card | None = None,
+    gpu: GpuDecoder | None = None,
     threads: int | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a video, upright, each later than the one before.
@@ -217,7 +217,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        card: GPU that decodes what it can; None leaves all to the CPU.
+        gpu: GPU that decodes what it can; None leaves all to the CPU.
         threads: Cores of a run, of which the decoder on the CPU takes half; None is all.
 
     Raises:
@@ -226,7 +226,7 @@ def decode(
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
     with read_errors(info.path):
-        for decoded in _decode_by(card, info, log, from_s, threads):
+        for decoded in _decode_by(gpu, info, log, from_s, threads):
             time_s = _time_s(decoded, info)
             if last_s is not None and time_s >= last_s - info.half_unit_s:
                 return
@@ -237,7 +237,7 @@ def decode(
             assert decoded.pts is not None  # `all_frames` sees to it
             if log.first_pts is None:
                 log.first_pts = decoded.pts
-            picture = _picture(decoded, info, log, card)
+            picture = _picture(decoded, info, log, gpu)
             place = Place(time_s - info.start_s, float(1 / info.fps))
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
         log.reached_end = True
@@ -261,7 +261,7 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
 
 
 def _decode_by(
-    card: Card | None,
+    gpu: GpuDecoder | None,
     info: VideoInfo,
     log: ReadLog,
     from_s: float | None,
@@ -269,18 +269,18 @@ def _decode_by(
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames by a GPU's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
-    if card is not None:
-        log.on_card = True
+    if gpu is not None:
+        log.on_gpu = True
         try:
-            for frame in _decode_from(info, log, from_s, card.open):
-                log.decoder = card.name if card.holds(frame) else log.decoder
+            for frame in _decode_from(info, log, from_s, gpu.open):
+                log.decoder = gpu.name if gpu.holds(frame) else log.decoder
                 last_s = from_s = _time_s(frame, info)
                 yield frame
             return
-        except (CardGaveUp, av.FFmpegError) as error:
+        except (GpuGaveUp, av.FFmpegError) as error:
             log.hand_over(getattr(error, "strerror", None) or str(error), last_s - info.start_s)
         finally:
-            log.on_card = False
+            log.on_gpu = False
     frames = _decode_from(info, log, from_s, open_input, threads)
     yield from (frame for frame in frames if _time_s(frame, info) > last_s)
 
@@ -319,10 +319,12 @@ def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
     return float(frame.pts * info.time_base)
 
 
-def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | None) -> AnyPicture:
+def _picture(
+    frame: av.VideoFrame, info: VideoInfo, log: ReadLog, gpu: GpuDecoder | None
+) -> AnyPicture:
     """Return a frame as an upright picture, where the decoder left it."""
-    if card and log.on_card and card.holds(frame):
-        return card.picture(frame, info.space)
+    if gpu and log.on_gpu and gpu.holds(frame):
+        return gpu.picture(frame, info.space)
     return _upright_picture(frame, info, log)
 
 
