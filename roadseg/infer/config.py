@@ -114,6 +114,17 @@ class InferConfig(ModelConfig, OverlayConfig):
             _check_ignored(text)
         if self.redaction:
             self._check_redacted()
+        self._check_times()
+        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
+        if self.out is None and not any(beside):
+            raise ConfigError(
+                "--no-film leaves nothing to write; add --stats, --masks or --geojson"
+            )
+        if self.out and isinstance(self.source, Path):
+            check_not_input(self.out, "--out", self.source)
+
+    def _check_times(self) -> None:
+        """Refuse a part of the video that is none."""
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
                 f"--start is {self.start_s}; it must be 0 or more seconds of the video"
@@ -124,13 +135,6 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
-        if self.out is None and not any(beside):
-            raise ConfigError(
-                "--no-film leaves nothing to write; add --stats, --masks or --geojson"
-            )
-        if self.out and isinstance(self.source, Path):
-            check_not_input(self.out, "--out", self.source)
 
     def _check_positions(self) -> None:
         """Refuse a track that nothing shows, or an offset without one."""
