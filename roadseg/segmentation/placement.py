@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.errors import ConfigError
-from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of, unsure
+from roadseg.segmentation.enlarge import Axis, Levels, enlarge, unsure
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame, Labels
 
@@ -121,14 +121,11 @@ class Placement:
         )
         return np.stack(list(remapped)).astype(np.float32, copy=False)
 
-    def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the frame's class map from the network's logits (C, h, w) at any stride."""
-        return self.enlarge(levels_of(logits))
-
     def enlarge(self, levels: Levels) -> NDArray[np.uint8]:
         """Return the frame's class map from the classes' levels on the network's grid (C, h, w).
 
-        The grid is aligned to whole pixels of the frame, which moves an edge by less than one.
+        The grid, of any stride, is aligned to whole pixels of the frame, which moves an edge by less
+        than one.
         """
         height, width = levels.shape[1:]
         return enlarge(levels, *self.frame_on_grid((height, width)))
