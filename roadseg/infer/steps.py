@@ -47,10 +47,10 @@ from roadseg.video.write.companions import Origin
 QUEUE_DEPTH = 4
 """Frames that may wait between two stages."""
 MOST_WORKERS = 4
-"""Threads of a stage without a network.
+"""Most threads of a stage without a network.
 
-None takes four times what the largest sequential stage does (`roadseg bench`, many cores), which is
-the limit then.
+No such stage takes four times as long as the largest sequential one, which then is the limit
+(`roadseg bench`, many cores).
 """
 
 
@@ -188,7 +188,8 @@ def pipeline_of(frames: Iterator[Frame], stages: Mapping[str, Stage | Parallel])
 def on_half_the_cores(stage: Stage, config: ModelConfig) -> Parallel:
     """Run a stage without a network on several threads, each on one frame at a time.
 
-    None takes half of a run's time, and each thread has a frame in memory.
+    More would only cost memory: no such stage takes half of a run's time, and each of its threads
+    has a frame in memory.
     """
     return Parallel(stage, min(-(-core_count(config.threads) // 2), MOST_WORKERS))
 

@@ -54,7 +54,7 @@ class Fused:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes, next to which what is small does not count."""
+        """Bytes that it takes; small parts are not counted."""
         return self.frame.nbytes + (self.link.nbytes if self.link else 0)
 
 

@@ -34,7 +34,7 @@ HIDDEN, NAME = 0, "hidden"
 AHEAD = 0.5
 """How much of `Redaction.hold_s` a place is hidden before it is found."""
 LEAD = 2.0
-"""How many times that, before a part of a video, is enough for it to be hidden as in the whole."""
+"""How many times `Redaction.hold_s` is read before a part of a video to hide it as in the whole."""
 
 Mask = NDArray[np.bool_]
 

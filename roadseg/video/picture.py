@@ -44,8 +44,10 @@ SMALL_SHORT_SIDE_PX = 64
 
 Plane = NDArray[np.uint8]
 OnDevice: TypeAlias = Any
-"""What lies where a picture does that is not in the CPU's memory, as a PyTorch tensor on a GPU; who
-is no part of that never looks into it."""
+"""What lies beside a picture outside the CPU's memory, such as a PyTorch tensor on a GPU.
+
+Only files named `*_cuda` look into it.
+"""
 
 
 @dataclass(frozen=True)

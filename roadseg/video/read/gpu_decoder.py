@@ -9,7 +9,7 @@ from roadseg.video.picture import AnyPicture, ColorSpace
 
 
 class GpuGaveUp(Exception):
-    """A GPU's decoder met what it does not decode; the CPU's is to go on, and to say if it can."""
+    """A GPU's decoder met what it does not decode; the CPU's goes on, and counts what it cannot."""
 
 
 class GpuDecoder(Protocol):
