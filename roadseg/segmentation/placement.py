@@ -204,7 +204,10 @@ class Maps(Flag):
     COARSE = auto()
     """At its size in the network's input, to measure."""
     SHOWN = auto()
-    """Those of the frame's size only as they are shown: what is unsure has no class in them."""
+    """Those of the frame's size only as they are shown, with `UNSURE` where they are too unsure.
+
+    Without it a frame has two: one with the strongest class everywhere, and one as it is shown.
+    """
 
     def make(
         self, placement: Placement, resize: Callable[[Placement, Any], Labels], values: Any

@@ -195,7 +195,8 @@ class SegmentedFrame:
     frame: Frame
     labels: Labels
     """(H, W) ids of the strongest classes, at the frame's size, where its picture lies; at that of
-    the coarse map where nothing larger is wanted."""
+    the coarse map where nothing larger is wanted. They are already those that are shown, `UNSURE`
+    where they are too unsure, if others were not wanted (`roadseg.segmentation.placement.Maps`)."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
@@ -205,8 +206,8 @@ class SegmentedFrame:
     confidence: Confidence | None = None
     """How sure the labels are; None if that is not known, or not wanted."""
     sure_labels: Labels | None = None
-    """(H, W) the same ids, `UNSURE` where they are too unsure to be shown; None if none is. The
-    coarse map has that too."""
+    """(H, W) the same ids, `UNSURE` where they are too unsure to be shown; None if `labels` are so
+    already. The coarse map always is."""
     pixels: NDArray[np.int64] | None = None
     """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
     in_view: frozenset[int] | None = None
