@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 """Videos that a table lists, beside those that failed."""
 CLUSTER_CHUNK_S = 300.0
-"""Least length of a chunk on a cluster, unless one is given: the best of `benchmarks/scale.py`."""
+"""Least length of a chunk on a cluster, unless one is given: as good as the best by
+`benchmarks/scale.py`, and the longer of these."""
 
 
 class BatchGroup(Group):
