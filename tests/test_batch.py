@@ -240,6 +240,14 @@ def test_shards_share_the_films_out_without_a_gap_and_status_merges_them(batch, 
     assert drive(batch).done_before == len(films)  # in one part too, all are done
 
 
+@pytest.mark.parametrize("pattern", ["a{}.mp4", "GH01{:04}.MP4", "night/{}.mkv", "{:03}/front.mp4"])
+def test_no_shard_of_numbered_films_is_empty_or_twice_as_large(pattern) -> None:
+    films = [pattern.format(number) for number in range(100)]
+    of_shard = [sum(map(Shard(number, 16).has, films)) for number in range(16)]
+    assert sum(of_shard) == len(films)
+    assert all(0 < count < 2 * len(films) / 16 for count in of_shard)
+
+
 @pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "0/0", ""])
 def test_a_shard_that_is_none_is_named(text) -> None:
     with pytest.raises(ConfigError, match=r"--shard is .*give I/N"):
