@@ -268,6 +268,8 @@ def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> No
     for text, said in (
         ('{"roadseg_manifest": 2}\n', "form 2, and this version of roadseg reads form 1"),
         ("my notes\n", "is no manifest of roadseg"),
+        ("7\n", "is no manifest of roadseg"),
+        ("{}\n", "is no manifest of roadseg"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=said):
@@ -275,15 +277,21 @@ def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> No
         assert path.read_text() == text
 
 
-def test_a_line_that_a_crash_tore_is_dropped(batch) -> None:
+def test_a_line_that_a_crash_tore_is_dropped_and_a_damaged_one_is_named(batch) -> None:
     drive(batch)
     path = batch.shard.manifest(batch.out)
-    with path.open("a") as file:
-        file.write('{"film": "a.mp4", "sta')
+    torn = b'{"film": "a.mp4", "sta'
+    with path.open("ab") as file:
+        file.write(torn)
     assert status_of(batch.out).films["done"] == 3
     drive(batch)
-    for line in path.read_text().splitlines():
+    whole = path.read_bytes()
+    for line in whole.splitlines():
         json.loads(line)
+    for damaged in (torn, b"\0" * 80, b"7", b'{"film": "a.mp4"}'):
+        path.write_bytes(whole.replace(b"\n", b"\n" + damaged + b"\n", 1))
+        with pytest.raises(ConfigError, match=r"line 2 of .*manifest-0-of-1.jsonl is damaged"):
+            status_of(batch.out)
 
 
 def test_a_second_driver_of_a_shard_is_refused(batch) -> None:
@@ -304,21 +312,30 @@ def elsewhere(batch: BatchConfig, ends_in_s: float) -> Path:
     return path
 
 
-def test_a_driver_that_died_elsewhere_is_waited_for_until_its_lease_ends(batch) -> None:
-    elsewhere(batch, 0.2)
+CLOCKS_S = (0.2, -3600.0, 3600.0)
+"""When the lease of a driver elsewhere ends by our clock, its own being right, late or early."""
+
+
+@pytest.mark.parametrize("ends_in_s", CLOCKS_S)
+def test_a_driver_that_died_elsewhere_is_waited_for(batch, ends_in_s) -> None:
+    elsewhere(batch, ends_in_s)
+    manifest = batch.shard.manifest(batch.out)
     waits: list[str] = []
-    assert len(drive(batch, waits=waits.append).done) == 3
-    assert "is leased to far until" in waits[0]
-    elsewhere(batch, -5.0)
-    drive(batch, waits=waits.append)
+    with Lease(manifest, waits.append, term_s=0.4):
+        assert read_lease(manifest).driver != "other"
     assert len(waits) == 1
+    assert "is leased to far until" in waits[0]
 
 
-def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
-    path = elsewhere(batch, 0.2)
-    renewed = replace_terms(path, until_s=time.time() + 100)
+@pytest.mark.parametrize("ends_in_s", CLOCKS_S)
+def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch, ends_in_s) -> None:
+    path = elsewhere(batch, ends_in_s)
+    renewed = replace_terms(path, until_s=time.time() + ends_in_s + 0.1)
+    lease = Lease(
+        batch.shard.manifest(batch.out), lambda _sentence: path.write_text(renewed), term_s=0.4
+    )
     with pytest.raises(OutputBusy, match=r"driven by another run on far .* one shard has one"):
-        drive(batch, waits=lambda _sentence: path.write_text(renewed))
+        lease.__enter__()
     assert json.loads(path.read_text())["driver"] == "other"
 
 
@@ -428,8 +445,8 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     films.mkdir()
     FILM.write(films / "a.mp4")
     secret = "https://user:hunter2@localhost:1/film.mp4?token=hunter2"
-    lines = ["# drives", "films/a.mp4", "", "films/gone.mp4", secret]
-    (tmp_path / "list.txt").write_text("\n".join(lines))
+    lines = ["films/a.mp4", "# drives", "", "films/gone.mp4", secret, " films/a.mp4"]
+    (tmp_path / "list.txt").write_text("\r\n".join(lines), encoding="utf-8-sig")
     done = run("list.txt", "--out", "out", "--stats", "s.csv", "--no-film", cwd=tmp_path)
     assert done.returncode == 1
     assert "films/gone.mp4 does not exist" in done.stderr
