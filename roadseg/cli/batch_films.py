@@ -145,14 +145,14 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
             f"infer {source}"
         )
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise VideoError(f"{source} does not exist; give a folder or a list of videos") from error
     except (OSError, UnicodeDecodeError) as error:
         raise VideoError(
             f"{source} cannot be read as a list ({error}); give a text file with a video a line"
         ) from error
-    for line in filter(None, map(str.strip, lines)):
+    for line in dict.fromkeys(filter(None, map(str.strip, lines))):
         if not line.startswith(COMMENT):
             yield _named(line)
 
