@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, patience
+from conftest import ROOT, heeding_rights, patience
 from films import Film, frame_times, packets
 
 from roadseg.cli.batch_films import Plan
@@ -432,8 +432,8 @@ def add_running(batch: BatchConfig, *lines: dict) -> None:
             file.write(json.dumps({**told, **line, "at": "2999-01-01T00:00:00+00:00"}) + "\n")
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("roadseg")), "batch", *arguments]
+def run(*arguments: str, cwd: Path, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*before, str(Path(sys.executable).with_name("roadseg")), "batch", *arguments]
     env = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
     return subprocess.run(
         command, cwd=cwd, env=env, capture_output=True, text=True, timeout=patience(100)
@@ -457,6 +457,22 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     told = run("status", "out", "--json", cwd=tmp_path)
     assert json.loads(told.stdout)["films"]["failed"] == 2
     assert "videos done" in run("status", "out", cwd=tmp_path).stdout
+
+
+def test_folders_that_may_not_be_read_fail_as_videos_do_and_stop_none(tmp_path) -> None:
+    films = tmp_path / "films"
+    for name in ("locked", "lost+found"):
+        (films / name).mkdir(parents=True, mode=0)
+    FILM.write(films / "a.mp4")
+    options = ("--out", "out", "--stats", "s.csv", "--no-film")
+    done = run("films", *options, cwd=tmp_path, before=heeding_rights())
+    assert done.stderr == (
+        "roadseg: films/locked may not be read; change its permissions\n"
+        "roadseg: 1 of 2 videos were not labelled\n"
+    )
+    assert done.returncode == 1
+    done = run("films/locked", *options, cwd=tmp_path, before=heeding_rights())
+    assert done.stderr == "roadseg: films/locked may not be read; change its permissions\n"
 
 
 OPTIONS = {
@@ -494,7 +510,8 @@ def test_the_command_takes_options_as_infer_does(tmp_path) -> None:
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
-        (["twins", "--out", "out"], "would both be written as out/a"),
+        (["twins", "--out", "out"], "twins/a.mov and twins/a.mp4 would both be written as out/a"),
+        (["list.bin", "--out", "out"], "list.bin cannot be read as a list (there is a zero in it)"),
         (["status", "nowhere"], "nowhere does not exist; give a manifest"),
         (["status", "empty"], "empty holds no manifest-"),
     ],
@@ -508,6 +525,7 @@ def test_mistakes_get_a_sentence(arguments, said, tmp_path, monkeypatch) -> None
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
+    Path("list.bin").write_bytes(b"a\0b.mp4\n")
     with pytest.raises(RoadsegError) as error:
         app(["batch", *arguments], standalone_mode=False)
     assert said in str(error.value)

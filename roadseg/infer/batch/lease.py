@@ -120,7 +120,9 @@ class Lease:
         if found is None or (has_lock and found.machine_id == machine_id()):
             return  # no driver, or one that is dead, as we have the lock
         left_s = max(found.until_s - time.time(), self._term_s / 2)
-        self._on_wait(f"{self._manifest} is leased to {found}; waiting whether that is renewed")
+        self._on_wait(
+            f"{self._manifest} is leased to {found}; waiting to see whether it is renewed"
+        )
         time.sleep(min(left_s, self._term_s))
         now = self._read()
         if now is not None and now != found:
