@@ -238,6 +238,7 @@ def test_shards_share_the_films_out_without_a_gap_and_status_merges_them(batch, 
     assert status.frames == len(films) * len(FILM.times)
     assert status_of(shards[0].manifest(batch.out)).films["done"] < len(films)
     assert drive(batch).done_before == len(films)  # in one part too, all are done
+    assert status_of(batch.out).films[WAITING] == 0  # they are not counted in both
 
 
 @pytest.mark.parametrize("pattern", ["a{}.mp4", "GH01{:04}.MP4", "night/{}.mkv", "{:03}/front.mp4"])

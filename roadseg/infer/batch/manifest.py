@@ -114,6 +114,13 @@ class Manifest:
     """What became of them, the oldest first."""
     listed: int = 0
     """Videos that the shard had when they were last listed."""
+    listed_at: str = ""
+    """When that was, in UTC."""
+
+    @property
+    def division(self) -> str:
+        """What the manifests of all shards of one division have in common: their number."""
+        return str(self.path).rpartition("-of-")[2]
 
 
 def read_manifest(path: Place) -> Manifest:
@@ -133,19 +140,20 @@ def _parsed(path: Place, data: bytes) -> Manifest:
     whole, _, _ = data.rpartition(b"\n")
     first, *rest = whole.splitlines() or [b""]
     settings = _settings(path, first)
-    records, listed = [], 0
+    records, listed, listed_at = [], 0, ""
     for number, line in enumerate(rest, 2):
         try:
             values = json.loads(line)
             if "film" in values:
                 records.append(Record.from_json(values))
-            listed = values.get("listed", listed)
-        except (ValueError, TypeError, AttributeError) as error:
+            if "listed" in values:
+                listed, listed_at = values["listed"], values["at"]
+        except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(
                 f"line {number} of {path} is damaged; take it out, and what it tells of is "
                 "done again if need be"
             ) from error
-    return Manifest(path, settings, tuple(records), listed)
+    return Manifest(path, settings, tuple(records), listed, listed_at)
 
 
 def _settings(path: Place, line: bytes) -> Mapping[str, str]:
