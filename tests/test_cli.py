@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
 import pytest
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, leaf_commands, patience
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, heeding_rights, leaf_commands, patience
 
 
-def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def roadseg(
+    *args: object, cwd: Path, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "roadseg", *map(str, args)],
+        [*before, sys.executable, "-m", "roadseg", *map(str, args)],
         cwd=cwd,
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "GITHUB_ACTIONS": ""},
         capture_output=True,
@@ -301,6 +303,15 @@ def test_several_films_go_into_a_folder_and_a_bad_one_does_not_stop_them(tmp_pat
     names = sorted(path.name for path in (tmp_path / "labelled").iterdir())
     assert names == ["drive.overlay.mp4", "other.overlay.mp4"]
     assert len(list((tmp_path / "masks" / "other").iterdir())) == 5
+
+
+def test_folder_that_may_not_be_read_is_one_line(tmp_path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    done = roadseg("infer", "locked", "--out", "x.mp4", cwd=tmp_path, before=heeding_rights())
+    assert (done.returncode, done.stderr) == (
+        1,
+        "roadseg: locked may not be read; change its permissions\n",
+    )
 
 
 def test_film_comes_from_standard_input(tmp_path) -> None:

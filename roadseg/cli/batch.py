@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 """Videos that a table lists, beside those that failed."""
 CLUSTER_CHUNK_S = 300.0
-"""Least length of a chunk on a cluster, unless one is given: the best of `benchmarks/scale.py`."""
+"""Least length of a chunk on a cluster, unless one is given: as good as the best by
+`benchmarks/scale.py`, and the longer of these."""
 
 
 class BatchGroup(Group):
@@ -214,7 +215,7 @@ def _drive(batch: "BatchConfig", share: ShareOptions, terminal: TerminalOptions)
         display = stack.enter_context(_shown(quiet=terminal.silent))
         summary = Driver(batch, display.listener(), workers).run()
     if not terminal.silent:
-        _show(summary)
+        _show(summary, share.shard)
     return summary
 
 
@@ -311,7 +312,7 @@ def on_failure(error: Exception) -> None:
     complain(error)
 
 
-def _show(summary: "Summary") -> None:
+def _show(summary: "Summary", shard: str) -> None:
     from roadseg.cli.batch_tables import films_table
     from roadseg.cli.tables import plain_console
 
@@ -323,6 +324,8 @@ def _show(summary: "Summary") -> None:
         console.print(f"and {len(summary.done) - MOST_LISTED} more videos done")
     if summary.done_before:
         console.print(f"{summary.done_before} videos were done before")
+    elif not listed:
+        console.print(f"none of the videos belongs to shard {shard}")
 
 
 @app.command(cls=Command, epilog="Example: roadseg batch status labelled")
