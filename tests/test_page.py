@@ -171,6 +171,9 @@ def test_page_fits_the_screen_and_follows_its_scheme(page, scheme, width) -> Non
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     darkest = max(map(int, ground.removeprefix("rgb(").removesuffix(")").split(",")))
     assert (darkest < 64) == (scheme == "dark")
+    above = "document.querySelector('main > section').getBoundingClientRect().top"
+    under = "document.querySelector('header').getBoundingClientRect().bottom"
+    assert tab.run(f"{above} - {under}") <= 16  # the picture is what the page is for
 
 
 def press(tab: Page, key: str) -> None:
