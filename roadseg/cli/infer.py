@@ -321,10 +321,9 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeRemainingColumn,
     )
 
-    from roadseg.cli.tables import plain_console
+    from roadseg.cli.tables import PaceColumn, plain_console
     from roadseg.infer.offline import infer as label
 
     columns = (
@@ -332,17 +331,17 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("frames"),
-        TextColumn("{task.fields[fps]:5.1f} fps"),
-        TimeRemainingColumn(),
+        PaceColumn(),
     )
     console = plain_console(stderr=True)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(f"{Path(str(config.source)).name}{place}", total=None, fps=0.0)
+        name = f"{Path(str(config.source)).name}{place}"
+        task = progress.add_task(name, start=False, total=None)
 
         def on_frame(done: int, total: int | None) -> None:
-            fps = progress.tasks[task].speed or 0.0  # of late, and without frames that were kept
-            progress.update(task, completed=done, total=total, fps=fps)
+            progress.start_task(task)  # at the first frame
+            progress.update(task, completed=done, total=total)
 
         try:
             return label(config, on_frame)
