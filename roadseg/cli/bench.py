@@ -9,7 +9,7 @@ import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, weights_named
 from roadseg.cli.console import complain, echo
-from roadseg.cli.options import AsJson, Overwrite, Report, parse_size
+from roadseg.cli.options import AsJson, Overwrite, Quiet, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
 from roadseg.measure.config import BenchConfig, Scenario
 from roadseg.segmentation.config import CPU
@@ -140,6 +140,7 @@ def bench(
     ] = None,
     report: Report = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
@@ -148,7 +149,7 @@ def bench(
 
     if compare:
         before, after = map(_read, compare)
-        _show_changes(before, after, plain_console())
+        _show_changes(before, after, plain_console(quiet=quiet))
         return
     config = BenchConfig(
         film=clip or _sample(),
@@ -169,12 +170,12 @@ def bench(
     for flag, path, suffix in (("--record", record, ".json"), ("--report", report, ".html")):
         if path:
             check_new(path, flag, (suffix,), overwrite=overwrite)
-    measured = _measure(config.shortened() if quick else config)
+    measured = _measure(config.shortened() if quick else config, quiet=quiet)
     _save(measured, record, report)
     if as_json:
         echo(json.dumps(measured))
     else:
-        _show(measured, plain_console())
+        _show(measured, plain_console(quiet=quiet))
 
 
 def _gpus(given: list[str] | None) -> tuple[str, ...]:
@@ -215,14 +216,14 @@ def _sample() -> Path:
     return SAMPLE
 
 
-def _measure(config: BenchConfig) -> dict[str, Any]:
+def _measure(config: BenchConfig, *, quiet: bool) -> dict[str, Any]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from roadseg.cli.tables import quiet_elsewhere
     from roadseg.measure.bench import bench as measure
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, **quiet_elsewhere()) as progress:
+    with Progress(*columns, **quiet_elsewhere(quiet=quiet)) as progress:
         task = progress.add_task("opening the video", total=None)
         return measure(config, lambda step: progress.update(task, description=step))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+from roadseg.cli.options import Quiet, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,9 +75,9 @@ def compile_(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build even if what is there still fits.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a model fast on this machine, and prove that it is still the same model."""
-    from roadseg.cli.options import parse_size
     from roadseg.cli.tables import plain_console
     from roadseg.deploy.compile import CompileConfig, compile_model
 
@@ -96,9 +97,10 @@ def compile_(
         portable=portable,
         rebuild=rebuild,
     )
-    with plain_console(stderr=True).status("building and comparing; a minute or so"):
+    progress = plain_console(stderr=True, quiet=quiet)
+    with progress.status("building and comparing; a minute or so"):
         result = compile_model(config)
-    _show(result, plain_console())
+    _show(result, plain_console(quiet=quiet))
 
 
 def _show(result: "CompileResult", console: "Console") -> None:

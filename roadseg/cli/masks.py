@@ -7,7 +7,7 @@ import typer
 
 from roadseg.cli.command import Command, Group
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite
+from roadseg.cli.options import Overwrite, Quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Convert class maps for other programs.")
 
@@ -56,6 +56,7 @@ def convert(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert class maps into annotations for training and labelling programs."""
     from roadseg.data import convert as forms
@@ -64,4 +65,5 @@ def convert(
     names = forms.class_names_in(classes) if classes else forms.DEFAULT_NAMES
     paths = forms.find_masks(masks)
     forms.convert(forms.read_masks(paths, pictures), to, out, names)
-    echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")
+    if not quiet:
+        echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")
