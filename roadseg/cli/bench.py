@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, weights_named
+from roadseg.cli.completion import backends, models
 from roadseg.cli.console import complain, echo
 from roadseg.cli.options import AsJson, Overwrite, Quiet, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
@@ -49,6 +50,7 @@ def bench(
             metavar="NAME|FILE",
             help="Model, the reference first; may be repeated.",
             show_default=f"the forms of {DEFAULT_MODEL}",
+            autocompletion=models,
         ),
     ] = None,
     backend: Annotated[
@@ -57,6 +59,7 @@ def bench(
             metavar="NAME",
             help="Runtime; may be repeated.",
             show_default="all there are but torch-compiled",
+            autocompletion=backends,
         ),
     ] = None,
     size: Annotated[

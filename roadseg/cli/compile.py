@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+from roadseg.cli.completion import builders, models
 from roadseg.cli.options import Quiet, parse_size
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def compile_(
             help="Name of a model that comes along, exported model (.onnx) or model file from "
             "training (.safetensors).",
             show_default=DEFAULT_MODEL,
+            autocompletion=models,
         ),
     ] = None,
     backend: Annotated[
@@ -29,6 +31,7 @@ def compile_(
         typer.Option(
             metavar="NAME",
             help="Runtime to build for: auto, onnxruntime, onnxruntime-rtx, openvino, tensorrt.",
+            autocompletion=builders,
         ),
     ] = "auto",
     precision: Annotated[

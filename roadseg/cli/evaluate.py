@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from roadseg.backends.weights import weights_named
+from roadseg.cli.completion import models
 from roadseg.cli.console import echo
 from roadseg.cli.options import (
     AsJson,
@@ -57,7 +58,9 @@ def evaluate(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="Second model to measure and to set beside the first."
+            metavar="NAME|FILE",
+            help="Second model to measure and to set beside the first.",
+            autocompletion=models,
         ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to measure on.")] = "val",

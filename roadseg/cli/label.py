@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from roadseg.backends.weights import weights_named
+from roadseg.cli.completion import models
 from roadseg.cli.console import echo, shares_said
 from roadseg.cli.options import Backend, Quiet
 
@@ -23,6 +24,7 @@ def label(
             metavar="NAME|FILE",
             help="Model that labels, as --weights takes it; may be repeated. The first names the "
             "classes; of others, such as adopted ones, classes are matched by name.",
+            autocompletion=models,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to create.")],

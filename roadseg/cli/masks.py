@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from roadseg.cli.command import Command, Group
+from roadseg.cli.completion import mask_formats
 from roadseg.cli.console import echo
 from roadseg.cli.options import Overwrite, Quiet
 
@@ -27,7 +28,9 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            metavar="FORMAT", help="coco-rle, yolo-polygons, cityscapes, label-studio or cvat."
+            metavar="FORMAT",
+            help="coco-rle, yolo-polygons, cityscapes, label-studio or cvat.",
+            autocompletion=mask_formats,
         ),
     ],
     out: Annotated[
