@@ -25,10 +25,11 @@ SKY, ROAD = SPEC.palette[0], SPEC.palette[3]
 GREY = 200
 
 
-def show(server: PageServer, level: int = GREY, *, unsure_rows: int = 0) -> None:
-    """Sky above, road below, over plain grey; the top may be too unsure."""
+def show(server: PageServer, level: int = GREY, *, unsure_rows: int = 0, car_px: int = 0) -> None:
+    """Sky above, road below, over plain grey; the top may be too unsure, and a car in the sky."""
     class_map = np.zeros((90, 160), np.uint8)
     class_map[45:] = 3
+    class_map[20 : 20 + car_px, 40 : 40 + car_px] = 8
     class_map[:unsure_rows] = UNSURE
     picture = np.full((90, 160, 3), level, np.uint8)
     frame = Frame(Picture.from_rgb(picture), 0, Fraction(1), arrival=Arrival(0, time.monotonic()))
@@ -112,6 +113,16 @@ def test_opacity_and_outline_follow_the_viewer(page) -> None:
     assert pixel(tab, 80, 70) == pytest.approx(ROAD, abs=1)
     tab.run("document.getElementById('outline').click()")
     assert pixel(tab, 80, 44) == pytest.approx(SKY, abs=1)
+
+
+@pytest.mark.parametrize(("car_px", "is_outlined"), [(1, False), (6, True)])
+def test_specks_have_no_outline(page, car_px, is_outlined) -> None:
+    tab, server = page
+    show(server, car_px=car_px)
+    tab.wait_for("frame.facts.shares[8] > 0")
+    around = [pixel(tab, x, y) for x, y in ((40, 20), (40 + car_px, 20), (40, 20 + car_px))]
+    assert [color == [235] * 3 for color in around] == [is_outlined] * 3
+    assert pixel(tab, 80, 45) == [235] * 3  # the horizon
 
 
 def test_new_frames_and_notices_arrive_by_themselves(page) -> None:
