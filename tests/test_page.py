@@ -14,6 +14,7 @@ from films import pictures
 
 from roadseg.infer.live import Reading
 from roadseg.infer.server import Address, PageServer
+from roadseg.paint.config import OverlayConfig
 from roadseg.spec import PALETTES, UNSURE, ModelSpec, css_color
 from roadseg.video.frame import Arrival, Frame, SegmentedFrame
 from roadseg.video.picture import Picture
@@ -275,6 +276,21 @@ def test_picture_fills_wide_screens_and_phones_held_across(page, size_wh) -> Non
     assert (
         tab.run("document.getElementById('snapshot').getBoundingClientRect().bottom") < size_wh[1]
     )
+
+
+def test_page_begins_as_the_command_line_says(tab) -> None:
+    overlay = OverlayConfig(alpha=0.8, outline=False, only=("road", "car"))
+    with PageServer(Address(port=0), "drive.mp4", overlay) as server:
+        show(server)
+        tab.open(server.url)
+        tab.wait_for("frame")
+        assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.8), abs=3)
+        assert pixel(tab, 80, 20) == pytest.approx([GREY] * 3, abs=3)
+        assert tab.run("document.getElementById('opacity-value').textContent") == "80 %"
+        boxes = "[...document.querySelectorAll('#classes input')]"
+        checked = tab.run(f"{boxes}.map((box) => box.checked)")
+        assert [id_ for id_, is_checked in enumerate(checked) if is_checked] == [3, 8]
+        tab.open("about:blank")
 
 
 def test_page_says_when_the_program_has_ended(tab) -> None:

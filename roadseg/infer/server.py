@@ -40,6 +40,7 @@ from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of, unsure_share
 from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import shown_ids
 from roadseg.paint.specks import speck_grid, speck_step, specks_among
 from roadseg.settings import Color
 from roadseg.spec import PALETTES, ModelSpec
@@ -120,8 +121,8 @@ class Shown:
 
     item: SegmentedFrame
     reading: Reading
-    min_region: float
-    """Share of the picture; a smaller region is a speck."""
+    overlay: OverlayConfig
+    """How a viewer sees it at first."""
 
     @cached_property
     def parts(self) -> bytes:
@@ -139,7 +140,7 @@ class Shown:
         """255 on each pixel of a speck of the class map, and 0 elsewhere."""
         ids = self._small_class_map
         step = speck_step(ids.shape[1])
-        specks = specks_among(ids, speck_grid(ids[::step, ::step], self.min_region), 0)
+        specks = specks_among(ids, speck_grid(ids[::step, ::step], self.overlay.min_region), 0)
         return np.zeros_like(ids) if specks is None else specks
 
     @cached_property
@@ -158,6 +159,11 @@ class Shown:
             "shares": list(shares_of(pixels, spec).values()),
             "unsure": unsure_share(pixels),
             "map_hw": self._small_class_map.shape,
+            "start": {
+                "alpha": self.overlay.alpha,
+                "outline": self.overlay.outline,
+                "shown": shown_ids(spec, self.overlay),
+            },
             "fps": self.reading.fps,
             "dropped": self.reading.dropped,
         }
@@ -185,17 +191,15 @@ class PageServer:
     Args:
         address: Where to listen. Unless only this machine can reach it, the URL has a token in it.
         label: Name of the source.
-        min_region: Share of the picture; a smaller region has no outline.
+        overlay: What viewers see at first; they choose alpha, outline and classes themselves.
 
     Raises:
         ServerError: The address cannot be listened on.
     """
 
-    def __init__(
-        self, address: Address, label: str, min_region: float = OverlayConfig.min_region
-    ) -> None:
+    def __init__(self, address: Address, label: str, overlay: OverlayConfig | None = None) -> None:
         self._label = label
-        self._min_region = min_region
+        self._overlay = overlay or OverlayConfig()
         self._is_local = address.is_local
         self._root = "/" if address.is_local else f"/{secrets.token_urlsafe(16)}/"
         self._listener = _listen(address)
@@ -240,7 +244,7 @@ class PageServer:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> None:
         """Make a frame the newest."""
-        self._shown = Shown(item, reading, self._min_region)
+        self._shown = Shown(item, reading, self._overlay)
         assert item.frame.arrival is not None  # capture sees to it
         if item.frame.arrival.time_s > self._notice_s:  # not an earlier one
             self._notice = ""

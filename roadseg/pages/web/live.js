@@ -53,7 +53,16 @@ async function inflated(part) {
   return new Uint8Array(await new Response(bytes).arrayBuffer());
 }
 
+// As the command line says, until this viewer says otherwise.
+function begin({ classes, start: { alpha, outline, shown } }) {
+  $("opacity").value = Math.round(100 * alpha);
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  $("outline").checked = outline;
+  classes.forEach((_, id) => { if (!shown.includes(id)) hidden.add(id); });
+}
+
 function show(newest) {
+  if (!frame) begin(newest.facts);
   frame?.picture.close();
   frame = newest;
   shown_s = performance.now() / 1000 - newest.facts.age_s;
