@@ -46,6 +46,7 @@ def label(
     quiet: Quiet = False,
 ) -> None:
     """Label footage by models that agree, for --data of roadseg train and to look at."""
+    from roadseg.cli.tables import plain_console
     from roadseg.infer.pseudo_labels import LabelConfig, label_footage
 
     config = LabelConfig(
@@ -57,7 +58,8 @@ def label(
         step_s=step,
         steady_s=steady_for,
     )
-    result = label_footage(config)
+    with plain_console(stderr=True, quiet=quiet).status("looking at every frame"):
+        result = label_footage(config)
     if quiet:
         return
     echo(f"{out}: {result.pictures} pictures, {result.labelled:.0%} of their pixels labelled")
