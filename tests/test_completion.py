@@ -11,7 +11,7 @@ from conftest import patience
 
 ROADSEG = Path(sys.executable).with_name("roadseg")
 COMPLETE = """
-source <("$0" --show-completion bash)
+source <("$0" --show-completion)
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 _roadseg_completion "$0"
 printf '%s\\n' "${COMPREPLY[@]}"
