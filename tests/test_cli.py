@@ -362,6 +362,12 @@ def test_page_takes_no_other_files_place(streets, tmp_path) -> None:
     assert (tmp_path / "NOTES.md").read_text() == "mine"
 
 
+def test_evaluation_of_few_words_leaves_its_page_alone(streets, tmp_path) -> None:
+    done = roadseg("evaluate", "--data", streets, "--report", "val.html", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "pixel accuracy" in (tmp_path / "val.html").read_text()
+
+
 def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
     pytest.importorskip("torch")
     both = ["evaluate", "--data", streets, "--weights", WEIGHTS]
@@ -400,6 +406,9 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
     done = roadseg("data", "check", "bad", cwd=tmp_path)
     assert done.returncode == 1 and "WARN" not in done.stderr
     assert "1 fault in bad" in done.stderr
+    quiet = roadseg("data", "check", "bad", "-q", cwd=tmp_path)
+    assert quiet.stdout.startswith("- ") and quiet.stdout.count("\n") == 1  # the fault alone
+    assert quiet.stderr == done.stderr
 
 
 def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:

@@ -21,6 +21,7 @@ from roadseg.cli.options import (
     OverlayOptions,
     Overwrite,
     PositionOptions,
+    Quiet,
 )
 from roadseg.errors import ConfigError, RoadsegError
 
@@ -289,10 +290,9 @@ def _shown(*, quiet: bool) -> Iterator[_Display]:
 
     from roadseg.cli.tables import quiet_elsewhere
 
-    settings = quiet_elsewhere()
-    settings["disable"] = settings["disable"] or quiet
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
-    with Progress(*columns, Left(), speed_estimate_period=600, **settings) as progress:
+    settings = {"speed_estimate_period": 600, **quiet_elsewhere(quiet=quiet)}
+    with Progress(*columns, Left(), **settings) as progress:
         task = progress.add_task("", total=None)
         yield _Display(lambda **values: progress.update(task, **values))
 
@@ -353,6 +353,7 @@ def report(
         Path, typer.Option("--out", "-o", metavar="FILE.html", help="Page to write.")
     ] = Path("report.html"),
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a page about all videos of a batch: hours, classes, people, failures.
 
@@ -368,4 +369,5 @@ def report(
     page = report_page(report_of(place), f"Report of {place}")
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    echo(f"report: {out}")
+    if not quiet:
+        echo(f"report: {out}")
