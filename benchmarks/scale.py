@@ -1,10 +1,10 @@
-"""What a thousand or a million hours of video take, from what one run took; and the best chunks.
+"""What a thousand or a million hours of video take, from what was measured; and the best chunks.
 
     python benchmarks/scale.py cost --price-vcpu 0.02
     python benchmarks/scale.py chunks --losses-per-hour 0.05
 
-Both are pure functions of a record in `benchmarks/results/` and of what is assumed, which the
-output names as such. `docs/scale.md` shows them.
+Both are pure functions of the records below and of what is assumed: the prices, and how often
+machines are lost. `docs/scale.md` shows them, and says what is measured.
 """
 
 import heapq
@@ -21,15 +21,16 @@ import typer
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 
-RECORD = Path(__file__).parent / "results" / "2-several-at-once.json"
-FULL_HD_PIXELS, FULL_HD_FPS = 1920 * 1080, 30
-BY_PIXELS = ("decode", "labels", "overlay", "encode")
-"""Stages whose work grows with the picture; the others work at the network's size."""
-STATS_BYTES = 930
-"""Bytes of a frame's line in `--stats`, and of its class map in `--masks ids.mkv` for each pixel:
-the sample's first second, 25 frames of 960x540."""
-MASK_BYTES_A_PIXEL = 0.0061
+FOLDER = Path(__file__).parent
+RECORD = FOLDER / "results" / "3-full-hd.json"
+WAYS = FOLDER / "revisions.json"
+GPU = FOLDER / "gpu" / "h200.json"
+FULL_HD_FPS = 30
+STATS_BYTES, MASK_BYTES = 915, 6_150
+"""Bytes of a frame in `--stats` and `--masks ids.mkv`: the whole sample, enlarged to 1080p."""
 LENGTHS_S = (30, 60, 120, 300, 600, 1200, 3600)
+AS_GOOD = 0.005
+"""Part of the least time by which lengths differ that are as good as each other."""
 app = typer.Typer(add_completion=False)
 
 
@@ -42,80 +43,106 @@ def cpu_s_a_frame(result: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a record says of a frame."""
+    """What the records say of a frame of 1080p."""
 
     stages_s: Mapping[str, float]
     """CPU seconds of each stage alone."""
-    whole_s: Mapping[str, float]
-    """CPU seconds of all together, by what ran."""
-    pixels: int
-    """Pixels of the video's frames."""
+    film_s: float
+    """CPU seconds of all stages together, with an overlay."""
+    bare_share: float
+    """Part of that which `--no-film --stats` takes."""
+    fps: float
+    """Frames a second of the video."""
     out_bytes: float
     """Bytes of a frame in the overlay."""
     start_s: float
     """Seconds to open the model and label a first frame."""
 
+    def hour_s(self, frame_s: float, segment_s: float) -> float:
+        """Return the core seconds for an hour of 1080p30.
 
-def read(path: Path = RECORD) -> Measured:
-    """Return the medians of a record's rounds."""
-    record = json.loads(path.read_text())
+        Args:
+            frame_s: CPU seconds of a frame.
+            segment_s: The part of them for the network, which looks by the second and not by the
+                frame.
+        """
+        return 3600 * (FULL_HD_FPS * (frame_s - segment_s) + self.fps * segment_s)
+
+    def stages_of_hour_s(self) -> dict[str, float]:
+        """Return the core seconds for an hour of 1080p30 by stage."""
+        stages = self.stages_s.items()
+        return {n: self.hour_s(s, s if n == "segment" else 0.0) for n, s in stages}
+
+    def film_of_hour_s(self) -> float:
+        """Return the core seconds for an hour of 1080p30, all stages together."""
+        return self.hour_s(self.film_s, self.stages_s["segment"])
+
+
+def read() -> Measured:
+    """Return the medians of the records' rounds."""
+    record, ways = (json.loads(path.read_text()) for path in (RECORD, WAYS))
     rounds = [r["results"] for r in record["rounds"]]
+    films = [r["roadseg"] for r in rounds]
     stages = [r["stages"]["stages_alone"] for r in rounds]
-    height, width = record["film"]["size_hw"]
-    films = ("roadseg", "roadseg --every 4")
+    film_ms, bare_ms = (
+        median(ways["cases"][name]["cpu_ms"]["new"])
+        for name in ("1080p", "1080p, --stats --no-film")
+    )
     return Measured(
         stages_s={n: median(cpu_s_a_frame(s[n]) for s in stages) for n in stages[0]},
-        whole_s={n: median(cpu_s_a_frame(r[n]) for r in rounds) for n in films},
-        pixels=height * width,
-        out_bytes=median(r["roadseg"]["out_bytes"] / r["roadseg"]["frames"] for r in rounds),
+        film_s=median(cpu_s_a_frame(film) for film in films),
+        bare_share=bare_ms / film_ms,
+        fps=record["film"]["fps"],
+        out_bytes=median(film["out_bytes"] / film["frames"] for film in films),
         start_s=median(s["segment"]["frames_at_s"][0] for s in stages),
     )
 
 
-def at_full_hd(measured: Measured) -> dict[str, float]:
-    """Return the core seconds for an hour of 1080p30 by stage, where work by pixels grows so."""
-    scale = FULL_HD_PIXELS / measured.pixels
-    frames = 3600 * FULL_HD_FPS
-    return {
-        name: frames * seconds * (scale if name in BY_PIXELS else 1)
-        for name, seconds in measured.stages_s.items()
-    }
+def measured_gpu_fps() -> float:
+    """Return the 1080p frames a second on the GPU that was measured, statistics alone."""
+    ways = json.loads(GPU.read_text())["full HD on the GPU"]
+    return float(ways["statistics alone"]["fps_under_way"])
 
 
 @app.command()
 def cost(
     price_vcpu: Annotated[float, typer.Option(help="Of a core for an hour.")] = 0.02,
-    price_gpu: Annotated[float, typer.Option(help="Of a GPU with its host for an hour.")] = 1.0,
-    gpu_fps: Annotated[float, typer.Option(help="1080p frames a second on it; assumed.")] = 250.0,
+    price_gpu: Annotated[float, typer.Option(help="Of a GPU with its host for an hour.")] = 3.0,
+    gpu_fps: Annotated[
+        float, typer.Option(help="1080p frames a second on it, statistics alone; an H200's.")
+    ] = measured_gpu_fps(),
     price_gb: Annotated[float, typer.Option(help="Of a gigabyte kept for a month.")] = 0.02,
 ) -> None:
     """Print what hours of 1080p30 video take."""
     measured = read()
-    stages = at_full_hd(measured)
-    print("| stage | core seconds for an hour of 1080p30 |\n| --- | --- |")
-    for name, seconds in stages.items():
-        print(f"| {name} | {seconds:,.0f} |")
-    film = sum(stages.values())
-    bare = film - stages["overlay"] - stages["encode"]
-    print(f"| all | {film:,.0f} |\n| all without an overlay (`--no-film`) | {bare:,.0f} |\n")
-    frames = 3600 * FULL_HD_FPS
-    scale = FULL_HD_PIXELS / measured.pixels
-    bytes_an_hour = {
-        "overlay": frames * measured.out_bytes * scale,
-        "class maps (`--masks ids.mkv`)": frames * MASK_BYTES_A_PIXEL * FULL_HD_PIXELS,
-        "statistics (`--stats`)": frames * STATS_BYTES,
+    stages, film_s = measured.stages_of_hour_s(), measured.film_of_hour_s()
+    bare_s = film_s * measured.bare_share
+    rows = {
+        **stages,
+        "all, each alone": sum(stages.values()),
+        "all together": film_s,
+        "without an overlay (`--no-film --stats`)": bare_s,
     }
-    print("| what is kept | GB for an hour | 1,000 hours, a month | 1,000,000 hours, a month |")
+    print("| stage | core seconds for an hour of 1080p30 |\n| --- | --- |")
+    for name, seconds in rows.items():
+        print(f"| {name} | {seconds:,.0f} |")
+    frames = 3600 * FULL_HD_FPS
+    bytes_a_frame = {
+        "overlay": measured.out_bytes,
+        "class maps (`--masks ids.mkv`)": MASK_BYTES,
+        "statistics (`--stats`)": STATS_BYTES,
+    }
+    print("\n| what is kept | GB for an hour | 1,000 hours, a month | 1,000,000 hours, a month |")
     print("| --- | --- | --- | --- |")
-    for name, count in bytes_an_hour.items():
-        gb = count / 1e9
+    for name, count in bytes_a_frame.items():
+        gb = frames * count / 1e9
         print(f"| {name} | {gb:.2f} | {gb * 1e3 * price_gb:,.0f} | {gb * 1e6 * price_gb:,.0f} |")
-    print("\n| hours of video | cores, with overlay | cores, `--no-film` | GPUs (assumed) |")
+    prices = [seconds / 3600 * price_vcpu for seconds in (film_s, bare_s)]
+    prices.append(FULL_HD_FPS / gpu_fps * price_gpu)
+    print("\n| hours of video | cores, with overlay | cores, `--no-film` | GPUs, `--no-film` |")
     print("| --- | --- | --- | --- |")
     for hours in (1_000, 1_000_000):
-        on_cores = [hours * seconds / 3600 * price_vcpu for seconds in (film, bare)]
-        on_gpus = hours * frames / gpu_fps / 3600 * price_gpu
-        print(f"| {hours:,} | {on_cores[0]:,.0f} | {on_cores[1]:,.0f} | {on_gpus:,.0f} |")
+        print(f"| {hours:,} |", " | ".join(f"{hours * price:,.0f}" for price in prices), "|")
 
 
 @dataclass(frozen=True)
@@ -131,7 +158,7 @@ class Cluster:
     around_s: float
     """Seconds of video that each chunk adds."""
     start_s: float
-    """Seconds before a chunk's first frame."""
+    """Seconds to a chunk's first frame."""
     losses_per_hour: float
     """Times that a machine is lost in an hour; its chunk is begun anew."""
     away_s: float
@@ -174,14 +201,14 @@ def overheads(cluster: Cluster) -> Iterator[tuple[int, float, float]]:
 @app.command()
 def chunks(
     losses_per_hour: Annotated[float, typer.Option(help="Losses of a machine in an hour.")] = 0.05,
-    machines: int = 50,
-    films: Annotated[int, typer.Option(help="Videos of an hour.")] = 200,
-    cores: Annotated[int, typer.Option(help="Of a machine.")] = 8,
+    machines: int = 200,
+    films: Annotated[int, typer.Option(help="Videos of an hour.")] = 1000,
+    cores: Annotated[int, typer.Option(help="Of a machine.")] = 2,
     away_s: Annotated[float, typer.Option(help="Until a lost machine is replaced.")] = 120.0,
 ) -> None:
-    """Print what chunks of each length cost, and the best length."""
+    """Print what chunks of each length cost, and which are as good as the best."""
     measured = read()
-    pace = sum(at_full_hd(measured).values()) / 3600 / cores
+    pace = measured.film_of_hour_s() / 3600 / cores
     usual = ModelConfig()
     around_s = warm_up_s(usual) + look_ahead_s(usual)
     cluster = Cluster(machines, films, pace, around_s, measured.start_s, losses_per_hour, away_s)
@@ -190,8 +217,9 @@ def chunks(
     found = list(overheads(cluster))
     for chunk_s, spent, waited in found:
         print(f"| {chunk_s} s | {spent - 1:.1%} | {waited - 1:.1%} |")
-    best = min(found, key=lambda row: row[2])[0]
-    print(f"\nbest: chunks of {best} s")
+    least = min(waited for _, _, waited in found)
+    good = [f"{chunk_s} s" for chunk_s, _, waited in found if waited < least + AS_GOOD]
+    print(f"\nas good as the best: {', '.join(good)}")
 
 
 if __name__ == "__main__":

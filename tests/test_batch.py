@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, patience
+from conftest import ROOT, heeding_rights, patience
 from films import Film, frame_times, packets
 
 from roadseg.cli.batch_films import Plan
@@ -238,6 +238,15 @@ def test_shards_share_the_films_out_without_a_gap_and_status_merges_them(batch, 
     assert status.frames == len(films) * len(FILM.times)
     assert status_of(shards[0].manifest(batch.out)).films["done"] < len(films)
     assert drive(batch).done_before == len(films)  # in one part too, all are done
+    assert status_of(batch.out).films[WAITING] == 0  # they are not counted in both
+
+
+@pytest.mark.parametrize("pattern", ["a{}.mp4", "GH01{:04}.MP4", "night/{}.mkv", "{:03}/front.mp4"])
+def test_no_shard_of_numbered_films_is_empty_or_twice_as_large(pattern) -> None:
+    films = [pattern.format(number) for number in range(100)]
+    of_shard = [sum(map(Shard(number, 16).has, films)) for number in range(16)]
+    assert sum(of_shard) == len(films)
+    assert all(0 < count < 2 * len(films) / 16 for count in of_shard)
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "0/0", ""])
@@ -260,6 +269,8 @@ def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> No
     for text, said in (
         ('{"roadseg_manifest": 2}\n', "form 2, and this version of roadseg reads form 1"),
         ("my notes\n", "is no manifest of roadseg"),
+        ("7\n", "is no manifest of roadseg"),
+        ("{}\n", "is no manifest of roadseg"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=said):
@@ -267,15 +278,21 @@ def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> No
         assert path.read_text() == text
 
 
-def test_a_line_that_a_crash_tore_is_dropped(batch) -> None:
+def test_a_line_that_a_crash_tore_is_dropped_and_a_damaged_one_is_named(batch) -> None:
     drive(batch)
     path = batch.shard.manifest(batch.out)
-    with path.open("a") as file:
-        file.write('{"film": "a.mp4", "sta')
+    torn = b'{"film": "a.mp4", "sta'
+    with path.open("ab") as file:
+        file.write(torn)
     assert status_of(batch.out).films["done"] == 3
     drive(batch)
-    for line in path.read_text().splitlines():
+    whole = path.read_bytes()
+    for line in whole.splitlines():
         json.loads(line)
+    for damaged in (torn, b"\0" * 80, b"7", b'{"film": "a.mp4"}'):
+        path.write_bytes(whole.replace(b"\n", b"\n" + damaged + b"\n", 1))
+        with pytest.raises(ConfigError, match=r"line 2 of .*manifest-0-of-1.jsonl is damaged"):
+            status_of(batch.out)
 
 
 def test_a_second_driver_of_a_shard_is_refused(batch) -> None:
@@ -296,21 +313,30 @@ def elsewhere(batch: BatchConfig, ends_in_s: float) -> Path:
     return path
 
 
-def test_a_driver_that_died_elsewhere_is_waited_for_until_its_lease_ends(batch) -> None:
-    elsewhere(batch, 0.2)
+CLOCKS_S = (0.2, -3600.0, 3600.0)
+"""When the lease of a driver elsewhere ends by our clock, its own being right, late or early."""
+
+
+@pytest.mark.parametrize("ends_in_s", CLOCKS_S)
+def test_a_driver_that_died_elsewhere_is_waited_for(batch, ends_in_s) -> None:
+    elsewhere(batch, ends_in_s)
+    manifest = batch.shard.manifest(batch.out)
     waits: list[str] = []
-    assert len(drive(batch, waits=waits.append).done) == 3
-    assert "is leased to far until" in waits[0]
-    elsewhere(batch, -5.0)
-    drive(batch, waits=waits.append)
+    with Lease(manifest, waits.append, term_s=0.4):
+        assert read_lease(manifest).driver != "other"
     assert len(waits) == 1
+    assert "is leased to far until" in waits[0]
 
 
-def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
-    path = elsewhere(batch, 0.2)
-    renewed = replace_terms(path, until_s=time.time() + 100)
+@pytest.mark.parametrize("ends_in_s", CLOCKS_S)
+def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch, ends_in_s) -> None:
+    path = elsewhere(batch, ends_in_s)
+    renewed = replace_terms(path, until_s=time.time() + ends_in_s + 0.1)
+    lease = Lease(
+        batch.shard.manifest(batch.out), lambda _sentence: path.write_text(renewed), term_s=0.4
+    )
     with pytest.raises(OutputBusy, match=r"driven by another run on far .* one shard has one"):
-        drive(batch, waits=lambda _sentence: path.write_text(renewed))
+        lease.__enter__()
     assert json.loads(path.read_text())["driver"] == "other"
 
 
@@ -407,8 +433,8 @@ def add_running(batch: BatchConfig, *lines: dict) -> None:
             file.write(json.dumps({**told, **line, "at": "2999-01-01T00:00:00+00:00"}) + "\n")
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("roadseg")), "batch", *arguments]
+def run(*arguments: str, cwd: Path, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*before, str(Path(sys.executable).with_name("roadseg")), "batch", *arguments]
     env = {**os.environ, "COLUMNS": "100", "TERM": "dumb"}
     return subprocess.run(
         command, cwd=cwd, env=env, capture_output=True, text=True, timeout=patience(100)
@@ -420,8 +446,8 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     films.mkdir()
     FILM.write(films / "a.mp4")
     secret = "https://user:hunter2@localhost:1/film.mp4?token=hunter2"
-    lines = ["# drives", "films/a.mp4", "", "films/gone.mp4", secret]
-    (tmp_path / "list.txt").write_text("\n".join(lines))
+    lines = ["films/a.mp4", "# drives", "", "films/gone.mp4", secret, " films/a.mp4"]
+    (tmp_path / "list.txt").write_text("\r\n".join(lines), encoding="utf-8-sig")
     done = run("list.txt", "--out", "out", "--stats", "s.csv", "--no-film", cwd=tmp_path)
     assert done.returncode == 1
     assert "films/gone.mp4 does not exist" in done.stderr
@@ -432,6 +458,22 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     told = run("status", "out", "--json", cwd=tmp_path)
     assert json.loads(told.stdout)["films"]["failed"] == 2
     assert "videos done" in run("status", "out", cwd=tmp_path).stdout
+
+
+def test_folders_that_may_not_be_read_fail_as_videos_do_and_stop_none(tmp_path) -> None:
+    films = tmp_path / "films"
+    for name in ("locked", "lost+found"):
+        (films / name).mkdir(parents=True, mode=0)
+    FILM.write(films / "a.mp4")
+    options = ("--out", "out", "--stats", "s.csv", "--no-film")
+    done = run("films", *options, cwd=tmp_path, before=heeding_rights())
+    assert done.stderr == (
+        "roadseg: films/locked may not be read; change its permissions\n"
+        "roadseg: 1 of 2 videos were not labelled\n"
+    )
+    assert done.returncode == 1
+    done = run("films/locked", *options, cwd=tmp_path, before=heeding_rights())
+    assert done.stderr == "roadseg: films/locked may not be read; change its permissions\n"
 
 
 OPTIONS = {
@@ -469,7 +511,8 @@ def test_the_command_takes_options_as_infer_does(tmp_path) -> None:
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
-        (["twins", "--out", "out"], "would both be written as out/a"),
+        (["twins", "--out", "out"], "twins/a.mov and twins/a.mp4 would both be written as out/a"),
+        (["list.bin", "--out", "out"], "list.bin cannot be read as a list (there is a zero in it)"),
         (["status", "nowhere"], "nowhere does not exist; give a manifest"),
         (["status", "empty"], "empty holds no manifest-"),
     ],
@@ -483,6 +526,7 @@ def test_mistakes_get_a_sentence(arguments, said, tmp_path, monkeypatch) -> None
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
+    Path("list.bin").write_bytes(b"a\0b.mp4\n")
     with pytest.raises(RoadsegError) as error:
         app(["batch", *arguments], standalone_mode=False)
     assert said in str(error.value)

@@ -93,6 +93,16 @@ def test_a_page_of_many_films_is_hardly_larger_than_one_of_few(tmp_path) -> None
     assert "and 4,900 more" in report_page(report, "title")
 
 
+def test_names_of_failed_videos_have_room_on_a_phone(tab, tmp_path) -> None:
+    failed = film("b/broken.mp4", state="failed") | {"error": 9 * "no video at all; "}
+    manifest(tmp_path, [failed])
+    page = tmp_path / "report.html"
+    page.write_text(report_page(report_of(tmp_path), "title"))
+    tab.open(page.as_uri(), (390, 900))
+    assert tab.run("document.querySelector('.listed td').offsetWidth") >= 110
+    assert tab.run("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize(
     ("dates", "periods"),
     [

@@ -29,7 +29,7 @@ from roadseg.errors import (
 )
 from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
 from roadseg.infer.batch.films import BatchConfig
-from roadseg.infer.batch.lease import Terms, lease_path, machine_id
+from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
 from roadseg.infer.batch.manifest import ManifestWriter, Record, read_manifest
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.batch.own_file import ObjectFile, own_file, place_named
@@ -318,21 +318,20 @@ def elsewhere(batch: BatchConfig, ends_in_s: float, machine: str = "far away") -
     return file
 
 
-def driven(batch: BatchConfig, waits) -> Summary:
-    return Driver(batch, Listener(waits=waits)).run()
-
-
 def test_a_killed_driver_is_waited_for_until_its_lease_ends(batch) -> None:
     elsewhere(batch, 0.3, machine_id())  # there is no lock that would tell
+    manifest = batch.shard.manifest(batch.place)
     waits: list[str] = []
-    assert len(driven(batch, waits.append).done) == 2
+    with Lease(manifest, waits.append, term_s=0.4):
+        assert read_lease(manifest).driver != "other"
     assert "s3://fleet/out/manifest-0-of-1.jsonl is leased to far until" in waits[0]
 
 
 def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
     elsewhere(batch, 0.3)
+    manifest = batch.shard.manifest(batch.place)
     with pytest.raises(OutputBusy, match=r"driven by another run on far .* one shard has one"):
-        driven(batch, lambda _sentence: elsewhere(batch, 100.0))
+        Lease(manifest, lambda _sentence: elsewhere(batch, 100.0), term_s=0.4).__enter__()
     assert names("out") == ["manifest-0-of-1.lease"]
 
 

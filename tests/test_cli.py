@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
 import pytest
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, leaf_commands, patience
+from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, heeding_rights, leaf_commands, patience
 
 
-def roadseg(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def roadseg(
+    *args: object, cwd: Path, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "roadseg", *map(str, args)],
+        [*before, sys.executable, "-m", "roadseg", *map(str, args)],
         cwd=cwd,
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "GITHUB_ACTIONS": ""},
         capture_output=True,
@@ -303,6 +305,15 @@ def test_several_films_go_into_a_folder_and_a_bad_one_does_not_stop_them(tmp_pat
     assert len(list((tmp_path / "masks" / "other").iterdir())) == 5
 
 
+def test_folder_that_may_not_be_read_is_one_line(tmp_path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    done = roadseg("infer", "locked", "--out", "x.mp4", cwd=tmp_path, before=heeding_rights())
+    assert (done.returncode, done.stderr) == (
+        1,
+        "roadseg: locked may not be read; change its permissions\n",
+    )
+
+
 def test_film_comes_from_standard_input(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "roadseg", "infer", "-", "--end", "0.2", "--size", "96x64"],
@@ -351,6 +362,12 @@ def test_page_takes_no_other_files_place(streets, tmp_path) -> None:
     assert (tmp_path / "NOTES.md").read_text() == "mine"
 
 
+def test_evaluation_of_few_words_leaves_its_page_alone(streets, tmp_path) -> None:
+    done = roadseg("evaluate", "--data", streets, "--report", "val.html", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "pixel accuracy" in (tmp_path / "val.html").read_text()
+
+
 def test_evaluate_sets_two_models_side_by_side(streets, tmp_path) -> None:
     pytest.importorskip("torch")
     both = ["evaluate", "--data", streets, "--weights", WEIGHTS]
@@ -389,6 +406,9 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
     done = roadseg("data", "check", "bad", cwd=tmp_path)
     assert done.returncode == 1 and "WARN" not in done.stderr
     assert "1 fault in bad" in done.stderr
+    quiet = roadseg("data", "check", "bad", "-q", cwd=tmp_path)
+    assert quiet.stdout.startswith("- ") and quiet.stdout.count("\n") == 1  # the fault alone
+    assert quiet.stderr == done.stderr
 
 
 def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:

@@ -103,6 +103,11 @@ def test_what_is_known_of_a_build_lies_beside_it(built, runtime) -> None:
     assert {path.suffix for path in result.out.parent.iterdir()} == suffixes
 
 
+def test_building_leaves_standard_output_to_the_caller(config, tmp_path, capfd) -> None:
+    compile_model(replace(config, runtime="openvino", out=tmp_path / "built.xml"))
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_build_that_still_fits_is_left_alone(built, runtime) -> None:
     result = built(runtime)

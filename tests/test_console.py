@@ -7,7 +7,7 @@ from rich.progress import Progress, TextColumn
 from test_cli import roadseg
 
 from roadseg.cli.console import complain, echo, visible
-from roadseg.cli.tables import class_share_table, plain_console
+from roadseg.cli.tables import PaceColumn, class_share_table, plain_console
 
 TITLE = "\x1b]0;owned\x07"
 NAMES = (f"a{TITLE}b", "a\x9b31mb", "a\rb", "a\x08b", "a\u202eb", "a\udcffb", "a\x7fb")
@@ -54,3 +54,19 @@ def test_error_about_such_a_file_is_one_harmless_line(tmp_path) -> None:
 def test_name_that_is_no_utf8_is_printed_all_the_same(capsys) -> None:
     echo(os.fsdecode(b"recorded \xff.mp4"))
     assert capsys.readouterr().out == "recorded ?.mp4\n"
+
+
+def test_pace_counts_neither_kept_frames_nor_the_rush_of_the_first_moments() -> None:
+    now_s = 0.0
+    pace = PaceColumn()
+    progress = Progress(pace, get_time=lambda: now_s)
+    progress.add_task("drive.mp4", start=False, total=None)
+    (task,) = progress.tasks
+    shown = []
+    for moment in ((0.7, 501), (0.8, 509), (2.7, 541), (4.7, 581)):  # 500 were kept
+        now_s, done = moment
+        progress.start_task(task.id)
+        progress.update(task.id, completed=done, total=1001)
+        shown.append(pace.render(task).plain)
+    assert shown[:2] == ["    - fps -:--:--"] * 2
+    assert shown[2:] == [" 20.0 fps 0:00:23", " 20.0 fps 0:00:21"]

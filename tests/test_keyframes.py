@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from moving import panning
+from conftest import SAMPLE, WEIGHTS
+from moving import panning, texture
 
 from roadseg.errors import ConfigError
 from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
-from roadseg.segmentation.flow import UNSEEN
+from roadseg.segmentation.flow import UNSEEN, Warp, unseen_share
 from roadseg.segmentation.keyframes import (
     MOST_UNSEEN,
     BySecond,
@@ -24,6 +25,8 @@ from roadseg.segmentation.keyframes import (
 from roadseg.segmentation.track import track
 from roadseg.spec import CLASS_NAMES
 from roadseg.video.frame import Frame, Place
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import decode, probe
 
 NAMES = CLASS_NAMES[:11]
 FRAME_S = 0.04
@@ -106,6 +109,25 @@ def test_what_motion_has_lost_sight_of_is_looked_at_anew(chooser, places) -> Non
     there = replace(at(1), places=places)
     assert not chooser.due(replace(there, unseen=lambda: MOST_UNSEEN))
     assert chooser.due(replace(there, unseen=lambda: MOST_UNSEEN + 0.01))
+
+
+def test_only_where_a_picture_shows_something_can_motion_lose_sight_of_it() -> None:
+    noise = np.random.default_rng(0).integers(-4, 4, (216, 384))
+    luma = (texture(0, (216, 384))[..., 0] // 2 + 60 + noise).astype(np.uint8)
+    luma[120:] = 90 + noise[120:]  # the road
+    residual = np.zeros(luma.shape, np.float32)
+    residual[130:] = UNSEEN
+    warp = Warp(np.zeros((*luma.shape, 2), np.float32), residual, 0.1)
+    assert unseen_share(warp, luma) == 0.0
+    residual[:50] = UNSEEN
+    assert unseen_share(warp, luma) == pytest.approx(50 / 216, rel=0.1)
+
+
+def test_an_even_road_brings_a_drive_few_further_looks() -> None:
+    items = track(decode(probe(SAMPLE), ReadLog()), ModelConfig(weights=WEIGHTS, every=4))
+    looks = [number for number, item in enumerate(items) if item.is_key]
+    between = [number for number in looks[:-1] if number % 4]
+    assert len(between) <= 6  # 19 if the road counted
 
 
 def test_time_that_is_not_there_is_not_spent_on_what_is_unseen() -> None:

@@ -91,6 +91,12 @@ def test_one_thing_has_one_name_in_every_command(names) -> None:
             assert by_flag[flag].metavar.endswith(ending)
 
 
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_whatever_makes_something_can_be_quiet(names) -> None:
+    only_tells = names in {("doctor",), ("batch", "status")}
+    assert only_tells != any("--quiet" in option.opts for option in options(names))
+
+
 @pytest.mark.parametrize(
     ("command", "change"),
     [

@@ -14,6 +14,7 @@ from films import pictures
 
 from roadseg.infer.live import Reading
 from roadseg.infer.server import Address, PageServer
+from roadseg.paint.config import OverlayConfig
 from roadseg.spec import PALETTES, UNSURE, ModelSpec, css_color
 from roadseg.video.frame import Arrival, Frame, SegmentedFrame
 from roadseg.video.picture import Picture
@@ -25,10 +26,11 @@ SKY, ROAD = SPEC.palette[0], SPEC.palette[3]
 GREY = 200
 
 
-def show(server: PageServer, level: int = GREY, *, unsure_rows: int = 0) -> None:
-    """Sky above, road below, over plain grey; the top may be too unsure."""
+def show(server: PageServer, level: int = GREY, *, unsure_rows: int = 0, car_px: int = 0) -> None:
+    """Sky above, road below, over plain grey; the top may be too unsure, and a car in the sky."""
     class_map = np.zeros((90, 160), np.uint8)
     class_map[45:] = 3
+    class_map[20 : 20 + car_px, 40 : 40 + car_px] = 8
     class_map[:unsure_rows] = UNSURE
     picture = np.full((90, 160, 3), level, np.uint8)
     frame = Frame(Picture.from_rgb(picture), 0, Fraction(1), arrival=Arrival(0, time.monotonic()))
@@ -114,6 +116,16 @@ def test_opacity_and_outline_follow_the_viewer(page) -> None:
     assert pixel(tab, 80, 44) == pytest.approx(SKY, abs=1)
 
 
+@pytest.mark.parametrize(("car_px", "is_outlined"), [(1, False), (6, True)])
+def test_specks_have_no_outline(page, car_px, is_outlined) -> None:
+    tab, server = page
+    show(server, car_px=car_px)
+    tab.wait_for("frame.facts.shares[8] > 0")
+    around = [pixel(tab, x, y) for x, y in ((40, 20), (40 + car_px, 20), (40, 20 + car_px))]
+    assert [color == [235] * 3 for color in around] == [is_outlined] * 3
+    assert pixel(tab, 80, 45) == [235] * 3  # the horizon
+
+
 def test_new_frames_and_notices_arrive_by_themselves(page) -> None:
     tab, server = page
     show(server, level=20)
@@ -171,6 +183,9 @@ def test_page_fits_the_screen_and_follows_its_scheme(page, scheme, width) -> Non
     ground = tab.run("getComputedStyle(document.body).backgroundColor")
     darkest = max(map(int, ground.removeprefix("rgb(").removesuffix(")").split(",")))
     assert (darkest < 64) == (scheme == "dark")
+    above = "document.querySelector('main > section').getBoundingClientRect().top"
+    under = "document.querySelector('header').getBoundingClientRect().bottom"
+    assert tab.run(f"{above} - {under}") <= 16  # the picture is what the page is for
 
 
 def press(tab: Page, key: str) -> None:
@@ -261,6 +276,21 @@ def test_picture_fills_wide_screens_and_phones_held_across(page, size_wh) -> Non
     assert (
         tab.run("document.getElementById('snapshot').getBoundingClientRect().bottom") < size_wh[1]
     )
+
+
+def test_page_begins_as_the_command_line_says(tab) -> None:
+    overlay = OverlayConfig(alpha=0.8, outline=False, only=("road", "car"))
+    with PageServer(Address(port=0), "drive.mp4", overlay) as server:
+        show(server)
+        tab.open(server.url)
+        tab.wait_for("frame")
+        assert pixel(tab, 80, 70) == pytest.approx(blended(ROAD, 0.8), abs=3)
+        assert pixel(tab, 80, 20) == pytest.approx([GREY] * 3, abs=3)
+        assert tab.run("document.getElementById('opacity-value').textContent") == "80 %"
+        boxes = "[...document.querySelectorAll('#classes input')]"
+        checked = tab.run(f"{boxes}.map((box) => box.checked)")
+        assert [id_ for id_, is_checked in enumerate(checked) if is_checked] == [3, 8]
+        tab.open("about:blank")
 
 
 def test_page_says_when_the_program_has_ended(tab) -> None:

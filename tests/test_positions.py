@@ -413,6 +413,16 @@ def test_map_draws_the_way_true_to_scale_with_the_moments(tab, page, scheme, wid
     assert tab.errors == []
 
 
+def test_colour_bar_of_a_short_video_names_no_time_twice(tab, page, tmp_path) -> None:
+    times = json.dumps([float(n) for n in range(21)])
+    short = tmp_path / "short.html"
+    short.write_text(page.read_text().replace(times, "[0.0, 1.5]"))
+    tab.open(short.as_uri())
+    tab.wait_for("document.querySelector('#way .legend')")
+    ticks = tab.run("document.getElementById('way').data[1].marker.colorbar.ticktext")
+    assert ticks == ["0:00", "0:01"] and tab.errors == []
+
+
 def test_each_kind_of_stretch_has_a_row_of_its_own_above_the_curves(tab, page) -> None:
     tab.open(page.as_uri())
     tab.wait_for("document.querySelector('#shares .legend')")

@@ -92,7 +92,7 @@ def test_data_of_one_drive_without_val_have_nothing_to_measure_on(good) -> None:
     assert not check_data(good).faults
     for name in ("train/b_1.png", "trainannot/b_1.png"):
         (good / name).unlink()
-    assert_faults(check_data(good), "has no val/ to measure on, and its train/ is the single drive")
+    assert_faults(check_data(good), "has no val/ to measure on, and its train/ is a single drive")
 
 
 def test_class_file_that_is_none_is_said_once(good) -> None:

@@ -198,6 +198,18 @@ def test_both_commands_say_what_they_wrote(tmp_path, brightness, pictures) -> No
     assert "there are no more than these to pick from; --count is 50" in done.output
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(("command", "model"), [("label", "--teacher"), ("pick", "--weights")])
+def test_a_terminal_is_told_that_it_takes_a_while(
+    tmp_path, brightness, pictures, command, model, quiet
+) -> None:
+    words = [command, str(pictures), model, str(brightness), "--out", str(tmp_path / "out")]
+    terminal = CliRunner(env={"FORCE_COLOR": "1", "TERM": "xterm"})
+    done = terminal.invoke(app, [*words, *["-q"] * quiet])
+    assert done.exit_code == 0, done.output
+    assert ("looking at every frame" in done.stderr) != quiet
+
+
 def test_training_labels_footage_once_and_measures_nothing_on_it(
     tmp_path, brightness, pictures, streets, monkeypatch
 ) -> None:

@@ -1,69 +1,12 @@
-"""The examples for clusters parse and fit the program; the arithmetic of scale is in its page."""
+"""The arithmetic of scale is in its page."""
 
 import json
-import re
-import shlex
-import shutil
-import subprocess
 
 import pytest
-from conftest import ROOT, leaf_commands, patience, script
+from conftest import ROOT, script
 from typer.testing import CliRunner
 
-DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "scale.md"
-SHARDS = {
-    "SLURM_ARRAY_TASK_ID": "3",
-    "SLURM_ARRAY_TASK_COUNT": "16",
-    "JOB_COMPLETION_INDEX": "3",
-    "AWS_BATCH_JOB_ARRAY_INDEX": "3",
-    "FILMS": "films",
-    "OUT": "out",
-}
-"""What the systems set in each task."""
-
-
-def command_in(text: str) -> list[str]:
-    """The arguments behind `roadseg batch` in a text, as the task's shell passes them."""
-    joined = text.replace("\\\n", " ")
-    line = re.search(r"roadseg batch (.+?)(?:\|\||\n *-{3}|$)", joined, re.DOTALL)
-    assert line
-    words = shlex.split(line[1])
-    return [re.sub(r"\$(\w+)", lambda match: SHARDS[match[1]], word) for word in words]
-
-
-def check_command(text: str) -> None:
-    arguments = command_in(text)
-    context = leaf_commands()["batch", "run"].make_context("run", arguments)
-    assert context.params["shard"] == "3/16"
-
-
-def test_the_slurm_script_is_sound() -> None:
-    path = DEPLOY / "slurm.sh"
-    subprocess.run(["bash", "-n", str(path)], check=True, timeout=patience(20))
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", str(path)], check=True, timeout=patience(20))
-    check_command(path.read_text().partition("code=0")[2])
-
-
-def test_the_kubernetes_job_is_sound() -> None:
-    yaml = pytest.importorskip("yaml")
-    job = yaml.safe_load((DEPLOY / "kubernetes.yaml").read_text())
-    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
-    assert job["spec"]["completionMode"] == "Indexed"
-    assert job["spec"]["completions"] == 16
-    pod = job["spec"]["template"]["spec"]
-    mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["volumes"]}
-    check_command(pod["containers"][0]["args"][0])
-
-
-def test_the_aws_jobs_are_sound() -> None:
-    definition = json.loads((DEPLOY / "aws-batch-job-definition.json").read_text())
-    job = json.loads((DEPLOY / "aws-batch-job.json").read_text())
-    assert job["jobDefinition"] == definition["jobDefinitionName"]
-    assert job["arrayProperties"]["size"] == 16
-    check_command(definition["containerProperties"]["command"][2])
 
 
 def test_the_page_has_the_program_s_arithmetic() -> None:

@@ -16,13 +16,15 @@ from roadseg.infer.offline import infer
 from roadseg.infer.stats import measured, read_stats, write_stats
 from roadseg.infer.tracks import LEAST_SIGHTINGS, follow_objects, renumbered
 from roadseg.paint.boxes import Boxed
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Motion
 from roadseg.segmentation.label import label
 from roadseg.segmentation.track import Follower
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, ModelSpec
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
-from roadseg.video.picture import ColorSpace, Picture
+from roadseg.video.picture import ColorSpace, Painter, Picture
 
 SPEC = ModelSpec(arch="unet", width=4)
 CAR = CLASS_NAMES.index("car")
@@ -188,6 +190,24 @@ def test_box_and_number_are_drawn_where_the_object_is_even_at_the_edge(top) -> N
     assert (luma != 100).sum() > 150  # the label too
     unknown = Boxed(Plain(), SPEC, [car(170, top=top)]).draw(picture, np.zeros((128, 200)))
     assert (unknown.planes[0] != 100).sum() < 110
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_legend_lies_above_the_boxes(side_by_side) -> None:
+    overlay = Overlay(SPEC, OverlayConfig(), side_by_side=side_by_side)
+    picture = Plain().draw(Picture.empty((128, 200), ColorSpace()))
+    class_map = np.full((128, 200), CAR, np.uint8)
+    left, legend = overlay.left_of(picture), overlay.legend(picture, None)
+    region = replace(car(0, top=0), width=150, height=60, track=7)
+
+    def corner(painter: Painter) -> np.ndarray:
+        luma, *_ = painter.draw(picture, class_map).planes
+        rows, columns = legend.layers[0].kept.shape
+        return luma[legend.top :, left + legend.left :][:rows, :columns]
+
+    bare = corner(overlay)
+    assert (corner(Boxed(overlay, SPEC, [region], left, legend)) == bare).all()
+    assert (corner(Boxed(overlay, SPEC, [region], left)) != bare).any()
 
 
 def test_boxes_of_painted_classes_stand_in_the_painted_half(tmp_path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.cli.console import complain, echo
-from roadseg.cli.options import Overwrite, parse_size
+from roadseg.cli.options import Overwrite, Quiet, parse_size
 
 if TYPE_CHECKING:
     from roadseg.deploy.adopt import AdoptResult
@@ -92,6 +92,7 @@ def adopt(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a network that others trained a model that every command takes with --weights."""
     from roadseg.deploy.adopt import adopt as adopt_network
@@ -114,7 +115,8 @@ def adopt(
     for path in (out, out.with_suffix(".bin")) if out.suffix == ".xml" else (out,):
         check_new(path, "--out", (path.suffix,), overwrite=overwrite)
     result = adopt_network(config)
-    _show(out, result)
+    if not quiet:
+        _show(out, result)
     if frame and max(result.shares.values()) > ALMOST_ALL:
         complain(
             f"warning: {frame} is {next(iter(result.shares))} almost everywhere to it; check "

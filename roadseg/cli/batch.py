@@ -21,6 +21,7 @@ from roadseg.cli.options import (
     OverlayOptions,
     Overwrite,
     PositionOptions,
+    Quiet,
 )
 from roadseg.errors import ConfigError, RoadsegError
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 """Videos that a table lists, beside those that failed."""
 CLUSTER_CHUNK_S = 300.0
-"""Least length of a chunk on a cluster, unless one is given: the best of `benchmarks/scale.py`."""
+"""Least length of a chunk on a cluster, unless one is given: as good as the best by
+`benchmarks/scale.py`, and the longer of these."""
 
 
 class BatchGroup(Group):
@@ -214,7 +216,7 @@ def _drive(batch: "BatchConfig", share: ShareOptions, terminal: TerminalOptions)
         display = stack.enter_context(_shown(quiet=terminal.silent))
         summary = Driver(batch, display.listener(), workers).run()
     if not terminal.silent:
-        _show(summary)
+        _show(summary, share.shard)
     return summary
 
 
@@ -288,10 +290,9 @@ def _shown(*, quiet: bool) -> Iterator[_Display]:
 
     from roadseg.cli.tables import quiet_elsewhere
 
-    settings = quiet_elsewhere()
-    settings["disable"] = settings["disable"] or quiet
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
-    with Progress(*columns, Left(), speed_estimate_period=600, **settings) as progress:
+    settings = {"speed_estimate_period": 600, **quiet_elsewhere(quiet=quiet)}
+    with Progress(*columns, Left(), **settings) as progress:
         task = progress.add_task("", total=None)
         yield _Display(lambda **values: progress.update(task, **values))
 
@@ -311,7 +312,7 @@ def on_failure(error: Exception) -> None:
     complain(error)
 
 
-def _show(summary: "Summary") -> None:
+def _show(summary: "Summary", shard: str) -> None:
     from roadseg.cli.batch_tables import films_table
     from roadseg.cli.tables import plain_console
 
@@ -323,6 +324,8 @@ def _show(summary: "Summary") -> None:
         console.print(f"and {len(summary.done) - MOST_LISTED} more videos done")
     if summary.done_before:
         console.print(f"{summary.done_before} videos were done before")
+    elif not listed:
+        console.print(f"none of the videos belongs to shard {shard}")
 
 
 @app.command(cls=Command, epilog="Example: roadseg batch status labelled")
@@ -350,6 +353,7 @@ def report(
         Path, typer.Option("--out", "-o", metavar="FILE.html", help="Page to write.")
     ] = Path("report.html"),
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a page about all videos of a batch: hours, classes, people, failures.
 
@@ -365,4 +369,5 @@ def report(
     page = report_page(report_of(place), f"Report of {place}")
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    echo(f"report: {out}")
+    if not quiet:
+        echo(f"report: {out}")

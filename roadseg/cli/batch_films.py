@@ -11,10 +11,13 @@ from roadseg.errors import ConfigError, VideoError
 from roadseg.files import identity, is_ours
 from roadseg.infer.config import InferConfig
 from roadseg.infer.stats_parquet import is_parquet
+from roadseg.video.errors import read_errors
 from roadseg.video.objects import named_objects, objects_in
 from roadseg.video.url import Url
 from roadseg.video.write.masks import is_mask_film
 
+NO_VIDEOS = "lost+found"
+"""Folder of file systems themselves, which nobody but root may read."""
 COMMENT = "#"
 """How a line of a list begins that names no video."""
 
@@ -66,16 +69,16 @@ class Plan:
         """
         found = self._found()
         films: dict[str, InferConfig] = {}
-        names: dict[Path, str] = {}
+        names: dict[Path, Path | Url] = {}
         for name, film in found:
             config = self._config(name, film)
             base = _base(config)
             if base in names:
                 raise ConfigError(
-                    f"{names[base]} and {name} would both be written as {base}; give one of them "
+                    f"{names[base]} and {film} would both be written as {base}; give one of them "
                     "another name"
                 )
-            names[base] = name
+            names[base] = film
             films[name] = config
         return films
 
@@ -105,8 +108,17 @@ def _base(config: InferConfig) -> Path:
 
 
 def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the videos in a folder and those in it, without what roadseg wrote."""
-    for place, folders, files in os.walk(folder):
+    """Yield the videos in a folder and those in it, without what roadseg wrote.
+
+    A folder that may not be read is yielded too: it fails when its turn comes, as a video does.
+
+    Raises:
+        VideoError: Not even the outermost may be read.
+    """
+    with read_errors(folder):
+        os.scandir(folder).close()
+    refused: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=refused.append):
         here = Path(place)
         folders[:] = sorted(
             name
@@ -116,6 +128,9 @@ def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
         for path in (here / name for name in sorted(files)):
             if _is_film(path):
                 yield path.relative_to(folder).as_posix(), path
+    for path in (Path(error.filename) for error in refused):
+        if path.exists() and path.name != NO_VIDEOS:
+            yield path.relative_to(folder).as_posix(), path
 
 
 def _is_film(path: Path) -> bool:
@@ -145,14 +160,16 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
             f"infer {source}"
         )
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        text = source.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("there is a zero in it")
     except FileNotFoundError as error:
         raise VideoError(f"{source} does not exist; give a folder or a list of videos") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise VideoError(
             f"{source} cannot be read as a list ({error}); give a text file with a video a line"
         ) from error
-    for line in filter(None, map(str.strip, lines)):
+    for line in dict.fromkeys(filter(None, map(str.strip, text.splitlines()))):
         if not line.startswith(COMMENT):
             yield _named(line)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, weights_named
+from roadseg.cli.completion import backends, models
 from roadseg.cli.console import complain, echo
-from roadseg.cli.options import AsJson, Overwrite, Report, parse_size
+from roadseg.cli.option_groups import OptionGroup, grouped
+from roadseg.cli.options import AsJson, Overwrite, Quiet, Report, parse_size
 from roadseg.errors import BenchError, ConfigError
 from roadseg.measure.config import BenchConfig, Scenario
 from roadseg.segmentation.config import CPU
@@ -28,6 +30,44 @@ LEAST_IDLE = 0.1
 """Share of the cores that other processes may use without a warning."""
 
 
+class OutputOptions(OptionGroup):
+    """Where the results go."""
+
+    panel = "Output"
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Also write all samples to a file."),
+    ] = None
+    report: Report = None
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+    as_json: AsJson = False
+
+    def check_new(self) -> None:
+        """Raise `ConfigError` for a file that exists or has another suffix."""
+        from roadseg.files import check_new
+
+        for flag, path, suffix in (
+            ("--record", self.record, ".json"),
+            ("--report", self.report, ".html"),
+        ):
+            if path:
+                check_new(path, flag, (suffix,), overwrite=self.overwrite)
+
+    def save(self, measured: dict[str, Any]) -> None:
+        """Write the files that are wanted."""
+        from roadseg.files import replacing
+        from roadseg.measure.bench_page import bench_page
+
+        if self.record:
+            with replacing(self.record) as temporary:
+                temporary.write_text(json.dumps(measured) + "\n")
+        if self.report:
+            with replacing(self.report) as temporary:
+                temporary.write_text(bench_page(measured))
+
+
+@grouped
 def bench(
     clip: Annotated[
         Path | None,
@@ -49,6 +89,7 @@ def bench(
             metavar="NAME|FILE",
             help="Model, the reference first; may be repeated.",
             show_default=f"the forms of {DEFAULT_MODEL}",
+            autocompletion=models,
         ),
     ] = None,
     backend: Annotated[
@@ -57,6 +98,7 @@ def bench(
             metavar="NAME",
             help="Runtime; may be repeated.",
             show_default="all there are but torch-compiled",
+            autocompletion=backends,
         ),
     ] = None,
     size: Annotated[
@@ -134,21 +176,16 @@ def bench(
             help="Measure nothing; compare the metrics of two records.",
         ),
     ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Also write all samples to a file."),
-    ] = None,
-    report: Report = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Measure the model alone, the whole pipeline and a plain loop, in turns, against targets."""
     from roadseg.cli.tables import plain_console
-    from roadseg.files import check_new
 
+    console = plain_console(quiet=output.quiet)
     if compare:
         before, after = map(_read, compare)
-        _show_changes(before, after, plain_console())
+        _show_changes(before, after, console)
         return
     config = BenchConfig(
         film=clip or _sample(),
@@ -166,15 +203,13 @@ def bench(
         rounds=rounds,
         film_s=seconds,
     )
-    for flag, path, suffix in (("--record", record, ".json"), ("--report", report, ".html")):
-        if path:
-            check_new(path, flag, (suffix,), overwrite=overwrite)
-    measured = _measure(config.shortened() if quick else config)
-    _save(measured, record, report)
-    if as_json:
+    output.check_new()
+    measured = _measure(config.shortened() if quick else config, quiet=output.quiet)
+    output.save(measured)
+    if output.as_json:
         echo(json.dumps(measured))
     else:
-        _show(measured, plain_console())
+        _show(measured, console)
 
 
 def _gpus(given: list[str] | None) -> tuple[str, ...]:
@@ -215,28 +250,16 @@ def _sample() -> Path:
     return SAMPLE
 
 
-def _measure(config: BenchConfig) -> dict[str, Any]:
+def _measure(config: BenchConfig, *, quiet: bool) -> dict[str, Any]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from roadseg.cli.tables import quiet_elsewhere
     from roadseg.measure.bench import bench as measure
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, **quiet_elsewhere()) as progress:
+    with Progress(*columns, **quiet_elsewhere(quiet=quiet)) as progress:
         task = progress.add_task("opening the video", total=None)
         return measure(config, lambda step: progress.update(task, description=step))
-
-
-def _save(measured: dict[str, Any], record: Path | None, report: Path | None) -> None:
-    from roadseg.files import replacing
-    from roadseg.measure.bench_page import bench_page
-
-    if record:
-        with replacing(record) as temporary:
-            temporary.write_text(json.dumps(measured) + "\n")
-    if report:
-        with replacing(report) as temporary:
-            temporary.write_text(bench_page(measured))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,8 +24,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Take the arguments."""
+        if not ctx.resilient_parsing:  # as it is while a shell completes a line
+            args = with_new_names(self.name or "", args)
         try:
-            return super().parse_args(ctx, with_new_names(self.name or "", args))
+            return super().parse_args(ctx, args)
         except UsageError as error:
             error.ctx = error.ctx or ctx  # its help is worth a look
             files = [arg for arg in args if arg.startswith("-") and Path(arg).exists()]

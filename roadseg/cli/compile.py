@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
+from roadseg.cli.completion import builders, models
+from roadseg.cli.options import Quiet, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +23,7 @@ def compile_(
             help="Name of a model that comes along, exported model (.onnx) or model file from "
             "training (.safetensors).",
             show_default=DEFAULT_MODEL,
+            autocompletion=models,
         ),
     ] = None,
     backend: Annotated[
@@ -28,6 +31,7 @@ def compile_(
         typer.Option(
             metavar="NAME",
             help="Runtime to build for: auto, onnxruntime, onnxruntime-rtx, openvino, tensorrt.",
+            autocompletion=builders,
         ),
     ] = "auto",
     precision: Annotated[
@@ -74,9 +78,9 @@ def compile_(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build even if what is there still fits.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a model fast on this machine, and prove that it is still the same model."""
-    from roadseg.cli.options import parse_size
     from roadseg.cli.tables import plain_console
     from roadseg.deploy.compile import CompileConfig, compile_model
 
@@ -96,9 +100,10 @@ def compile_(
         portable=portable,
         rebuild=rebuild,
     )
-    with plain_console(stderr=True).status("building and comparing; a minute or so"):
+    progress = plain_console(stderr=True, quiet=quiet)
+    with progress.status("building and comparing; a minute or so"):
         result = compile_model(config)
-    _show(result, plain_console())
+    _show(result, plain_console(quiet=quiet))
 
 
 def _show(result: "CompileResult", console: "Console") -> None:

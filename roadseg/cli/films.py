@@ -101,10 +101,10 @@ def _files_of(series: Path) -> Sequence[Path]:
     """
     from roadseg.video.read.images import find_images, natural_key
 
-    if series.is_dir():
-        files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
-        return [path for path in files if not _is_written(path)]
-    with contextlib.suppress(VideoError):  # reported when it is this video's turn
+    with contextlib.suppress(VideoError, PermissionError):  # reported when it is this video's turn
+        if series.is_dir():
+            files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
+            return [path for path in files if not _is_written(path)]
         found = find_images(series)
         return [path for path in found if not _is_written(path)] or found
     return ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roadseg.cli.completion import one_of
 from roadseg.cli.console import LEAST_SHOWN_SHARE, complain, echo, shares_said
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.option_groups import OptionGroup, grouped
@@ -28,9 +29,9 @@ from roadseg.cli.options import (
     parse_time,
 )
 from roadseg.errors import ConfigError, OutputBusy, RoadsegError
-from roadseg.infer.config import InferConfig
+from roadseg.infer.config import MASK_FORMATS, InferConfig
 from roadseg.segmentation.config import CPU
-from roadseg.video.write.encoding import STDOUT
+from roadseg.video.write.encoding import CODECS, SOUNDS, STDOUT
 
 if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
@@ -60,6 +61,7 @@ class OutputOptions(OptionGroup):
         typer.Option(
             metavar="HOW",
             help="PNGs of --masks: grey has ids as levels of grey, palette shows them in colour.",
+            autocompletion=one_of(MASK_FORMATS),
         ),
     ] = InferConfig.mask_format
     stats: Annotated[
@@ -179,6 +181,7 @@ class EncodingOptions(OptionGroup):
             metavar="NAME",
             help="Codec: h264, hevc, vp9, av1; h264:hw, hevc:hw for an encoder in hardware.",
             show_default="h264; in a .webm vp9",
+            autocompletion=one_of(CODECS),
         ),
     ] = InferConfig.codec
     crf: Annotated[
@@ -203,6 +206,7 @@ class EncodingOptions(OptionGroup):
             metavar="HOW",
             help="Sound: auto copies it where the format takes it and else encodes it; copy, aac "
             "(Opus in a .webm), none.",
+            autocompletion=one_of(SOUNDS),
         ),
     ] = InferConfig.sound
 
@@ -321,10 +325,9 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeRemainingColumn,
     )
 
-    from roadseg.cli.tables import plain_console
+    from roadseg.cli.tables import PaceColumn, plain_console
     from roadseg.infer.offline import infer as label
 
     columns = (
@@ -332,17 +335,17 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("frames"),
-        TextColumn("{task.fields[fps]:5.1f} fps"),
-        TimeRemainingColumn(),
+        PaceColumn(),
     )
     console = plain_console(stderr=True)
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(f"{Path(str(config.source)).name}{place}", total=None, fps=0.0)
+        name = f"{Path(str(config.source)).name}{place}"
+        task = progress.add_task(name, start=False, total=None)
 
         def on_frame(done: int, total: int | None) -> None:
-            fps = progress.tasks[task].speed or 0.0  # of late, and without frames that were kept
-            progress.update(task, completed=done, total=total, fps=fps)
+            progress.start_task(task)  # at the first frame
+            progress.update(task, completed=done, total=total)
 
         try:
             return label(config, on_frame)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from roadseg.backends.weights import weights_named
+from roadseg.cli.completion import models
 from roadseg.cli.console import echo, shares_said
 from roadseg.cli.options import Backend, Quiet
 
@@ -23,6 +24,7 @@ def label(
             metavar="NAME|FILE",
             help="Model that labels, as --weights takes it; may be repeated. The first names the "
             "classes; of others, such as adopted ones, classes are matched by name.",
+            autocompletion=models,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to create.")],
@@ -44,6 +46,7 @@ def label(
     quiet: Quiet = False,
 ) -> None:
     """Label footage by models that agree, for --data of roadseg train and to look at."""
+    from roadseg.cli.tables import plain_console
     from roadseg.infer.pseudo_labels import LabelConfig, label_footage
 
     config = LabelConfig(
@@ -55,7 +58,8 @@ def label(
         step_s=step,
         steady_s=steady_for,
     )
-    result = label_footage(config)
+    with plain_console(stderr=True, quiet=quiet).status("looking at every frame"):
+        result = label_footage(config)
     if quiet:
         return
     echo(f"{out}: {result.pictures} pictures, {result.labelled:.0%} of their pixels labelled")

@@ -158,7 +158,7 @@ def _open_page(stack: contextlib.ExitStack, config: LiveConfig, listen: str) -> 
     from roadseg.video.read.capture import parse_source
 
     label = parse_source(config.source).label
-    return stack.enter_context(PageServer(Address.parse(listen), label))
+    return stack.enter_context(PageServer(Address.parse(listen), label, config))
 
 
 def _watch(

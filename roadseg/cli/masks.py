@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from roadseg.cli.command import Command, Group
+from roadseg.cli.completion import mask_formats
 from roadseg.cli.console import echo
-from roadseg.cli.options import Overwrite
+from roadseg.cli.options import Overwrite, Quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Convert class maps for other programs.")
 
@@ -27,7 +28,9 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            metavar="FORMAT", help="coco-rle, yolo-polygons, cityscapes, label-studio or cvat."
+            metavar="FORMAT",
+            help="coco-rle, yolo-polygons, cityscapes, label-studio or cvat.",
+            autocompletion=mask_formats,
         ),
     ],
     out: Annotated[
@@ -56,6 +59,7 @@ def convert(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert class maps into annotations for training and labelling programs."""
     from roadseg.data import convert as forms
@@ -64,4 +68,5 @@ def convert(
     names = forms.class_names_in(classes) if classes else forms.DEFAULT_NAMES
     paths = forms.find_masks(masks)
     forms.convert(forms.read_masks(paths, pictures), to, out, names)
-    echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")
+    if not quiet:
+        echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, weights_named
+from roadseg.cli import completion
 from roadseg.cli.console import complain
 from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
-from roadseg.paint.config import OverlayConfig
-from roadseg.segmentation.config import ModelConfig
-from roadseg.spec import MOST_SIDE, SIDE_MULTIPLE
+from roadseg.paint.config import LEGENDS, OverlayConfig
+from roadseg.segmentation.config import CPU, ModelConfig
+from roadseg.spec import MOST_SIDE, PALETTES, SIDE_MULTIPLE
 from roadseg.video.rates import image_rate
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ Weights = Annotated[
         help=f"Model: {', '.join(SHIPPED_MODELS)}, or a file: exported, compiled or from training "
         "(.safetensors).",
         show_default=DEFAULT_MODEL,
+        autocompletion=completion.models,
     ),
 ]
 Backend = Annotated[
@@ -36,6 +38,7 @@ Backend = Annotated[
         metavar="NAME",
         help="Runtime: auto, onnxruntime, onnxruntime-rtx, openvino, torch, torch-compiled, "
         "tensorrt.",
+        autocompletion=completion.backends,
     ),
 ]
 Steady = Annotated[
@@ -103,6 +106,7 @@ class ModelOptions(OptionGroup):
             metavar="NAME",
             help="Where frames are on their way: cpu, cuda or cuda:N. auto takes a GPU where "
             "there is one and the model is for it (.safetensors, .engine).",
+            autocompletion=completion.one_of(("auto", CPU, "cuda")),
         ),
     ] = ModelConfig.device
     size: Annotated[
@@ -242,6 +246,7 @@ class OverlayOptions(OptionGroup):
             metavar="NAME|FILE",
             help="Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file with "
             "lines such as road,128,64,128 or road,#804080.",
+            autocompletion=completion.one_of(PALETTES),
         ),
     ] = ModelConfig.palette
     outline: Annotated[
@@ -268,6 +273,7 @@ class OverlayOptions(OptionGroup):
             metavar="CORNER",
             help="Where to name the classes in view: top-left, top-right, bottom-left, "
             "bottom-right, none.",
+            autocompletion=completion.one_of(LEGENDS),
         ),
     ] = OverlayConfig.legend
 

@@ -22,12 +22,14 @@ def pick(
     quiet: Quiet = False,
 ) -> None:
     """Pick the frames most worth labelling by hand: unsure, unsteady and unlike one another."""
+    from roadseg.cli.tables import plain_console
     from roadseg.infer.pick import PickConfig, pick
 
     config = PickConfig(
         source=source, out=out, count=count, weights=weights_named(weights), backend=backend
     )
-    found = pick(config)
+    with plain_console(stderr=True, quiet=quiet).status("looking at every frame"):
+        found = pick(config)
     if quiet:
         return
     echo(f"{out}: {len(found)} pictures with labels to correct, unlabelled where they are unsure")

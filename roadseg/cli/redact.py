@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from roadseg.cli.completion import one_of
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.infer import EncodingOptions, TerminalOptions, run_all
 from roadseg.cli.option_groups import OptionGroup, grouped
@@ -19,7 +20,7 @@ from roadseg.cli.options import (
     parse_time,
 )
 from roadseg.infer.config import InferConfig
-from roadseg.paint.config import Redaction
+from roadseg.paint.config import COVERS, Redaction
 
 NOTHING_BESIDE = Beside(masks=None, stats=None, report=None)
 
@@ -64,7 +65,11 @@ class RedactionOptions(OptionGroup):
     ] = ",".join(Redaction.hide)
     cover: Annotated[
         str,
-        typer.Option(metavar="HOW", help="black leaves nothing; pixelate, blur leave a little."),
+        typer.Option(
+            metavar="HOW",
+            help="black leaves nothing; pixelate, blur leave a little.",
+            autocompletion=one_of(COVERS),
+        ),
     ] = Redaction.cover
     probability: Annotated[
         float,

@@ -1,10 +1,11 @@
-"""Tables of the commands."""
+"""Tables and progress of the commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import Task, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Colors = Mapping[str, tuple[int, int, int]]
 """RGB colours of classes by name."""
+LEAST_TIMED_S = 1.0
+"""Frames of the first moments were in the pipeline together, and come faster than any later."""
 TOTALS = "mIoU\npixel accuracy\nboundary F1\ncalibration error\ncross entropy (nats)"
 
 
@@ -169,10 +172,23 @@ def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     return _VisibleConsole(stderr=stderr, quiet=quiet, markup=False, highlight=False)
 
 
-def quiet_elsewhere() -> dict[str, Any]:
+def quiet_elsewhere(*, quiet: bool = False) -> dict[str, Any]:
     """Return settings of a progress bar that is shown on terminals only, and removed at the end."""
     console = plain_console(stderr=True)
-    return {"console": console, "transient": True, "disable": not console.is_terminal}
+    return {"console": console, "transient": True, "disable": quiet or not console.is_terminal}
+
+
+class PaceColumn(TimeRemainingColumn):
+    """Frames a second of late and the time that is left, from a second after the first frame on.
+
+    What is complete at the first frame, such as frames that `--resume` kept, counts for neither.
+    """
+
+    def render(self, task: Task) -> Text:
+        """Return both for a task that starts at its first frame."""
+        if (task.elapsed or 0.0) < LEAST_TIMED_S:
+            return Text("    - fps -:--:--")
+        return Text.assemble(f"{task.speed or 0.0:5.1f} fps ", super().render(task))
 
 
 def swatch(name: str, colors: Colors) -> Text:

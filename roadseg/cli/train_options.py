@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from roadseg.cli.completion import models, one_of
 from roadseg.cli.option_groups import OptionGroup
+from roadseg.spec import ARCHITECTURES
 from roadseg.train.config import AugmentConfig, TrainConfig
 
 NO_AUGMENTATION = "none"
@@ -53,6 +55,7 @@ class RunOptions(OptionGroup):
             "Model that labels it, as --weights takes it; may be repeated.",
             "none",
             metavar="NAME|FILE",
+            autocompletion=models,
         ),
     ] = None
     out: Annotated[
@@ -101,7 +104,10 @@ class ModelOptions(OptionGroup):
     arch: Annotated[
         str | None,
         _setting(
-            "arch", "Architecture: unet (the paper's), unet-lite, deeplabv3plus.", metavar="NAME"
+            "arch",
+            "Architecture: unet (the paper's), unet-lite, deeplabv3plus.",
+            metavar="NAME",
+            autocompletion=one_of(ARCHITECTURES),
         ),
     ] = None
     encoder: Annotated[

@@ -143,7 +143,7 @@ class FolderDataset:
         if len(names) == 1:
             raise DatasetError(
                 f"{self.image_paths[0].parent.parent} has no val/ to measure on, and its "
-                f"{self.name}/ is the single drive {names[0]} (a picture's name begins with its "
+                f"{self.name}/ is a single drive, {names[0]} (a picture's name begins with its "
                 "drive, up to the first underscore); set some pictures aside as val/, and their "
                 "labels as valannot/"
             )

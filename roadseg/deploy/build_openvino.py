@@ -3,6 +3,8 @@
 NNCF chooses ranges, corrects the bias that rounding brings and leaves in FP32 what would suffer.
 """
 
+import contextlib
+import io
 import os
 from collections import Counter
 from pathlib import Path
@@ -67,9 +69,10 @@ def _quantised(model: ov.Model, source: Source) -> ov.Model:
     os.environ.setdefault("NNCF_CI", "1")  # disables NNCF's telemetry
     import nncf
 
-    return nncf.quantize(
-        model,
-        nncf.Dataset(source.frames),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(source.frames),
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it draws progress there
+        return nncf.quantize(
+            model,
+            nncf.Dataset(source.frames),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(source.frames),
+        )

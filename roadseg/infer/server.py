@@ -31,11 +31,17 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of, unsure_share
+from roadseg.paint.config import OverlayConfig
+from roadseg.paint.overlay import shown_ids
+from roadseg.paint.specks import speck_grid, speck_step, specks_among
 from roadseg.settings import Color
 from roadseg.spec import PALETTES, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
@@ -115,22 +121,30 @@ class Shown:
 
     item: SegmentedFrame
     reading: Reading
+    overlay: OverlayConfig
+    """How a viewer sees it at first."""
 
     @cached_property
     def parts(self) -> bytes:
-        """The picture as JPEG and the class map, as parts of a form."""
+        """The picture as JPEG, the class map and its specks, as parts of a form."""
         height, width = self.item.frame.picture.size_hw
         shown_width = min(width, PICTURE_WIDTH)
         rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
-        return _part("picture", jpeg) + _part("classes", self._deflated_class_map)
+        maps = {"classes": self._small_class_map, "specks": self._specks}
+        deflated = (_part(name, zlib.compress(ids.tobytes(), 1)) for name, ids in maps.items())
+        return b"".join([_part("picture", jpeg), *deflated])
 
     @property
-    def _deflated_class_map(self) -> bytes:
-        return zlib.compress(self._small_class_map.tobytes(), 1)
+    def _specks(self) -> NDArray[np.uint8]:
+        """255 on each pixel of a speck of the class map, and 0 elsewhere."""
+        ids = self._small_class_map
+        step = speck_step(ids.shape[1])
+        specks = specks_among(ids, speck_grid(ids[::step, ::step], self.overlay.min_region), 0)
+        return np.zeros_like(ids) if specks is None else specks
 
     @cached_property
-    def _small_class_map(self) -> Any:
+    def _small_class_map(self) -> NDArray[np.uint8]:
         step = -(-self.item.shown.shape[1] // CLASS_MAP_WIDTH)
         return self.item.sample(step)
 
@@ -145,6 +159,11 @@ class Shown:
             "shares": list(shares_of(pixels, spec).values()),
             "unsure": unsure_share(pixels),
             "map_hw": self._small_class_map.shape,
+            "start": {
+                "alpha": self.overlay.alpha,
+                "outline": self.overlay.outline,
+                "shown": shown_ids(spec, self.overlay),
+            },
             "fps": self.reading.fps,
             "dropped": self.reading.dropped,
         }
@@ -172,13 +191,15 @@ class PageServer:
     Args:
         address: Where to listen. Unless only this machine can reach it, the URL has a token in it.
         label: Name of the source.
+        overlay: What viewers see at first; they choose alpha, outline and classes themselves.
 
     Raises:
         ServerError: The address cannot be listened on.
     """
 
-    def __init__(self, address: Address, label: str) -> None:
+    def __init__(self, address: Address, label: str, overlay: OverlayConfig | None = None) -> None:
         self._label = label
+        self._overlay = overlay or OverlayConfig()
         self._is_local = address.is_local
         self._root = "/" if address.is_local else f"/{secrets.token_urlsafe(16)}/"
         self._listener = _listen(address)
@@ -223,7 +244,7 @@ class PageServer:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> None:
         """Make a frame the newest."""
-        self._shown = Shown(item, reading)
+        self._shown = Shown(item, reading, self._overlay)
         assert item.frame.arrival is not None  # capture sees to it
         if item.frame.arrival.time_s > self._notice_s:  # not an earlier one
             self._notice = ""

@@ -229,24 +229,28 @@ def note_view(items: Iterator[SegmentedFrame]) -> Iterator[SegmentedFrame]:
 
 def blend(items: Iterator[SegmentedFrame], *, config: InferConfig) -> Iterator[PaintedFrame]:
     """Stage: paint the class map over every picture, or cover what it hides."""
-    painter: Painter | None = Cover(config.redaction) if config.redaction else None
+    painter: Cover | Overlay | None = Cover(config.redaction) if config.redaction else None
 
     def painted(item: SegmentedFrame) -> PaintedFrame:
         nonlocal painter
         painter = painter or Overlay(item.spec, config, side_by_side=config.side_by_side)
-        chosen = boxed(painter, item, config) if config.boxes else painter
+        chosen: Painter = painter
+        if config.boxes and isinstance(painter, Overlay):
+            chosen = boxed(painter, item, config)
         picture = item.frame.picture.paint(chosen, item.shown, item.in_view)
         return PaintedFrame.of(item, picture)
 
     yield from map(painted, items)
 
 
-def boxed(painter: Painter, item: SegmentedFrame, config: InferConfig) -> Boxed:
+def boxed(painter: Overlay, item: SegmentedFrame, config: InferConfig) -> Boxed:
     """Return a painter that also draws the boxes of a frame, of those classes that are painted."""
     names = {item.spec.class_names[i] for i in shown_ids(item.spec, config)}
     objects = [r for r in item.stats.objects if r.name in names] if item.stats else []
-    width = item.frame.picture.size_hw[1]
-    return Boxed(painter, item.spec, objects, width + width % 2 if config.side_by_side else 0)
+    picture = item.frame.picture
+    return Boxed(
+        painter, item.spec, objects, painter.left_of(picture), painter.legend(picture, item.in_view)
+    )
 
 
 def encode(

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.paint.legend import FONT, WEIGHT, letter_px
+from roadseg.paint.legend import FONT, WEIGHT, Legend, letter_px
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Region
-from roadseg.video.picture import OnDevice, Painter, Picture
+from roadseg.video.picture import PLANE_STEPS, OnDevice, Painter, Picture
 
 LINE_SHARE = 1 / 360
 """Width of a line, as a share of the picture's height."""
@@ -29,15 +29,22 @@ class Boxed:
         spec: Names and colours of the classes.
         objects: What to draw boxes around.
         left: First column of the painted picture in what the painter returns.
+        legend: What of the painted picture lies above the boxes.
     """
 
     def __init__(
-        self, painter: Painter, spec: ModelSpec, objects: Sequence[Region], left: int = 0
+        self,
+        painter: Painter,
+        spec: ModelSpec,
+        objects: Sequence[Region],
+        left: int = 0,
+        legend: Legend | None = None,
     ) -> None:
         self._painter = painter
         self._colors = dict(zip(spec.class_names, spec.palette, strict=True))
         self._objects = objects
         self._left = left
+        self._legend = legend
 
     def draw(
         self,
@@ -55,10 +62,16 @@ class Boxed:
         return self._boxed(self._painter.draw_on_device(picture, labels, in_view).on_host)
 
     def _boxed(self, canvas: Picture) -> Picture:
-        """Draw the boxes, in place."""
+        """Draw the boxes under the legend, in place."""
+        steps = zip(canvas.planes, PLANE_STEPS, strict=True)
+        painted = [plane[:, self._left // step :] for plane, step in steps]
+        corners = self._legend.corners(painted) if self._legend else []
+        kept = [corner.copy() for corner in corners]
         for region in sorted(self._objects, key=lambda o: o.top + o.height):  # the nearest last
             self._frame(canvas, region)
             self._label(canvas, region)
+        for corner, levels in zip(corners, kept, strict=True):
+            corner[:] = levels
         return canvas
 
     def _frame(self, canvas: Picture, region: Region) -> None:
@@ -68,7 +81,7 @@ class Boxed:
         left, top = self._left + region.left, region.top
         ends = left + region.width, top + region.height
         for plane, level, step in zip(
-            canvas.planes, canvas.space.yuv(color)[0].tolist(), (1, 2, 2), strict=True
+            canvas.planes, canvas.space.yuv(color)[0].tolist(), PLANE_STEPS, strict=True
         ):
             inner = max(width // step, 1)
             x, y, right, bottom = (side // step for side in (left, top, *ends))

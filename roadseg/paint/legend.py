@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.settings import Color
-from roadseg.video.picture import ColorSpace, Picture
+from roadseg.video.picture import PLANE_STEPS, ColorSpace, Picture, Plane
 
 GROUND_LEVEL = 32
 """Grey level of the legend's background; letters and swatches have others."""
@@ -45,6 +45,13 @@ class Legend(NamedTuple):
     """First row of Y that it covers; even."""
     left: int
     """First column of Y; even."""
+
+    def corners(self, planes: Sequence[Plane]) -> list[Plane]:
+        """Return what it covers of the planes of a picture, to read and to write."""
+        return [
+            plane[self.top // step :, self.left // step :][: len(layer.kept), : layer.kept.shape[1]]
+            for plane, layer, step in zip(planes, self.layers, PLANE_STEPS, strict=True)
+        ]
 
 
 @lru_cache(maxsize=LEGENDS_KEPT)

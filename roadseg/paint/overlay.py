@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
-from roadseg.paint.legend import Entry, legend_at
+from roadseg.paint.legend import Entry, Legend, legend_at
 from roadseg.paint.specks import HIDDEN, speck_grid, speck_step, specks_among
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, UNSURE, ModelSpec
-from roadseg.video.picture import ColorSpace, OnDevice, Picture, Plane
+from roadseg.video.picture import PLANE_STEPS, AnyPicture, ColorSpace, OnDevice, Picture, Plane
 
 if TYPE_CHECKING:
     from roadseg.paint.overlay_cuda import CudaOverlay
@@ -28,8 +28,6 @@ OUTLINE_LEVEL = 235
 """Grey level of the line between two classes, which keeps the chroma below it."""
 DIMMED = 0.35
 """Factor on the brightness of dimmed pixels."""
-PLANE_STEPS = (1, 2, 2)
-"""Pixels a sample along either side, for Y, U and V."""
 BAND_PX = 64
 """Rows that are painted at a time, an even number: what it takes stays small, and in the cache."""
 
@@ -67,6 +65,15 @@ class Style:
     def left_of(self, width: int) -> int:
         """Return the columns to the left of a painted picture, even, as two share a colour."""
         return width + width % 2 if self.side_by_side else 0
+
+    def legend(
+        self, size_hw: tuple[int, int], space: ColorSpace, in_view: AbstractSet[int] | None
+    ) -> Legend | None:
+        """Return the legend of a painted picture; None if there is none."""
+        corner = self.config.legend
+        if corner == NO_LEGEND:
+            return None
+        return legend_at(corner, self.entries(in_view), self.names, size_hw, space)
 
     def entries(self, in_view: AbstractSet[int] | None) -> tuple[Entry, ...]:
         """Return the legend's entries: the classes that are painted and, if known, in view."""
@@ -116,8 +123,7 @@ class Overlay:
         self._blend(picture, class_map, parts)
         if self._style.config.outline:
             self._add_outline(parts[0], class_map, picture.space)
-        if self._style.config.legend != NO_LEGEND:
-            self._add_legend(parts, picture.space, in_view)
+        _add_legend(parts, self._style.legend((height, width), picture.space, in_view))
         if left:
             original = picture.padded((height, left))
             for target, plane in zip(canvas.planes, original.planes, strict=True):
@@ -135,6 +141,14 @@ class Overlay:
             in_view: Ids of the classes that the legend may name; None allows all.
         """
         return self._on_device.draw(picture, labels, in_view)
+
+    def left_of(self, picture: AnyPicture) -> int:
+        """Return the first column of the painted picture in what is returned."""
+        return self._style.left_of(picture.size_hw[1])
+
+    def legend(self, picture: AnyPicture, in_view: AbstractSet[int] | None) -> Legend | None:
+        """Return the legend that a painted copy of a picture has; None if it has none."""
+        return self._style.legend(picture.size_hw, picture.space, in_view)
 
     @cached_property
     def _on_device(self) -> "CudaOverlay":
@@ -216,20 +230,13 @@ class Overlay:
             edges = edges[rows.start - above :]
             cv2.copyTo(np.full_like(edges, level), edges, luma[rows])
 
-    def _add_legend(
-        self, planes: Sequence[Plane], space: ColorSpace, in_view: AbstractSet[int] | None
-    ) -> None:
-        """Draw the legend, in place."""
-        style, (height, width) = self._style, planes[0].shape
-        entries, names = style.entries(in_view), style.names
-        legend = legend_at(style.config.legend, entries, names, (height, width), space)
-        if legend is None:
-            return
-        for plane, layer, step in zip(planes, legend.layers, PLANE_STEPS, strict=True):
-            rows, columns = layer.kept.shape
-            top, left = legend.top // step, legend.left // step
-            corner = plane[top : top + rows, left : left + columns]
-            corner[:] = np.rint(corner * layer.kept + layer.added)
+
+def _add_legend(planes: Sequence[Plane], legend: Legend | None) -> None:
+    """Draw a legend, in place."""
+    if legend is None:
+        return
+    for corner, layer in zip(legend.corners(planes), legend.layers, strict=True):
+        corner[:] = np.rint(corner * layer.kept + layer.added)
 
 
 def _bands(height: int) -> Iterator[slice]:

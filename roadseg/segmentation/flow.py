@@ -31,6 +31,11 @@ MOST_STRETCH = 0.5
 """Largest change of flow from pixel to pixel, in pixels, summed over both directions."""
 TORN_AROUND = 0.35
 """Share of a cell and its eight neighbours that change by more where flow is torn."""
+LEAST_RANGE = 8
+"""Range of brightness around a pixel, in grey levels, of what one can lose sight of.
+
+Roads and skies are more even, and their flow is torn in any drive at speed.
+"""
 TORN_CUT = 0.2
 """Torn share of the picture above which two frames are not linked by motion.
 
@@ -93,6 +98,18 @@ def extend(step: Warp, further: Warp, later: Luma, earliest: Luma) -> Warp:
     beyond = fetch(further.residual, step.flow, cv2.INTER_NEAREST)
     residual[np.maximum(step.residual, beyond) >= UNSEEN] = UNSEEN
     return Warp(flow, residual, step.elapsed_s + further.elapsed_s)
+
+
+def unseen_share(warp: Warp, later: Luma) -> float:
+    """Return the share of a picture that shows something and has no way back along a warp."""
+    unseen = cv2.compare(warp.residual, UNSEEN, cv2.CMP_GE)  # type: ignore[call-overload]
+    around = np.ones((CELL_PX + 1, CELL_PX + 1), np.uint8)
+    even = cv2.compare(
+        cv2.morphologyEx(later, cv2.MORPH_GRADIENT, around),
+        LEAST_RANGE,  # type: ignore[call-overload]
+        cv2.CMP_LT,
+    )
+    return cv2.countNonZero(cv2.subtract(unseen, even)) / later.size
 
 
 def compose(flow: Flow, further: Flow) -> Flow:

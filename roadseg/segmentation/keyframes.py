@@ -32,8 +32,9 @@ SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
 LONGEST_STEP_S = 0.1
 """Longest time between such key frames, and between any key frames where labels are moved from the
 one before only. In videos of few frames a second, every frame is a key frame."""
-MOST_UNSEEN = 0.1
-"""Share of the picture without a way back to the last key frame, above which there is a new one.
+MOST_UNSEEN = 0.08
+"""Share of the picture that shows something and has no way back to the last key frame, above which
+there is a new one.
 
 Drives stay below it for a fifth of a second and more; fast turns and shaking do not.
 """
@@ -70,7 +71,8 @@ class Situation:
     need: Callable[[], float]
     """Computes the frame's need; only called where the choice depends on it."""
     unseen: Callable[[], float] = lambda: 0.0
-    """Computes the share of the picture, 0..1, that no motion links to the last key frame."""
+    """Computes the share of the picture, 0..1, that shows something and that no motion links to the
+    last key frame."""
     places: tuple[Place, Place] | None = None
     """Places of the last frame and of this one in their video file; None without one."""
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import (
-    UNSEEN,
     Flow,
     Luma,
     Motion,
     Warp,
     extend,
     move_class_map,
+    unseen_share,
 )
 from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
 from roadseg.video.frame import Frame, Link, SegmentedFrame
@@ -154,7 +154,7 @@ class _Tracker:
             interval_s=(frame.time_s - last.time_s) / max(lost, 1),
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             need=lambda: self._need(luma, warp),
-            unseen=lambda: np.count_nonzero(warp.residual >= UNSEEN) / warp.residual.size,
+            unseen=lambda: unseen_share(warp, luma),
             places=(last.place, frame.place) if last.place and frame.place else None,
         )
         return self._chooser.due(situation)

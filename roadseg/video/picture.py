@@ -43,6 +43,8 @@ SMALL_SHORT_SIDE_PX = 64
 """Least shorter side of them: OpenCV finds no flow in a narrow strip."""
 
 Plane = NDArray[np.uint8]
+PLANE_STEPS = (1, 2, 2)
+"""Pixels a sample along either side, for Y, U and V."""
 OnDevice: TypeAlias = Any
 """What lies beside a picture outside the CPU's memory, such as a PyTorch tensor on a GPU.
 

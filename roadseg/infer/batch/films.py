@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self
-from zlib import crc32
 
 from roadseg.backends.runtimes import runtime_of
 from roadseg.errors import ConfigError, RoadsegError
@@ -57,7 +57,10 @@ class Shard:
 
     def has(self, film: str) -> bool:
         """Return whether a video is one of the shard's."""
-        return crc32(film.encode("utf-8", "surrogateescape")) % self.count == self.number
+        name = film.encode("utf-8", "surrogateescape")
+        # Not a checksum: of numbered names, its last bits may all be the same.
+        digest = blake2b(name, digest_size=8).digest()
+        return int.from_bytes(digest) % self.count == self.number
 
     def manifest(self, out: Place) -> Place:
         """Return the shard's manifest."""

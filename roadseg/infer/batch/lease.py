@@ -2,8 +2,9 @@
 
 On one machine the driver holds the system's lock on a file, which ends with its process. Machines
 that share no locks go by a lease, a file that says until when it holds and that its driver renews.
-A driver that died elsewhere is waited for until its lease ends; one that lives renews it meanwhile.
-In a bucket there are no locks, and a lease is taken and renewed by conditional writes.
+A driver that died elsewhere is waited for until its lease ends; one that lives renews it meanwhile,
+and is left alone whatever the machines' clocks say. In a bucket there are no locks, and a lease is
+taken and renewed by conditional writes.
 """
 
 import contextlib
@@ -109,17 +110,22 @@ class Lease:
             )
 
     def _wait_for_others(self) -> None:
-        """Wait until the lease of a driver on another machine ends, if that does not renew it."""
+        """Wait until the lease of a driver on another machine ends, and see that it is not renewed.
+
+        By a clock that is wrong it may have ended although that driver lives, so it is watched for
+        longer than passes between two renewals.
+        """
         found = self._read()
         has_lock = isinstance(self._manifest, Path)
         if found is None or (has_lock and found.machine_id == machine_id()):
             return  # no driver, or one that is dead, as we have the lock
-        left_s = min(found.until_s - time.time(), self._term_s)
-        if left_s > 0:
-            self._on_wait(f"{self._manifest} is leased to {found}; waiting for its end")
-            time.sleep(left_s)
+        left_s = max(found.until_s - time.time(), self._term_s / 2)
+        self._on_wait(
+            f"{self._manifest} is leased to {found}; waiting to see whether it is renewed"
+        )
+        time.sleep(min(left_s, self._term_s))
         now = self._read()
-        if now is not None and now.until_s > max(found.until_s, time.time()):
+        if now is not None and now != found:
             raise OutputBusy(
                 f"{self._manifest} is driven by another run on {now}, which renews its lease; "
                 "one shard has one driver: wait for its end, or choose another --shard"

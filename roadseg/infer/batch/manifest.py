@@ -114,6 +114,13 @@ class Manifest:
     """What became of them, the oldest first."""
     listed: int = 0
     """Videos that the shard had when they were last listed."""
+    listed_at: str = ""
+    """When that was, in UTC."""
+
+    @property
+    def division(self) -> str:
+        """What the manifests of all shards of one division have in common: their number."""
+        return str(self.path).rpartition("-of-")[2]
 
 
 def read_manifest(path: Place) -> Manifest:
@@ -131,14 +138,32 @@ def read_manifest(path: Place) -> Manifest:
 def _parsed(path: Place, data: bytes) -> Manifest:
     """Return what a manifest holds. Raises `ConfigError`."""
     whole, _, _ = data.rpartition(b"\n")
+    first, *rest = whole.splitlines() or [b""]
+    settings = _settings(path, first)
+    records, listed, listed_at = [], 0, ""
+    for number, line in enumerate(rest, 2):
+        try:
+            values = json.loads(line)
+            if "film" in values:
+                records.append(Record.from_json(values))
+            if "listed" in values:
+                listed, listed_at = values["listed"], values["at"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"line {number} of {path} is damaged; take it out, and what it tells of is "
+                "done again if need be"
+            ) from error
+    return Manifest(path, settings, tuple(records), listed, listed_at)
+
+
+def _settings(path: Place, line: bytes) -> Mapping[str, str]:
+    """Return the settings that a manifest's first line holds. Raises `ConfigError`."""
     try:
-        head, *lines = [json.loads(line) for line in whole.splitlines()] or [{}]
-        form = head.get("roadseg_manifest")
+        head = json.loads(line)
+        form = head["roadseg_manifest"]
         if form == FORMAT:
-            records = tuple(Record.from_json(line) for line in lines if "film" in line)
-            listed = [line["listed"] for line in lines if "listed" in line]
-            return Manifest(path, head["settings"], records, listed[-1] if listed else 0)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return dict(head["settings"])
+    except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} is no manifest of roadseg; give one, or move it away") from error
     raise ConfigError(
         f"{path} is a manifest of form {form}, and this version of roadseg reads form {FORMAT}; "

@@ -133,4 +133,4 @@ def _table(heading: str, rows: Sequence[Iterable[str]], total: int) -> str:
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     left_out = total - len(rows)
     more = f'<p class="hint">and {left_out:,} more</p>' if left_out > 0 else ""
-    return section_html(f"{heading} ({total:,})", f"<table>{body}</table>{more}")
+    return section_html(f"{heading} ({total:,})", f'<table class="listed">{body}</table>{more}')

@@ -74,7 +74,7 @@ def status_by(manifests: Sequence[Manifest]) -> Status:
     driven = _driven_films(manifests)
     films = {name: state.last for name, state in merged(manifests).items() if state.last}
     states = Counter(_state(record, driven) for record in films.values())
-    states[WAITING] = max(sum(m.listed for m in manifests) - len(films), 0)
+    states[WAITING] = max(_listed(manifests) - len(films), 0)
     done = [record for record in films.values() if record.state == DONE]
     measured = [record.measured() for record in done]
     running = {n: r.machine for n, r in films.items() if _state(r, driven) == RUNNING}
@@ -87,6 +87,12 @@ def status_by(manifests: Sequence[Manifest]) -> Status:
         running=running,
         failed={n: r.error or "" for n, r in films.items() if r.state == FAILED},
     )
+
+
+def _listed(manifests: Sequence[Manifest]) -> int:
+    """Return how many videos there are, by the shards into which they were divided last."""
+    latest = max(manifests, key=lambda manifest: manifest.listed_at)
+    return sum(m.listed for m in manifests if m.division == latest.division)
 
 
 def _driven_films(manifests: Iterable[Manifest]) -> set[str]:

@@ -105,7 +105,7 @@ function wayTraces() {
   const last_s = record.times_s.at(-1);
   const gaps = way.flatMap((part) => [...part, { x: null, y: null }]);
   const line = { x: gaps.map(({ x }) => x), y: gaps.map(({ y }) => y), mode: "lines", line: { color: soft, width: 1 }, hoverinfo: "skip", showlegend: false };
-  const ticks = [0, last_s / 2, last_s];
+  const ticks = [...new Set([0, last_s / 2, last_s].map(Math.floor))]; // as exact as a clock
   const colorbar = { tickvals: ticks, ticktext: ticks.map(clock), thickness: 12, outlinewidth: 0, len: 0.8 };
   const byTime = { color: places.map(({ time_s }) => time_s), colorscale: EARLY_TO_LATE, cmin: 0, cmax: last_s, size: 6, colorbar };
   const seen = record.moments.map((moment) => ({ ...placeAt(moment.peak_s), text: describe(moment) })).filter(({ x }) => x !== undefined);

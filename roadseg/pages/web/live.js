@@ -16,7 +16,7 @@ const view = $("view").getContext("2d");
 const painted = document.createElement("canvas");
 const hidden = new Set(); // ids of classes that are switched off
 const samples = []; // {time_s, shares}, oldest first
-let frame = null; // {facts, picture, ids}, the newest
+let frame = null; // {facts, picture, ids, specks}, the newest
 let shown_s = 0; // when roadseg got it, by this page's clock
 let resume = null; // ends the pause, while there is one
 let recorder = null;
@@ -44,12 +44,25 @@ async function watch() {
 }
 
 async function decoded(facts, parts) {
-  const deflated = parts.get("classes").stream().pipeThrough(new DecompressionStream("deflate"));
-  const ids = new Uint8Array(await new Response(deflated).arrayBuffer());
-  return { facts, ids, picture: await createImageBitmap(parts.get("picture")) };
+  const [ids, specks] = [await inflated(parts.get("classes")), await inflated(parts.get("specks"))];
+  return { facts, ids, specks, picture: await createImageBitmap(parts.get("picture")) };
+}
+
+async function inflated(part) {
+  const bytes = part.stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(bytes).arrayBuffer());
+}
+
+// As the command line says, until this viewer says otherwise.
+function begin({ classes, start: { alpha, outline, shown } }) {
+  $("opacity").value = Math.round(100 * alpha);
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  $("outline").checked = outline;
+  classes.forEach((_, id) => { if (!shown.includes(id)) hidden.add(id); });
 }
 
 function show(newest) {
+  if (!frame) begin(newest.facts);
   frame?.picture.close();
   frame = newest;
   shown_s = performance.now() / 1000 - newest.facts.age_s;
@@ -82,12 +95,12 @@ function say(text) {
 // The picture, and over it the class map in the colours and with the opacity that this viewer chose.
 function paint() {
   if (!frame) return;
-  const { picture, ids, facts } = frame;
+  const { picture, facts } = frame;
   [view.canvas.width, view.canvas.height] = [picture.width, picture.height];
   view.drawImage(picture, 0, 0);
   [painted.height, painted.width] = facts.map_hw;
   const context = painted.getContext("2d");
-  context.putImageData(colored(ids, facts), 0, 0);
+  context.putImageData(colored(frame), 0, 0);
   view.drawImage(painted, 0, 0, picture.width, picture.height);
 }
 
@@ -103,17 +116,18 @@ function offerPalettes({ palettes }) {
   $("palette-row").hidden = names.length === 0;
 }
 
-function colored(ids, { classes, map_hw: [height, width] }) {
+function colored({ ids, specks, facts: { classes, map_hw: [height, width] } }) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   const opacity = Math.round($("opacity").value * 2.55);
   const colors = classes.map((_, id) => word(hidden.has(id) ? [0, 0, 0, 0] : [...rgb(colorOf(id)), opacity]));
   for (let i = 0; i < ids.length; i++) pixels[i] = colors[ids[i]];
-  if ($("outline").checked) outline(pixels, ids, width);
+  if ($("outline").checked) outline(pixels, ids, specks, width);
   return image;
 }
 
-function outline(pixels, ids, width) {
+// Neither specks nor what is too unsure have an outline, as in films.
+function outline(pixels, ids, specks, width) {
   const line = word(OUTLINE);
   const region = Uint8Array.from({ length: 256 }, (_, id) => (hidden.has(id) ? 255 : id));
   for (let i = width; i < ids.length; i++) {
@@ -121,6 +135,7 @@ function outline(pixels, ids, width) {
     const left = i % width ? region[ids[i - 1]] : here;
     const above = region[ids[i - width]];
     if (here === UNSURE || left === UNSURE || above === UNSURE) continue;
+    if (specks[i] || specks[i - width] || (i % width && specks[i - 1])) continue;
     if (here !== left || here !== above) pixels[i] = line;
   }
 }

@@ -56,12 +56,13 @@ def find_images(source: Path) -> tuple[Path, ...]:
     """Return the images of a folder or pattern in natural order, 2.png before 10.png, or the file.
 
     Raises:
-        VideoError: There is none.
+        VideoError: There is none, or the folder may not be read.
     """
     if is_picture(source):
         return (source,)
     if source.is_dir():
-        found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
+        with read_errors(source):
+            found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
         fault = (
             f"holds no image; give a folder of files that end in {', '.join(SUFFIXES)}, or a video"
         )
