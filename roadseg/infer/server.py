@@ -29,13 +29,13 @@ from http import HTTPStatus
 from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
+from roadseg.infer.http import HEAD_END, Request, form, parse_request, part, response
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of, unsure_share
@@ -54,16 +54,6 @@ ASSETS = {
     "live.js": ("live.js", "text/javascript; charset=utf-8"),
 }
 """File and kind of what is served under a path."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Headers of every response: other sites may not read it, embed it or learn its address."""
-BOUNDARY = f"roadseg-{secrets.token_hex(16)}"
-"""Boundary between the parts of a frame; random, so that no part contains it."""
 PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
 """Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
@@ -85,7 +75,6 @@ MAX_STRANGERS, MAX_VIEWERS = 32, 64
 """Most connections at a time without the token, and with it."""
 FILES_SHARE = 1 / 6
 """Share of the process's open files for connections without the token; viewers have twice that."""
-HEAD_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -132,8 +121,8 @@ class Shown:
         rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
         maps = {"classes": self._small_class_map, "specks": self._specks}
-        deflated = (_part(name, zlib.compress(ids.tobytes(), 1)) for name, ids in maps.items())
-        return b"".join([_part("picture", jpeg), *deflated])
+        deflated = (part(name, zlib.compress(ids.tobytes(), 1)) for name, ids in maps.items())
+        return b"".join([part("picture", jpeg), *deflated])
 
     @property
     def _specks(self) -> NDArray[np.uint8]:
@@ -175,16 +164,6 @@ class Shown:
         return time.monotonic() - self.item.frame.arrival.time_s
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request of HTTP."""
-
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    host: str
-
-
 class PageServer:
     """The page, for as long as the block lasts.
 
@@ -210,7 +189,7 @@ class PageServer:
         self._version = 0
         self._news = asyncio.Event()
         self._assets = {
-            name: _response(
+            name: response(
                 HTTPStatus.OK, files("roadseg.pages").joinpath("web", file).read_bytes(), kind
             )
             for name, (file, kind) in ASSETS.items()
@@ -299,7 +278,7 @@ class PageServer:
             with contextlib.suppress(*gone):
                 async with asyncio.timeout(TOKEN_TIMEOUT_S) as limit:
                     while True:
-                        request = _parse_request(await reader.readuntil(HEAD_END))
+                        request = parse_request(await reader.readuntil(HEAD_END))
                         writer.write(await self._answer(request, writer.transport, limit))
                         await writer.drain()
                         self._allow(IDLE_TIMEOUT_S, writer.transport, limit)
@@ -328,21 +307,21 @@ class PageServer:
     ) -> bytes:
         """Return the response to a request; a connection with the token becomes a viewer."""
         if request is None:
-            return _response(HTTPStatus.BAD_REQUEST)
+            return response(HTTPStatus.BAD_REQUEST)
         if refusal := self._refusal(request, transport):
-            return _response(refusal)
+            return response(refusal)
         self._strangers.pop(transport, None)
         self._viewers.add(transport)
         self._allow(NEWS_TIMEOUT_S + SEND_TIMEOUT_S, transport, limit)
         name = request.path[len(self._root) :]
         if request.method != "GET":
-            return _response(HTTPStatus.METHOD_NOT_ALLOWED)
+            return response(HTTPStatus.METHOD_NOT_ALLOWED)
         if name == "frame":
             self._note_viewer(NEWS_TIMEOUT_S + ABSENCE_S)
             frame = await self._newest_frame(request.query.get("after", [""])[0])
             self._note_viewer(ABSENCE_S)
             return frame
-        return self._assets.get(name) or _response(HTTPStatus.NOT_FOUND)
+        return self._assets.get(name) or response(HTTPStatus.NOT_FOUND)
 
     def _note_viewer(self, seconds: float) -> None:
         """Note that somebody is watching, and will be for a while."""
@@ -372,8 +351,7 @@ class PageServer:
         if self._shown:
             parts = self._shown.parts
             facts |= self._shown.facts | {"age_s": self._shown.age_s}
-        body = _part("facts", json.dumps(facts).encode()) + parts + f"--{BOUNDARY}--\r\n".encode()
-        return _response(HTTPStatus.OK, body, f"multipart/form-data; boundary={BOUNDARY}")
+        return form(part("facts", json.dumps(facts).encode()) + parts)
 
 
 def palettes_for(spec: ModelSpec) -> dict[str, list[str]]:
@@ -414,35 +392,3 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _parse_request(head: bytes) -> Request | None:
-    """Parse a request's line and its Host header; None if it is not HTTP."""
-    line, *headers = head.decode("latin-1").split("\r\n")
-    method, _, rest = line.partition(" ")
-    target, _, version = rest.partition(" ")
-    if not version.startswith("HTTP/1."):
-        return None
-    fields = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in headers)}
-    try:
-        url, host = urlsplit(target), urlsplit(f"//{fields.get('host', '')}").hostname
-    except ValueError:  # such as an unfinished [
-        return None
-    return Request(method, url.path, parse_qs(url.query), host or "")
-
-
-def _response(status: HTTPStatus, body: bytes | None = None, kind: str = "text/plain") -> bytes:
-    body = status.phrase.encode() if body is None else body
-    headers = HEADERS | {"Content-Type": kind, "Content-Length": str(len(body))}
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _part(name: str, data: bytes) -> bytes:
-    """Return one part of a form."""
-    head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
-    return head.encode() + data + b"\r\n"
