@@ -69,8 +69,8 @@ def machine() -> Found:
         "cuda": torch.version.cuda,
     }
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        found["gpu"] = f"{card.name}, {card.total_memory >> 20} MiB, sm {card.major}.{card.minor}"
+        gpu = torch.cuda.get_device_properties(0)
+        found["gpu"] = f"{gpu.name}, {gpu.total_memory >> 20} MiB, sm {gpu.major}.{gpu.minor}"
     return found
 
 
@@ -104,7 +104,7 @@ def decode() -> Found:
     count = sum(1 for _ in decode(probe(FILM), log, device=torch.device("cuda", 0)))
     torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    return {"fps": count / seconds, "decoder": log.decoder, "refused": log.off_card}
+    return {"fps": count / seconds, "decoder": log.decoder, "refused": log.off_gpu}
 
 
 def network(*, cuda_graph: bool = True, compiled: bool = False) -> Found:

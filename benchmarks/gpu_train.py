@@ -134,7 +134,7 @@ def loader_speed(config: TrainConfig) -> Found:
     import torch
 
     from roadseg.train.loader import batches, keep_opencv_on_one_thread
-    from roadseg.train.loop import TrainData
+    from roadseg.train.splits import TrainData
 
     torch.set_num_threads(1)
     keep_opencv_on_one_thread()

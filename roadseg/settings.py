@@ -39,7 +39,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ".json": json.loads,
     }
     if path.suffix not in readers:
-        raise ConfigError(f"--config {path} must end in .toml or .json")
+        raise ConfigError(f"--config {path} must end in .toml or .json; give such a file")
     try:
         values = readers[path.suffix](path.read_text())
     except (OSError, ValueError) as error:

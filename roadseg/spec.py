@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -28,14 +27,6 @@ MOST_SIDE, MOST_WIDTH = 16_384, 4_096
 """Largest side of an input, and most channels, that a model's record may state."""
 NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and halves of characters, which no file can hold."""
-LONGEST_S = 1e9
-"""Longest time in a video that is accepted, in seconds."""
-LEAST_FPS, MOST_FPS = Fraction(1, 3600), 1000
-"""Range of frame rates of images."""
-FINEST_FPS = 1_000_000
-"""Largest denominator of a frame rate, as containers store 32 bits."""
-SOUNDS = ("auto", "copy", "aac", "none")
-"""Ways to write sound: copied if possible and else encoded, only copied, encoded, or left out."""
 
 PADDING_VALUE = 127
 """Grey level that is zero after normalisation."""
@@ -387,16 +378,3 @@ class ModelSpec:
             yield f"width {self.width} or output stride {self.output_stride} is out of its range"
         if self.build and not all(0 < side <= MOST_SIDE for side in self.build.shape):
             yield f"it was compiled for the shape {self.build.shape}"
-
-
-def image_rate(fps: Fraction | float) -> Fraction:
-    """Return a rate of images as containers can hold it.
-
-    Raises:
-        ConfigError: It is out of range.
-    """
-    if not LEAST_FPS <= fps <= MOST_FPS:
-        raise ConfigError(
-            f"--fps is {fps}; it must be from {LEAST_FPS} to {MOST_FPS} images a second, such as 25"
-        )
-    return Fraction(fps).limit_denominator(FINEST_FPS)

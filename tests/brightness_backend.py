@@ -1,6 +1,6 @@
 """A whole backend without a network: the class of a pixel is its brightness. Quick and exact.
 
-Tensors are answered with tensors, as by the runtimes of a card.
+Tensors are answered with tensors, as by the runtimes of a GPU.
 """
 
 from collections.abc import Collection

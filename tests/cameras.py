@@ -7,28 +7,33 @@ import re
 import socketserver
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 import cv2
 import numpy as np
 
 
-class Camera:
-    """A network camera that sends MJPEG over HTTP: a frame whenever the test says so.
+class Commanded:
+    """A server on loopback that sends what a test orders, until the test hangs up.
 
-    The grey level of a frame is its number, modulo 200. Of another kind, it sends what it is given.
+    Args:
+        server: Makes the server, given its address and what handles a connection.
+        handler: Handles one: it counts in `connections`, and then plays.
     """
 
-    def __init__(self, kind: str = "multipart/x-mixed-replace; boundary=frame") -> None:
-        self._kind = kind
+    def __init__(
+        self,
+        server: Callable[..., socketserver.TCPServer],
+        handler: type[socketserver.BaseRequestHandler],
+    ) -> None:
         self._orders: queue.Queue[bytes | None] = queue.Queue()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.connections = threading.Semaphore(0)
         self.sent = 0
@@ -48,6 +53,30 @@ class Camera:
         for _ in range(20):
             self.hang_up()
         self._server.server_close()  # waits for the connections
+
+    def hang_up(self) -> None:
+        """End the connection, or the next one there will be."""
+        self._orders.put(None)
+
+    def play(self, connection: BinaryIO) -> None:
+        """Send what is ordered down a connection, until it is hung up or lost."""
+        self.connections.release()
+        while (data := self._orders.get()) is not None:
+            try:
+                connection.write(data)
+            except ConnectionError:
+                return
+
+
+class Camera(Commanded):
+    """A network camera that sends MJPEG over HTTP: a frame whenever the test says so.
+
+    The grey level of a frame is its number, modulo 200. Of another kind, it sends what it is given.
+    """
+
+    def __init__(self, kind: str = "multipart/x-mixed-replace; boundary=frame") -> None:
+        self._kind = kind
+        super().__init__(http.server.ThreadingHTTPServer, self._handler())
 
     @property
     def url(self) -> str:
@@ -62,10 +91,6 @@ class Camera:
     def send_bytes(self, data: bytes) -> None:
         self._orders.put(data)
 
-    def hang_up(self) -> None:
-        """End the connection, or the next one there will be."""
-        self._orders.put(None)
-
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         camera = self
 
@@ -74,12 +99,7 @@ class Camera:
                 self.send_response(200)
                 self.send_header("Content-Type", camera._kind)
                 self.end_headers()
-                camera.connections.release()
-                while (data := camera._orders.get()) is not None:
-                    try:
-                        self.wfile.write(data)
-                    except ConnectionError:
-                        return
+                camera.play(self.wfile)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -87,39 +107,19 @@ class Camera:
         return Handler
 
 
-class RtspCamera:
+class RtspCamera(Commanded):
     """A network camera that speaks RTSP: H.264 down the connection, a frame when the test says so.
 
     The grey level of a frame is its number, modulo 200; each is a keyframe.
     """
 
     def __init__(self) -> None:
-        self._orders: queue.Queue[list[bytes] | None] = queue.Queue()
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        super().__init__(socketserver.ThreadingTCPServer, self._handler())
         self._encoder = av.CodecContext.create("libx264", "w")
         self._encoder.width, self._encoder.height, self._encoder.pix_fmt = 96, 64, "yuv420p"
         self._encoder.time_base = Fraction(1, 25)
         self._encoder.options = {"g": "1", "tune": "zerolatency", "preset": "ultrafast"}
         self._packets = 0
-        self.connections = threading.Semaphore(0)
-        self.sent = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        for _ in range(20):
-            self.hang_up()
-        self._server.server_close()  # waits for the connections
 
     @property
     def url(self) -> str:
@@ -132,16 +132,12 @@ class RtspCamera:
             frame.pts = self.sent
             (packet,) = self._encoder.encode(frame)
             units = re.split(b"\0?\0\0\1", bytes(packet))[1:]
-            order = []
+            order = b""
             for unit in units:
-                order.append(_rtp(self.sent, self._packets, unit, is_last=unit is units[-1]))
+                order += _rtp(self.sent, self._packets, unit, is_last=unit is units[-1])
                 self._packets += 1
             self._orders.put(order)
             self.sent += 1
-
-    def hang_up(self) -> None:
-        """End the connection, or the next one there will be."""
-        self._orders.put(None)
 
     def _handler(self) -> type[socketserver.StreamRequestHandler]:
         camera = self
@@ -160,8 +156,7 @@ class RtspCamera:
                     lines = ["RTSP/1.0 200 OK", *(f"{k}: {v}" for k, v in answer.items()), "", body]
                     self.wfile.write("\r\n".join(lines).encode())
                     if method == "PLAY":
-                        camera.connections.release()
-                        self._play()
+                        camera.play(self.wfile)
                         return
 
             def _request(self) -> tuple[str, dict[str, str]] | None:
@@ -171,13 +166,6 @@ class RtspCamera:
                     name, _, value = field.partition(":")
                     fields[name.lower()] = value.strip()
                 return (line.split()[0], fields) if line else None
-
-            def _play(self) -> None:
-                while (packets := camera._orders.get()) is not None:
-                    try:
-                        self.wfile.write(b"".join(packets))
-                    except ConnectionError:
-                        return
 
         return Handler
 

@@ -7,7 +7,7 @@ static int put(int *place, int value) { *place = value; return 0; }
 
 int cuInit(unsigned flags) { return STATUS; }
 int cuDriverGetVersion(int *version) { return put(version, CUDA); }
-int cuDeviceGetCount(int *count) { return put(count, CARDS); }
+int cuDeviceGetCount(int *count) { return put(count, GPUS); }
 int cuDeviceGet(int *device, int index) { return put(device, index); }
 int cuDeviceGetAttribute(int *value, int which, int device) {
     return put(value, which == 75 ? MAJOR : which == 76 ? MINOR : 0);

@@ -91,7 +91,7 @@ def test_any_kind_of_graph_is_measured_in_the_classes_of_the_data(weights, tmp_p
         models, dataset = in_common_classes({"m": model}, FolderDataset.open(tmp_path, "val"), None)
         scores = evaluate(models["m"], dataset).scores
     assert scores.class_names == ("sky", "road", "tree")
-    assert scores.miou > 0.9 and scores.confidence.pixels.sum() == ids.size
+    assert scores.miou > 0.9 and scores.calibration.pixels.sum() == ids.size
 
 
 def test_logits_are_what_the_class_map_is_decided_by(weights) -> None:

@@ -176,6 +176,14 @@ def test_file_that_is_no_model_is_refused(tmp_path, content) -> None:
             open_backend(path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that the system does not give")
+def test_model_file_that_the_system_does_not_give_is_refused(tmp_path) -> None:
+    path = tmp_path / "held.safetensors"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(ModelFileError, match=r"held\.safetensors cannot be read"):
+        open_backend(path)
+
+
 def test_foreign_onnx_model_is_refused(tmp_path) -> None:
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")

@@ -72,6 +72,17 @@ def test_file_that_is_no_picture_is_named(tmp_path) -> None:
         FolderDataset.open(tmp_path, "train").check()
 
 
+@pytest.mark.parametrize("folder", ["train", "trainannot"])
+def test_file_that_the_system_does_not_give_is_named(tmp_path, folder) -> None:
+    write_pair(tmp_path, "train", "a", *scene(0))
+    dataset = FolderDataset.open(tmp_path, "train")
+    path = tmp_path / folder / "a.png"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DatasetError, match=rf"{folder}/a\.png cannot be read \(No such file"):
+        dataset.check()
+
+
 @pytest.mark.parametrize("made", [[], ["train"], ["train", "trainannot"]])
 def test_missing_or_empty_split_is_refused(tmp_path, made) -> None:
     for name in made:

@@ -13,6 +13,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, leaf_commands, patience
 
+from roadseg.backends.runtimes import MOST_REPLICAS
+from roadseg.infer.config import InferConfig
+from roadseg.infer.offline import build_pipeline
+from roadseg.infer.outputs import Outputs
+from roadseg.infer.steps import MOST_WORKERS
+from roadseg.video.read.read_log import ReadLog
+from roadseg.video.read.source import probe
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(<!-- run -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
@@ -129,3 +137,14 @@ def test_links_to_files_lead_somewhere(page) -> None:
 
 def test_readme_is_short() -> None:
     assert len(PAGES[0].read_text().splitlines()) < 150
+
+
+def test_how_it_works_names_the_stages_of_a_run_in_order_and_their_threads(tmp_path) -> None:
+    film = ROOT / "samples" / "drive.mp4"
+    config = InferConfig(source=film, out=tmp_path / "overlay.mp4", device="cpu")
+    info = probe(config.source)
+    pipeline = build_pipeline(config, info, ReadLog(), Outputs(config, info), drive=None)
+    told = " ".join((ROOT / "docs" / "how-it-works.md").read_text().split())
+    assert f": {', '.join(stage.name for stage in pipeline.stats)}. " in told
+    assert f"half of the cores, at most {MOST_WORKERS}," in told
+    assert f"for each core, at most {MOST_REPLICAS}," in told

@@ -22,7 +22,7 @@ from roadseg.measure.evaluate import (
     worst_together,
     wrong_pixels,
 )
-from roadseg.measure.metrics import Confidence, Scores, boundary_f1, confusion_matrix
+from roadseg.measure.metrics import Calibration, Scores, boundary_f1, confusion_matrix
 from roadseg.paint.panels import compare_pictures
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.predict import predict_alone
@@ -42,7 +42,7 @@ def scores(target: np.ndarray, class_map: np.ndarray) -> Scores:
     return Scores(
         class_names=names,
         confusion=confusion_matrix(target, class_map, 2),
-        confidence=Confidence.of(target, logits),
+        calibration=Calibration.of(target, logits),
         boundary_f1=boundary_f1(target, class_map, 2),
     )
 

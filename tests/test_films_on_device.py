@@ -1,6 +1,6 @@
 """Videos labelled with their pictures on a device, by the same stages as on the CPU.
 
-The device is the CPU, whose tensors go the way that those of a card go.
+The device is the CPU, whose tensors go the way that those of a GPU go.
 """
 
 import itertools
@@ -38,9 +38,9 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.video.picture import Picture
 from roadseg.video.picture_cuda import CudaPicture
 from roadseg.video.pyav import open_for_reading
-from roadseg.video.read.card import CardGaveUp
 from roadseg.video.read.decode_cuda import Nvdec, decode, unfit
 from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.gpu_decoder import GpuGaveUp
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode as decode_on_cpu
 from roadseg.video.read.source import probe
@@ -51,19 +51,19 @@ from roadseg.video.write.part import check_settings, note_settings
 CPU = torch.device("cpu")
 
 
-on_a_card = pytest.mark.usefixtures("plain", "card")
+on_a_gpu = pytest.mark.usefixtures("plain", "gpu")
 
 
 @pytest.fixture
-def card(monkeypatch) -> None:
-    """Have a card, which is the CPU under another name, and a backend that takes its tensors."""
+def gpu(monkeypatch) -> None:
+    """Have a GPU, which is the CPU under another name, and a backend that takes its tensors."""
     monkeypatch.setitem(BACKENDS, "brightness", BACKENDS["brightness"]._replace(on_device=True))
     monkeypatch.setattr("roadseg.infer.device_cuda.refusal", lambda _name: None)
     monkeypatch.setattr("roadseg.infer.device_cuda.device_of", lambda _name: CPU)
 
 
 def both_ways(config: InferConfig) -> Iterator[InferConfig]:
-    """The settings for the CPU and for the card, each with outputs of its own, already run."""
+    """The settings for the CPU and for the GPU, each with outputs of its own, already run."""
     folder = config.out.parent
     for device in ("cpu", "cuda"):
         own = replace(
@@ -90,7 +90,7 @@ def shares(config: InferConfig) -> np.ndarray:
     return np.array([list(row["shares"].values()) for row in rows])
 
 
-@on_a_card
+@on_a_gpu
 @pytest.mark.parametrize(
     "change",
     [
@@ -118,7 +118,7 @@ def test_film_is_labelled_as_on_the_cpu(plain, change) -> None:
     assert there.report.stat().st_size > 0
 
 
-@on_a_card
+@on_a_gpu
 def test_objects_are_followed_and_boxed_as_on_the_cpu(plain) -> None:
     walk(plain.source, frames=8)
     config = replace(plain, boxes=True, side_by_side=True, alpha=0.5, crf=0)
@@ -132,7 +132,7 @@ def test_objects_are_followed_and_boxed_as_on_the_cpu(plain) -> None:
         assert (np.abs(mine.astype(int) - other) <= 4).mean() > 0.99
 
 
-@on_a_card
+@on_a_gpu
 def test_redacted_as_on_the_cpu(plain, tmp_path) -> None:
     walk(plain.source, frames=8)
     config = replace(plain, redaction=Redaction(hold_s=0.2))
@@ -146,8 +146,8 @@ def test_redacted_as_on_the_cpu(plain, tmp_path) -> None:
         assert ((mine < 16) == (other < 16)).mean() > 0.995
 
 
-@on_a_card
-def test_chunk_is_read_onto_the_card(plain) -> None:
+@on_a_gpu
+def test_chunk_is_read_onto_the_gpu(plain) -> None:
     Film(size_hw=(96, 160), times=tuple(range(12))).write(plain.source)
     config = replace(plain, device="cuda:0", is_chunk=True, start_s=0.2, steady=0.6)
     info = probe(plain.source)
@@ -155,7 +155,7 @@ def test_chunk_is_read_onto_the_card(plain) -> None:
     assert frames and all(isinstance(frame.picture, CudaPicture) for frame in frames)
 
 
-@on_a_card
+@on_a_gpu
 def test_network_sees_the_sample_as_on_the_cpu(plain) -> None:
     config = replace(
         plain, source=SAMPLE, weights=CHECKPOINT, steady=0.6, size_hw=(96, 160), end_s=0.4
@@ -164,7 +164,7 @@ def test_network_sees_the_sample_as_on_the_cpu(plain) -> None:
     assert (class_maps(here) == class_maps(there)).mean() > 0.998
 
 
-@on_a_card
+@on_a_gpu
 @pytest.mark.parametrize(("size", "degrees"), [((215, 383), 0), ((216, 384), 90)])
 def test_odd_and_turned_films_are_labelled_too(plain, tmp_path, size, degrees) -> None:
     upright = Film(size_hw=size, pixel_format="yuv444p", times=(0, 1, 2)).write(tmp_path / "a.mp4")
@@ -175,8 +175,8 @@ def test_odd_and_turned_films_are_labelled_too(plain, tmp_path, size, degrees) -
     assert mine.shape == other.shape
 
 
-@on_a_card
-def test_run_on_a_card_goes_on_from_one_on_a_card_alone(plain) -> None:
+@on_a_gpu
+def test_run_on_a_gpu_goes_on_from_one_on_a_gpu_alone(plain) -> None:
     Film(times=tuple(range(60)), size_hw=(96, 160)).write(plain.source)
     config = replace(plain, device="cuda", resume=True, alpha=0.5)
     interrupt_at(40, config)
@@ -195,7 +195,7 @@ def test_part_of_an_older_version_is_one_of_the_cpu(plain) -> None:
         check_settings(out, replace(plain, device="cuda:1").to_record())
 
 
-@on_a_card
+@on_a_gpu
 def test_command_says_where_frames_were(tmp_path) -> None:
     source = Film(size_hw=(96, 160), times=(0, 1, 2)).write(tmp_path / "drive.mp4")
     arguments = ["infer", str(source), "--weights", str(CHECKPOINT), "--size", "160x96"]
@@ -206,21 +206,21 @@ def test_command_says_where_frames_were(tmp_path) -> None:
 
 @pytest.fixture
 def own_encoder(monkeypatch) -> Iterator[None]:
-    """Have the card compress its pictures: x264, given tensors in the layout of NVENC's input."""
+    """Have the GPU compress its pictures: x264, given tensors in the layout of NVENC's input."""
     codec = replace(
-        CODECS["h264"], crf=1, large=None, pixel_format="nv12", on_card=True, holds_limit=False
+        CODECS["h264"], crf=1, large=None, pixel_format="nv12", on_gpu=True, holds_limit=False
     )
     for module in ("roadseg.video.write.hardware", "roadseg.infer.outputs"):
         monkeypatch.setattr(f"{module}.HARDWARE", {"h264": (codec,)})
     for module in ("encoder", "encoder_cuda"):
-        monkeypatch.setattr(f"roadseg.video.write.{module}.ON_CARD", "nv12")
-    monkeypatch.setattr(CudaPicture, "card_frame", CudaPicture.shared_frame)
+        monkeypatch.setattr(f"roadseg.video.write.{module}.ON_GPU", "nv12")
+    monkeypatch.setattr(CudaPicture, "gpu_frame", CudaPicture.shared_frame)
     hardware_codec.cache_clear()
     yield
     hardware_codec.cache_clear()
 
 
-@on_a_card
+@on_a_gpu
 @pytest.mark.usefixtures("own_encoder")
 def test_pictures_are_compressed_where_they_are_painted(plain, monkeypatch) -> None:
     Film(size_hw=(216, 382), times=tuple(range(30)), sounds=1).write(plain.source)
@@ -229,7 +229,7 @@ def test_pictures_are_compressed_where_they_are_painted(plain, monkeypatch) -> N
     for device in ("cpu", "cuda"):
         own = replace(config, device=device, out=plain.out.with_name(f"{device}.mp4"))
         if device == "cpu":
-            own = replace(own, crf=1)  # as the card's encoder has it
+            own = replace(own, crf=1)  # as the GPU's encoder has it
         else:
             monkeypatch.setattr(CudaPicture, "on_host", property(lambda _: pytest.fail("copied")))
         result = infer(own)
@@ -242,7 +242,7 @@ def test_pictures_are_compressed_where_they_are_painted(plain, monkeypatch) -> N
         assert (np.abs(mine.astype(int) - other) <= 8).mean() > 0.99
 
 
-@on_a_card
+@on_a_gpu
 @pytest.mark.usefixtures("own_encoder")
 @pytest.mark.parametrize(
     ("change", "codec"),
@@ -257,20 +257,20 @@ def test_pictures_are_compressed_where_they_are_painted(plain, monkeypatch) -> N
         ({"out": None, "masks": Path("masks")}, None),
     ],
 )
-def test_encoder_of_the_card_is_taken_unless_something_is_asked_for(plain, change, codec) -> None:
+def test_encoder_of_the_gpu_is_taken_unless_something_is_asked_for(plain, change, codec) -> None:
     assert encoded_on(Device("cuda:0"), replace(plain, **change)).codec == codec
     assert encoded_on(Device("cpu"), replace(plain, **change)).codec == change.get("codec")
 
 
-@on_a_card
-def test_card_without_an_encoder_leaves_it_to_the_cpu(plain) -> None:
+@on_a_gpu
+def test_gpu_without_an_encoder_leaves_it_to_the_cpu(plain) -> None:
     Film(size_hw=(96, 160), times=(0, 1)).write(plain.source)
     result = infer(replace(plain, device="cuda"))
     assert result.encoder == "libx264" and result.hardware_encoder is None
 
 
-@on_a_card
-def test_full_card_is_said_in_a_line_and_no_thread_hangs(plain, monkeypatch) -> None:
+@on_a_gpu
+def test_full_gpu_is_said_in_a_line_and_no_thread_hangs(plain, monkeypatch) -> None:
     def full(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 ...")
 
@@ -280,8 +280,8 @@ def test_full_card_is_said_in_a_line_and_no_thread_hangs(plain, monkeypatch) -> 
         infer(replace(plain, device="cuda", alpha=0.5))
 
 
-@on_a_card
-def test_python_gets_arrays_of_what_lies_on_a_card(plain) -> None:
+@on_a_gpu
+def test_python_gets_arrays_of_what_lies_on_a_gpu(plain) -> None:
     Film(size_hw=(96, 160), times=(0, 1)).write(plain.source)
     options = {"weights": plain.weights, "steady": 0}
     here = list(roadseg.stream(plain.source, **options))
@@ -293,8 +293,8 @@ def test_python_gets_arrays_of_what_lies_on_a_card(plain) -> None:
         assert np.abs(mine.overlay().astype(int) - other.overlay()).mean() < 1
 
 
-@on_a_card
-def test_live_view_labels_on_the_card(plain) -> None:
+@on_a_gpu
+def test_live_view_labels_on_the_gpu(plain) -> None:
     Film(size_hw=(96, 160), times=(0, 1, 2)).write(plain.source)
     config = LiveConfig(source=str(plain.source), weights=plain.weights, device="cuda")
     with LiveSession(config, notify=lambda _text: None) as session:
@@ -303,7 +303,7 @@ def test_live_view_labels_on_the_card(plain) -> None:
     assert all(isinstance(item.frame.picture, CudaPicture) for item in items)
 
 
-def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) -> None:
+def test_without_a_gpu_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Film(size_hw=(96, 160), times=(0, 1)).write(plain.source)
     monkeypatch.setitem(BACKENDS, "brightness", BACKENDS["brightness"]._replace(on_device=True))
@@ -321,7 +321,7 @@ def test_without_a_card_the_cpu_takes_over_and_says_so_once(plain, monkeypatch) 
         ({"weights": CHECKPOINT, "device": "cuda:9"}, "there is no GPU 9; PyTorch finds 1"),
     ],
 )
-def test_what_a_card_cannot_do_is_said(monkeypatch, change, said) -> None:
+def test_what_a_gpu_cannot_do_is_said(monkeypatch, change, said) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     device = device_for(ModelConfig(**{"device": "cuda", **change}))
@@ -337,9 +337,9 @@ def test_unknown_device_is_refused() -> None:
 
 
 class Pretended:
-    """A card that decodes on the CPU, and is lost after some frames."""
+    """A GPU that decodes on the CPU, and is lost after some frames."""
 
-    name = "a card"
+    name = "a GPU"
 
     def __init__(self, most: int = 1 << 30) -> None:
         self._most = most
@@ -351,7 +351,7 @@ class Pretended:
     def holds(self, frame: av.VideoFrame) -> bool:
         self._seen.add(frame.pts)
         if len(self._seen) > self._most:
-            raise CardGaveUp("it fell off the bus")
+            raise GpuGaveUp("it fell off the bus")
         return frame.format.name == "yuv420p"
 
     def picture(self, frame: av.VideoFrame, space) -> CudaPicture:
@@ -360,13 +360,13 @@ class Pretended:
 
 def frames_of(source: Path, reader, start_s: float = 0.0) -> tuple[list, ReadLog]:
     log = ReadLog()
-    return list(decode_on_cpu(probe(source), log, start_s, card=reader)), log
+    return list(decode_on_cpu(probe(source), log, start_s, gpu=reader)), log
 
 
-def test_card_that_decodes_all_of_a_film_is_named(plain) -> None:
+def test_gpu_that_decodes_all_of_a_film_is_named(plain) -> None:
     Film(times=(0, 1, 2)).write(plain.source)
     frames, log = frames_of(plain.source, Pretended())
-    assert log.decoder == "a card" and not log.off_card
+    assert log.decoder == "a GPU" and not log.off_gpu
     assert all(isinstance(frame.picture, CudaPicture) for frame in frames)
 
 
@@ -392,7 +392,7 @@ def test_damage_is_left_to_the_cpu_to_find(plain) -> None:
     plain.source.write_bytes(data)
     expected, expected_log = frames_of(plain.source, None)
     found, log = frames_of(plain.source, Pretended())
-    assert expected_log.damaged and log.off_card
+    assert expected_log.damaged and log.off_gpu
     assert [frame.pts for frame in found] == [frame.pts for frame in expected]
     for name in ("damaged_packets", "damaged_frames", "first_damage_s"):
         assert getattr(log, name) == getattr(expected_log, name)
@@ -405,10 +405,10 @@ def test_without_a_driver_the_film_is_decoded_on_the_cpu(plain) -> None:
     info = probe(plain.source)
     frames, log = frames_of(plain.source, Nvdec(info, torch.device("cuda")))
     assert len(frames) == 3 and log.decoder == "the CPU"
-    assert log.off_card == "Operation not permitted"
+    assert log.off_gpu == "Operation not permitted"
 
 
-def test_films_that_no_card_decodes_are_told_before(plain) -> None:
+def test_films_that_no_gpu_decodes_are_told_before(plain) -> None:
     info = probe(Film(times=(0,)).write(plain.source))
     assert unfit(info) is None
     assert unfit(replace(info, bits=10)) == "it has 10 bits a sample"

@@ -94,13 +94,13 @@ def test_half_precision_decides_as_the_reference(reference, cuda_graph, batch) -
         assert there.is_cuda and np.array_equal(there.cpu().numpy(), first)
 
 
-def test_film_is_decoded_on_the_card_to_the_bit() -> None:
+def test_film_is_decoded_on_the_gpu_to_the_bit() -> None:
     info, log = probe(SAMPLE), ReadLog()
     found = islice(decode(info, log, device=torch.device("cuda", 0)), 20)
     for mine, expected in zip(found, islice(source.decode(info, ReadLog()), 20), strict=True):
         assert isinstance(mine.picture, CudaPicture) and mine.picture.y.is_cuda
-        if log.off_card:
-            pytest.skip(f"the video is decoded on the CPU: {log.off_card}")
+        if log.off_gpu:
+            pytest.skip(f"the video is decoded on the CPU: {log.off_gpu}")
         assert mine.pts == expected.pts
         for one, other in zip(mine.picture.on_host.planes, expected.picture.planes, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -129,7 +129,7 @@ def test_film_is_labelled_as_on_the_cpu(tmp_path, record_property, change) -> No
     assert np.mean(equal) > 0.998
 
 
-def test_memory_of_the_card_stays_flat(tmp_path) -> None:
+def test_memory_of_the_gpu_stays_flat(tmp_path) -> None:
     held: list[int] = []
 
     def note(_done: int, _total: int | None) -> None:
@@ -140,7 +140,7 @@ def test_memory_of_the_card_stays_flat(tmp_path) -> None:
     assert max(held) <= max(held[: len(held) // 3]) * 1.05
 
 
-def test_card_encodes_what_it_painted(tmp_path) -> None:
+def test_gpu_encodes_what_it_painted(tmp_path) -> None:
     if not encodes_there("h264", torch.device("cuda", 0)):
         pytest.skip("this GPU has no encoder, as H100 and A100")
     config = InferConfig(

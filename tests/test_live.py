@@ -334,7 +334,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path) -> None:
 def test_meter_counts_what_came_and_was_not_shown() -> None:
     meter = Meter()
     for number in (0, 1, 5, 9):
-        reading = meter.read(Arrival(number, time.monotonic()))
+        reading = meter.count(Arrival(number, time.monotonic()))
     assert reading.dropped == 6
     assert 0 <= reading.age_s < 10 and reading.fps > 0
 

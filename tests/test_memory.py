@@ -8,7 +8,7 @@ import pytest
 from conftest import SAMPLE
 
 from roadseg.video.pyav import open_for_reading
-from roadseg.video.read import source
+from roadseg.video.read import frames, source
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import probe
 from roadseg.video.write.encoder import PERIOD_S, PeriodEncoder
@@ -42,7 +42,7 @@ def test_encoder_that_lives_as_long_as_the_file_holds_no_picture(tmp_path) -> No
 def test_large_pictures_are_decoded_on_fewer_threads(monkeypatch, pictures, threads) -> None:
     info = probe(SAMPLE)
     picture_bytes = info.size_hw[0] * info.size_hw[1] * 3 // 2
-    monkeypatch.setattr(source, "DECODER_BYTES", pictures * picture_bytes)
+    monkeypatch.setattr(frames, "DECODER_BYTES", pictures * picture_bytes)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     decoders: list[av.VideoCodecContext] = []
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from roadseg.measure.metrics import (
     CALIBRATION_BINS,
-    Confidence,
+    Calibration,
     Scores,
     Sureness,
     boundary_f1,
@@ -62,7 +62,7 @@ def test_cross_entropy_equals_pytorch() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(11, 9, 11)).astype(np.float32) * 5
     target = rng.integers(0, 12, (9, 11), np.uint8)
-    found = Confidence.of(target, logits)
+    found = Calibration.of(target, logits)
     expected = torch.nn.functional.cross_entropy(
         torch.from_numpy(logits)[None], torch.from_numpy(target)[None].long(), ignore_index=11
     )
@@ -94,8 +94,8 @@ def test_parts_of_a_picture_add_up_in_confidence(seed) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(5, 8, 9)).astype(np.float32) * 4
     target = rng.integers(0, 6, (8, 9), np.uint8)
-    whole = Confidence.of(target, logits)
-    halves = Confidence.of(target[:3], logits[:, :3]) + Confidence.of(target[3:], logits[:, 3:])
+    whole = Calibration.of(target, logits)
+    halves = Calibration.of(target[:3], logits[:, :3]) + Calibration.of(target[3:], logits[:, 3:])
     assert halves.cross_entropy == pytest.approx(whole.cross_entropy)
     assert halves.calibration_error == pytest.approx(whole.calibration_error)
 
@@ -117,7 +117,7 @@ def test_calibration_error_is_that_of_its_definition(seed) -> None:
             gap = abs((chosen == target)[inside].mean() - confidence[inside].mean())
             expected += inside.sum() / labelled.sum() * gap
     # A confidence on the border of two bins may round into either.
-    assert Confidence.of(target, logits).calibration_error == pytest.approx(expected, abs=1e-3)
+    assert Calibration.of(target, logits).calibration_error == pytest.approx(expected, abs=1e-3)
 
 
 def test_outlines_match_within_the_tolerance_and_not_beyond() -> None:

@@ -19,7 +19,7 @@ from roadseg.infer.offline import infer
 from roadseg.measure import machine_record
 from roadseg.measure.config import BenchConfig
 from roadseg.measure.machine_record import own_revision
-from roadseg.spec import image_rate
+from roadseg.video.rates import image_rate
 
 
 def write_pictures(folder: Path, count: int) -> Path:

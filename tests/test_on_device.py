@@ -113,11 +113,11 @@ def test_encoder_sees_the_picture_without_a_copy(size_hw) -> None:
     np.testing.assert_array_equal(mine, expected.frame.to_ndarray())
 
 
-def test_encoder_of_a_card_is_not_shown_what_it_does_not_take() -> None:
+def test_encoder_of_a_gpu_is_not_shown_what_it_does_not_take() -> None:
     for picture in (uploaded(in_space(SPACES[0])), CudaPicture.empty((271, 480), SPACES[0], CPU)):
         assert picture.shared_frame() is None
-    assert CudaPicture.empty((270, 480), SPACES[0], CPU).card_frame() is None  # it is on the CPU
-    assert in_space(SPACES[0]).card_frame() is None
+    assert CudaPicture.empty((270, 480), SPACES[0], CPU).gpu_frame() is None  # it is on the CPU
+    assert in_space(SPACES[0]).gpu_frame() is None
 
 
 @pytest.mark.parametrize("size_hw", [(540, 960), (1080, 1920), (271, 481), (48, 64), (90, 1200)])

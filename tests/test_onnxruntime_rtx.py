@@ -1,6 +1,6 @@
 """ONNX Runtime's RTX provider as far as a machine without a GPU can tell.
 
-Sessions run on ONNX Runtime's CPU in place of the card, by the same calls; the driver is a library
+Sessions run on ONNX Runtime's CPU in place of the GPU, by the same calls; the driver is a library
 that answers as NVIDIA's does; the provider's own library is NVIDIA's.
 """
 
@@ -29,7 +29,7 @@ from test_half import network_of
 from test_tensorrt import demand_half, run_rtx
 
 from roadseg.backends import nvidia
-from roadseg.backends.nvidia import Driver, GraphicsCard, read_driver
+from roadseg.backends.nvidia import Driver, Gpu, read_driver
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.deploy.builders import Source
 from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
@@ -39,7 +39,7 @@ from roadseg.models.half import HalfSegmenter
 from roadseg.spec import BuildRecord, ModelSpec
 
 SPEC = ModelSpec(arch="unet", width=4, output_stride=1, size_hw=(64, 96))
-ADA = GraphicsCard("NVIDIA GeForce RTX 4070", (8, 9))
+ADA = Gpu("NVIDIA GeForce RTX 4070", (8, 9))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def built_driver(folder: Path, **facts: int) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler to make a driver with")
-    known = {"CARDS": 1, "MAJOR": 8, "MINOR": 9, "CUDA": 13000, "STATUS": 0, **facts}
+    known = {"GPUS": 1, "MAJOR": 8, "MINOR": 9, "CUDA": 13000, "STATUS": 0, **facts}
     path = folder / "libcuda.so.1"
     defines = [f"-D{name}={value}" for name, value in known.items()]
     source = ROOT / "tests" / "driver.c"
@@ -113,14 +113,14 @@ def built_driver(folder: Path, **facts: int) -> Path:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({}, Driver((13, 0), (GraphicsCard("NVIDIA Test", (8, 9)),))),
-        ({"CARDS": 2, "MAJOR": 12, "MINOR": 0, "CUDA": 13010}, None),
+        ({}, Driver((13, 0), (Gpu("NVIDIA Test", (8, 9)),))),
+        ({"GPUS": 2, "MAJOR": 12, "MINOR": 0, "CUDA": 13010}, None),
         ({"STATUS": 100}, Driver((13, 0), ())),
     ],
 )
-def test_driver_names_its_cards(tmp_path, monkeypatch, facts, expected) -> None:
+def test_driver_names_its_gpus(tmp_path, monkeypatch, facts, expected) -> None:
     monkeypatch.setattr(nvidia, "LIBRARY", str(built_driver(tmp_path, **facts)))
-    two = Driver((13, 1), (GraphicsCard("NVIDIA Test", (12, 0)),) * 2)
+    two = Driver((13, 1), (Gpu("NVIDIA Test", (12, 0)),) * 2)
     assert read_driver() == (expected or two)
 
 
@@ -146,16 +146,16 @@ def module() -> Any:
 
 
 @pytest.fixture
-def in_place_of_card() -> Any:
-    """ONNX Runtime's CPU, as a device of the kind that the card is."""
+def in_place_of_gpu() -> Any:
+    """ONNX Runtime's CPU, as a device of the kind that the GPU is."""
     import onnxruntime as ort
 
     return next(d for d in ort.get_ep_devices() if d.ep_name == "CPUExecutionProvider")
 
 
 @pytest.fixture
-def backend(module, in_place_of_card, half) -> Iterator[Backend]:
-    with closing(module.RtxBackend(half, SPEC, in_place_of_card, {}, {})) as opened:
+def backend(module, in_place_of_gpu, half) -> Iterator[Backend]:
+    with closing(module.RtxBackend(half, SPEC, in_place_of_gpu, {}, {})) as opened:
         yield opened
 
 
@@ -191,18 +191,18 @@ def test_what_the_runtime_refuses_is_said_in_a_line(backend) -> None:
     ("driver", "said"),
     [
         (Driver((13, 0), (ADA,)), None),
-        (Driver((13, 2), (GraphicsCard("NVIDIA H100", (9, 0)), ADA)), None),
+        (Driver((13, 2), (Gpu("NVIDIA H100", (9, 0)), ADA)), None),
         (Driver((12, 8), (ADA,)), r"knows CUDA 12\.8, and onnxruntime-rtx needs 13\.0; install"),
         (Driver((13, 0), ()), "finds no GPU"),
         (
-            Driver((13, 0), (GraphicsCard("NVIDIA H100", (9, 0)),)),
+            Driver((13, 0), (Gpu("NVIDIA H100", (9, 0)),)),
             r"is for compute capability 8\.6, 8\.9, 12\.0, 12\.1 .* here is NVIDIA H100 "
             r"\(compute capability 9\.0\); use --device cuda",
         ),
-        (Driver((13, 0), (GraphicsCard("Tesla T4", (7, 5)),)), r"here is Tesla T4 .*7\.5\)"),
+        (Driver((13, 0), (Gpu("Tesla T4", (7, 5)),)), r"here is Tesla T4 .*7\.5\)"),
     ],
 )
-def test_driver_and_card_are_judged_before_anything_is_loaded(module, driver, said) -> None:
+def test_driver_and_gpu_are_judged_before_anything_is_loaded(module, driver, said) -> None:
     fault = module.unfit(driver)
     if said is None:
         assert fault is None
@@ -234,7 +234,7 @@ def test_kernels_are_kept_in_the_users_cache_folder(module, tmp_path, monkeypatc
 
 @pytest.mark.rtx
 def test_build_is_of_a_checkpoint_and_says_what_it_is_for(
-    module, in_place_of_card, checkpoint, half, tmp_path
+    module, in_place_of_gpu, checkpoint, half, tmp_path
 ) -> None:
     from roadseg.deploy import build_onnxruntime_rtx as builder
 
@@ -242,7 +242,7 @@ def test_build_is_of_a_checkpoint_and_says_what_it_is_for(
         source_sha256="0" * 64,
         runtime=module.NAME,
         runtime_version="0.5.0",
-        device=module.ANY_CARD,
+        device=module.ANY_GPU,
         precision="fp16",
         shape=(1, 64, 96),
     )
@@ -253,7 +253,7 @@ def test_build_is_of_a_checkpoint_and_says_what_it_is_for(
         builder.build(source._replace(model=half), tmp_path / "no.onnx")
     with pytest.raises(ModelFileError, match=r"compiled for onnxruntime-rtx 0\.5\.0 on compute"):
         open_backend(out, "onnxruntime")
-    found = builder.convolutions_on(in_place_of_card, out, (1, 64, 96, 3), {})
+    found = builder.convolutions_on(in_place_of_gpu, out, (1, 64, 96, 3), {})
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in network_of(SPEC).modules())
     assert found == {"fp16": convolutions}
 
@@ -276,7 +276,7 @@ except BackendUnavailable as error:
 @pytest.mark.rtx
 @pytest.mark.skipif(sys.platform != "linux", reason="the driver is made for Linux")
 @pytest.mark.parametrize("has_nvml", [True, False])
-def test_nvidias_library_registers_and_finds_no_card_or_says_what_it_lacks(
+def test_nvidias_library_registers_and_finds_no_gpu_or_says_what_it_lacks(
     tmp_path, half, has_nvml
 ) -> None:
     driver = built_driver(tmp_path)
@@ -320,14 +320,14 @@ def test_rtx_takes_the_exported_graph_for_every_generation(half) -> None:
 @pytest.mark.gpu
 @pytest.mark.rtx
 @pytest.mark.parametrize("cuda_graph", [False, True])
-def test_card_decides_as_the_cpu(module, half, cuda_graph) -> None:
+def test_gpu_decides_as_the_cpu(module, half, cuda_graph) -> None:
     if fault := module.unfit(read_driver()):
         pytest.skip(fault)
     with (
         closing(open_backend(half, "onnxruntime")) as on_cpu,
-        closing(module.open_model(half, cuda_graph=cuda_graph)) as on_card,
+        closing(module.open_model(half, cuda_graph=cuda_graph)) as on_gpu,
     ):
         for start in range(3):  # a graph is captured after some runs, and must read new frames
             frames = sample_frames((96, 160), 3)[start : start + 1]
             expected = on_cpu.run(frames).class_map
-            assert (on_card.run(frames).class_map == expected).mean() > 0.98
+            assert (on_gpu.run(frames).class_map == expected).mean() > 0.98

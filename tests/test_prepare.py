@@ -51,6 +51,9 @@ def test_every_fault_is_listed_and_the_rest_still_counted(good) -> None:
     write_pair(good, "train", "odd", scene(3)[0], scene(3)[1][:-1])
     write_pair(good, "train", "stray", scene(4)[0], np.full((96, 128), 77, np.uint8))
     write_pair(good, "train", "void", scene(5)[0], np.full((96, 128), 255, np.uint8))
+    write_pair(good, "train", "linked", *scene(6))
+    (good / "train" / "linked.png").unlink()
+    (good / "train" / "linked.png").symlink_to(good / "nowhere.png")
     (good / "val" / "copy_of.png").write_bytes((good / "train" / "b_1.png").read_bytes())
     (good / "valannot" / "copy_of.png").write_bytes((good / "trainannot" / "b_1.png").read_bytes())
     report = check_data(good)
@@ -60,6 +63,7 @@ def test_every_fault_is_listed_and_the_rest_still_counted(good) -> None:
         "odd.png is 128x95 and its picture is 128x96",
         "stray.png has the id 77",
         "void.png has no labelled pixel",
+        "linked.png cannot be read (No such file or directory)",
         "train/b_1.png is the same picture as val/copy_of.png",
     )
     assert report.splits[0].sizes == {"128x96": 3}  # a_2, b_1 and void

@@ -1,5 +1,6 @@
 """Training in several processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from conftest import ended, patience
 from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
 from roadseg.train.config import TrainConfig
+from roadseg.train.launch import launch
 from roadseg.train.loader import Mixture, batches
 from roadseg.train.loop import train
 from roadseg.train.ranks import Ranks
@@ -195,6 +197,26 @@ def test_signal_reaches_each_rank_once(sent, code) -> None:
         output, errors = process.communicate(timeout=patience(60))
     assert output.split() == ["left", "left"], errors
     assert process.returncode in (code, -sent)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EAGAIN, "no room"), KeyboardInterrupt()])
+def test_ranks_that_were_begun_end_where_another_cannot_be(monkeypatch, error) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class OneProcess(subprocess.Popen):
+        """A process, as on a system that starts one and no other."""
+
+        def __init__(self, _command: list[str], **settings: Any) -> None:
+            if begun:
+                raise error
+            super().__init__([sys.executable, "-c", "import time; time.sleep(600)"], **settings)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", OneProcess)
+    words = r"process 1 of 2 cannot be started \(no room\).*--devices"
+    with pytest.raises((ConfigError, KeyboardInterrupt), match=words if error.args else None):
+        launch(2)
+    assert begun[0].returncode == -signal.SIGTERM
 
 
 def test_ranks_end_with_what_started_them() -> None:

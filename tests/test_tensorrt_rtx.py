@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 from test_tensorrt import RECORD, SPEC
 
 from roadseg.backends import tensorrt_rtx as rtx_parts
-from roadseg.backends.nvidia import GraphicsCard
+from roadseg.backends.nvidia import Gpu
 from roadseg.backends.tensorrt_engine import EngineRecord, load_engine, save_engine
 from roadseg.deploy.build_tensorrt import _timings
 from roadseg.errors import BackendUnavailable, ModelFileError
@@ -39,7 +39,7 @@ RTX_RECORD = replace(
         ({"library": "tensorrt"}, r"and TensorRT 1\.5"),
     ],
 )
-def test_engine_of_tensorrt_rtx_runs_on_every_card_that_it_was_built_for(
+def test_engine_of_tensorrt_rtx_runs_on_every_gpu_that_it_was_built_for(
     tmp_path, change, said
 ) -> None:
     path = tmp_path / "rtx.engine"
@@ -66,14 +66,14 @@ def test_record_of_an_older_version_is_one_of_tensorrt(tmp_path) -> None:
     [((8, 9), rtx_parts.PORTABLE), ((12, 1), rtx_parts.PORTABLE), ((7, 5), rtx_parts.TURING)],
 )
 def test_turing_has_an_engine_of_its_own(capability, expected) -> None:
-    assert rtx_parts.targets_for(GraphicsCard("some card", capability)) == expected
+    assert rtx_parts.targets_for(Gpu("some GPU", capability)) == expected
     assert capability in expected
 
 
-def test_card_that_tensorrt_rtx_does_not_know_is_refused() -> None:
+def test_gpu_that_tensorrt_rtx_does_not_know_is_refused() -> None:
     said = r"7\.5, 8\.0, .* here is NVIDIA H100 \(compute capability 9\.0\); use the extra tensorrt"
     with pytest.raises(BackendUnavailable, match=said):
-        rtx_parts.targets_for(GraphicsCard("NVIDIA H100", (9, 0)))
+        rtx_parts.targets_for(Gpu("NVIDIA H100", (9, 0)))
 
 
 class Compiled:

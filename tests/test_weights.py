@@ -69,7 +69,7 @@ def test_weights_reach_on_val_what_they_claim(name) -> None:
     claimed = RECORDS[name]["measured"]["camvid"]
     assert scores.miou >= 0.75
     assert scores.miou == pytest.approx(claimed["miou"], abs=0.001)
-    assert scores.confidence.cross_entropy == pytest.approx(claimed["cross_entropy"], abs=0.001)
+    assert scores.calibration.cross_entropy == pytest.approx(claimed["cross_entropy"], abs=0.001)
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout")

@@ -19,8 +19,8 @@ Capability = tuple[int, int]
 """Compute capability, such as 8.9 of an RTX 40."""
 
 
-class GraphicsCard(NamedTuple):
-    """A card as its driver describes it."""
+class Gpu(NamedTuple):
+    """A GPU as its driver describes it."""
 
     name: str
     capability: Capability
@@ -35,7 +35,7 @@ class Driver:
 
     cuda: tuple[int, int]
     """The newest CUDA that it runs programs of."""
-    cards: tuple[GraphicsCard, ...]
+    gpus: tuple[Gpu, ...]
 
 
 def shown(capability: Capability) -> str:
@@ -63,16 +63,16 @@ def read_driver() -> Driver:
         )
     cuda = _number(library.cuDriverGetVersion)
     count = 0 if status else _number(library.cuDeviceGetCount)
-    cards = tuple(_card(library, index) for index in range(count))
-    return Driver((cuda // 1000, cuda % 1000 // 10), cards)
+    gpus = tuple(_gpu(library, index) for index in range(count))
+    return Driver((cuda // 1000, cuda % 1000 // 10), gpus)
 
 
-def _card(library: ctypes.CDLL, index: int) -> GraphicsCard:
+def _gpu(library: ctypes.CDLL, index: int) -> Gpu:
     device = _number(library.cuDeviceGet, index)
     name = ctypes.create_string_buffer(NAME_BYTES)
     library.cuDeviceGetName(name, NAME_BYTES, device)
     major, minor = (_number(library.cuDeviceGetAttribute, of, device) for of in (MAJOR, MINOR))
-    return GraphicsCard(name.value.decode(errors="replace"), (major, minor))
+    return Gpu(name.value.decode(errors="replace"), (major, minor))
 
 
 def _number(function: "ctypes._NamedFuncPointer", *arguments: int) -> int:

@@ -36,11 +36,11 @@ CAPABILITIES = ((8, 6), (8, 9), (12, 0), (12, 1))
 """Compute capabilities that it is for: RTX 30, 40 and 50, and DGX Spark."""
 LEAST_CUDA = (13, 0)
 """Oldest CUDA that the driver must know: the provider is built with it."""
-ANY_CARD = "compute capability " + ", ".join(map(shown, CAPABILITIES))
+ANY_GPU = "compute capability " + ", ".join(map(shown, CAPABILITIES))
 """What a model is made for: the graph is the same for all of them."""
 SESSIONS_KEPT = 8
 """Shapes whose sessions are kept: the pictures of a folder may have many."""
-ALL_ON_CARD = {"session.disable_cpu_ep_fallback": "1"}
+ALL_ON_GPU = {"session.disable_cpu_ep_fallback": "1"}
 """Refuses a graph of which a part would run on the CPU: it would be slow, and no CUDA graph."""
 
 
@@ -161,8 +161,8 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> RtxBackend:
             "with roadseg export --half"
         )
     device = find_device()
-    refuse_misfit(path, spec, NAME, provider.__version__, ANY_CARD)
-    return RtxBackend(path, spec, device, provider_options(cuda_graph=cuda_graph), ALL_ON_CARD)
+    refuse_misfit(path, spec, NAME, provider.__version__, ANY_GPU)
+    return RtxBackend(path, spec, device, provider_options(cuda_graph=cuda_graph), ALL_ON_GPU)
 
 
 def provider_options(*, cuda_graph: bool) -> dict[str, str]:
@@ -185,7 +185,7 @@ def find_device() -> "ort.OrtEpDevice":
     name = provider.get_ep_name()
     device = next((d for d in ort.get_ep_devices() if d.ep_name == name), None)
     if device is None:
-        found = ", ".join(map(str, driver.cards))
+        found = ", ".join(map(str, driver.gpus))
         raise BackendUnavailable(
             f"NVIDIA's provider takes none of the GPUs that the driver names ({found}); check "
             "nvidia-smi, or use --device cuda with a .safetensors model"
@@ -194,18 +194,18 @@ def find_device() -> "ort.OrtEpDevice":
 
 
 def unfit(driver: Driver) -> str | None:
-    """Return why the provider does not run with a driver and its cards; None if it does."""
+    """Return why the provider does not run with a driver and its GPUs; None if it does."""
     if driver.cuda < LEAST_CUDA:
         return (
             f"the NVIDIA driver knows CUDA {shown(driver.cuda)}, and {NAME} needs "
             f"{shown(LEAST_CUDA)}; install a newer driver"
         )
-    if not driver.cards:
+    if not driver.gpus:
         return f"the NVIDIA driver finds no GPU, and {NAME} needs one; check nvidia-smi"
-    if not any(card.capability in CAPABILITIES for card in driver.cards):
+    if not any(gpu.capability in CAPABILITIES for gpu in driver.gpus):
         return (
-            f"{NAME} is for {ANY_CARD} (GeForce RTX 30, 40 and 50 and their kin), and here is "
-            f"{', '.join(map(str, driver.cards))}; use --device cuda with a .safetensors model"
+            f"{NAME} is for {ANY_GPU} (GeForce RTX 30, 40 and 50 and their kin), and here is "
+            f"{', '.join(map(str, driver.gpus))}; use --device cuda with a .safetensors model"
         )
     return None
 

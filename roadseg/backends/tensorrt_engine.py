@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from roadseg.backends import tensorrt_rtx as rtx
-from roadseg.backends.nvidia import Capability, GraphicsCard
+from roadseg.backends.nvidia import Capability, Gpu
 from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.files import replacing
 from roadseg.spec import ModelSpec
@@ -71,15 +71,15 @@ class EngineRecord:
         """
         library = installed_library()
         version = str(import_nvidia(library).__version__)
-        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
-        card = GraphicsCard(gpu.name, (gpu.major, gpu.minor))
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        gpu = Gpu(found.name, (found.major, found.minor))
         return cls(
             shape=shape,
-            gpu=card.name,
-            capability=card.capability,
+            gpu=gpu.name,
+            capability=gpu.capability,
             tensorrt=version,
             library=library,
-            capabilities=rtx.targets_for(card) if library == rtx.LIBRARY else (),
+            capabilities=rtx.targets_for(gpu) if library == rtx.LIBRARY else (),
         )
 
     @property
@@ -87,7 +87,7 @@ class EngineRecord:
         """The GPUs that it is for, as text."""
         if self.capabilities:
             return f"compute capability {rtx.listed(self.capabilities)}"
-        return str(GraphicsCard(self.gpu, self.capability))
+        return str(Gpu(self.gpu, self.capability))
 
     def check_runs_on(self, here: Self, path: Path) -> None:
         """Check that the engine was built for a machine like this one.
@@ -95,15 +95,15 @@ class EngineRecord:
         Raises:
             ModelFileError: It was not; `path` is named.
         """
-        card, software = (self.gpu, self.capability), (self.library, self.tensorrt)
+        software = (self.library, self.tensorrt)
         has_gpu = (
             here.capability in self.capabilities
             if self.capabilities
-            else card == (here.gpu, here.capability)
+            else (self.gpu, self.capability) == (here.gpu, here.capability)
         )
         if has_gpu and software == (here.library, here.tensorrt):
             return
-        found = GraphicsCard(here.gpu, here.capability)
+        found = Gpu(here.gpu, here.capability)
         raise ModelFileError(
             f"{path} was built for {self.place} and {NAMES[self.library]} {self.tensorrt}; this "
             f"machine has {found} and {NAMES[here.library]} {here.tensorrt}, and an engine runs "

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX has beside TensorRT: engines for many cards, and kernels made at run time.
+"""What TensorRT-RTX has beside TensorRT: engines for many GPUs, and kernels made at run time.
 
 An engine of TensorRT-RTX holds no kernels. They are compiled for the GPU when the engine runs for
 the first time, and kept in the user's cache folder.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from roadseg.backends.nvidia import Capability, GraphicsCard, shown
+from roadseg.backends.nvidia import Capability, Gpu, shown
 from roadseg.backends.tuned import kept_folder
 from roadseg.errors import BackendUnavailable, OutputError
 from roadseg.files import replacing
@@ -22,18 +22,18 @@ TURING: tuple[Capability, ...] = ((7, 5),)
 """Turing has one of its own, nearly three times as large."""
 
 
-def targets_for(card: GraphicsCard) -> tuple[Capability, ...]:
-    """Return the compute capabilities that an engine built on a GPU is for, that card's included.
+def targets_for(gpu: Gpu) -> tuple[Capability, ...]:
+    """Return the compute capabilities that an engine built on a GPU is for, its own included.
 
     Raises:
         BackendUnavailable: TensorRT-RTX does not know the GPU.
     """
     for targets in (PORTABLE, TURING):
-        if card.capability in targets:
+        if gpu.capability in targets:
             return targets
     raise BackendUnavailable(
         f"TensorRT-RTX runs on compute capability {listed((*TURING, *PORTABLE))}, and here is "
-        f"{card}; use the extra tensorrt in its place, or --device cuda with a .safetensors model"
+        f"{gpu}; use the extra tensorrt in its place, or --device cuda with a .safetensors model"
     )
 
 
@@ -71,7 +71,7 @@ def built_for(trt: Any, interpreter: Any, targets: Sequence[Capability]) -> Iter
 class KernelCache:
     """The kernels that were compiled for an engine on this GPU, kept from run to run.
 
-    TensorRT-RTX itself refuses a file of another version, driver or card.
+    TensorRT-RTX itself refuses a file of another version, driver or GPU.
 
     Args:
         config: The engine's run-time settings, which it is put into.

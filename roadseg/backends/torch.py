@@ -81,12 +81,12 @@ def open_model(path: Path, *, cuda_graph: bool = True) -> TorchBackend:
     Raises:
         ModelFileError: The file is missing, or no model file of ours.
     """
-    has_card = torch.cuda.is_available()
-    backend = TorchBackend(*load_model(path), half=has_card)
-    if has_card:
+    has_gpu = torch.cuda.is_available()
+    backend = TorchBackend(*load_model(path), half=has_gpu)
+    if has_gpu:
         use_products(backend.segmenter)
-    backend.move(torch.device("cuda", 0) if has_card else torch.device("cpu"))
-    if has_card and cuda_graph:
+    backend.move(torch.device("cuda", 0) if has_gpu else torch.device("cpu"))
+    if has_gpu and cuda_graph:
         backend.capture()
     return backend
 

@@ -27,7 +27,7 @@ from roadseg.cli.options import (
     parse_size,
 )
 from roadseg.segmentation.config import ModelConfig
-from roadseg.spec import image_rate
+from roadseg.video.rates import image_rate
 
 if TYPE_CHECKING:
     import numpy as np

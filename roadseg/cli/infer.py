@@ -31,8 +31,7 @@ from roadseg.cli.options import (
 from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.infer.config import MASK_FORMATS, InferConfig
 from roadseg.segmentation.config import CPU
-from roadseg.spec import SOUNDS
-from roadseg.video.write.encoding import CODECS, STDOUT
+from roadseg.video.write.encoding import CODECS, SOUNDS, STDOUT
 
 if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
@@ -288,7 +287,7 @@ def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
 def _check(jobs: Sequence[InferConfig]) -> None:
     """Refuse a mistake in the options of several videos once, and before any is read."""
     if len(jobs) > 1:
-        from roadseg.infer.outputs import check_options
+        from roadseg.infer.output_checks import check_options
         from roadseg.infer.steps import check_model
 
         check_model(jobs[0])
@@ -359,7 +358,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 
 def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
-    from roadseg.infer.outputs import is_file
+    from roadseg.infer.output_checks import is_file
     from roadseg.infer.places import FilePlace, SeriesPlace
 
     out = config.out

@@ -16,7 +16,8 @@ from roadseg.cli.option_groups import OptionGroup
 from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
 from roadseg.paint.config import LEGENDS, OverlayConfig
 from roadseg.segmentation.config import CPU, ModelConfig
-from roadseg.spec import MOST_SIDE, PALETTES, SIDE_MULTIPLE, image_rate
+from roadseg.spec import MOST_SIDE, PALETTES, SIDE_MULTIPLE
+from roadseg.video.rates import image_rate
 
 if TYPE_CHECKING:
     from roadseg.backends.tuned import Choice

@@ -92,12 +92,12 @@ def sets_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
 
 
 def _totals(scores: "Scores") -> str:
-    cross_entropy = scores.confidence.cross_entropy
+    cross_entropy = scores.calibration.cross_entropy
     shares = (
         scores.miou,
         scores.pixel_accuracy,
         scores.mean_boundary_f1,
-        scores.confidence.calibration_error,
+        scores.calibration.calibration_error,
     )
     return "\n".join([*map(percent, shares), f"{cross_entropy:.3f}"])
 

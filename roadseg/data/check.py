@@ -1,5 +1,6 @@
 """Check labelled data before training."""
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from roadseg.data.folder import (
     labels_without_picture,
     pictures_in,
 )
+from roadseg.data.label_files import read_bytes
 from roadseg.data.meaning import LabelMeaning
 from roadseg.data.page import data_page
 from roadseg.errors import DatasetError
@@ -111,9 +113,10 @@ def check_data(
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:
-        for path in sorted((root / name).iterdir()):
-            if path.is_file():
-                seen[hashlib.sha256(path.read_bytes()).hexdigest()].append(path.relative_to(root))
+        for path in filter(Path.is_file, sorted((root / name).iterdir())):
+            with contextlib.suppress(DatasetError):  # told with the split's faults
+                data = read_bytes(path)
+                seen[hashlib.sha256(data).hexdigest()].append(path.relative_to(root))
         splits.append(_check_split(root, name, class_file, on_picture))
     together = [
         f"{paths[0]} is the same picture as {', '.join(map(str, paths[1:]))}; keep one"

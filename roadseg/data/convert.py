@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.data.label_files import decode, palette_of, with_indices_shown
+from roadseg.data.label_files import decode, palette_of, read_bytes, with_indices_shown
 from roadseg.data.regions import Polygon, box_of, coco_counts, masks_of, polygons, run_lengths
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.files import new_folder, output_errors, replacing
@@ -75,7 +75,7 @@ def read_masks(paths: Iterable[Path], picture: str) -> Iterator[Labelled]:
         DatasetError: One cannot be read.
     """
     for path in paths:
-        data = path.read_bytes()
+        data = read_bytes(path)
         if palette_of(data) is not None:
             ids = decode(with_indices_shown(data), cv2.IMREAD_COLOR, path)[..., 0]
         else:

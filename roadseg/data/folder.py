@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.data.label_files import decode, read_label, turned_with
+from roadseg.data.label_files import decode, read_bytes, read_label, turned_with
 from roadseg.data.meaning import LabelMeaning
 from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
@@ -197,7 +197,7 @@ class FolderDataset:
                 size.
         """
         image_path, label_path = self.image_paths[index], self.label_paths[index]
-        data = image_path.read_bytes()
+        data = read_bytes(image_path)
         image = decode(data, cv2.IMREAD_COLOR_RGB, image_path)
         label = read_label(label_path, self.meaning)
         if image.shape[:2] == label.shape[1::-1] != label.shape[:2]:

@@ -29,7 +29,7 @@ def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
     Raises:
         DatasetError: It cannot be read, or its values are neither ids nor colours.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     colors = _in_8_bits(decode(data, cv2.IMREAD_UNCHANGED, path), path)
     palette = palette_of(data)
     if palette is not None:
@@ -41,6 +41,20 @@ def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
         grey = colors[..., 0]
         return _colors_or_ids(colors[..., 2::-1], grey, np.unique(grey).repeat(3), meaning)
     return colors[..., 2::-1]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the contents of a picture or a label.
+
+    Raises:
+        DatasetError: The system does not give them, as of a link that leads nowhere.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror}); replace it, or remove the pair"
+        ) from error
 
 
 def decode(data: bytes, flags: int, path: Path) -> NDArray[Any]:

@@ -13,8 +13,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from roadseg.backends.onnxruntime_rtx import (
-    ALL_ON_CARD,
-    ANY_CARD,
+    ALL_ON_GPU,
+    ANY_GPU,
     find_device,
     open_session,
     version,
@@ -39,7 +39,7 @@ ASSIGNED = {"session.record_ep_graph_assignment_info": "1"}
 def device() -> str:
     """Return the GPUs that a file is for. Raises `BackendUnavailable` where there is none here."""
     find_device()
-    return ANY_CARD
+    return ANY_GPU
 
 
 def build(source: Source, out: Path) -> None:
@@ -56,7 +56,7 @@ def build(source: Source, out: Path) -> None:
 
 def census(path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
     """Count the convolutions that the GPU executes, by the precision of their weights."""
-    return convolutions_on(find_device(), path, frames.shape, ALL_ON_CARD)
+    return convolutions_on(find_device(), path, frames.shape, ALL_ON_GPU)
 
 
 def convolutions_on(

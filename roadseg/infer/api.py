@@ -25,18 +25,18 @@ from roadseg.infer.arguments import check_size, check_times, speaking_of_argumen
 from roadseg.infer.device import device_for
 from roadseg.infer.pool import Pool
 from roadseg.infer.result import Result as Result
-from roadseg.infer.stages import Pipeline
-from roadseg.infer.steps import QUEUE_DEPTH, labelling
+from roadseg.infer.steps import labelling, pipeline_of
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.placement import input_size
 from roadseg.segmentation.predict import predict_alone
-from roadseg.spec import SIDE_MULTIPLE, image_rate
+from roadseg.spec import SIDE_MULTIPLE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
+from roadseg.video.rates import USUAL_FPS, image_rate
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import USUAL_FPS, VideoInfo, named, probe
+from roadseg.video.read.source import VideoInfo, named, probe
 from roadseg.video.read.upright import picture_of, upright_picture
 
 
@@ -122,11 +122,10 @@ class Model:
         log, device = ReadLog(), device_for(config)
         frames = device.decode(info, log, start_s, end_s)
         stages = labelling(config, self._pool.open_model)
-        names = ["decode", *stages]
         with (
             speaking_of_arguments(),
             device.errors(),
-            Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline,
+            pipeline_of(frames, stages) as pipeline,
         ):
             yield from map(_without_link, pipeline)
         for fault in (*filter(None, [device.excuse]), *reading_faults(log, info)):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from roadseg.errors import ConfigError, RoadsegError
-from roadseg.spec import LONGEST_S
+from roadseg.video.rates import LONGEST_S
 
 FLAG = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)")
 ARGUMENTS = {"size": "size_hw", "start": "start_s", "end": "end_s", "fps": "image_fps"}

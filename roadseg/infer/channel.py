@@ -71,7 +71,7 @@ class Channel:
     Args:
         depth: Items that may wait.
         backlog: Counts those that do.
-        most_bytes: From how many bytes of waiting items on only the one to be taken next is added.
+        most_bytes: Bytes of waiting items from which on only the next to be taken may be added.
         newest: Let a new item take the place of the oldest rather than wait for room.
     """
 

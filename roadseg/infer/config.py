@@ -10,8 +10,10 @@ from roadseg.errors import ConfigError
 from roadseg.files import check_not_input
 from roadseg.paint.config import OverlayConfig, Redaction
 from roadseg.segmentation.config import CPU, ModelConfig
-from roadseg.spec import LONGEST_S, PALETTES, SOUNDS, image_rate
+from roadseg.spec import PALETTES
+from roadseg.video.rates import LONGEST_S, USUAL_FPS, image_rate
 from roadseg.video.url import Url
+from roadseg.video.write.encoding import SOUNDS
 
 BONNET = "bonnet"
 """Asks for what never moves to be left out."""
@@ -38,7 +40,7 @@ class InferConfig(ModelConfig, OverlayConfig):
     """Folder for class maps as PNG files."""
     mask_format: str = "grey"
     """How the PNG files store class ids, one of `MASK_FORMATS`."""
-    image_fps: Fraction = Fraction(25)
+    image_fps: Fraction = USUAL_FPS
     """Frame rate of a source that is a series of images."""
     stream: int | None = None
     """Number of the stream to label; None takes the default one, or else the largest."""
@@ -112,6 +114,17 @@ class InferConfig(ModelConfig, OverlayConfig):
             _check_ignored(text)
         if self.redaction:
             self._check_redacted()
+        self._check_times()
+        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
+        if self.out is None and not any(beside):
+            raise ConfigError(
+                "--no-film leaves nothing to write; add --stats, --masks or --geojson"
+            )
+        if self.out and isinstance(self.source, Path):
+            check_not_input(self.out, "--out", self.source)
+
+    def _check_times(self) -> None:
+        """Refuse a part of the video that is none."""
         if not 0 <= self.start_s <= LONGEST_S:
             raise ConfigError(
                 f"--start is {self.start_s}; it must be 0 or more seconds of the video"
@@ -122,13 +135,6 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(
                 f"--end is {self.end_s} and --start is {self.start_s}; --end must be later"
             )
-        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
-        if self.out is None and not any(beside):
-            raise ConfigError(
-                "--no-film leaves nothing to write; add --stats, --masks or --geojson"
-            )
-        if self.out and isinstance(self.source, Path):
-            check_not_input(self.out, "--out", self.source)
 
     def _check_positions(self) -> None:
         """Refuse a track that nothing shows, or an offset without one."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import open_backend
 from roadseg.errors import VideoError
 from roadseg.infer.device import device_for
-from roadseg.infer.stages import Pipeline
-from roadseg.infer.steps import QUEUE_DEPTH, labelling
+from roadseg.infer.steps import labelling, pipeline_of
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import fetch, move_class_map
 from roadseg.segmentation.predict import predict_alone
@@ -77,8 +76,7 @@ class Footage:
             return
         stages = labelling(config)
         frames = device_for(config).decode(probe(self.source), ReadLog(), 0.0, None)
-        names = ["decode", *stages]
-        with Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=names) as pipeline:
+        with pipeline_of(frames, stages) as pipeline:
             yield from pipeline
 
     def check(self) -> None:

@@ -87,8 +87,12 @@ class Meter:
         self._shown_s: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first_s = self._last_s = 0.0
 
-    def read(self, arrival: Arrival, *, by_network: bool = True) -> Reading:
-        """Count a frame that was labelled just now, by the network or from labels moved along."""
+    def count(self, arrival: Arrival, *, by_network: bool = True) -> Reading:
+        """Count a frame that was labelled just now, by the network or from labels moved along.
+
+        Returns:
+            The state of the run with it.
+        """
         now_s = time.monotonic()
         self.frames += 1
         self.network_frames += by_network
@@ -175,7 +179,7 @@ class LiveSession:
         with self._device.errors():
             for item in self._pipeline:
                 assert item.frame.arrival is not None  # capture sees to it
-                yield item, self._meter.read(item.frame.arrival, by_network=item.by_network)
+                yield item, self._meter.count(item.frame.arrival, by_network=item.by_network)
 
     def summary(self) -> LiveSummary:
         """Return the summary; it is complete once the block is left."""

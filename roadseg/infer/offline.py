@@ -6,12 +6,13 @@ Each is a stage on a thread of its own, and the network on several. The stages t
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadseg import __version__
 from roadseg.backends.runtimes import Opener, open_backend, runtime_of
@@ -27,7 +28,6 @@ from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
 from roadseg.infer.stats import measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (
-    QUEUE_DEPTH,
     blend,
     check_model,
     encode,
@@ -35,6 +35,7 @@ from roadseg.infer.steps import (
     note_view,
     on_half_the_cores,
     opencv_on_one_thread,
+    pipeline_of,
     refuse_damage,
     some,
 )
@@ -45,11 +46,12 @@ from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
 from roadseg.segmentation.placement import Maps, input_size
 from roadseg.spec import ModelSpec
-from roadseg.video.frame import Frame
+from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.frames import LEAST_STEP_S
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.source import LEAST_STEP_S, VideoInfo, probe
+from roadseg.video.read.source import VideoInfo, probe
 from roadseg.video.write.companions import Origin
 from roadseg.video.write.masks import save_masks
 from roadseg.video.write.part import behind
@@ -124,39 +126,30 @@ def infer(
     config = encoded_on(device, replace(config, device=device.name))
     info = probe(config.source, config.image_fps, config.stream)
     config = with_unmoving(config, info)
-    outputs = Outputs(config, info)
-    drive = None
-    if config.tells_of_drive:
-        painted = replace(config, legend=NO_LEGEND, outline=False)
-        drive = DriveLog(painted, track=drive_track(config, info))
+    outputs, drive, log = Outputs(config, info), _drive_log(config, info), ReadLog()
     total = expected_frames(info, config)
-    log = ReadLog()
-    pixels: np.ndarray = np.zeros(256, np.int64)
-    spec: ModelSpec | None = None
     with outputs.claimed():
-        frames, network_frames = outputs.kept.frames, 0
+        tally = _Tally(outputs.kept.frames)
         with (
             device.errors(),
             opencv_on_one_thread(),
             build_pipeline(config, info, log, outputs, drive, open_model) as pipeline,
         ):
             for item in pipeline:
-                frames += 1
-                network_frames += item.by_network
-                pixels += item.pixels  # `note_view` sees to it
-                spec = item.spec
+                tally.add(item)
                 del item
-                on_frame(frames, total)
+                on_frame(tally.frames, total)
+        spec = tally.spec
         assert spec is not None  # `some` sees to it
         result = InferResult(
             out=config.out,
-            frames=frames,
+            frames=tally.frames,
             kept_frames=outputs.kept.frames,
-            network_frames=network_frames,
+            network_frames=tally.network_frames,
             wall_s=time.perf_counter() - started_s,
             network_hw=input_size(info.size_hw, info.pixel_aspect, spec, config.size_hw),
-            class_shares=shares_of(pixels, spec),
-            unsure_share=unsure_share(pixels),
+            class_shares=shares_of(tally.pixels, spec),
+            unsure_share=unsure_share(tally.pixels),
             colors=dict(zip(spec.class_names, spec.palette, strict=True)),
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
@@ -169,6 +162,36 @@ def infer(
         if drive is not None:
             write_about(drive, outputs, facts(result, config))
     return result
+
+
+@dataclass
+class _Tally:
+    """What is counted of a run's frames."""
+
+    frames: int
+    """Frames written, those of an unfinished run included."""
+    network_frames: int = 0
+    """Frames that the network predicted."""
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """Pixels of each id, (256,)."""
+    spec: ModelSpec | None = None
+    """The model's record, once there was a frame."""
+
+    def add(self, item: SegmentedFrame | PaintedFrame) -> None:
+        """Count a frame at the end of the pipeline."""
+        assert item.pixels is not None  # `note_view` sees to it
+        self.frames += 1
+        self.network_frames += item.by_network
+        self.pixels += item.pixels
+        self.spec = item.spec
+
+
+def _drive_log(config: InferConfig, info: VideoInfo) -> DriveLog | None:
+    """Return the log of the whole drive; None if no output is about that."""
+    if not config.tells_of_drive:
+        return None
+    painted = replace(config, legend=NO_LEGEND, outline=False)
+    return DriveLog(painted, track=drive_track(config, info))
 
 
 def write_about(drive: DriveLog, outputs: Outputs, facts: Mapping[str, str]) -> None:
@@ -245,7 +268,7 @@ def build_pipeline(
     source = frames_of(config, info, log, outputs)
     if config.strict:
         source = refuse_damage(source, log, config.source)
-    return Pipeline(source, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+    return pipeline_of(source, stages)
 
 
 def frames_of(

@@ -2,34 +2,27 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Self, TypeGuard
+from typing import Self
 
 from roadseg.errors import ConfigError, OutputError, VideoError
-from roadseg.files import Lock, check_new, check_replaceable, identity, is_ours
+from roadseg.files import Lock, check_replaceable, identity, is_ours
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
+from roadseg.infer.output_checks import check_beside, check_options, check_out, encoding, is_file
 from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
 from roadseg.infer.publication import publish, remove_work, settle
-from roadseg.infer.stats import STATS_SUFFIXES, keep_stats, read_stats
-from roadseg.infer.stats_parquet import check_pyarrow, is_parquet, write_parquet
-from roadseg.video.read.images import find_images, is_one_picture, is_series
+from roadseg.infer.stats import keep_stats, read_stats
+from roadseg.infer.stats_parquet import is_parquet, write_parquet
+from roadseg.video.read.images import find_images, is_series
 from roadseg.video.read.source import VideoInfo
 from roadseg.video.write.companions import Origin
-from roadseg.video.write.encoding import (
-    FORMATS,
-    HARDWARE,
-    IN_HARDWARE,
-    STDOUT,
-    STILL_SUFFIXES,
-    Encoding,
-)
-from roadseg.video.write.film import VideoWriter, check_output
-from roadseg.video.write.masks import MASK_NAME, check_kept_masks, check_masks, is_mask_film
+from roadseg.video.write.encoding import FORMATS, HARDWARE, IN_HARDWARE, STDOUT
+from roadseg.video.write.film import VideoWriter
+from roadseg.video.write.masks import MASK_NAME, check_kept_masks, is_mask_film
 from roadseg.video.write.part import (
     Kept,
     check_no_old_part,
@@ -40,9 +33,7 @@ from roadseg.video.write.part import (
     settings_of_part,
 )
 from roadseg.video.write.pipe import MP4, PipeWriter
-from roadseg.video.write.stills import StillWriter, check_no_stills, check_stills
-
-GEOJSON_SUFFIXES = (".geojson", ".json")
+from roadseg.video.write.stills import StillWriter, check_no_stills
 
 
 class Outputs:
@@ -284,87 +275,6 @@ class Outputs:
             clear(place, keep_part=resumes or is_images)
 
 
-def is_file(out: Path | None) -> TypeGuard[Path]:
-    """Return whether a video is written to a file, which can be resumed and shown in a report."""
-    return out is not None and out != STDOUT and out.suffix.lower() not in STILL_SUFFIXES
-
-
-def check_options(config: InferConfig) -> None:
-    """Find out early whether outputs of such names can be written, whatever exists.
-
-    Raises:
-        RoadsegError: As `Outputs`.
-    """
-    replaced = replace(config, overwrite=True)
-    check_out(replaced)
-    check_beside(replaced)
-
-
-def check_out(config: InferConfig) -> None:
-    """Check early that the video can be written.
-
-    Raises:
-        VideoError: Its suffix is unknown, or it exists.
-        ConfigError: It cannot be encoded so, resumed there or shown in a report.
-        OutputError: Its folder cannot be written to.
-    """
-    if is_file(config.out):
-        if config.out.is_dir() or not config.out.suffix:
-            raise VideoError(
-                f"--out {config.out} is a folder; end it in one of {', '.join(FORMATS)}, or for "
-                f"images give a name such as {config.out / '%06d.png'}"
-            )
-        check_output(config.out, encoding(config), overwrite=config.overwrite)
-        return
-    for flag, wanted in (("--resume", config.resume), ("--report", config.report)):
-        if wanted:
-            instead = f"give an --out that ends in .mp4, or leave out {flag}"
-            raise ConfigError(
-                f"{flag} needs a video in a file, and there is {_flag(config.out)}; "
-                + ("leave out one of the two" if config.out is None else instead)
-            )
-    if config.out == STDOUT:
-        if sys.stdout is None or sys.stdout.isatty():
-            raise ConfigError(
-                "--out - is a terminal, or closed; send the video to a program or a file"
-            )
-        encoding(config).codec_for(MP4.name)
-    elif config.out is not None:
-        one = isinstance(config.source, Path) and is_one_picture(config.source)
-        check_stills(config.out, one=one, overwrite=config.overwrite)
-
-
-def check_beside(config: InferConfig) -> None:
-    """Check early that the outputs beside the video can be written.
-
-    Raises:
-        VideoError: Class maps exist, or their place is taken.
-        OutputError: Another output cannot be written.
-        BackendUnavailable: It is Parquet, and pyarrow is not installed.
-    """
-    if config.masks is not None:
-        check_masks(
-            config.masks,
-            in_colors=config.mask_format == "palette",
-            overwrite=config.overwrite,
-        )
-    if config.stats is not None:
-        check_new(config.stats, "--stats", STATS_SUFFIXES, overwrite=config.overwrite)
-        if is_parquet(config.stats):
-            check_pyarrow(config.stats)
-    if config.report is not None:
-        check_new(config.report, "--report", (".html",), overwrite=config.overwrite)
-    if config.geojson is not None:
-        check_new(config.geojson, "--geojson", GEOJSON_SUFFIXES, overwrite=config.overwrite)
-
-
-def encoding(config: InferConfig) -> Encoding:
-    """Return the codec and its settings."""
-    return Encoding(
-        codec=config.codec, crf=config.crf, preset=config.preset, threads=config.threads
-    )
-
-
 def _film_name(out: Path | None) -> Path | None:
     """Return a name whose suffix is the format of the video; None if none is written."""
     if is_file(out):
@@ -411,10 +321,6 @@ def _is_one(place: Place, other: Place) -> str:
         f"{other.flag} {other.target} and {place.flag} {place.target} would write to the same "
         "files; choose another name for one of them"
     )
-
-
-def _flag(out: Path | None) -> str:
-    return "--no-film" if out is None else f"--out {out}"
 
 
 def as_begun(config: InferConfig) -> InferConfig:

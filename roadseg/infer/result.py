@@ -127,7 +127,9 @@ class Result:
         """
         path = Path(path)
         if path.suffix.lower() not in STILL_SUFFIXES:
-            raise OutputError(f"{path} must end in {' or '.join(STILL_SUFFIXES)}")
+            raise OutputError(
+                f"{path} must end in {' or '.join(STILL_SUFFIXES)}; choose another name"
+            )
         data = encoded(self.overlay(**painting), JpegQuality.OUTPUT, path.suffix)
         with replacing(path) as file:
             file.write_bytes(data)

@@ -132,7 +132,7 @@ class Pipeline:
         source: Iterable that feeds the first stage; a generator is started on its own thread.
         stages: Functions from iterator to iterator, in order, some of them perhaps `Parallel`.
         depth: Items that may wait between two stages.
-        most_bytes: From how many bytes of waiting items on the source waits.
+        most_bytes: Bytes of waiting items from which on the source waits.
         names: Names of the source and the stages for notes and statistics; None takes the
             functions' own.
         newest: Never let the source wait; only its newest items wait for the first stage.

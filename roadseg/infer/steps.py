@@ -1,7 +1,7 @@
 """The stages that offline runs, live views, the API and measurements share."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from roadseg.backends.runtimes import (
 from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
-from roadseg.infer.stages import Parallel, Stage
+from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.stats import sample_pixels
 from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover
@@ -47,10 +47,10 @@ from roadseg.video.write.companions import Origin
 QUEUE_DEPTH = 4
 """Frames that may wait between two stages."""
 MOST_WORKERS = 4
-"""Threads of a stage without a network.
+"""Most threads of a stage without a network.
 
-None takes four times what the largest sequential stage does (`roadseg bench`, many cores), which is
-the limit then.
+No such stage takes four times as long as the largest sequential one, which then is the limit
+(`roadseg bench`, many cores).
 """
 
 
@@ -180,10 +180,16 @@ def labelling(
     return {"motion": before, **stages, "labels": after, **enlarge}
 
 
+def pipeline_of(frames: Iterator[Frame], stages: Mapping[str, Stage | Parallel]) -> Pipeline:
+    """Return the pipeline of a video, given its frames and the stages after them by name."""
+    return Pipeline(frames, *stages.values(), depth=QUEUE_DEPTH, names=["decode", *stages])
+
+
 def on_half_the_cores(stage: Stage, config: ModelConfig) -> Parallel:
     """Run a stage without a network on several threads, each on one frame at a time.
 
-    None takes half of a run's time, and each thread has a frame in memory.
+    More would only cost memory: no such stage takes half of a run's time, and each of its threads
+    has a frame in memory.
     """
     return Parallel(stage, min(-(-core_count(config.threads) // 2), MOST_WORKERS))
 

@@ -118,8 +118,8 @@ def headline(scores: Scores) -> str:
     return (
         f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, boundary F1 "
         f"{scores.mean_boundary_f1:.1%} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, cross "
-        f"entropy {scores.confidence.cross_entropy:.3f}, calibration error "
-        f"{scores.confidence.calibration_error:.1%}"
+        f"entropy {scores.calibration.cross_entropy:.3f}, calibration error "
+        f"{scores.calibration.calibration_error:.1%}"
     )
 
 
@@ -205,11 +205,11 @@ def _reliability(measured: Mapping[str, Scores]) -> Plot:
         line={"color": GREY, "dash": "dot"},
     )
     for name, scores in measured.items():
-        seen = scores.confidence.pixels > 0
-        pixels = scores.confidence.pixels[seen]
+        seen = scores.calibration.pixels > 0
+        pixels = scores.calibration.pixels[seen]
         figure.add_scatter(
-            x=100 * scores.confidence.confidence_sum[seen] / pixels,
-            y=100 * scores.confidence.hits[seen] / pixels,
+            x=100 * scores.calibration.confidence_sum[seen] / pixels,
+            y=100 * scores.calibration.hits[seen] / pixels,
             customdata=100 * pixels / pixels.sum(),
             mode="lines+markers",
             name=name,

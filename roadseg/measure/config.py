@@ -9,7 +9,7 @@ from typing import Self
 from roadseg.backends.weights import default_weights
 from roadseg.errors import ConfigError
 from roadseg.segmentation.config import ModelConfig
-from roadseg.spec import LONGEST_S
+from roadseg.video.rates import LONGEST_S
 
 ENGINE = ".engine"
 """Suffix of TensorRT's engines."""

@@ -17,7 +17,7 @@ from roadseg.backends.runtimes import Backend
 from roadseg.data.folder import FolderDataset
 from roadseg.data.sets import LabelSpace
 from roadseg.measure.metrics import (
-    Confidence,
+    Calibration,
     Scores,
     SetScores,
     Sureness,
@@ -26,7 +26,7 @@ from roadseg.measure.metrics import (
     counted,
 )
 from roadseg.measure.steadiness import FilmMoment, FilmScores, TemporalMeter, TemporalScores
-from roadseg.segmentation import confidence as sure
+from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import placed
@@ -124,14 +124,14 @@ def evaluate(
     dataset = dataset.in_terms_of(space)
     members = space.members if space.sets else None
     confusion = np.zeros((len(space.labels), len(names)), np.int64)
-    confidence, sureness = Confidence(), Sureness()
+    calibration, sureness = Calibration(), Sureness()
     boundaries: list[NDArray[np.float64]] = []
     pictures: list[PictureScore] = []
     predicted = _predicted(backend, dataset, size_hw, batch_size)
     for index, (target, found) in enumerate(predicted):
         counts = confusion_matrix(target, found.class_map, len(names), len(space.labels))
         confusion += counts
-        confidence += Confidence.of(target, found.logits)
+        calibration += Calibration.of(target, found.logits)
         if not backend.spec.gives_ids:
             sureness += _sureness(target, found, space.allowed)
         boundaries.append(boundary_f1(target, found.class_map, len(names), members))
@@ -141,7 +141,7 @@ def evaluate(
         on_picture(index + 1)
     scores = replace(
         _scores(space, confusion),
-        confidence=confidence,
+        calibration=calibration,
         sureness=sureness,
         boundary_f1=counted(names, _mean_of_present(np.stack(boundaries))),
     )
@@ -306,7 +306,7 @@ def predict_pictures(
             yield PicturePrediction(
                 placement.restore(class_map),
                 placement.restore_logits(logits),
-                sure.Confidence.of(logits, placement, picture).at(placement.frame_hw),
+                Confidence.of(logits, placement, picture).at(placement.frame_hw),
             )
 
 

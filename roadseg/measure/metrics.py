@@ -101,7 +101,7 @@ def _f1(matched_found: int, found: int, matched_true: int, true: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confidence:
+class Calibration:
     """Cross entropy and calibration, summed over labelled pixels."""
 
     log_loss_sum: float = 0.0
@@ -114,7 +114,7 @@ class Confidence:
     """Correct pixels, by bin."""
 
     @classmethod
-    def of(cls, target: NDArray[np.uint8], logits: NDArray[np.float32]) -> "Confidence":
+    def of(cls, target: NDArray[np.uint8], logits: NDArray[np.float32]) -> "Calibration":
         """Measure one picture.
 
         Args:
@@ -136,8 +136,8 @@ class Confidence:
             hits=np.bincount(bins[true_score == peak], minlength=CALIBRATION_BINS),
         )
 
-    def __add__(self, other: "Confidence") -> "Confidence":
-        return Confidence(
+    def __add__(self, other: "Calibration") -> "Calibration":
+        return Calibration(
             log_loss_sum=self.log_loss_sum + other.log_loss_sum,
             pixels=self.pixels + other.pixels,
             confidence_sum=self.confidence_sum + other.confidence_sum,
@@ -244,7 +244,7 @@ class Scores:
     """(C, C); rows are the target."""
     sets: "SetScores | None" = None
     """Scores of pixels whose label is a set of classes, if there are any."""
-    confidence: Confidence = field(default_factory=Confidence)
+    calibration: Calibration = field(default_factory=Calibration)
     """Cross entropy and calibration."""
     sureness: Sureness = field(default_factory=Sureness)
     """What a least confidence would leave; nothing is counted of a model that gives ids only."""
@@ -310,7 +310,7 @@ class Scores:
         metrics: dict[str, Any] = {
             "miou": finite(self.miou),
             "pixel_accuracy": finite(self.pixel_accuracy),
-            "cross_entropy": finite(self.confidence.cross_entropy),
+            "cross_entropy": finite(self.calibration.cross_entropy),
             "iou": self._by_class(self.iou),
             "precision": self._by_class(self.precision),
             "recall": self._by_class(self.recall),
@@ -320,7 +320,7 @@ class Scores:
         if self.boundary_f1.size:
             metrics["mean_boundary_f1"] = finite(self.mean_boundary_f1)
             metrics["boundary_f1"] = self._by_class(self.boundary_f1)
-            metrics["calibration_error"] = finite(self.confidence.calibration_error)
+            metrics["calibration_error"] = finite(self.calibration.calibration_error)
         if self.sureness.pixels.any():
             metrics["by_min_confidence"] = self.sureness.summary()
         return metrics

@@ -1,6 +1,7 @@
 """Jobs of `roadseg.measure.jobs` that time or verify a model alone, on frames in memory."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -89,7 +90,7 @@ def _time_calls(
     model = opened()
     open_s = time.perf_counter() - since_s
     calls_s: list[float] = []
-    cpu_s = steady_since_s = time.process_time()
+    cpu_s, steady_since_s = 0.0, math.inf  # once the model is warm
     while len(calls_s) < WARMUP_CALLS + 1 + LEAST_CALLS or steady_since_s + seconds > since_s:
         if len(calls_s) == WARMUP_CALLS + 1:
             cpu_s, steady_since_s = time.process_time(), time.perf_counter()

@@ -61,9 +61,10 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
         with safe_open(path, framework="pt") as file:
             record = (file.metadata() or {}).get("roadseg")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"{path} is no safetensors file ({error}); train or download it again"
+            f"{path} cannot be read as a safetensors file ({error}); check its permissions, or "
+            "train or download it again"
         ) from error
     if record is None:
         raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")

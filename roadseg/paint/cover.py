@@ -35,7 +35,7 @@ class Cover:
         hidden = np.asarray(class_map != IGNORE_INDEX, np.float32)
         black = picture.space.yuv(np.zeros((1, 3), np.uint8))[0]
         for plane, target, level in zip(picture.planes, canvas.planes, black, strict=True):
-            # A sample of colour is hidden if any of the pixels is that share it.
+            # A sample of colour is hidden if any of the pixels that share it is.
             share = cv2.resize(hidden, plane.shape[::-1], interpolation=cv2.INTER_AREA)
             target[:] = np.where(share > 0, self._hidden(plane, int(level)), plane)
         return canvas

@@ -22,8 +22,9 @@ from roadseg.spec import UNSURE
 from roadseg.video.frame import Labels, SegmentedFrame
 from roadseg.video.picture import AnyPicture, ColorSpace
 
-LASTING = 0.8
-"""Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`."""
+STEADY = 0.8
+"""Weight of the past in a video's confidence after `temporal_filter.REFERENCE_S`, as
+`ModelConfig.steady` is in its labels."""
 FORGOTTEN = 1 / 64
 """Weight at which the past changes a confidence of 8 bits by a level, and by four at most."""
 

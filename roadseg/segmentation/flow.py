@@ -87,8 +87,7 @@ def single_step(
 ) -> Warp:
     """Return the warp between neighbouring frames, given its flow and its `torn_cells`."""
     residual = residual_of(later, earlier, flow)
-    places = cv2.resize(torn.astype(np.uint8), later.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    residual[places != 0] = UNSEEN
+    residual[torn_pixels(torn, later)] = UNSEEN
     return Warp(flow, residual, elapsed_s)
 
 
@@ -147,6 +146,14 @@ def torn_cells(flow: Flow) -> NDArray[np.bool_]:
         stretch[:-1] += np.abs(part[1:] - part[:-1])
     stretched = (stretch > MOST_STRETCH * CELL_PX).astype(np.float32)
     return np.asarray(cv2.blur(stretched, (3, 3)) > TORN_AROUND, np.bool_)
+
+
+def torn_pixels(torn: NDArray[np.bool_], later: Luma) -> NDArray[np.bool_]:
+    """Return which pixels (h, w) of the later picture lie in torn cells."""
+    cells = torn.astype(np.uint8)
+    return np.asarray(
+        cv2.resize(cells, later.shape[::-1], interpolation=cv2.INTER_NEAREST) != 0, np.bool_
+    )
 
 
 def is_torn(torn: NDArray[np.bool_]) -> bool:

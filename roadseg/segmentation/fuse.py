@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.confidence import (
-    LASTING,
+    STEADY,
     Confidence,
     confidence_of,
     level_of,
@@ -54,7 +54,7 @@ class Fused:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes, next to which what is small does not count."""
+        """Bytes that it takes; small parts are not counted."""
         return self.frame.nbytes + (self.link.nbytes if self.link else 0)
 
 
@@ -145,7 +145,7 @@ class Fuser:
         self._can_wait = can_wait
         self._config = config
         self._filter = SteadyFilter(config.steady) if config.steady else None
-        self._confidence_filter = SteadyFilter(LASTING) if config.steady else None
+        self._confidence_filter = SteadyFilter(STEADY) if config.steady else None
         self._motion = Motion()
         self._key: _Key | None = None
         self._waiting: list[Tracked] = []

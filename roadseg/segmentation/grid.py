@@ -44,10 +44,10 @@ class Grid:
     moved: Callable[[Planes, Any], Planes]
     """Gives what an earlier frame has along a flow (h, w, 2) which lies beside it, anew."""
     filtered: Callable[[Planes, Planes, Any, Any], Planes]
-    """Gives logits mixed with past ones, which are moved along a flow (h, w, 2), by the weight
-    (h, w) of these; both lie beside them."""
+    """Gives logits mixed with past ones that are moved along a flow (h, w, 2), given the weight
+    (h, w) of the past; flow and weight lie beside them."""
     between: Callable[[Planes, Flow, Planes, Flow, NDArray[np.float32]], Planes]
-    """Gives levels mixed with others by the share (h, w) of these, either moved along a flow."""
+    """Gives levels mixed with others, each moved along its flow, given the others' share (h, w)."""
     enlarged: Callable[[Placement, Planes], ClassMap]
     """Gives the frame's class map, of levels."""
     enlarged_sure: Callable[[Placement, Planes, Planes, int], ClassMap]

@@ -52,37 +52,42 @@ def _beside(values: NDArray[np.float32], planes: Tensor) -> Tensor:
 
 
 def _moved(planes: Tensor, flow: Tensor) -> Tensor:
-    return _moved_along(planes, flow, constants=_frame_of(planes))
+    return _moved_along(planes, flow, constants=_coordinates_of(planes))
 
 
 def _filtered(logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
-    return _filtered_along(logits, past, flow, weight, constants=_frame_of(logits))
+    return _filtered_along(logits, past, flow, weight, constants=_coordinates_of(logits))
 
 
 def _between(
     levels: Tensor, flow: Flow, others: Tensor, other_flow: Flow, share: NDArray[np.float32]
 ) -> Tensor:
     back, forth, weight = (to_device(a, levels.device) for a in (flow, other_flow, share))
-    return _mixed(levels, back, others, forth, weight, constants=_frame_of(levels))
+    return _mixed(levels, back, others, forth, weight, constants=_coordinates_of(levels))
 
 
 @Graphed
 def _filtered_along(
-    logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor, *frame: Tensor
+    logits: Tensor, past: Tensor, flow: Tensor, weight: Tensor, *coordinates: Tensor
 ) -> Tensor:
-    return torch.lerp(logits, _fetched(past, flow, *frame), weight)
+    return torch.lerp(logits, _fetched(past, flow, *coordinates), weight)
 
 
 @Graphed
 def _mixed(
-    levels: Tensor, flow: Tensor, others: Tensor, other_flow: Tensor, share: Tensor, *frame: Tensor
+    levels: Tensor,
+    flow: Tensor,
+    others: Tensor,
+    other_flow: Tensor,
+    share: Tensor,
+    *coordinates: Tensor,
 ) -> Tensor:
-    moved, coming = _fetched(levels, flow, *frame), _fetched(others, other_flow, *frame)
+    moved, coming = _fetched(levels, flow, *coordinates), _fetched(others, other_flow, *coordinates)
     return _rounded(torch.lerp(moved.float(), coming.float(), share))
 
 
 def _fetched(planes: Tensor, flow: Tensor, cells: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """Return what planes have at the end points of a flow, given their `_frame`."""
+    """Return what planes have at the end points of a flow, given their `_coordinates`."""
     ends = flow + cells
     if not planes.is_floating_point():
         ends = (ends * PARTS).round_() / PARTS
@@ -96,13 +101,13 @@ def _fetched(planes: Tensor, flow: Tensor, cells: Tensor, scale: Tensor, offset:
 _moved_along = Graphed(_fetched)
 
 
-def _frame_of(planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _coordinates_of(planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     height, width = planes.shape[1:]
-    return _frame((height, width), planes.device)
+    return _coordinates((height, width), planes.device)
 
 
 @lru_cache(maxsize=4)  # a run has one
-def _frame(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _coordinates(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the cells of a grid (h, w, 2), and what makes places in a picture of them, (2,) each.
 
     Its edges lie at -1 and 1, as `grid_sample` counts.

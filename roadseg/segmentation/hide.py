@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import LOGITS, Backend
 from roadseg.paint.config import Redaction
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import Flow, Luma, Motion, fetch, is_torn, torn_cells
+from roadseg.segmentation.flow import Flow, Luma, Motion, fetch, is_torn, torn_cells, torn_pixels
 from roadseg.segmentation.grid import grid_of
 from roadseg.segmentation.placement import Placement, placed
 from roadseg.spec import IGNORE_INDEX, ModelSpec
@@ -34,7 +34,7 @@ HIDDEN, NAME = 0, "hidden"
 AHEAD = 0.5
 """How much of `Redaction.hold_s` a place is hidden before it is found."""
 LEAD = 2.0
-"""How many times that, before a part of a video, is enough for it to be hidden as in the whole."""
+"""How many times `Redaction.hold_s` is read before a part of a video to hide it as in the whole."""
 
 Mask = NDArray[np.bool_]
 
@@ -120,8 +120,7 @@ class _Way:
         """Return the way that leads from a picture to another one."""
         flow = motion.between(luma, other)
         cells = torn_cells(flow)
-        torn = cv2.resize(cells.astype(np.uint8), luma.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        return cls(flow, (torn > 0) | is_torn(cells))
+        return cls(flow, torn_pixels(cells, luma) | is_torn(cells))
 
     def age(self, ages: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the ages (h, w) of what was hidden in the other frame, where it is in this."""

@@ -30,8 +30,8 @@ KEY_FRAMES_A_SECOND = 13.5
 SHORTEST_FRAME_S = 1 / (KEY_FRAMES_A_SECOND * MOST_BETWEEN)
 """Interval of frames below which key frames come more often, as at most `MOST_BETWEEN` can wait."""
 LONGEST_STEP_S = 0.1
-"""Longest time between such key frames, and between any where labels move from the one before
-alone: in videos of few frames a second, all are key frames."""
+"""Longest time between such key frames, and between any key frames where labels are moved from the
+one before only. In videos of few frames a second, every frame is a key frame."""
 MOST_UNSEEN = 0.08
 """Share of the picture that shows something and has no way back to the last key frame, above which
 there is a new one.

@@ -75,7 +75,7 @@ def warm_up_s(config: ModelConfig) -> float:
         return LEAST_WARM_UP_S
     longest = max(_memory_s(config.steady, FORGOTTEN), LEAST_WARM_UP_S)
     if config.min_confidence:
-        longest = max(longest, _memory_s(confidence.LASTING, confidence.FORGOTTEN))
+        longest = max(longest, _memory_s(confidence.STEADY, confidence.FORGOTTEN))
     return longest
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.errors import ConfigError
-from roadseg.segmentation.enlarge import Axis, Levels, enlarge, levels_of, unsure
+from roadseg.segmentation.enlarge import Axis, Levels, enlarge, unsure
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
 from roadseg.video.frame import Frame, Labels
 
@@ -94,9 +94,9 @@ class Placement:
 
     @property
     def coarse(self) -> "Placement":
-        """The same of the frame brought to its size in the input, where it is larger than that.
+        """The placement of the frame shrunk to its size in the input, if it is larger than that.
 
-        A class map of that size has all that the network can tell, and the frame's adds pixels.
+        A class map of that size has all that the network can tell; a larger one only adds pixels.
         """
         height, width = map(min, self.frame_hw, self.content_hw)
         return replace(self, frame_hw=(height, width))
@@ -121,14 +121,11 @@ class Placement:
         )
         return np.stack(list(remapped)).astype(np.float32, copy=False)
 
-    def class_map(self, logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the frame's class map from the network's logits (C, h, w) at any stride."""
-        return self.enlarge(levels_of(logits))
-
     def enlarge(self, levels: Levels) -> NDArray[np.uint8]:
         """Return the frame's class map from the classes' levels on the network's grid (C, h, w).
 
-        The grid is aligned to whole pixels of the frame, which moves an edge by less than one.
+        The grid, of any stride, is aligned to whole pixels of the frame: an edge moves by less than
+        one.
         """
         height, width = levels.shape[1:]
         return enlarge(levels, *self.frame_on_grid((height, width)))

@@ -25,7 +25,7 @@ class Predicted:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes, next to which what is small does not count."""
+        """Bytes that it takes; small parts are not counted."""
         return self.tracked.nbytes
 
 

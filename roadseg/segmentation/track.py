@@ -40,7 +40,7 @@ class Tracked:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes, next to which what is small does not count."""
+        """Bytes that it takes; small parts are not counted."""
         return self.frame.nbytes + self.link.nbytes
 
 

@@ -58,7 +58,7 @@ def launch(count: int) -> int:
         The exit code of the first that failed, which has said why, or else 0.
 
     Raises:
-        ConfigError: There are GPUs, but too few.
+        ConfigError: There are GPUs, but too few, or the system starts no more processes.
         PeerLost: A rank was killed.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def launch(count: int) -> int:
     sys.stdout.flush()
     # At a port that the system chooses; one that we chose might be taken before it is used.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    ranks = [_start(rank, count, store.port) for rank in range(count)]
+    ranks = _start_all(count, store.port)
     try:
         failed = _first_failed(ranks)
     except (KeyboardInterrupt, SystemExit) as leaving:
@@ -94,6 +94,28 @@ def end_with_launcher() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != int(os.environ[LAUNCHER]):  # it went before that
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _start_all(count: int, port: int) -> list[Rank]:
+    """Start all ranks, or none: a Ctrl-C in between, or a system without room, ends those begun.
+
+    Raises:
+        ConfigError: The system starts no more processes.
+    """
+    ranks: list[Rank] = []
+    try:
+        for rank in range(count):
+            ranks.append(_start(rank, count, port))
+    except BaseException as error:
+        _send(ranks, signal.SIGTERM)
+        _end(ranks)
+        if not isinstance(error, OSError):
+            raise
+        raise ConfigError(
+            f"process {len(ranks)} of {count} cannot be started ({error.strerror}); end other "
+            "programs, or choose a smaller --devices"
+        ) from error
+    return ranks
 
 
 def _start(rank: int, count: int, port: int) -> Rank:

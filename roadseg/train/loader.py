@@ -32,8 +32,8 @@ UNKNOWN_MEMORY_BYTES = 4 << 30
 """Memory assumed where the system does not report it."""
 SHARE_TOLERANCE = 1e-6
 """Tolerance of the sum of shares."""
-MOST_REPLICAS = 14
-"""Most processes by default."""
+MOST_WORKERS = 14
+"""Most processes that prepare samples for a rank, by default."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def suited_workers(device: torch.device, ranks: Ranks = ALONE) -> int:
     """
     if device.type != "cuda":
         return 0
-    return min(max(core_count() // ranks.local_count - 1, 1), MOST_REPLICAS)
+    return min(max(core_count() // ranks.local_count - 1, 1), MOST_WORKERS)
 
 
 def batches(

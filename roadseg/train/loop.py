@@ -13,9 +13,6 @@ import numpy as np
 import torch
 
 from roadseg.backends.torch import TorchBackend
-from roadseg.data.folder import ClassCounts, FolderDataset
-from roadseg.data.sets import LabelSpace, classes_named
-from roadseg.data.source import DataSource
 from roadseg.errors import ConfigError
 from roadseg.files import identity, output_errors, replacing
 from roadseg.measure.evaluate import evaluate, predict_picture
@@ -23,10 +20,10 @@ from roadseg.measure.metrics import Scores
 from roadseg.models.architectures import build_model
 from roadseg.models.checkpoint import load_model, save_model
 from roadseg.paint.panels import compare_pictures
-from roadseg.spec import ModelSpec, SegClass, as_shown, choose
+from roadseg.spec import SegClass, as_shown, choose
 from roadseg.train.config import TrainConfig
 from roadseg.train.curves_page import curves_page
-from roadseg.train.loader import Mixture, batches, suited_workers
+from roadseg.train.loader import batches, suited_workers
 from roadseg.train.losses import CLASS_WEIGHTS, LOSSES, Criterion
 from roadseg.train.ranks import Ranks, joined_ranks
 from roadseg.train.run import (
@@ -42,6 +39,7 @@ from roadseg.train.run import (
     save_state,
     write_run_file,
 )
+from roadseg.train.splits import TrainData
 from roadseg.train.step import (
     TrainState,
     learning_rate,
@@ -54,93 +52,6 @@ from roadseg.train.trackers import check_trackers, open_trackers
 
 GPU_BATCH = 16
 """Batch size of validation on a GPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainData:
-    """The splits of a run, with the targets of one label space."""
-
-    space: LabelSpace
-    """The classes, and the sets of them in coarser data."""
-    mixture: Mixture
-    """Data sets for training."""
-    measured: Mapping[str, FolderDataset]
-    """Splits for validation: "val", "holdout" for a held-out sequence, and other data by name."""
-    counts: ClassCounts
-    """Pixels of the classes in the first training split."""
-    pixels: Mapping[str, list[int]]
-    """Pixels of each label in each split, by which the data are recognised."""
-
-    @classmethod
-    def open(cls, config: TrainConfig) -> "TrainData":
-        """Read all labels once and count.
-
-        Raises:
-            DatasetError: Data are missing or inconsistent.
-            ConfigError: The data sets cannot share a batch as asked for.
-        """
-        sources = [DataSource.parse(text) for text in config.data]
-        train, measured = _splits(sources, config.holdout_sequence)
-        mixture = Mixture.of(
-            list(train.values()), [source.share for source in sources], config.batch_size
-        )
-        meanings = [dataset.meaning for dataset in train.values()]
-        space = LabelSpace.of(classes_named(meanings[0]), meanings)
-        train = {name: dataset.in_terms_of(space) for name, dataset in train.items()}
-        measured = {name: dataset.in_terms_of(space) for name, dataset in measured.items()}
-        counts = {name: dataset.check() for name, dataset in {**measured, **train}.items()}
-        return cls(
-            space=space,
-            mixture=replace(mixture, datasets=tuple(train.values())),
-            measured=measured,
-            counts=counts["train"].of_classes(space.members),
-            pixels={name: found.pixels.tolist() for name, found in counts.items()},
-        )
-
-    def spec(self, config: TrainConfig) -> ModelSpec:
-        """Return the record of the model to train, with the classes of the data."""
-        classes = self.space.classes
-        return replace(
-            config.spec,
-            class_names=tuple(c.name for c in classes),
-            palette=tuple(c.color for c in classes),
-        )
-
-    def criterion(self, config: TrainConfig) -> Criterion:
-        """Return the loss."""
-        weigh = choose(CLASS_WEIGHTS, config.class_weights, "--class-weights")
-        weights = weigh(self.counts.pixels, self.counts.shared_pixels)
-        return Criterion(
-            loss=config.loss,
-            class_weights=torch.from_numpy(weights),
-            sets=torch.from_numpy(self.space.members) if self.space.sets else None,
-        )
-
-
-def _splits(
-    sources: Sequence[DataSource], holdout_sequence: str | None
-) -> tuple[dict[str, FolderDataset], dict[str, FolderDataset]]:
-    """Return the splits for training and for validation, by name; the first are the main data.
-
-    Of further data that are a single drive, nothing is set aside to measure on.
-
-    Raises:
-        DatasetError: A split is missing, or there is no such sequence.
-    """
-    train: dict[str, FolderDataset] = {}
-    measured: dict[str, FolderDataset] = {}
-    for number, source in enumerate(sources):
-        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
-        if number and source.is_one_drive:
-            train[f"{name} {number + 1} train"] = source.open("train")
-            continue
-        val = source.open("val")
-        rest = source.open("train").without(val)
-        if number == 0 and holdout_sequence is not None:
-            rest, measured["holdout"] = rest.hold_out(holdout_sequence)
-        train["train" if number == 0 else f"{name} train"] = rest
-        measured["val" if number == 0 else name] = val
-    return train, measured
 
 
 @dataclass(frozen=True, kw_only=True)

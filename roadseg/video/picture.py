@@ -46,8 +46,10 @@ Plane = NDArray[np.uint8]
 PLANE_STEPS = (1, 2, 2)
 """Pixels a sample along either side, for Y, U and V."""
 OnDevice: TypeAlias = Any
-"""What lies where a picture does that is not in the CPU's memory, as a PyTorch tensor on a GPU; who
-is no part of that never looks into it."""
+"""What lies beside a picture outside the CPU's memory, such as a PyTorch tensor on a GPU.
+
+Only files named `*_cuda` look into it.
+"""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class AnyPicture(Protocol):
         """Return a frame with even sides, as encoders take it; an edge is repeated."""
         ...
 
-    def card_frame(self) -> av.VideoFrame | None:
+    def gpu_frame(self) -> av.VideoFrame | None:
         """Return a frame that lies on a GPU, as its encoder takes it; None where none does."""
         ...
 
@@ -283,7 +285,7 @@ class Picture:
         height, width = self.size_hw
         return self.padded((height + height % 2, width + width % 2)).frame
 
-    def card_frame(self) -> None:
+    def gpu_frame(self) -> None:
         """Return None: the picture is on no GPU."""
 
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:

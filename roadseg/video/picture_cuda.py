@@ -80,7 +80,7 @@ class CudaPicture:
         return cls(y, torch.stack([u, v], dim=-1), picture.space, chroma_left, picture)
 
     @classmethod
-    def of_card(cls, frame: av.VideoFrame, space: ColorSpace, *, chroma_left: bool = False) -> Self:
+    def of_gpu(cls, frame: av.VideoFrame, space: ColorSpace, *, chroma_left: bool = False) -> Self:
         """Return a frame in NV12 that the decoder of a GPU left there.
 
         The planes are copied on the GPU, in microseconds: so the decoder has its memory back, and
@@ -173,7 +173,7 @@ class CudaPicture:
         """Return a frame with even sides on the CPU, as its encoders take it."""
         return self.on_host.encodable()
 
-    def card_frame(self) -> av.VideoFrame | None:
+    def gpu_frame(self) -> av.VideoFrame | None:
         """Return the picture as a frame of its GPU, without a copy, as the encoder there takes it.
 
         None on the CPU, and where a side is odd or its planes do not follow each other.

@@ -21,7 +21,8 @@ from roadseg.infer.batch.sources import recorded_at
 from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import LEAST_SIGHTINGS, people_on_road
 from roadseg.infer.offline import infer
-from roadseg.infer.outputs import Outputs, encoding, is_file
+from roadseg.infer.output_checks import encoding, is_file
+from roadseg.infer.outputs import Outputs
 from roadseg.infer.places import FilePlace, SeriesPlace
 from roadseg.infer.stats import CSV_SUFFIX, read_stats, write_stats
 from roadseg.infer.tracks import renumbered

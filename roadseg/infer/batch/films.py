@@ -19,7 +19,7 @@ from roadseg.infer.batch.partition import any_date, partition
 from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import Bucket, Store, check_free, store_at
 from roadseg.infer.config import InferConfig, settings_record
-from roadseg.infer.outputs import is_file
+from roadseg.infer.output_checks import is_file
 from roadseg.spec import PALETTES
 from roadseg.video.url import Url
 from roadseg.video.write.part import check_settings, part_path

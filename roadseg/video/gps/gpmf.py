@@ -11,10 +11,6 @@ from typing import NamedTuple
 NAME = "GoPro telemetry"
 ROOT = b"DEVC"
 """Key of what every packet begins with."""
-NESTED = 0
-"""Type of entries that hold entries."""
-SCALED = 2
-"""Values of a position that are needed: latitude and longitude come first."""
 POSITION_KEYS = (b"GPS9", b"GPS5")
 """Streams of positions, the better one first; a camera that writes both measures alike."""
 GPS9_FIX = 32 - 2

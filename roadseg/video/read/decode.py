@@ -12,7 +12,7 @@ from roadseg.video.read.demux import MOST_REORDERED, Packets
 ONE_FRAME_EACH = ("h264", "hevc")
 """Codecs whose packets are a frame each, and whose decoders drop frames without an error."""
 MOST_KEPT, MOST_KEPT_BYTES = 600, 16 << 20
-"""Packets that are kept to be decoded again, and their bytes; of longer groups none is."""
+"""Most packets, and bytes of them, that are kept to be decoded again; of longer groups none are."""
 
 
 def decode_packets(

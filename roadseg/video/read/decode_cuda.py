@@ -47,7 +47,7 @@ class Nvdec:
 
     def picture(self, frame: av.VideoFrame, space: ColorSpace) -> CudaPicture:
         """Return a frame that it holds as a picture."""
-        return CudaPicture.of_card(frame, space, chroma_left=self._info.chroma_left)
+        return CudaPicture.of_gpu(frame, space, chroma_left=self._info.chroma_left)
 
 
 def decode(
@@ -70,11 +70,11 @@ def decode(
     Raises:
         VideoError: The video cannot be opened.
     """
-    card = None
+    gpu = None
     if device.type == "cuda" and not info.images:
-        log.off_card = unfit(info)
-        card = None if log.off_card else Nvdec(info, device)
-    return uploaded(source.decode(info, log, start_s, end_s, card), device)
+        log.off_gpu = unfit(info)
+        gpu = None if log.off_gpu else Nvdec(info, device)
+    return uploaded(source.decode(info, log, start_s, end_s, gpu), device)
 
 
 def uploaded(frames: Iterator[Frame], device: torch.device) -> Iterator[Frame]:

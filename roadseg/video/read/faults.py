@@ -18,8 +18,8 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{log.damaged_frames} of its frames were patched up, the first"
             f"{at_time(log.first_damage_s)}"
         )
-    if log.off_card:
-        yield f"{info.path} was decoded on the CPU, not on the GPU: {log.off_card}"
+    if log.off_gpu:
+        yield f"{info.path} was decoded on the CPU, not on the GPU: {log.off_gpu}"
     if log.unreadable:
         yield (
             f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "

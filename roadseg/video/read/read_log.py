@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from roadseg.video.read.card import CardGaveUp
+from roadseg.video.read.gpu_decoder import GpuGaveUp
 
 
 @dataclass
@@ -51,9 +51,9 @@ class ReadLog:
     """Whether the file was read to its end."""
     decoder: str = "the CPU"
     """What decoded the last frame."""
-    on_card: bool = False
+    on_gpu: bool = False
     """Whether a GPU decodes now. It gives up at the first damage."""
-    off_card: str | None = None
+    off_gpu: str | None = None
     """Why a GPU that was to decode did not, or not to the end."""
 
     @property
@@ -62,9 +62,9 @@ class ReadLog:
         return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
 
     def note_damage(self, time_s: float | None) -> None:
-        """Keep the time of the first damage. Raises `CardGaveUp` where another decoder can try."""
-        if self.on_card:
-            raise CardGaveUp("it met what it does not decode")
+        """Keep the time of the first damage. Raises `GpuGaveUp` where another decoder can try."""
+        if self.on_gpu:
+            raise GpuGaveUp("it met what it does not decode")
         if self.first_damage_s is None:
             self.first_damage_s = time_s
 
@@ -72,7 +72,7 @@ class ReadLog:
         """Note that a GPU gave up after a time, and leave it to the CPU to count the damage."""
         self.damaged_packets = self.damaged_frames = 0
         self.decoder = "the CPU"
-        self.off_card = reason if time_s < 0 else f"{reason} after {time_s:.2f} s"
+        self.off_gpu = reason if time_s < 0 else f"{reason} after {time_s:.2f} s"
 
     def forget_faults(self) -> None:
         """Forget faults, as the video is read again from its beginning."""

@@ -3,12 +3,10 @@
 A video is a file, an address on the network, or a series of images.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,9 @@ from roadseg.video.picture import (
     has_chroma_left,
 )
 from roadseg.video.pyav import exact, open_for_reading
-from roadseg.video.read.card import Card, CardGaveUp
-from roadseg.video.read.decode import decode_packets
-from roadseg.video.read.demux import (
-    ShowingOrder,
-    from_keyframe,
-    hidden_counted,
-    intact_packets,
-    lead_timed,
-    time_of,
-    untimed_lead,
-)
+from roadseg.video.rates import USUAL_FPS
+from roadseg.video.read.frames import all_frames, picture_stream
+from roadseg.video.read.gpu_decoder import GpuDecoder, GpuGaveUp
 from roadseg.video.read.images import find_images, is_picture, is_series, read_images
 from roadseg.video.read.read_log import ReadLog as ReadLog
 from roadseg.video.read.seek import read_from
@@ -49,20 +39,13 @@ from roadseg.video.read.streams import (
     stated_frames,
     stated_rate,
 )
-from roadseg.video.read.timeline import Timeline
 from roadseg.video.read.upright import color_space, orientation_of
 from roadseg.video.url import Url
 
-USUAL_FPS = Fraction(25)
-"""Frame rate of a video that states none, and of images."""
 NETWORK_TIMEOUT_S = 10.0
 """Seconds of silence after which an address on the network counts as dead."""
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "srt", "tcp")
 """Schemes of live addresses, which cannot be read twice."""
-DECODER_BYTES = 96 << 20
-"""Most bytes of pictures that a decoder's threads hold, of which each has one."""
-LEAST_STEP_S = Fraction(1, 1000)
-"""Least time between frames that every format can store."""
 LEAST_BIT_RATE = 1000
 """Bits a second below which the stated length is wrong, as the clock has jumped."""
 
@@ -155,7 +138,7 @@ def probe(
             return _probe_images(source, image_fps)
     with read_errors(source), open_input(source) as container:
         stream = film_stream(container, source, stream_index)
-        first = next(_decode_all(container, stream, ReadLog()), None)
+        first = next(all_frames(container, stream, ReadLog()), None)
         if first is None:
             raise VideoError(f"{source} holds no frame that decodes; give an intact video file")
         time_base = exact(stream.time_base)
@@ -221,7 +204,7 @@ def decode(
     log: ReadLog,
     start_s: float = 0.0,
     end_s: float | None = None,
-    card: Card | None = None,
+    gpu: GpuDecoder | None = None,
     threads: int | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a video, upright, each later than the one before.
@@ -234,7 +217,7 @@ def decode(
         log: Filled while reading.
         start_s: Leave out frames before this time, counted from the first frame.
         end_s: Stop at this time; None reads to the end.
-        card: GPU that decodes what it can; None leaves all to the CPU.
+        gpu: GPU that decodes what it can; None leaves all to the CPU.
         threads: Cores of a run, of which the decoder on the CPU takes half; None is all.
 
     Raises:
@@ -243,7 +226,7 @@ def decode(
     first_s, last_s = info.start_s + start_s, None if end_s is None else info.start_s + end_s
     from_s = first_s if start_s > 0 else None
     with read_errors(info.path):
-        for decoded in _decode_by(card, info, log, from_s, threads):
+        for decoded in _decode_by(gpu, info, log, from_s, threads):
             time_s = _time_s(decoded, info)
             if last_s is not None and time_s >= last_s - info.half_unit_s:
                 return
@@ -251,10 +234,10 @@ def decode(
                 continue
             shown_s = float((decoded.duration or 0) * info.time_base) or float(1 / info.fps)
             log.read_until_s = time_s + shown_s
-            assert decoded.pts is not None  # _decode_all sees to it
+            assert decoded.pts is not None  # `all_frames` sees to it
             if log.first_pts is None:
                 log.first_pts = decoded.pts
-            picture = _picture(decoded, info, log, card)
+            picture = _picture(decoded, info, log, gpu)
             place = Place(time_s - info.start_s, float(1 / info.fps))
             yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
         log.reached_end = True
@@ -271,14 +254,14 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
         yield from (_upright_picture(i, info, log) for i in read_images(info.images, info.fps, []))
         return
     with read_errors(info.path), open_input(info.path) as container:
-        stream = _pictures(container, info)
+        stream = picture_stream(container, info.stream_index)
         stream.codec_context.skip_frame = "NONKEY"
-        for decoded in _decode_all(container, stream, log):
+        for decoded in all_frames(container, stream, log):
             yield _upright_picture(decoded, info, log)
 
 
 def _decode_by(
-    card: Card | None,
+    gpu: GpuDecoder | None,
     info: VideoInfo,
     log: ReadLog,
     from_s: float | None,
@@ -286,18 +269,18 @@ def _decode_by(
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames by a GPU's decoder, and by the CPU's from where that gives up."""
     last_s = -inf
-    if card is not None:
-        log.on_card = True
+    if gpu is not None:
+        log.on_gpu = True
         try:
-            for frame in _decode_from(info, log, from_s, card.open):
-                log.decoder = card.name if card.holds(frame) else log.decoder
+            for frame in _decode_from(info, log, from_s, gpu.open):
+                log.decoder = gpu.name if gpu.holds(frame) else log.decoder
                 last_s = from_s = _time_s(frame, info)
                 yield frame
             return
-        except (CardGaveUp, av.FFmpegError) as error:
+        except (GpuGaveUp, av.FFmpegError) as error:
             log.hand_over(getattr(error, "strerror", None) or str(error), last_s - info.start_s)
         finally:
-            log.on_card = False
+            log.on_gpu = False
     frames = _decode_from(info, log, from_s, open_input, threads)
     yield from (frame for frame in frames if _time_s(frame, info) > last_s)
 
@@ -315,8 +298,8 @@ def _decode_from(
         return
     if from_s is not None:
         with open_video(info.path) as container:
-            stream = _pictures(container, info, threads)
-            frames = _decode_all(container, stream, log, from_s)
+            stream = picture_stream(container, info.stream_index, threads)
+            frames = all_frames(container, stream, log, from_s)
             sought = read_from(
                 container, stream, from_s, frames, lambda frame: _time_s(frame, info)
             )
@@ -326,115 +309,22 @@ def _decode_from(
     # Some formats cannot seek, or seek past the time; then the video is read from its beginning.
     log.forget_faults()
     with open_video(info.path) as container:
-        yield from _decode_all(container, _pictures(container, info, threads), log, from_s)
-
-
-def _pictures(
-    container: av.container.InputContainer, info: VideoInfo, threads: int | None = None
-) -> av.VideoStream:
-    stream = container.streams[info.stream_index]
-    assert isinstance(stream, av.VideoStream)
-    decoder = stream.codec_context
-    if decoder.is_hwaccel:
-        return stream
-    stream.thread_type = "AUTO"
-    # FFmpeg by itself takes one more than there are cores, and each has a picture; others work too.
-    cores = threads or os.cpu_count() or 1
-    decoder.thread_count = min(_most_threads(decoder), -(-cores // 2))
-    return stream
-
-
-def _most_threads(decoder: av.VideoCodecContext) -> int:
-    """Return how many threads a decoder may have for the memory of its pictures."""
-    bits = decoder.format.padded_bits_per_pixel if decoder.format else 24
-    picture_bytes = max(decoder.width * decoder.height * bits // 8, 1)
-    return max(DECODER_BYTES // picture_bytes, 2)
-
-
-def _decode_all(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    log: ReadLog,
-    from_s: float | None = None,
-) -> Iterator[av.VideoFrame]:
-    """Yield every frame that decodes, each with a time later than the one before.
-
-    Args:
-        container: The file.
-        stream: The video.
-        log: Filled while reading.
-        from_s: Time whose last keyframe is decoded first; None decodes everything.
-    """
-    assert stream.time_base
-    last_pts = None
-    least = max(round(LEAST_STEP_S / stream.time_base), 1)
-    step = max(round(1 / (stated_rate(stream) or USUAL_FPS) / stream.time_base), 1)
-    for frame in _decode_intact(container, stream, log, from_s, step):
-        if frame.pts is None:
-            log.retimed_frames += 1
-            frame.pts = 0 if last_pts is None else last_pts + step
-        elif last_pts is not None and frame.pts <= last_pts:
-            log.retimed_frames += 1
-            frame.pts = last_pts + least
-        last_pts = frame.pts
-        if frame.is_corrupt:
-            log.damaged_frames += 1
-            log.note_damage(float(frame.pts * stream.time_base))
-        yield frame
-
-
-def _decode_intact(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    log: ReadLog,
-    from_s: float | None,
-    step: int,
-) -> Iterator[av.VideoFrame]:
-    """Yield the frames that can be read and decoded, on a continuous clock.
-
-    Args:
-        container: The file.
-        stream: The video.
-        log: Filled while reading.
-        from_s: Time whose last keyframe is decoded first; None decodes everything.
-        step: Units of time from frame to frame.
-    """
-
-    def note(packet: "av.Packet[Any]") -> None:
-        log.damaged_packets += 1
-        log.note_damage(time_of(packet))
-
-    timeline = Timeline(container, stream.index)
-    log.jumps_s = timeline.jumps_s
-    read = intact_packets(container, [stream, *container.streams.audio], log)
-    bridged = timeline.bridge(read)
-    pictures = (p for p in bridged if p.stream.index == stream.index)
-    packets = hidden_counted(pictures, log)
-    if from_s is not None:
-        packets = from_keyframe(packets, from_s)
-    decoded = partial(
-        decode_packets,
-        stream=stream,
-        note=note,
-        after_others=from_s is not None,
-        misses=not log.on_card,
-    )
-    if container.format.name != "avi":
-        untimed, first, packets = untimed_lead(packets)
-        return lead_timed(decoded(packets), untimed, first, step)
-    order = ShowingOrder()
-    return order.give(decoded(order.take(packets)))
+        yield from all_frames(
+            container, picture_stream(container, info.stream_index, threads), log, from_s
+        )
 
 
 def _time_s(frame: av.VideoFrame, info: VideoInfo) -> float:
-    assert frame.pts is not None  # _decode_all sees to it
+    assert frame.pts is not None  # `all_frames` sees to it
     return float(frame.pts * info.time_base)
 
 
-def _picture(frame: av.VideoFrame, info: VideoInfo, log: ReadLog, card: Card | None) -> AnyPicture:
+def _picture(
+    frame: av.VideoFrame, info: VideoInfo, log: ReadLog, gpu: GpuDecoder | None
+) -> AnyPicture:
     """Return a frame as an upright picture, where the decoder left it."""
-    if card and log.on_card and card.holds(frame):
-        return card.picture(frame, info.space)
+    if gpu and log.on_gpu and gpu.holds(frame):
+        return gpu.picture(frame, info.space)
     return _upright_picture(frame, info, log)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-ON_CARD = "cuda"
+ON_GPU = "cuda"
 """FFmpeg's name of the layout of pictures that lie on an NVIDIA GPU."""
 PERIOD_S = 1
 """Seconds of video from one encoder to the next."""
@@ -62,13 +62,13 @@ class PeriodEncoder:
             time_s: Its time in the video.
         """
         packets: list[av.Packet[Any]] = []
-        on_card = picture.format.name == ON_CARD
-        used_for = floor((time_s - self._start_s) / PERIOD_S), on_card
+        on_gpu = picture.format.name == ON_GPU
+        used_for = floor((time_s - self._start_s) / PERIOD_S), on_gpu
         if self._encoder is None or used_for != self._used_for:
             packets = self.flush()
             self._encoder = self._like(self._template)
-            if on_card:
-                self._encoder.pix_fmt = ON_CARD
+            if on_gpu:
+                self._encoder.pix_fmt = ON_GPU
             self._used_for = used_for
         return packets + self._of_stream(self._encoder.encode(picture))
 

@@ -6,7 +6,7 @@ import torch
 from roadseg.errors import ConfigError
 from roadseg.video.picture import ColorSpace
 from roadseg.video.picture_cuda import CudaPicture
-from roadseg.video.write.encoder import ON_CARD
+from roadseg.video.write.encoder import ON_GPU
 from roadseg.video.write.hardware import TRIED_HW, hardware_codec, takes
 
 
@@ -19,7 +19,7 @@ def encodes_there(name: str, device: torch.device) -> bool:
     """
     try:
         codec = hardware_codec(name)
-        picture = CudaPicture.empty(TRIED_HW, ColorSpace(), device).card_frame()
+        picture = CudaPicture.empty(TRIED_HW, ColorSpace(), device).gpu_frame()
     except (ConfigError, av.FFmpegError):
         return False
-    return picture is not None and takes(codec, picture, ON_CARD)
+    return picture is not None and takes(codec, picture, ON_GPU)

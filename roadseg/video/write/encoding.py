@@ -69,7 +69,7 @@ class Codec:
     """Layout of 8-bit 4:2:0 that the encoder takes."""
     holds_limit: bool = True
     """Whether it can limit the bit rate of a quality."""
-    on_card: bool = False
+    on_gpu: bool = False
     """Whether it takes pictures that lie on an NVIDIA GPU."""
 
     def effort(self, pixels: int) -> Effort:
@@ -129,7 +129,7 @@ HARDWARE_KINDS = (
         presets=tuple(f"p{number}" for number in range(1, 8)),
         quality=lambda crf: {"cq": str(crf)},
         options={"rc": "vbr", "b": "0"},
-        on_card=True,
+        on_gpu=True,
     ),
     Codec(
         encoder="qsv",
@@ -193,6 +193,8 @@ FORMATS = {
 """Codecs by the suffix of the file that holds them, the default first."""
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of images, in contrast to videos."""
+SOUNDS = ("auto", "copy", "aac", "none")
+"""Ways to write sound: copied if possible and else encoded, only copied, encoded, or left out."""
 STDOUT = Path("-")
 """Name that stands for standard output."""
 FRAGMENTED = (".mp4", ".mov")

@@ -222,7 +222,7 @@ class Muxer:
 
     def _encodable(self, frame: Frame) -> av.VideoFrame:
         """Return a picture as the encoder takes it, on its GPU where both are there."""
-        there = frame.picture.card_frame() if self._codec.on_card else None
+        there = frame.picture.gpu_frame() if self._codec.on_gpu else None
         return frame.picture.encodable() if there is None else there
 
     def _options(self, encoded: av.VideoFrame) -> dict[str, str]:

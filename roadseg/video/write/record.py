@@ -30,7 +30,7 @@ from roadseg.video.write.priority import kept_priority
 from roadseg.video.write.remux import remux
 from roadseg.video.write.sink import open_film
 
-USUAL_FPS = 30
+NOMINAL_FPS = 30
 """Nominal frame rate for the encoder; every frame has its own time."""
 KEYFRAME_S = 2
 """Seconds between keyframes at that rate."""
@@ -110,9 +110,9 @@ class Recorder:
     def _add_stream(self, frame: Frame, picture: av.VideoFrame) -> av.VideoStream:
         codec = self._encoding.codec_for(self._path)
         pixels = picture.height * picture.width
-        options = self._encoding.options(codec, Fraction(USUAL_FPS), pixels, None)
-        options |= {"g": str(KEYFRAME_S * USUAL_FPS)}
-        stream = self._container.add_stream(codec.encoder, rate=USUAL_FPS, options=options)
+        options = self._encoding.options(codec, Fraction(NOMINAL_FPS), pixels, None)
+        options |= {"g": str(KEYFRAME_S * NOMINAL_FPS)}
+        stream = self._container.add_stream(codec.encoder, rate=NOMINAL_FPS, options=options)
         assert isinstance(stream, av.VideoStream)
         set_up_pictures(stream, frame, picture)
         return stream

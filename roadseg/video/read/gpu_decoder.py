@@ -8,12 +8,12 @@ import av
 from roadseg.video.picture import AnyPicture, ColorSpace
 
 
-class CardGaveUp(Exception):
-    """A GPU's decoder met what it does not decode; the CPU's is to go on, and to say if it can."""
+class GpuGaveUp(Exception):
+    """A GPU's decoder met what it does not decode; the CPU's goes on, and counts what it cannot."""
 
 
-class Card(Protocol):
-    """A GPU with a decoder, for one video."""
+class GpuDecoder(Protocol):
+    """The decoder of a GPU, for one video."""
 
     name: str
     """What to call it in a summary."""

@@ -11,6 +11,7 @@ from roadseg.backends.runtimes import stated_spec
 from roadseg.cli.options import parse_size
 from roadseg.errors import ConfigError
 from roadseg.infer.steps import opencv_on_one_thread
+from roadseg.segmentation.enlarge import levels_of
 from roadseg.segmentation.placement import Placement, laid, network_size, resize_class_map
 from roadseg.video.frame import Frame
 from roadseg.video.read.upright import picture_of
@@ -145,7 +146,7 @@ def test_class_map_from_logits_is_that_of_the_exact_way_but_at_edges(
     coarse = rng.normal(scale=scale, size=(5, 4, 6)).astype(np.float32)
     logits = np.stack([cv2.resize(c, (48, 32), interpolation=cv2.INTER_CUBIC) for c in coarse])
     expected = placement.restore_logits(logits).argmax(axis=0)
-    found = placement.class_map(logits)
+    found = placement.enlarge(levels_of(logits))
     assert found.shape == frame_hw and found.dtype == np.uint8
     inside = cv2.erode(
         (
@@ -160,7 +161,7 @@ def test_class_that_is_second_on_both_sides_wins_between_them() -> None:
     logits = np.full((3, 1, 2), -9, np.float32)
     logits[0, 0, 0] = logits[1, 0, 1] = 2
     logits[2] = 1
-    found = Placement.fit((60, 120), (32, 64)).class_map(logits)
+    found = Placement.fit((60, 120), (32, 64)).enlarge(levels_of(logits))
     assert list(dict.fromkeys(found[30])) == [0, 2, 1]
 
 
