@@ -68,7 +68,7 @@ def test_infer_says_in_two_lines_what_it_did_and_more_when_asked(tmp_path) -> No
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "o.mp4").is_file()
     how, what = done.stdout.splitlines()
-    assert re.fullmatch(r"o\.mp4: 10 frames in .* s, .* fps; network at 96x64 on 7 frames", how)
+    assert re.fullmatch(r"o\.mp4: 10 frames in .* s, .* fps; network at 96x64 on 6 frames", how)
     assert re.fullmatch(r"in view: (\w+ \d+%, )+\w+ \d+%", what) and "road" in what
     more = roadseg(*quick, "--overwrite", "--verbose", cwd=tmp_path)
     for word in ("in view: ", "decode", "starved", "bottleneck"):

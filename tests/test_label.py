@@ -12,7 +12,7 @@ from moving import FIFTEENTH, FlickeringBackend, panning, road, roads
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.data.folder import FolderDataset
-from roadseg.infer.pipeline import Pipeline
+from roadseg.infer.stages import Pipeline
 from roadseg.infer.steps import labelling
 from roadseg.measure.metrics import Scores, confusion_matrix
 from roadseg.segmentation.config import ModelConfig

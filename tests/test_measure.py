@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, SAMPLE, patience
 
 from roadseg.files import sha256_of
-from roadseg.infer.pipeline import Parallel, Pipeline
+from roadseg.infer.stages import Parallel, Pipeline
 from roadseg.measure import meters
 from roadseg.measure.enlarged_film import enlarge_film
 from roadseg.measure.machine_record import git_revision, machine_record

@@ -86,7 +86,7 @@ def test_files_and_functions_are_short() -> None:
 
 def test_threads_are_made_in_one_file() -> None:
     making = [name for name, text in MODULES.items() if "Thread(target" in re.sub(r"\s", "", text)]
-    assert making == ["infer/pipeline.py"]
+    assert making == ["infer/stages.py"]
 
 
 def test_caches_have_a_limit() -> None:

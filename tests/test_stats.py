@@ -16,7 +16,7 @@ from roadseg.errors import OutputError
 from roadseg.infer import stats as stats_module
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer, maps_for
-from roadseg.infer.pipeline import Pipeline
+from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import OBJECT_COLUMNS, measure
 from roadseg.infer.steps import labelling
 from roadseg.segmentation.enlarge import levels_of

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
-from roadseg.infer.pipeline import WatchThread
+from roadseg.infer.stages import WatchThread
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that end the program; Windows has no SIGHUP."""

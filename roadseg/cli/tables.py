@@ -15,7 +15,7 @@ from roadseg.spec import SegClass
 
 if TYPE_CHECKING:
     from roadseg.data.folder import ClassCounts
-    from roadseg.infer.pipeline import StageStats
+    from roadseg.infer.stages import StageStats
     from roadseg.measure.metrics import Scores
     from roadseg.measure.steadiness import FilmScores
 

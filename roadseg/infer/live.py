@@ -19,7 +19,7 @@ import numpy as np
 from roadseg.errors import ConfigError
 from roadseg.infer.config import LiveConfig
 from roadseg.infer.device import Device, device_for
-from roadseg.infer.pipeline import Pipeline, Stage, StageStats, Stop
+from roadseg.infer.stages import Pipeline, Stage, StageStats, Stop
 from roadseg.infer.steps import check_model, note_view, segment
 from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.label import label

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from roadseg.infer.pipeline import WatchThread
+from roadseg.infer.stages import WatchThread
 
 
 class LoopThread:

@@ -25,7 +25,7 @@ from roadseg.backends.runtimes import (
 from roadseg.errors import NoFrames, VideoError
 from roadseg.infer.config import InferConfig, LiveConfig
 from roadseg.infer.outputs import Outputs
-from roadseg.infer.pipeline import Parallel, Pipeline, Stage
+from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.stats import sample_pixels
 from roadseg.paint.boxes import Boxed
 from roadseg.paint.cover import Cover

@@ -29,7 +29,7 @@ from roadseg.infer.device import device_for
 from roadseg.infer.live import LiveSession
 from roadseg.infer.offline import infer, maps_for
 from roadseg.infer.outputs import Outputs
-from roadseg.infer.pipeline import Parallel, Pipeline, Stage
+from roadseg.infer.stages import Parallel, Pipeline, Stage
 from roadseg.infer.steps import blend, encode, labelling, opencv_on_one_thread
 from roadseg.measure.gpu_jobs import (
     build_engine,

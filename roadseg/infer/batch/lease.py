@@ -23,7 +23,7 @@ from typing import Self
 from roadseg.errors import OutputBusy, OutputError
 from roadseg.files import written_alone
 from roadseg.infer.batch.own_file import ObjectFile, OwnFile, Place, own_file, with_suffix
-from roadseg.infer.pipeline import WatchThread
+from roadseg.infer.stages import WatchThread
 
 TERM_S = 60.0
 """How long a lease holds: what a driver that was killed on another machine costs."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from roadseg.infer.channel import Backlog, Channel
 from roadseg.infer.loop_thread import LoopThread
-from roadseg.infer.pipeline import Parallel, Pipeline, Stop
+from roadseg.infer.stages import Parallel, Pipeline, Stop
 
 
 class Broken(Exception):
