@@ -218,6 +218,17 @@ def test_folder_with_something_else_is_left_alone(tmp_path, expected) -> None:
     assert (tmp_path / "CamVid" / "mine.txt").read_text() == "precious"
 
 
+def test_file_of_camvid_that_cannot_be_read_is_named(tmp_path, expected) -> None:
+    target = tmp_path / "CamVid"
+    with served(archive()) as url:
+        download_camvid(target, url, expected)
+    broken = target / "train" / NAMES[0]
+    broken.unlink()
+    broken.symlink_to("nowhere.png")
+    with pytest.raises(DatasetError, match=f"{NAMES[0]} cannot be read .*replace it"):
+        download_camvid(target, "http://127.0.0.1:9/", expected)
+
+
 def test_other_addresses_than_http_are_refused(tmp_path) -> None:
     with pytest.raises(DatasetError, match="give an https address"):
         download_camvid(tmp_path / "CamVid", "file:///etc/passwd")

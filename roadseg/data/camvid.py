@@ -120,7 +120,7 @@ def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> 
     """Compare a folder with its expected contents.
 
     Raises:
-        DatasetError: They differ.
+        DatasetError: They differ, or a file cannot be read.
     """
     for name, expected in folders.items():
         paths = sorted((root / name).glob("*.png"), key=lambda path: path.name)
@@ -129,7 +129,14 @@ def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> 
                 f"{complaint} {name}/ has {len(paths)} of {expected.files} files; choose another "
                 "folder, or another --url"
             )
-        if expected.sha256 is not None and digest(paths) != expected.sha256:
+        try:
+            same = expected.sha256 is None or digest(paths) == expected.sha256
+        except OSError as error:
+            raise DatasetError(
+                f"{complaint} {error.filename} cannot be read ({error.strerror}); replace it, or "
+                "choose another folder"
+            ) from error
+        if not same:
             raise DatasetError(
                 f"{complaint} the files of {name}/ have other bytes than SegNet's; choose another "
                 "folder, or another --url"
