@@ -469,6 +469,27 @@ def test_error_on_the_loop_reaches_the_thread_that_holds_it() -> None:
     assert not pipeline_threads()
 
 
+def test_loop_without_a_thread_is_closed(monkeypatch) -> None:
+    made: list[asyncio.AbstractEventLoop] = []
+    new = asyncio.new_event_loop
+
+    def kept() -> asyncio.AbstractEventLoop:
+        made.append(new())
+        return made[-1]
+
+    def fails(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        pass
+
+    monkeypatch.setattr(asyncio, "new_event_loop", kept)
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(RuntimeError, match="can't start"), LoopThread(main, "test"):
+        pass
+    assert [loop.is_closed() for loop in made] == [True]
+
+
 def test_whatever_call_a_signal_breaks_off_no_lock_stays_held() -> None:
     for stop in itertools.count():
         channel, calls = Channel(4, Backlog()), itertools.count()

@@ -29,7 +29,11 @@ class LoopThread:
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._note_error)
-        self._thread.__enter__()
+        try:
+            self._thread.__enter__()
+        except RuntimeError:  # the system starts no more threads
+            self._loop.close()
+            raise
         return self
 
     def __exit__(
