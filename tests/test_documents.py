@@ -50,6 +50,12 @@ def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_closed_before_the_next_begins(page) -> None:
+    fences = re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE)
+    assert all(fences[::2]) and not any(fences[1::2]) and not len(fences) % 2
+
+
 def test_help_texts_are_those_of_the_program(tmp_path) -> None:
     shown = {}
     for language, text, _ in BLOCKS:
