@@ -33,11 +33,11 @@ class Cover:
         """Return a copy of a picture, and nothing of it where the class map (H, W) has an id."""
         canvas = Picture.empty(picture.size_hw, picture.space)
         hidden = np.asarray(class_map != IGNORE_INDEX, np.float32)
-        black = picture.space.yuv(np.zeros((1, 3), np.uint8))[0]
-        for plane, target, level in zip(picture.planes, canvas.planes, black, strict=True):
+        levels = picture.space.black
+        for plane, target, level in zip(picture.planes, canvas.planes, levels, strict=True):
             # A sample of colour is hidden if any of the pixels that share it is.
             share = cv2.resize(hidden, plane.shape[::-1], interpolation=cv2.INTER_AREA)
-            target[:] = np.where(share > 0, self._hidden(plane, int(level)), plane)
+            target[:] = np.where(share > 0, self._hidden(plane, level), plane)
         return canvas
 
     def draw_on_device(

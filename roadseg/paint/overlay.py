@@ -293,6 +293,6 @@ def color_tables(
 def dimmed(picture: Picture) -> tuple[Plane, Plane, Plane]:
     """Return the planes of a picture turned to dark grey."""
     y, u, v = picture.planes
-    black, grey = (int(level) for level in picture.space.yuv(np.zeros((1, 3), np.uint8))[0, :2])
+    black, no_blue, no_red = picture.space.black
     dark = cv2.convertScaleAbs(y, alpha=DIMMED, beta=black * (1 - DIMMED))
-    return np.asarray(dark, np.uint8), np.full_like(u, grey), np.full_like(v, grey)
+    return np.asarray(dark, np.uint8), np.full_like(u, no_blue), np.full_like(v, no_red)

@@ -26,7 +26,7 @@ def trust(luma: NDArray[np.uint8], space: ColorSpace) -> NDArray[np.float32] | N
         luma: (h, w) brightness, small.
         space: What its numbers mean.
     """
-    black = int(space.yuv(np.zeros((1, 3), np.uint8))[0, 0])
+    black, _, _ = space.black
     brightest_around = cv2.dilate(luma, np.ones((3, 3), np.uint8))
     dark = cv2.compare(brightest_around, black + FROM_BLACK, cv2.CMP_LE)  # type: ignore[call-overload]
     side = max(round(len(luma) * LEAST_SHARE), 1)

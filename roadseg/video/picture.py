@@ -66,6 +66,12 @@ class ColorSpace:
         """The range as PyAV's constant."""
         return ColorRange.JPEG if self.full_range else ColorRange.MPEG
 
+    @property
+    def black(self) -> tuple[int, int, int]:
+        """Levels of Y, U and V in black; U and V are those of every grey."""
+        y, u, v = self.yuv(np.zeros((1, 3), np.uint8))[0].tolist()
+        return y, u, v
+
     def yuv(self, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return colours (N, 3) RGB as (N, 3) YUV (H.273, section 8.3, rounded to 8 bits)."""
         red_weight, blue_weight = LUMA_WEIGHTS[self.matrix]
