@@ -460,6 +460,45 @@ def test_the_command_labels_a_list_and_says_how_it_went(tmp_path) -> None:
     assert "videos done" in run("status", "out", cwd=tmp_path).stdout
 
 
+def written_as(source: Path) -> dict[str, str]:
+    """What each video of a folder or a list is written as, by its name in the batch."""
+    beside = Beside(masks=None, stats=Path("s.csv"), report=None)
+    out = source.parent / "out"
+    films = Plan(source=source, out=out, beside=beside, settings={}, no_film=False).films()
+    for config in films.values():
+        assert config.out and config.stats
+        assert config.stats.name.removesuffix("s.csv") in config.out.name
+    return {name: str(config.out.relative_to(out)) for name, config in films.items() if config.out}
+
+
+def test_names_that_are_alike_are_kept_apart(tmp_path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("2026.11.01.mp4", "2026.11.02.mp4", "clip.mov", "clip.mp4", "other.mp4"):
+        (folder / name).touch()
+    assert written_as(folder) == {
+        "2026.11.01.mp4": "2026.11.01.overlay.mp4",
+        "2026.11.02.mp4": "2026.11.02.overlay.mp4",
+        "clip.mov": "clip.mov.overlay.mp4",
+        "clip.mp4": "clip.mp4.overlay.mp4",
+        "other.mp4": "other.overlay.mp4",
+    }
+
+
+def test_films_of_a_list_that_have_one_name_are_told_apart_by_their_places(tmp_path) -> None:
+    lines = ("/a/x.mp4", "/b/x.mp4", "/b/../b/x.mp4", "/b/y.mp4", "./c/x.mp4", "c/x.mp4")
+    hosts = ("https://u:hunter2@h/1/v.m3u8", "https://h/../2/v.m3u8?token=hunter2")
+    (tmp_path / "list.txt").write_text("\n".join(lines + hosts))
+    assert written_as(tmp_path / "list.txt") == {
+        "a/x.mp4": "a/x.overlay.mp4",
+        "b/x.mp4": "b/x.overlay.mp4",
+        "y.mp4": "y.overlay.mp4",
+        "c/x.mp4": "c/x.overlay.mp4",
+        "h/1/v.m3u8": "h/1/v.overlay.mp4",
+        "2/v.m3u8": "2/v.overlay.mp4",
+    }
+
+
 def test_folders_that_may_not_be_read_fail_as_videos_do_and_stop_none(tmp_path) -> None:
     films = tmp_path / "films"
     for name in ("locked", "lost+found"):
@@ -511,7 +550,7 @@ def test_the_command_takes_options_as_infer_does(tmp_path) -> None:
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
-        (["twins", "--out", "out"], "twins/a.mov and twins/a.mp4 would both be written as out/a"),
+        (["list.txt", "--out", "out"], "v?id=1 and https://h/v?id=2 would both be written as out/"),
         (["list.bin", "--out", "out"], "list.bin cannot be read as a list (there is a zero in it)"),
         (["status", "nowhere"], "nowhere does not exist; give a manifest"),
         (["status", "empty"], "empty holds no manifest-"),
@@ -522,11 +561,12 @@ def test_mistakes_get_a_sentence(arguments, said, tmp_path, monkeypatch) -> None
     from roadseg.errors import RoadsegError
 
     monkeypatch.chdir(tmp_path)
-    for name in ("empty/x.txt", "films/a.mp4", "twins/a.mp4", "twins/a.mov", "film.mp4"):
+    for name in ("empty/x.txt", "films/a.mp4", "film.mp4"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
     Path("list.bin").write_bytes(b"a\0b.mp4\n")
+    Path("list.txt").write_text("https://h/v?id=1\nhttps://h/v?id=2\n")
     with pytest.raises(RoadsegError) as error:
         app(["batch", *arguments], standalone_mode=False)
     assert said in str(error.value)

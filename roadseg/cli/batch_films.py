@@ -1,10 +1,13 @@
 """From what `roadseg batch` is given to its videos, each with the settings of its run."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
+from urllib.parse import urlsplit
 
 from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
 from roadseg.errors import ConfigError, VideoError
@@ -67,20 +70,27 @@ class Plan:
             VideoError: There is no such folder or list.
             ConfigError: A setting cannot be used, or two videos would get the same name.
         """
-        found = self._found()
+        found = list(self._found())
+        alike = Counter(self._base(name, film) for name, film in found)
         films: dict[str, InferConfig] = {}
-        names: dict[Path, Path | Url] = {}
+        sources: dict[Path, Path | Url] = {}
         for name, film in found:
-            config = self._config(name, film)
-            base = _base(config)
-            if base in names:
+            base = self._base(name, film)
+            if alike[base] > 1:
+                base = self.out / name
+            if base in sources:
                 raise ConfigError(
-                    f"{names[base]} and {film} would both be written as {base}; give one of them "
-                    "another name"
+                    f"{sources[base]} and {film} would both be written as {base}; leave one of "
+                    "them to roadseg infer, or to a batch of its own"
                 )
-            names[base] = film
-            films[name] = config
+            sources[base] = film
+            films[name] = self._config(base, film)
         return films
+
+    def _base(self, name: str, film: Path | Url) -> Path:
+        """Return what the names of all that is written for a video begin with."""
+        folder = self.out / PurePosixPath(name).parent
+        return folder / overlay_name(film).stem.removesuffix(OVERLAY)
 
     def _found(self) -> Iterator[tuple[str, Path | Url]]:
         """Yield the videos by their names in the batch."""
@@ -88,23 +98,14 @@ class Plan:
             return _in_bucket(self.source, self.bucket)
         return _in_folder(self.source, self.out) if self.source.is_dir() else _listed(self.source)
 
-    def _config(self, name: str, film: Path | Url) -> InferConfig:
-        folder = self.out / PurePosixPath(name).parent
-        overlay = overlay_name(film)
-        stem = overlay.stem.removesuffix(OVERLAY)
+    def _config(self, base: Path, film: Path | Url) -> InferConfig:
         beside: dict[str, Any] = {
-            flag: path and folder / f"{stem}.{path.name}"
+            flag: path and base.with_name(f"{base.name}.{path.name}")
             for flag, path in vars(self.beside).items()
         }
-        out = None if self.no_film else folder / overlay
+        overlay = base.with_name(f"{base.name}{OVERLAY}{overlay_name(film).suffix}")
+        out = None if self.no_film else overlay
         return InferConfig(source=film, out=out, **beside, **self.settings)
-
-
-def _base(config: InferConfig) -> Path:
-    """Return what the names of all that is written for a video begin with."""
-    path = config.out or config.stats or config.masks or config.geojson
-    assert path is not None  # `InferConfig` sees to it
-    return path.with_name(path.name.partition(".")[0])
 
 
 def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
@@ -169,15 +170,41 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
         raise VideoError(
             f"{source} cannot be read as a list ({error}); give a text file with a video a line"
         ) from error
-    for line in dict.fromkeys(filter(None, map(str.strip, text.splitlines()))):
-        if not line.startswith(COMMENT):
-            yield _named(line)
+    lines = filter(None, map(str.strip, text.splitlines()))
+    yield from _named(_place(line) for line in lines if not line.startswith(COMMENT))
 
 
-def _named(line: str) -> tuple[str, Path | Url]:
-    """Return a video's name in the batch and where it lies: no name leads out of a folder."""
-    if address := named_objects(line) or Url.if_one(line):
-        return PurePosixPath(f"{address}").name.partition("?")[0] or "film", address
-    path = Path(line)
-    is_below = not path.is_absolute() and ".." not in path.parts
-    return (path.as_posix() if is_below else path.name), path
+def _place(line: str) -> Path | Url:
+    """Return where the video of a line lies."""
+    return named_objects(line) or Url.if_one(line) or Path(line)
+
+
+def _named(films: Iterable[Path | Url]) -> Iterator[tuple[str, Path | Url]]:
+    """Yield videos by their names in the batch, each once, however often and however it is given.
+
+    Where several would have one name, each has its whole place for a name.
+    """
+    each: dict[str, Path | Url] = {}
+    for film in films:
+        each.setdefault(os.path.abspath(film) if isinstance(film, Path) else film.given, film)
+    names = Counter(map(_short_name, each.values()))
+    for film in each.values():
+        name = _short_name(film)
+        yield name if names[name] == 1 else _whole_name(film), film
+
+
+def _short_name(film: Path | Url) -> str:
+    """Return a name that does not lead out of a folder: as the list has it, or its last part."""
+    if isinstance(film, Url):
+        return PurePosixPath(f"{film}").name.partition("?")[0] or "film"
+    is_below = not film.is_absolute() and ".." not in film.parts
+    return film.as_posix() if is_below else film.name
+
+
+def _whole_name(film: Path | Url) -> str:
+    """Return where a video lies, from the root or the host on, as a name below a folder."""
+    if isinstance(film, Path):
+        whole = Path(os.path.abspath(film))
+        return whole.relative_to(whole.anchor).as_posix()
+    address = urlsplit(f"{film}")
+    return normpath(f"/{address.hostname or ''}/{address.path}").lstrip("/")
