@@ -304,6 +304,19 @@ def test_a_second_driver_of_a_shard_is_refused(batch) -> None:
     assert len(drive(batch, second).done) == 3
 
 
+def test_a_driver_of_another_division_is_refused_while_one_runs(batch) -> None:
+    halves = replace(batch, shard=Shard(0, 2))
+
+    def second(at: Progress) -> None:
+        if at.done == 1:
+            with pytest.raises(OutputBusy, match=r"-0-of-1\.jsonl is leased .* --shard the same"):
+                drive(halves)
+
+    assert len(drive(batch, second).done) == 3
+    assert [path.name for path in batch.out.glob("manifest*")] == ["manifest-0-of-1.jsonl"]
+    assert not drive(halves).failed
+
+
 def elsewhere(batch: BatchConfig, ends_in_s: float) -> Path:
     """The lease of a driver on another machine."""
     batch.out.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import threading
 import traceback
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from roadseg.cli import app
 from roadseg.data.camvid import download_camvid
-from roadseg.errors import DatasetError, VideoError
+from roadseg.errors import ConfigError, DatasetError, VideoError
 from roadseg.infer.api import stream
 from roadseg.infer.config import settings_record
 from roadseg.video.url import Url, redacted
@@ -128,6 +129,12 @@ def test_error_and_its_traceback_hold_no_secret() -> None:
     told = "".join(traceback.format_exception(raised.value))
     lines = [line for line in told.splitlines() if "127.0.0.1:9" in line and "stream(" not in line]
     assert lines and not any(SECRET in line for line in lines)
+
+
+def test_an_address_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=re.escape("https://[host/a.mp4 is no address that can")):
+        Url.if_one("https://[host/a.mp4")
+    assert Url.if_one("rtsp://me:pass[word@host/a.mp4")
 
 
 @pytest.mark.parametrize("who", ["", f"me:{SECRET}@"])

@@ -186,7 +186,7 @@ def _named(films: Iterable[Path | Url]) -> Iterator[tuple[str, Path | Url]]:
     """
     each: dict[str, Path | Url] = {}
     for film in films:
-        each.setdefault(os.path.abspath(film) if isinstance(film, Path) else film.given, film)
+        each.setdefault(film.given if isinstance(film, Url) else _from_root(film), film)
     names = Counter(map(_short_name, each.values()))
     for film in each.values():
         name = _short_name(film)
@@ -204,7 +204,11 @@ def _short_name(film: Path | Url) -> str:
 def _whole_name(film: Path | Url) -> str:
     """Return where a video lies, from the root or the host on, as a name below a folder."""
     if isinstance(film, Path):
-        whole = Path(os.path.abspath(film))
-        return whole.relative_to(whole.anchor).as_posix()
+        return _from_root(film)
     address = urlsplit(f"{film}")
     return normpath(f"/{address.hostname or ''}/{address.path}").lstrip("/")
+
+
+def _from_root(film: Path) -> str:
+    whole = Path(os.path.normpath(film.absolute()))
+    return whole.relative_to(whole.anchor).as_posix()

@@ -8,6 +8,8 @@ import re
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+from roadseg.errors import ConfigError
+
 HIDDEN = "***"
 SECRET_NAMES = re.compile(
     r"pass|pwd|pw$|secret|token|key|auth|sig|cred|session|sid$|pin$|jwt|hash|code|^user|login",
@@ -29,8 +31,20 @@ class Url(str):
 
     @classmethod
     def if_one(cls, text: str) -> Self | None:
-        """Return a text as an address, or None if it is not one."""
-        return cls(text) if "://" in text else None
+        """Return a text as an address, or None if it is not one.
+
+        Raises:
+            ConfigError: It is one that cannot be.
+        """
+        if "://" not in text:
+            return None
+        try:
+            urlsplit(redacted(text))  # as it is shown: a password may have any character
+        except ValueError as error:
+            raise ConfigError(
+                f"{redacted(text)} is no address that can be ({error}); check its host"
+            ) from error
+        return cls(text)
 
     @property
     def given(self) -> str:

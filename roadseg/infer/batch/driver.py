@@ -30,7 +30,7 @@ from roadseg.infer.batch.films import (
     outputs_of,
     to_go_on,
 )
-from roadseg.infer.batch.lease import Lease
+from roadseg.infer.batch.lease import Lease, check_division
 from roadseg.infer.batch.manifest import (
     DONE,
     FAILED,
@@ -40,6 +40,7 @@ from roadseg.infer.batch.manifest import (
     ManifestWriter,
     Record,
     check_settings,
+    manifest_paths,
     manifests_of,
     merged,
 )
@@ -138,7 +139,7 @@ class Driver:
         """Label all videos of the shard that are not done, those included that appear meanwhile.
 
         Raises:
-            OutputBusy: Another driver has the shard.
+            OutputBusy: Another driver has the shard, or one of another division.
             ConfigError: The manifest is of another version or of other settings.
             OutputError: The manifest cannot be written, or the disk is full.
             ClusterError: The workers are gone, or one of them is not as it must be.
@@ -147,6 +148,7 @@ class Driver:
         make_folder(batch.out)
         path = batch.shard.manifest(batch.place)
         with Lease(path, self._listener.waits) as self._lease:
+            check_division(path, manifest_paths(batch.place))
             self._manifest = ManifestWriter(path, batch.settings)
             manifests = manifests_of(batch.place)
             for manifest in manifests:

@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Self
 
 from roadseg.errors import OutputBusy, OutputError
 from roadseg.files import written_alone
+from roadseg.infer.batch.manifest import division_of
 from roadseg.infer.batch.own_file import ObjectFile, OwnFile, Place, own_file, with_suffix
 from roadseg.infer.stages import WatchThread
 
@@ -163,6 +164,31 @@ def lease_path(manifest: Place) -> Place:
 def read_lease(manifest: Place) -> Terms | None:
     """Return what the lease on a shard says; None if there is none that can be read."""
     return _terms(own_file(lease_path(manifest)))
+
+
+def valid_lease(manifest: Place) -> Terms | None:
+    """Return what the lease on a shard says; None if there is none, or it has ended."""
+    terms = read_lease(manifest)
+    return terms if terms is not None and terms.until_s > time.time() else None
+
+
+def check_division(manifest: Place, all_manifests: Iterable[Place]) -> None:
+    """See that no driver has a shard of another division, whose videos are these too.
+
+    Args:
+        manifest: The manifest of a shard.
+        all_manifests: Those of all shards that there have been.
+
+    Raises:
+        OutputBusy: One has.
+    """
+    for other in all_manifests:
+        if division_of(other) != division_of(manifest) and (terms := valid_lease(other)):
+            raise OutputBusy(
+                f"{other} is leased to a driver on {terms}, and {manifest} divides the same videos "
+                "in another way; wait for that driver's end, or give --shard the same number of "
+                "parts"
+            )
 
 
 def _terms(file: OwnFile) -> Terms | None:

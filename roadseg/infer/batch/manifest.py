@@ -119,8 +119,13 @@ class Manifest:
 
     @property
     def division(self) -> str:
-        """What the manifests of all shards of one division have in common: their number."""
-        return str(self.path).rpartition("-of-")[2]
+        """The `division_of` its file."""
+        return division_of(self.path)
+
+
+def division_of(manifest: Place) -> str:
+    """Return what the manifests of all shards of one division have in common: their number."""
+    return str(manifest).rpartition("-of-")[2]
 
 
 def read_manifest(path: Place) -> Manifest:
@@ -177,7 +182,7 @@ def manifests_of(place: Place) -> list[Manifest]:
     Raises:
         ConfigError: There is none.
     """
-    paths = _manifest_paths(place)
+    paths = manifest_paths(place)
     if not paths:
         raise ConfigError(
             f"{place} holds no {PATTERN}; give the --out of a batch, or one of its manifests"
@@ -185,7 +190,7 @@ def manifests_of(place: Place) -> list[Manifest]:
     return [read_manifest(path) for path in paths]
 
 
-def _manifest_paths(place: Place) -> Sequence[Place]:
+def manifest_paths(place: Place) -> Sequence[Place]:
     """Return the manifests in a folder or below an address, or the one that a place is."""
     if isinstance(place, Path):
         return sorted(place.glob(PATTERN)) if place.is_dir() else [place]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from roadseg.infer.batch.lease import read_lease
+from roadseg.infer.batch.lease import valid_lease
 from roadseg.infer.batch.manifest import (
     DONE,
     FAILED,
@@ -99,8 +99,7 @@ def _driven_films(manifests: Iterable[Manifest]) -> set[str]:
     """Return the videos of the shards that a driver has at the moment."""
     films: set[str] = set()
     for manifest in manifests:
-        lease = read_lease(manifest.path)
-        if lease is not None and lease.until_s > time.time():
+        if valid_lease(manifest.path):
             films |= {record.film for record in manifest.records}
     return films
 
