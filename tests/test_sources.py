@@ -75,6 +75,19 @@ def test_images_that_cannot_be_read_are_left_out_and_named(plain, tmp_path) -> N
         infer(replace(plain, source=folder, strict=True, overwrite=True))
 
 
+def test_pictures_of_which_a_part_is_missing_are_named(plain, tmp_path) -> None:
+    folder = write_images(tmp_path / "shots", 3, ".jpg")
+    assert infer(replace(plain, source=folder)).warnings == ()
+    torn = folder / "shot 1%d.jpg"
+    torn.write_bytes(torn.read_bytes()[:-300])
+    series, single = (replace(plain, source=path, overwrite=True) for path in (folder, torn))
+    said = f"1 of the images of {folder} could be read only in part, the first is {torn.name}"
+    assert infer(series).warnings == (said,)
+    assert infer(single).warnings == (f"{torn} is damaged; a part of the picture is missing",)
+    with pytest.raises(VideoError, match="--strict"):
+        infer(replace(series, strict=True))
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 64), (3000, 1)], ids=str)
 def test_pictures_a_pixel_wide_or_high_are_labelled_and_shown(plain, tmp_path, size_hw) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((*size_hw, 3), 200, np.uint8))

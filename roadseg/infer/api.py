@@ -310,7 +310,7 @@ def _read(path: Path) -> Picture:
     if not cv2.haveImageReader(str(path)):
         raise PictureError(refusal)
     try:
-        return upright_picture(read_image(path))
+        return upright_picture(read_image(path, ReadLog()))
     except VideoError as error:
         raise PictureError(refusal) from error
 

@@ -60,7 +60,7 @@ class Footage:
             yield from decode(probe(self.source), ReadLog())
             return
         for number, path in enumerate(find_images(self.source)):
-            yield Frame(upright_picture(read_image(path)), number, Fraction(1))
+            yield Frame(upright_picture(read_image(path, ReadLog())), number, Fraction(1))
 
     def labelled(self, config: ModelConfig) -> Iterator[SegmentedFrame]:
         """Yield its frames with their labels: steadily along a video, pictures each alone.

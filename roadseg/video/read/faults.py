@@ -25,6 +25,13 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
             f"is {log.unreadable[0].name}; they were left out"
         )
+    if log.torn == [info.path]:
+        yield f"{info.path} is damaged; a part of the picture is missing"
+    elif log.torn:
+        yield (
+            f"{len(log.torn)} of the images of {info.path} could be read only in part, the first "
+            f"is {log.torn[0].name}"
+        )
     if not info.images and not info.reopens:
         yield f"{info.path} is live; its sound was not copied"
     if log.retimed_frames:

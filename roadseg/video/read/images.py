@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import av
 from roadseg.errors import VideoError
 from roadseg.video.errors import check_source, read_errors
 from roadseg.video.pyav import open_for_reading
+from roadseg.video.read.read_log import ReadLog
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Suffixes of the files of a folder that count as images."""
@@ -104,39 +106,61 @@ def exif_turn(picture: bytes) -> tuple[int, int, int, int]:
     return EXIF_TURNS[turn - 1] if 1 <= turn <= len(EXIF_TURNS) else EXIF_TURNS[0]
 
 
-def read_image(path: Path) -> av.VideoFrame:
+def read_image(path: Path, log: ReadLog) -> av.VideoFrame:
     """Return an image file's frame, with the orientation as its `opaque`.
+
+    Args:
+        path: File.
+        log: It is added to, if parts of the picture are missing.
 
     Raises:
         VideoError: It cannot be read.
     """
     check_source(path)
-    with (
-        read_errors(path),
-        path.open("rb") as file,
-        open_for_reading(file) as container,
-    ):
-        for frame in container.decode(video=0):
-            frame.opaque = exif_turn(path.read_bytes())
-            return frame
-    raise VideoError(f"{path} holds no image; give an intact file")
+    with read_errors(path):
+        picture = path.read_bytes()
+        try:
+            frame = _decoded(picture, is_strict=True)
+        except av.FFmpegError:
+            frame = _decoded(picture, is_strict=False)
+            log.torn.append(path)
+    if frame is None:
+        raise VideoError(f"{path} holds no image; give an intact file")
+    frame.opaque = exif_turn(picture)
+    return frame
 
 
-def read_images(
-    paths: tuple[Path, ...], fps: Fraction, unreadable: list[Path]
-) -> Iterator[av.VideoFrame]:
+def _decoded(picture: bytes, *, is_strict: bool) -> av.VideoFrame | None:
+    """Return a picture file's first frame.
+
+    Args:
+        picture: The file.
+        is_strict: Whether to refuse a JPEG that is damaged, of which FFmpeg otherwise gives as much
+            as there is without a word. It refuses other damaged pictures in any case.
+
+    Raises:
+        FFmpegError: There is none, or it is damaged.
+    """
+    with open_for_reading(BytesIO(picture)) as container:
+        decoder = container.streams.video[0].codec_context
+        if is_strict and decoder.name == "mjpeg":
+            decoder.options = {"err_detect": "explode"}
+        return next(container.decode(video=0), None)
+
+
+def read_images(paths: tuple[Path, ...], fps: Fraction, log: ReadLog) -> Iterator[av.VideoFrame]:
     """Yield the images that can be read, timed by their position in the series.
 
     Args:
         paths: Files.
         fps: Images a second.
-        unreadable: Files that cannot be read are added to it.
+        log: Those that cannot be read, or not whole, are added to it.
     """
     for number, path in enumerate(paths):
         try:
-            frame = read_image(path)
+            frame = read_image(path, log)
         except VideoError:
-            unreadable.append(path)
+            log.unreadable.append(path)
             continue
         frame.pts, frame.time_base = number, 1 / fps
         yield frame

@@ -31,6 +31,8 @@ class ReadLog:
     """Time of the first of either, if known."""
     unreadable: list[Path] = field(default_factory=list)
     """Images that could not be read."""
+    torn: list[Path] = field(default_factory=list)
+    """Images of which a part is missing."""
     retimed_frames: int = 0
     """Frames without a time, or with one that does not increase."""
     hidden_frames: int = 0
@@ -59,7 +61,7 @@ class ReadLog:
     @property
     def damaged(self) -> bool:
         """Whether anything was damaged."""
-        return bool(self.damaged_packets or self.damaged_frames or self.unreadable)
+        return bool(self.damaged_packets or self.damaged_frames or self.unreadable or self.torn)
 
     def note_damage(self, time_s: float | None) -> None:
         """Keep the time of the first damage. Raises `GpuGaveUp` where another decoder can try."""

@@ -162,7 +162,7 @@ def probe(
 
 def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
     paths = find_images(source)
-    first = next(read_images(paths, fps, []), None)
+    first = next(read_images(paths, fps, ReadLog()), None)
     if first is None:
         raise VideoError(f"{source} holds no image that can be read; give intact files")
     return VideoInfo(
@@ -251,7 +251,7 @@ def decode_keyframes(info: VideoInfo) -> Iterator[Picture]:
     """
     log = ReadLog()
     if info.images:
-        yield from (_upright_picture(i, info, log) for i in read_images(info.images, info.fps, []))
+        yield from (_upright_picture(i, info, log) for i in read_images(info.images, info.fps, log))
         return
     with read_errors(info.path), open_input(info.path) as container:
         stream = picture_stream(container, info.stream_index)
@@ -294,7 +294,7 @@ def _decode_from(
 ) -> Iterator[av.VideoFrame]:
     """Yield the frames from a keyframe at or before a time on, or all of them."""
     if info.images:
-        yield from read_images(info.images, info.fps, log.unreadable)
+        yield from read_images(info.images, info.fps, log)
         return
     if from_s is not None:
         with open_video(info.path) as container:
