@@ -66,6 +66,7 @@ def intact_packets(
             for packet in demux(container, streams, log.note_late_stream):
                 failures = 0
                 time_s = time_of(packet, time_s)
+                log.last_packet = packet.pos or 0
                 yield packet
         except NETWORK_LOST:
             raise

@@ -1,10 +1,13 @@
 """Warnings about faults of a video that was read."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from roadseg.video.picture import BITS
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo
+from roadseg.video.read.streams import ANOTHER
+from roadseg.video.strung import has_another_flv
 
 LOST_TAIL_S = 0.5
 """A video that ends this long before its stated end counts as truncated."""
@@ -53,6 +56,8 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
     for what in (*info.left_out, *log.left_behind):
         yield f"{info.path}: {what}"
+    if log.reached_end and _is_flv_and_more(info.path, log.last_packet):
+        yield f"{info.path}: {ANOTHER}"
     if log.has_late_stream:
         yield (
             f"{info.path} has a stream that begins late, such as a camera's GPS; it stays behind"
@@ -77,6 +82,10 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
             f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
         )
+
+
+def _is_flv_and_more(path: Path | str, last_packet: int) -> bool:
+    return isinstance(path, Path) and path.is_file() and has_another_flv(path, last_packet)
 
 
 def at_time(time_s: float | None) -> str:

@@ -49,6 +49,8 @@ class ReadLog:
     """What the output lacks of the video, in sentences."""
     read_until_s: float | None = None
     """Time at which the last frame read ends."""
+    last_packet: int = 0
+    """Offset in the file of the last packet that was read."""
     reached_end: bool = False
     """Whether the file was read to its end."""
     decoder: str = "the CPU"

@@ -10,9 +10,17 @@ from av.stream import Disposition
 from roadseg.errors import ConfigError, VideoError
 from roadseg.video.boxes import has_another_film
 from roadseg.video.pyav import exact
+from roadseg.video.strung import has_another_asf
 
 EARLIEST_YEAR = 1990
 """Before it, no digital video was recorded: the clock of the camera was not set."""
+FIND_ANOTHER = {"mp4": has_another_film, "asf": has_another_asf}
+"""What finds a film behind another, by FFmpeg's names of formats."""
+ANOTHER = (
+    "another film follows the first, as in files that were strung together with cat; only the "
+    "first was labelled; label the files one by one, or join them with ffmpeg's concat"
+)
+"""What is said of one."""
 
 
 def film_stream(
@@ -65,13 +73,10 @@ def lost_said(container: av.container.InputContainer, path: Path | str) -> tuple
         container: The file.
         path: Its name; that of an address tells nothing.
     """
-    is_mp4 = "mp4" in container.format.name.split(",")
-    if not (is_mp4 and isinstance(path, Path) and path.is_file() and has_another_film(path)):
+    if not (isinstance(path, Path) and path.is_file()):
         return ()
-    return (
-        "another film follows the first, as in files that were strung together with cat; only the "
-        "first was labelled; label the files one by one, or join them with ffmpeg's concat",
-    )
+    finders = map(FIND_ANOTHER.get, container.format.name.split(","))
+    return (ANOTHER,) if any(find and find(path) for find in finders) else ()
 
 
 def stated_rate(stream: av.VideoStream) -> Fraction | None:
