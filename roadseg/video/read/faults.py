@@ -23,18 +23,7 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
     if log.off_gpu:
         yield f"{info.path} was decoded on the CPU, not on the GPU: {log.off_gpu}"
-    if log.unreadable:
-        yield (
-            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
-            f"is {log.unreadable[0].name}; they were left out"
-        )
-    if log.torn == [info.path]:
-        yield f"{info.path} is damaged; a part of the picture is missing"
-    elif log.torn:
-        yield (
-            f"{len(log.torn)} of the images of {info.path} could be read only in part, the first "
-            f"is {log.torn[0].name}"
-        )
+    yield from _image_faults(log, info)
     if not info.images and not info.reopens:
         yield f"{info.path} is live; its sound was not copied"
     if log.retimed_frames:
@@ -81,6 +70,22 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         yield (
             f"{info.path} ends early: it says {info.end_s - info.start_s:.2f} s and holds "
             f"{log.read_until_s - info.start_s:.2f} s; what is there is in the output"
+        )
+
+
+def _image_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield a sentence about the images that cannot be read, and about those that lack a part."""
+    if log.unreadable:
+        yield (
+            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
+            f"is {log.unreadable[0].name}; they were left out"
+        )
+    if log.torn == [info.path]:
+        yield f"{info.path} is damaged; a part of the picture is missing"
+    elif log.torn:
+        yield (
+            f"{len(log.torn)} of the images of {info.path} could be read only in part, the first "
+            f"is {log.torn[0].name}"
         )
 
 
