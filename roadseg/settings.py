@@ -7,7 +7,7 @@ the name, id and colour of a class in each row; see `roadseg.data.meaning`.
 import csv
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -113,20 +113,27 @@ def read_class_file(path: Path) -> list[tuple[str, int | None, Color | None]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines, first_line = _named_cells(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(file, strict=True)
+            filled = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not in UTF-8 ({error}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DatasetError(f"{path} cannot be read ({error}); correct it") from error
-    if lines and "name" not in map(_column, lines[0]):
+    headings, lines = _headed(filled)
+    if lines and "name" not in map(_column, headings):
         raise DatasetError(
-            f"{path} begins with the columns {', '.join(map(str, lines[0]))}; a class file has "
+            f"{path} begins with the columns {', '.join(headings)}; a class file has "
             "name,id,color, with commas between; correct its first line"
         )
-    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, first_line)]
+    return [
+        _row(dict(zip(headings, row, strict=False)), f"{path}, line {number}")
+        for number, row in lines
+    ]
 
 
-def _row(line: Mapping[str, str | None], where: str) -> tuple[str, int | None, Color | None]:
+def _row(line: Mapping[str, str], where: str) -> tuple[str, int | None, Color | None]:
     """Return name, id and colour of a line of a class file."""
-    cells = {_column(key): (value or "").strip() for key, value in line.items()}
+    cells = {_column(key): value.strip() for key, value in line.items()}
     name, label_id, color = (cells.get(key, "") for key in ("name", "id", "color"))
     color = color or _color_of_levels([cells.get(key, "") for key in "rgb"], where)
     if not name:
@@ -138,13 +145,15 @@ def _row(line: Mapping[str, str | None], where: str) -> tuple[str, int | None, C
     return name, int(label_id) if label_id else None, _rgb(color) if color else None
 
 
-def _named_cells(rows: Iterable[list[str]]) -> tuple[list[dict[str, str]], int]:
-    """Return the lines of a class file by column, and the number of the first of them."""
-    filled = [row for row in rows if row]
-    headings = HEADLESS_COLUMNS.get(tuple(map(_kind, filled[0]))) if filled else None
-    if headings:
-        return [dict(zip(headings, row, strict=False)) for row in filled], 1
-    return [dict(zip(filled[0], row, strict=False)) for row in filled[1:]], 2
+def _headed(
+    lines: list[tuple[int, list[str]]],
+) -> tuple[Sequence[str], list[tuple[int, list[str]]]]:
+    """Return the columns of a class file, and its numbered lines without a heading."""
+    if not lines:
+        return (), []
+    (_, first), *others = lines
+    columns = HEADLESS_COLUMNS.get(tuple(map(_kind, first)))
+    return (columns, lines) if columns else (first, others)
 
 
 def _kind(cell: str) -> str:
@@ -164,9 +173,9 @@ def _color_of_levels(levels: list[str], where: str) -> str:
     return "#{:02x}{:02x}{:02x}".format(*map(int, levels))
 
 
-def _column(heading: str | None) -> str:
+def _column(heading: str) -> str:
     """Return the canonical name of a column of a class file."""
-    plain = (heading or "").strip().casefold()
+    plain = heading.strip().casefold()
     return SYNONYMS.get(plain, plain)
 
 

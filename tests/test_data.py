@@ -182,6 +182,7 @@ def test_colour_without_a_meaning_is_named(tmp_path) -> None:
         ("name,id,color\nroad,0,#804080\n", "names 1 classes"),
         ("name,id,color\nroad,0,\ncar,1,\nbus,1,\n", "gives the id 1 to car and to bus"),
         ("name;id;color\nroad;0;\n", "with commas between"),
+        ("name,id\n\n,\nroad,0\n   \ncar,x\n", "line 6 has the id 'x'"),
         ("name,id\nroad,0\nRoad,1\n", "gives the name road to road and to Road"),
         ("name,id,color\nroad,,#804080\ncar,,#400080\nbus,,#400080\n", r"to car and to bus"),
         ("name,id,color\nroad,red,#804080\n", r"line 2 has the id 'red'"),
@@ -197,11 +198,19 @@ def test_bad_class_file_is_refused_with_the_line(streets, tmp_path, text, said) 
         FolderDataset.open(tmp_path / "data", "train")
 
 
-def test_jpeg_pictures_have_png_labels(tmp_path) -> None:
+def test_class_file_of_another_encoding_is_to_be_saved_anew(streets, tmp_path) -> None:
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "classes.csv").write_text("name,id\nStraße,0\nAuto,1\n", encoding=encoding)
+        with pytest.raises(DatasetError, match=r"is not in UTF-8 .* save it as UTF-8"):
+            FolderDataset.open(streets, "train", tmp_path / "classes.csv")
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".webp", ".bmp", ".tif"])
+def test_pictures_of_other_formats_have_png_labels(tmp_path, suffix) -> None:
     write_pair(tmp_path, "train", "a", *scene(0))
     picture = cv2.imread(str(tmp_path / "train" / "a.png"))
     (tmp_path / "train" / "a.png").unlink()
-    cv2.imwrite(str(tmp_path / "train" / "a.JPG"), picture)
+    cv2.imwrite(str(tmp_path / "train" / f"a{suffix}"), picture)
     dataset = FolderDataset.open(tmp_path, "train")
     assert len(dataset) == 1 and dataset[0][0].shape == (96, 128, 3)
 

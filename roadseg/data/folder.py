@@ -1,9 +1,9 @@
 """Segmentation data in the SegNet layout: `train/` beside `trainannot/`, `val/` beside `valannot/`.
 
-Pictures are PNG or JPEG, turned as viewers turn them; labels are PNGs of the same name and size,
-with class ids or in colours, see `roadseg.data.label_files`. Their meaning is CamVid's, or that of
-a class file, see `roadseg.data.meaning`. Labels of sets of classes may lie in `traingroup/` beside
-finer ones. Data without `val/` are measured on a fifth of their drives.
+Pictures are PNG, JPEG, WebP, BMP or TIFF, turned as viewers turn them; labels are PNGs of the same
+name and size, with class ids or in colours, see `roadseg.data.label_files`. Their meaning is
+CamVid's, or that of a class file, see `roadseg.data.meaning`. Labels of sets of classes may lie in
+`traingroup/` beside finer ones. Data without `val/` are measured on a fifth of their drives.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
 from roadseg.spec import UNLABELLED
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
 RARE_SHARE = 0.02
 """Share of the pixels below which a class is rare: CamVid's pole, sign, fence and people."""
@@ -92,7 +92,8 @@ class FolderDataset:
         image_paths = pictures_in(images)
         if not image_paths:
             raise DatasetError(
-                f"{images} holds no PNG or JPEG; put the {split} pictures there, or check --data"
+                f"{images} holds no file that ends in {', '.join(PICTURE_SUFFIXES)}; put the "
+                f"{split} pictures there, or check --data"
             )
         there = {path.stem: path for path in _label_files(labels)}
         label_paths = tuple(there.get(p.stem, labels / f"{p.stem}.png") for p in image_paths)
