@@ -146,6 +146,8 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["bench", SAMPLE, "--report", "page.pdf"], "must end in .html"),
         (["bench", "--compare", "a.json", "b.json"], "a.json is no record"),
         (["export", "none.safetensors"], "none.safetensors does not exist"),
+        (["export", CHECKPOINT, "--out", "mine.txt"], "--out mine.txt must end in .onnx"),
+        (["export", CHECKPOINT, "--out", "no/mine.onnx"], "no/mine.onnx cannot be written"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:

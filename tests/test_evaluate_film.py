@@ -1,6 +1,7 @@
 """`roadseg evaluate --video` on a split of known motion and on a film."""
 
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -90,6 +91,13 @@ def test_command_measures_a_film_without_labels(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     for word in ("film.mp4", "consistency", "pixels that flip", "absent"):
         assert word in done.stdout
+
+
+def test_one_frame_alone_has_no_steadiness(tmp_path) -> None:
+    film = Film(size_hw=(64, 96), times=(0,)).write(tmp_path / "film.mp4")
+    done = roadseg("evaluate", "--data", film, "--video", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"pixels that flip +│ +absent", done.stdout) and "nan" not in done.stdout
 
 
 def test_settings_of_films_are_refused_for_pictures(streets, tmp_path) -> None:

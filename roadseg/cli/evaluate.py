@@ -364,8 +364,9 @@ def _show(
     if next(iter(scores.values())).sets:
         console.print(tables.sets_table(scores, colors))
     for name, evaluation in measured.items():
-        found = (f"{p.name} ({tables.percent(p.miou)})" for p in evaluation.worst(worst))
-        console.print(f"lowest mIoU of {name}: {', '.join(found)}")
+        found = [f"{p.name} ({tables.percent(p.miou)})" for p in evaluation.worst(worst)]
+        if found:
+            console.print(f"lowest mIoU of {name}: {', '.join(found)}")
 
 
 @dataclass(frozen=True, kw_only=True)

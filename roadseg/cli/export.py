@@ -1,6 +1,5 @@
 """`roadseg export`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -40,11 +39,10 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
-    from roadseg.errors import ExportError
+    from roadseg.files import check_new
 
     target = out or model.with_suffix(".half.onnx" if half else ".onnx")
-    if os.path.lexists(target) and not overwrite:
-        raise ExportError(f"{target} exists; choose another --out or add --overwrite")
+    check_new(target, "--out", (".onnx",), overwrite=overwrite)
     require_train()
     from roadseg.deploy.export import export_onnx
 

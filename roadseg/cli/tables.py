@@ -110,7 +110,7 @@ def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
     for name, film in measured.items():
         label = f"{name}: " if len(measured) > 1 else ""
         shares = film.temporal.consistency, film.temporal.flip_rate, film.temporal.flicker_rate
-        totals = [*(f"{100 * share:.2f}" for share in shares), str(len(film.moments))]
+        totals = [*(percent(share, 2) for share in shares), str(len(film.moments))]
         table.add_column(
             f"{label}consistency",
             justify="right",
@@ -125,9 +125,9 @@ def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
     return table
 
 
-def percent(value: float) -> str:
+def percent(value: float, decimals: int = 1) -> str:
     """Return a share as a percentage, or that there is none."""
-    return "absent" if value != value else f"{100 * value:.1f}"
+    return "absent" if value != value else f"{100 * value:.{decimals}f}"
 
 
 def class_count_table(title: str, classes: Sequence[SegClass], counts: "ClassCounts") -> Table:
