@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 from conftest import ROOT, SAMPLE, WEIGHTS, both, patience, write_pair
 from foreign import CLASSES, FLOAT, KINDS, Foreign
@@ -189,6 +189,22 @@ def test_file_that_holds_no_network_is_refused(damage, suffix, tmp_path) -> None
         pytest.importorskip("openvino")
     with pytest.raises(ModelFileError, match=f"theirs{suffix}"):
         adopt(AdoptConfig(model=path, classes="cityscapes", out=tmp_path / f"o{suffix}"))
+
+
+def test_what_keeps_a_network_from_running_comes_with_a_way_out(tmp_path) -> None:
+    path, model = tmp_path / "theirs.onnx", KINDS["weights stored in half precision"].model()
+    config = AdoptConfig(model=path, classes="cityscapes", out=tmp_path / "ours.onnx")
+    beside = {"save_as_external_data": True, "location": "theirs.data", "size_threshold": 0}
+    onnx.save(model, path, **beside)
+    (tmp_path / "theirs.data").unlink()
+    with pytest.raises(ModelFileError, match="put the file of its weights beside it"):
+        adopt(config)
+    model = KINDS["ids with a channel"].model()
+    model.ir_version = 99
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=r"IR version.*older version of ONNX") as caught:
+        adopt(config)
+    assert "::" not in str(caught.value)
 
 
 def test_model_of_ours_is_not_adopted(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """ONNX Runtime, on the CPU or with its CUDA build on a GPU: what the base install runs."""
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,16 @@ KINDS = {
 
 FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 """Option of a session that tells where a model given as bytes finds its other files."""
+SOURCE_LINE = re.compile(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z[])")
+"""Matches the place in the runtime's source that an error came from."""
+OLDER = "export it for an older version of ONNX, or update ONNX Runtime"
+WAYS_OUT = {
+    "External data": "put the file of its weights beside it, under the name that it had",
+    "External initializer": "copy the file of its weights anew, as this one is cut short",
+    "model IR version": OLDER,
+    "till opset": OLDER,
+}
+"""What to do, by a part of the runtime's reason."""
 CHOICES_KEPT = 3
 """Sessions that a backend keeps: of two outputs there are three choices."""
 DIVISIBLE = PROVIDERS[0] not in ort.get_available_providers()
@@ -133,8 +144,10 @@ def open_session(
         model = path if wants is None else cut_to(path.read_bytes(), wants)
         return ort.InferenceSession(model, settings, providers=present)
     except Exception as error:  # the runtime's errors share no base class but this
+        reason = SOURCE_LINE.sub("", reason_of(error))
+        advice = next((way for sign, way in WAYS_OUT.items() if sign in reason), "export it again")
         raise ModelFileError(
-            f"{path} is no ONNX model that can be run ({reason_of(error)}); export it again"
+            f"{path} is no ONNX model that can be run ({reason}); {advice}"
         ) from error
 
 

@@ -280,9 +280,10 @@ def _refuse_worse(result: CompileResult) -> None:
                 "--precision"
             )
     if not result.layers.get(result.build.precision):
+        executed = ", ".join(f"{count} in {kind}" for kind, count in result.layers.items())
         raise ExportError(
             f"{result.build.runtime} executes no convolution in {result.build.precision}, but "
-            f"{result.layers}; nothing was written; use another --precision"
+            f"{executed or 'none at all'}; nothing was written; use another --precision"
         )
 
 
