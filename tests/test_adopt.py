@@ -177,6 +177,12 @@ def test_head_and_order_can_be_said(tmp_path) -> None:
         assert (segment(picture, weights=weights).class_map == ids).mean() > 0.97
 
 
+def test_network_of_another_kind_is_to_be_exported(tmp_path) -> None:
+    out = tmp_path / "ours.onnx"
+    with pytest.raises(ConfigError, match=r"theirs\.pth is neither ONNX .* export the network"):
+        adopt(AdoptConfig(model=tmp_path / "theirs.pth", classes="cityscapes", out=out))
+
+
 @pytest.mark.parametrize("damage", ["empty", "text", "cut off", "missing"])
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_file_that_holds_no_network_is_refused(damage, suffix, tmp_path) -> None:

@@ -106,8 +106,8 @@ def open_graph(path: Path, **options: Any) -> tuple[ort.InferenceSession, ModelS
     record = session.get_modelmeta().custom_metadata_map.get("roadseg")
     if record is None:
         raise ModelFileError(
-            f"{path} was not exported by roadseg; use a file from roadseg export, "
-            "or leave out --weights"
+            f"{path} was not made by roadseg; use a file from roadseg export, or have roadseg "
+            "adopt make one of it"
         )
     spec = ModelSpec.from_json(record, path)
     ends = [*session.get_inputs(), *session.get_outputs()]

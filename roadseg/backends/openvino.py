@@ -134,8 +134,8 @@ def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
         raise ModelFileError(f"{path} is no model ({reason_of(error)}); export it again") from error
     if not model.has_rt_info(list(RECORD_PLACE)):
         raise ModelFileError(
-            f"{path} was not exported by roadseg; use a file from roadseg export or compile, "
-            "or leave out --weights"
+            f"{path} was not made by roadseg; use a file from roadseg compile, or have roadseg "
+            "adopt make one of it"
         )
     record = model.get_rt_info(list(RECORD_PLACE)).astype(str)
     spec = ModelSpec.from_json(record, path)

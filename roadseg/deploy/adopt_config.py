@@ -7,6 +7,8 @@ from pathlib import Path
 from roadseg.errors import ConfigError
 
 LAYOUTS = ("nchw", "nhwc")
+SUFFIXES = (".onnx", ".xml")
+"""Of networks that can be adopted."""
 INPUT_RANGES = ("0..1", "0..255")
 
 
@@ -50,6 +52,11 @@ class AdoptConfig:
                 raise ConfigError(f"{flag} is {numbers}; give three numbers")
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"--std is {self.std}; each number must be above 0")
+        if self.model.suffix not in SUFFIXES:
+            raise ConfigError(
+                f"{self.model} is neither ONNX (.onnx) nor OpenVINO IR (.xml); export the network "
+                "as one"
+            )
         if self.out.suffix != self.model.suffix:
             raise ConfigError(
                 f"--out {self.out} must end in {self.model.suffix}, as the network does"

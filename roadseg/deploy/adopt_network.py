@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from numpy.typing import NDArray
 
 from roadseg.deploy.adopt_graph import Wrapping
-from roadseg.errors import BackendUnavailable, ConfigError, ModelFileError
+from roadseg.errors import BackendUnavailable, ModelFileError
 from roadseg.spec import ModelSpec
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -49,17 +49,12 @@ FORMATS = {
 
 
 def open_network(path: Path) -> Network:
-    """Open a network that others trained.
+    """Open a network that others trained, of a suffix in `FORMATS`.
 
     Raises:
-        ConfigError: It is of no kind that can be adopted.
         ModelFileError: The file is missing, damaged, or one of ours already.
         BackendUnavailable: A package that is needed is not installed.
     """
-    if path.suffix not in FORMATS:
-        raise ConfigError(
-            f"{path} is neither ONNX (.onnx) nor OpenVINO IR (.xml); export the network as one"
-        )
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist; check its name")
     module, install = FORMATS[path.suffix]
