@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from roadseg.cli import app
-from roadseg.data.convert import CITYSCAPES_IDS, FORMATS, convert, find_masks, read_masks
+from roadseg.data.convert import (
+    CITYSCAPES_IDS,
+    FORMATS,
+    class_names_in,
+    convert,
+    find_masks,
+    read_masks,
+)
 from roadseg.data.regions import coco_counts, run_lengths
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.spec import CLASS_NAMES
@@ -203,6 +210,31 @@ def test_files_that_are_no_masks_are_named(tmp_path) -> None:
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DatasetError, match=r"photo\.png is no mask"):
         list(read_masks(find_masks(tmp_path), "{}"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_ids_without_a_name_are_refused_and_nothing_is_written(tmp_path, kind) -> None:
+    (tmp_path / "masks").mkdir()
+    ids = scene(0)
+    ids[0, 0] = 255  # is none at all
+    cv2.imwrite(str(tmp_path / "masks" / "a.png"), ids)
+    converted(tmp_path, kind)
+    ids[0, 0] = len(CLASS_NAMES)
+    cv2.imwrite(str(tmp_path / "masks" / "b.png"), ids)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(
+        DatasetError, match=r"b\.png has the id 12, and there are names for 0 to 11"
+    ):
+        convert(
+            read_masks(find_masks(tmp_path / "masks"), "{}"), kind, tmp_path / "new", CLASS_NAMES
+        )
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_class_file_with_an_id_twice_is_refused(tmp_path) -> None:
+    (tmp_path / "classes.csv").write_text("name,id\nroad,0\ncar,1\nbus,1\n")
+    with pytest.raises(DatasetError, match=r"has the ids \[0, 1, 1\]; number them from 0"):
+        class_names_in(tmp_path / "classes.csv")
 
 
 def test_every_class_of_ours_has_an_id_in_cityscapes() -> None:

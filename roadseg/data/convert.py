@@ -17,7 +17,7 @@ from roadseg.data.regions import Polygon, box_of, coco_counts, masks_of, polygon
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.files import new_folder, output_errors, replacing
 from roadseg.settings import read_class_file
-from roadseg.spec import CLASS_NAMES, UNLABELLED
+from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, UNLABELLED
 
 CITYSCAPES_IDS = {
     "sky": 23,
@@ -91,11 +91,14 @@ def class_names_in(path: Path) -> tuple[str, ...]:
     Raises:
         DatasetError: It is no class file, or its ids leave one out.
     """
-    rows = read_class_file(path)
-    by_id = {number if row[1] is None else row[1]: row[0] for number, row in enumerate(rows)}
-    if sorted(by_id) != list(range(len(by_id))):
-        raise DatasetError(f"{path} has the ids {sorted(by_id)}; number them from 0, all different")
-    return tuple(by_id[class_id] for class_id in sorted(by_id))
+    rows = enumerate(read_class_file(path))
+    by_id = sorted(
+        (number if label_id is None else label_id, name) for number, (name, label_id, _) in rows
+    )
+    ids = [class_id for class_id, _ in by_id]
+    if ids != list(range(len(ids))):
+        raise DatasetError(f"{path} has the ids {ids}; number them from 0, all different")
+    return tuple(name for _, name in by_id)
 
 
 def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str]) -> None:
@@ -109,9 +112,10 @@ def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str
 
     Raises:
         ConfigError: The format has no such classes.
+        DatasetError: A class map has an id without a name.
         OutputError: The target cannot be written.
     """
-    form = FORMATS[kind]
+    form, masks = FORMATS[kind], _named(masks, names)
     known = names[:-1] if names[-1] == UNLABELLED else names
     if form.suffix:
         with replacing(out) as temporary:
@@ -119,6 +123,18 @@ def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str
         return
     with new_folder(out) as temporary, output_errors(out):
         form.write(masks, temporary, known)
+
+
+def _named(masks: Iterable[Labelled], names: Sequence[str]) -> Iterator[Labelled]:
+    """Yield class maps, as all their ids have names. Raises `DatasetError`."""
+    for item in masks:
+        ids = np.unique(item.ids)
+        if strays := ids[(ids >= len(names)) & (ids != IGNORE_INDEX)].tolist():
+            raise DatasetError(
+                f"{item.stem}.png has the id {strays[0]}, and there are names for 0 to "
+                f"{len(names) - 1}; name the classes of its model with --classes"
+            )
+        yield item
 
 
 def check_target(kind: str, out: Path, *, overwrite: bool) -> None:
