@@ -190,6 +190,12 @@ def test_a_short_run_compared_with_itself_shows_no_difference_for_sure(desk) -> 
     assert done.returncode == 0, done.stderr
     assert "too few rounds" in done.stdout
     assert "better" not in done.stdout and "worse" not in done.stdout
+    told = roadseg_bench("--compare", "run.json", "run.json", "--json", cwd=desk)
+    found = json.loads(told.stdout)
+    assert found["differences"] == []
+    assert {change["verdict"] for change in found["changes"]} == {"too few rounds"}
+    refused = roadseg_bench("--compare", "run.json", "run.json", "--record", "c.json", cwd=desk)
+    assert refused.returncode == 1 and "--record is c.json, and --compare" in refused.stderr
 
 
 def test_record_of_another_version_is_refused(desk, tmp_path) -> None:

@@ -144,7 +144,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["bench", SAMPLE, "--weights", "none.onnx"], "none.onnx, the model, does not exist"),
         (["bench", SAMPLE, "--peer", "none.xml"], "--peer none.xml does not exist"),
         (["bench", SAMPLE, "--report", "page.pdf"], "must end in .html"),
-        (["bench", "--compare", "a.json", "b.json"], "a.json is no record"),
+        (["bench", "--compare", "a.json", "b.json"], "a.json cannot be read (No such file"),
         (["export", "none.safetensors"], "none.safetensors does not exist"),
         (["export", CHECKPOINT, "--out", "mine.txt"], "--out mine.txt must end in .onnx"),
         (["export", CHECKPOINT, "--out", "no/mine.onnx"], "no/mine.onnx cannot be written"),

@@ -237,10 +237,16 @@ def test_three_rounds_are_too_few_to_tell() -> None:
 def test_runs_without_anything_in_common_are_refused_and_differences_named() -> None:
     before, after = a_record([a_round()]), a_record([a_round()])
     after["rounds"] = [{"others_cpu_share": None, "results": {}}]
-    after["machine"] = {"cores": 8, "cpu": "a processor"}
+    before["machine"] |= {"versions": {"numpy": "2", "av": "18"}, "flags": []}
+    after["machine"] = {"cores": 8, "cpu": "a processor", "versions": {"numpy": "2", "av": "19"}}
+    after["machine"]["flags"] = ["avx2", "amx"]
     with pytest.raises(BenchError, match="nothing in common"):
         changes(before, after)
-    assert differences(before, after) == ["machine, cores: 2 before, 8 after"]
+    assert differences(before, after) == [
+        "machine, cores: 2 before, 8 after",
+        "machine, versions, av: 18 before, 19 after",
+        "machine, flags: none before, avx2 amx after",
+    ]
 
 
 def test_speed_of_a_model_stands_beside_its_accuracy() -> None:

@@ -1,6 +1,7 @@
 """`roadseg bench`."""
 
 import json
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,15 @@ class OutputOptions(OptionGroup):
         ):
             if path:
                 check_new(path, flag, (suffix,), overwrite=self.overwrite)
+
+    def refuse_files(self) -> None:
+        """Raise `ConfigError` if files are to be written where nothing is measured."""
+        for flag, path in (("--record", self.record), ("--report", self.report)):
+            if path:
+                raise ConfigError(
+                    f"{flag} is {path}, and --compare measures nothing to write; leave out one of "
+                    "them, or keep the comparison with --json"
+                )
 
     def save(self, measured: dict[str, Any]) -> None:
         """Write the files that are wanted."""
@@ -184,8 +194,9 @@ def bench(
 
     console = plain_console(quiet=output.quiet)
     if compare:
+        output.refuse_files()
         before, after = map(_read, compare)
-        _show_changes(before, after, console)
+        _compare(before, after, console, as_json=output.as_json)
         return
     config = BenchConfig(
         film=clip or _sample(),
@@ -273,9 +284,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         found = record["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read ({error.strerror}); check its name") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{path} is no record of roadseg bench ({error}); give files that --record wrote"
+            f"{path} is no record of roadseg bench; give files that --record wrote"
         ) from error
     if found != RECORD_FORMAT:
         raise BenchError(
@@ -322,10 +335,17 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         )
 
 
-def _show_changes(before: dict[str, Any], after: dict[str, Any], console: "Console") -> None:
+def _compare(
+    before: dict[str, Any], after: dict[str, Any], console: "Console", *, as_json: bool
+) -> None:
     from roadseg.cli import bench_tables
     from roadseg.measure.targets import changes, differences
 
-    for difference in differences(before, after):
+    others, changed = differences(before, after), changes(before, after)
+    if as_json:
+        rows = [{**asdict(change), "verdict": change.verdict} for change in changed]
+        echo(json.dumps({"differences": others, "changes": rows}))
+        return
+    for difference in others:
         console.print(difference)
-    console.print(bench_tables.change_table(changes(before, after)))
+    console.print(bench_tables.change_table(changed))

@@ -337,15 +337,29 @@ def _change(
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return differences of two runs in machine, GPUs, video and settings, a sentence each."""
-    old, new = _circumstances(before), _circumstances(after)
+    old, new = map(_circumstances, (before, after))
     return [
-        f"{part}, {key}: {value} before, {new.get(part, {}).get(key)} after"
-        for part, values in old.items()
-        for key, value in values.items()
-        if value != new.get(part, {}).get(key)
+        f"{name}: {_told(value)} before, {_told(new.get(name))} after"
+        for name, value in old.items()
+        if value != new.get(name)
     ]
 
 
-def _circumstances(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _circumstances(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return single values by their names, such as "machine, versions, numpy"."""
     parts = {part: record[part] for part in ("machine", "film", "settings")}
-    return {**parts, **record.get("gpus", {})}
+    return dict(_single({**parts, **record.get("gpus", {})}))
+
+
+def _single(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _single(value, f"{within}{key}, ")
+        else:
+            yield f"{within}{key}", value
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
