@@ -218,8 +218,10 @@ def test_model_of_ours_is_not_adopted(tmp_path) -> None:
         adopt(AdoptConfig(model=WEIGHTS, classes="cityscapes", out=tmp_path / "ours.onnx"))
 
 
-def roadseg(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from roadseg.cli import main; main()"
+def roadseg(
+    *arguments: object, cwd: Path, before: str = "pass"
+) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; {before}; from roadseg.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,
@@ -227,6 +229,14 @@ def roadseg(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=patience(100),
     )
+
+
+def test_what_adopting_needs_is_named_where_it_is_missing(tmp_path) -> None:
+    command = ["adopt", "theirs.onnx", "--classes", "cityscapes", "--out", "ours.onnx"]
+    refused = roadseg(*command, cwd=tmp_path, before="sys.modules['onnx'] = None")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("needs; run: pip install onnx\n")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_adopted_network_goes_through_infer_and_evaluate(tmp_path) -> None:

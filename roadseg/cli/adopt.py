@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.cli.console import complain, echo
-from roadseg.cli.options import Overwrite, Quiet, parse_size
+from roadseg.cli.options import Overwrite, Quiet, parse_size, require_onnx
 
 if TYPE_CHECKING:
     from roadseg.deploy.adopt import AdoptResult
@@ -95,6 +95,7 @@ def adopt(
     quiet: Quiet = False,
 ) -> None:
     """Make a network that others trained a model that every command takes with --weights."""
+    require_onnx()
     from roadseg.deploy.adopt import adopt as adopt_network
     from roadseg.deploy.adopt_config import AdoptConfig
     from roadseg.files import check_new

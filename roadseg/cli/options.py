@@ -359,3 +359,11 @@ def require_train() -> None:
             f"{', '.join(missing)} not installed; this command needs the train extra; "
             "run: pip install '.[train]' in a checkout of roadseg"
         )
+
+
+def require_onnx() -> None:
+    """Raise `BackendUnavailable` with the pip command unless ONNX is installed."""
+    if not find_spec("onnx"):
+        raise BackendUnavailable(
+            "onnx is not installed, which this command needs; run: pip install onnx"
+        )
