@@ -102,7 +102,7 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx, the model, does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),
         (["infer", SAMPLE, "--out", "o.avi"], "'.avi'"),
-        (["infer", SAMPLE, "a/drive.mp4"], "two videos are called drive"),
+        (["infer", SAMPLE, "a/drive.mp4"], "a/drive.mp4 would both be written as drive"),
         (["infer", SAMPLE, "a.mp4", "--out", "o.mp4"], "there are 2 videos; give a folder"),
         (["infer", SAMPLE, "--fps", "fast"], "--fps is 'fast'"),
         (["infer", SAMPLE, "--legend", "left"], "--legend is 'left'"),

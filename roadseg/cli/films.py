@@ -190,7 +190,8 @@ def plan(
         name = overlay.stem.removesuffix(ending)
         if name in jobs:
             raise ConfigError(
-                f"two videos are called {name}, as what is written would be; label them one by one"
+                f"{jobs[name].source} and {film} would both be written as {name}; label them one "
+                "by one"
             )
         path = None if no_film else folder / overlay
         own = beside.of(name, folder)
