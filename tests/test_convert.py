@@ -1,6 +1,7 @@
 """Class maps in the formats of other programs, read back by what those programs read them with."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +21,7 @@ from roadseg.data.convert import (
     find_masks,
     read_masks,
 )
+from roadseg.data.meaning import LabelMeaning
 from roadseg.data.regions import coco_counts, run_lengths
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.spec import CLASS_NAMES
@@ -231,10 +233,15 @@ def test_ids_without_a_name_are_refused_and_nothing_is_written(tmp_path, kind) -
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_class_file_with_an_id_twice_is_refused(tmp_path) -> None:
-    (tmp_path / "classes.csv").write_text("name,id\nroad,0\ncar,1\nbus,1\n")
-    with pytest.raises(DatasetError, match=r"has the ids \[0, 1, 1\]; number them from 0"):
-        class_names_in(tmp_path / "classes.csv")
+def test_names_are_those_of_a_model_that_was_trained_with_the_class_file(tmp_path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text("name,id,color\nroad,0,#804080\nunlabelled,255,#000000\ncar,1,#400080\n")
+    assert class_names_in(path) == tuple(c.name for c in LabelMeaning.read(path).classes)
+    for ids in ([0, 1, 1], [1, 0, 2], [0, 1, 7]):
+        rows = zip(("road", "car", "bus"), ids, strict=True)
+        path.write_text("name,id\n" + "".join(f"{name},{number}\n" for name, number in rows))
+        with pytest.raises(DatasetError, match=re.escape(f"has the ids {ids}, and a model")):
+            class_names_in(path)
 
 
 def test_every_class_of_ours_has_an_id_in_cityscapes() -> None:

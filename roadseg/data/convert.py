@@ -86,19 +86,20 @@ def read_masks(paths: Iterable[Path], picture: str) -> Iterator[Labelled]:
 
 
 def class_names_in(path: Path) -> tuple[str, ...]:
-    """Return the names in a class file, by id, or in order where it has no ids.
+    """Return the names in a class file by id, as a model that was trained with it has them.
 
     Raises:
-        DatasetError: It is no class file, or its ids leave one out.
+        DatasetError: It is no class file, or its ids are not those of the model.
     """
-    rows = enumerate(read_class_file(path))
-    by_id = sorted(
-        (number if label_id is None else label_id, name) for number, (name, label_id, _) in rows
-    )
-    ids = [class_id for class_id, _ in by_id]
+    rows = [(name, label_id) for name, label_id, _ in read_class_file(path)]
+    counted = [row for row in rows if row[1] != IGNORE_INDEX]
+    ids = [number if row[1] is None else row[1] for number, row in enumerate(counted)]
     if ids != list(range(len(ids))):
-        raise DatasetError(f"{path} has the ids {ids}; number them from 0, all different")
-    return tuple(name for _, name in by_id)
+        raise DatasetError(
+            f"{path} has the ids {ids}, and a model numbers its classes from 0 in the order of the "
+            "rows; give a file with a row for each class in that order"
+        )
+    return tuple(name for name, _ in counted)
 
 
 def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str]) -> None:
