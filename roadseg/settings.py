@@ -41,7 +41,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.suffix not in readers:
         raise ConfigError(f"--config {path} must end in .toml or .json; give such a file")
     try:
-        values = readers[path.suffix](path.read_text())
+        values = readers[path.suffix](path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"--config {path} cannot be read ({reason}); correct it") from error

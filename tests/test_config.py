@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from roadseg.errors import ConfigError, ModelFileError
 from roadseg.infer.config import InferConfig, settings_record
+from roadseg.settings import read_settings
 from roadseg.spec import (
     CLASS_NAMES,
     CLASSES,
@@ -104,6 +105,13 @@ def test_bad_strength_of_augmentation_is_named(changes) -> None:
     (name,) = changes
     with pytest.raises(ConfigError, match=f"--augment {name} is"):
         AugmentConfig(**changes)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", 'arch = "ä"'), ("a.json", '{"arch": "ä"}')])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_settings_are_utf_8_with_or_without_a_mark(tmp_path, name, text, encoding) -> None:
+    (tmp_path / name).write_text(text, encoding=encoding)
+    assert read_settings(tmp_path / name) == {"arch": "ä"}
 
 
 def test_output_may_not_be_the_input(tmp_path) -> None:
