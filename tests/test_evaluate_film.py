@@ -1,5 +1,6 @@
 """`roadseg evaluate --video` on a split of known motion and on a film."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -12,8 +13,10 @@ import pytest
 from conftest import file_ids
 from films import Film
 from moving import FlickeringBackend, panning
+from rich.console import Console
 from test_cli import roadseg
 
+from roadseg.cli.tables import film_table
 from roadseg.data.folder import FolderDataset
 from roadseg.measure.accuracy_page import film_page
 from roadseg.measure.evaluate import evaluate_film, evaluate_split_as_film
@@ -50,6 +53,17 @@ def test_flicker_is_seen_and_steadiness_cures_it(split) -> None:
     assert alone.scores.miou < 0.9 < steady.scores.miou
     worst = [moment.miou < 0.9 for moment in alone.moments]
     assert worst == [False, False, True, False, False, False, False]
+
+
+def test_totals_stay_in_their_rows_in_a_narrow_terminal(split) -> None:
+    found = evaluate_split_as_film(FlickeringBackend(), split, FPS, ALONE)
+    colors = dict.fromkeys(found.temporal.class_names, (0, 0, 0))
+    console = Console(width=66, file=io.StringIO())
+    console.print(film_table({"first.onnx": found, "second.onnx": found}, colors))
+    text = console.file.getvalue()
+    assert re.search(r"^│ pixels +│ .*\n│ that flip +│", text, re.MULTILINE)  # it is narrow
+    assert re.search(r"^│ frames +│ +7 │ +│ +7 │", text, re.MULTILINE)
+    assert re.search(r"^│ seen by +│ +7 │ +│ +7 │", text, re.MULTILINE)
 
 
 def test_each_drive_is_a_film_of_its_own(split) -> None:

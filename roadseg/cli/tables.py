@@ -23,7 +23,16 @@ Colors = Mapping[str, tuple[int, int, int]]
 """RGB colours of classes by name."""
 LEAST_TIMED_S = 1.0
 """Frames of the first moments were in the pipeline together, and come faster than any later."""
-TOTALS = "mIoU\npixel accuracy\nboundary F1\ncalibration error\ncross entropy (nats)"
+TOTALS = ("mIoU", "pixel accuracy", "boundary F1", "calibration error", "cross entropy (nats)")
+"""What is measured over all classes."""
+FILM_TOTALS = (
+    "together",
+    "pixels that flip",
+    "pixels that flicker",
+    "frames",
+    "seen by the network",
+)
+"""The same of a video."""
 
 
 def stage_table(stages: Sequence["StageStats"], bottleneck: str) -> Table:
@@ -52,29 +61,30 @@ def class_share_table(shares: Mapping[str, float], colors: Colors) -> Table:
 
 def score_table(scores: "Scores", colors: Colors) -> Table:
     """Return the scores of a model, a row for each class."""
-    table = Table(title="In %, but for the cross entropy", title_justify="left", show_footer=True)
-    table.add_column("class", footer=TOTALS)
-    table.add_column("IoU", justify="right", footer=_totals(scores))
-    for heading in ("precision", "recall", "boundary F1"):
+    table = Table(title="In %, but for the cross entropy", title_justify="left")
+    table.add_column("class")
+    for heading in ("IoU", "precision", "recall", "boundary F1"):
         table.add_column(heading, justify="right")
     columns = (scores.iou, scores.precision, scores.recall, scores.boundary_f1)
     for name, *values in zip(scores.class_names, *columns, strict=True):
         table.add_row(swatch(name, colors), *map(percent, values))
+    _add_totals(table, zip(TOTALS, _totals(scores), strict=True))
     return table
 
 
 def comparison_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
     """Return the IoU of two models side by side, a row for each class."""
-    table = Table(title="IoU, %", title_justify="left", show_footer=True)
-    table.add_column("class", footer=TOTALS)
-    for name, scores in measured.items():
-        table.add_column(name, justify="right", footer=_totals(scores), overflow="fold")
+    table = Table(title="IoU, %", title_justify="left")
+    table.add_column("class")
+    for name in (*measured, "change"):
+        table.add_column(name, justify="right", overflow="fold")
     first, second = measured.values()
-    footer = f"{100 * (second.miou - first.miou):+.1f}"
-    table.add_column("change", justify="right", footer=footer)
     for name, before, after in zip(first.class_names, first.iou, second.iou, strict=True):
         change = "" if before != before or after != after else f"{100 * (after - before):+.1f}"
         table.add_row(swatch(name, colors), percent(before), percent(after), change)
+    changes = (f"{100 * (second.miou - first.miou):+.1f}", *[""] * (len(TOTALS) - 1))
+    totals = zip(TOTALS, _totals(first), _totals(second), changes, strict=True)
+    _add_totals(table, totals)
     return table
 
 
@@ -91,7 +101,15 @@ def sets_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
     return table
 
 
-def _totals(scores: "Scores") -> str:
+def _add_totals(table: Table, rows: Iterable[Sequence[str]]) -> None:
+    """Add what is not of a class as rows, which stay aligned where a name is wrapped."""
+    table.add_section()
+    for row in rows:
+        table.add_row(*row, style="table.footer")
+
+
+def _totals(scores: "Scores") -> tuple[str, ...]:
+    """Return what `TOTALS` names."""
     cross_entropy = scores.calibration.cross_entropy
     shares = (
         scores.miou,
@@ -99,30 +117,34 @@ def _totals(scores: "Scores") -> str:
         scores.mean_boundary_f1,
         scores.calibration.calibration_error,
     )
-    return "\n".join([*map(percent, shares), f"{cross_entropy:.3f}"])
+    return (*map(percent, shares), f"{cross_entropy:.3f}")
 
 
 def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
     """Return steadiness and accuracy of a video's labels, two columns for each model."""
-    table = Table(title="In %, but for the frames", title_justify="left", show_footer=True)
-    footer = "together\npixels that flip\npixels that flicker\nframes\nseen by the network"
-    table.add_column("class", footer=footer)
-    for name, film in measured.items():
+    table = Table(title="In %, but for the frames", title_justify="left")
+    table.add_column("class")
+    for name in measured:
         label = f"{name}: " if len(measured) > 1 else ""
-        shares = film.temporal.consistency, film.temporal.flip_rate, film.temporal.flicker_rate
-        totals = [*(percent(share, 2) for share in shares), str(len(film.moments))]
-        table.add_column(
-            f"{label}consistency",
-            justify="right",
-            footer="\n".join([*totals, str(film.network_frames)]),
-        )
-        table.add_column(f"{label}IoU", justify="right", footer=percent(film.scores.miou))
-    names = next(iter(measured.values())).temporal.class_names
+        for heading in ("consistency", "IoU"):
+            table.add_column(f"{label}{heading}", justify="right", overflow="fold")
+    films = measured.values()
+    names = next(iter(films)).temporal.class_names
     for i, name in enumerate(names):
-        films = measured.values()
         cells = (percent(v[i]) for f in films for v in (f.temporal.by_class, f.scores.iou))
         table.add_row(swatch(name, colors), *cells)
+    columns = (column for film in films for column in _film_totals(film))
+    _add_totals(table, zip(FILM_TOTALS, *columns, strict=True))
     return table
+
+
+def _film_totals(film: "FilmScores") -> tuple[Sequence[str], Sequence[str]]:
+    """Return what `FILM_TOTALS` names, below consistency and below IoU."""
+    steadiness = film.temporal
+    shares = (steadiness.consistency, steadiness.flip_rate, steadiness.flicker_rate)
+    counts = (len(film.moments), film.network_frames)
+    below_consistency = [*(percent(share, 2) for share in shares), *map(str, counts)]
+    return below_consistency, [percent(film.scores.miou), *[""] * (len(FILM_TOTALS) - 1)]
 
 
 def percent(value: float, decimals: int = 1) -> str:
