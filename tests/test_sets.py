@@ -74,6 +74,9 @@ def test_class_that_the_others_do_not_have_is_named(tmp_path) -> None:
     trams = meaning(tmp_path, "name,id\nroad,0\ncar|tram,1\n")
     with pytest.raises(DatasetError, match=r"'car\|tram' is of the class 'tram', .* among sky, "):
         LabelSpace.of(CAMVID_CLASSES, [trams])
+    tram = meaning(tmp_path, "name,id\nroad,0\ntram,1\n")
+    with pytest.raises(DatasetError, match="the label 'tram' is not among sky, "):
+        LabelSpace.of(CAMVID_CLASSES, [tram])
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.csv")), ids=lambda path: path.stem)

@@ -77,8 +77,9 @@ class LabelSpace:
         """
         known = [c.name for c in self.classes]
         if unknown := [name for name in members(label) if name not in known]:
+            which = "" if unknown[0] == label else f"is of the class {unknown[0]!r}, which "
             raise DatasetError(
-                f"the label {label!r} is of the class {unknown[0]!r}, which is not among "
+                f"the label {label!r} {which}is not among "
                 f"{', '.join(known)}; name it as one of these, or as a set of them, such as "
                 f"{SET_SEPARATOR.join(known[:2])}"
             )
