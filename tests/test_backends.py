@@ -296,6 +296,15 @@ assert signal_stack() == before
 """
 
 
+def test_model_of_openvino_without_its_weights_says_where_they_belong(tmp_path) -> None:
+    ov = pytest.importorskip("roadseg.backends.openvino_silent").ov
+    path = tmp_path / "alone.xml"
+    ov.save_model(ov.Core().read_model(WEIGHTS), path)
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(ModelFileError, match=r"put its weights beside it as alone\.bin"):
+        open_backend(path)
+
+
 def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
     openvino = pytest.importorskip("roadseg.backends.openvino")
     kept = openvino.REQUESTS_KEPT

@@ -131,7 +131,10 @@ def open_model(path: Path, threads: int | None = None) -> OpenVinoBackend:
     try:
         model = ov.Core().read_model(path)
     except RuntimeError as error:
-        raise ModelFileError(f"{path} is no model ({reason_of(error)}); export it again") from error
+        weights = path.with_suffix(".bin")
+        is_alone = path.suffix == ".xml" and not weights.is_file()
+        advice = f"put its weights beside it as {weights.name}" if is_alone else "export it again"
+        raise ModelFileError(f"{path} is no model ({reason_of(error)}); {advice}") from error
     if not model.has_rt_info(list(RECORD_PLACE)):
         raise ModelFileError(
             f"{path} was not made by roadseg; use a file from roadseg compile, or have roadseg "
