@@ -19,7 +19,7 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
-from roadseg.video.write.tracks import Track, forms_of
+from roadseg.video.write.forms import Track, forms_of
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
