@@ -19,7 +19,7 @@ from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
-from roadseg.video.write.forms import Track, forms_of
+from roadseg.video.write.forms import WrittenStream, forms_of
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -141,7 +141,8 @@ class Companions:
         self.sound_begin: Fraction | None = None
         """Time of the first sound, once the streams are open; None if there is none."""
         self._container: av.container.InputContainer | None = None
-        self._tracks: dict[int, Track] = {}
+        self._streams: dict[int, WrittenStream] = {}
+        """What is written, by the number of the source's stream."""
         self._packets: Packets = iter(())
 
     def __enter__(self) -> Self:
@@ -199,9 +200,9 @@ class Companions:
     def finish(self) -> None:
         """Copy the remaining packets."""
         self.copy_until(inf)
-        for track in self._tracks.values():
-            track.finish()
-        if refused := sum(track.refused for track in self._tracks.values()):
+        for stream in self._streams.values():
+            stream.finish()
+        if refused := sum(stream.refused for stream in self._streams.values()):
             self._log.left_behind.append(
                 f"{refused} packets of sound, subtitles or data are damaged; they were left out"
             )
@@ -217,7 +218,7 @@ class Companions:
         """Add a stream in the first form that the target takes."""
         for form in forms_of(stream, self._sound):
             with contextlib.suppress(ValueError, av.FFmpegError):
-                self._tracks[stream.index] = form(stream, self._target)
+                self._streams[stream.index] = form(stream, self._target)
                 return
         self._note(stream, f"cannot go into {self._target.format.name}")
 
@@ -250,15 +251,15 @@ class Companions:
             return next(self._packets, None)
 
     def _write(self, packet: "av.Packet[Any]") -> None:
-        track = self._tracks.get(packet.stream.index)
-        if track is None:
+        stream = self._streams.get(packet.stream.index)
+        if stream is None:
             return
         if self._offset:
             assert packet.time_base and packet.dts is not None
             units = int(self._offset / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
-        track.write(packet)
+        stream.write(packet)
 
 
 def _absent(

@@ -92,7 +92,7 @@ class _Nowhere:
         return self._place
 
 
-class CopiedTrack:
+class CopiedStream:
     """A stream copied packet by packet; packets that the format refuses are skipped and counted.
 
     Every packet is first written to a trial file that is discarded. A refusal there costs only that

@@ -20,7 +20,7 @@ GAP_S = 0.1
 """Largest error of sound's time, above which it is corrected."""
 
 
-class EncodedTrack:
+class EncodedStream:
     """A stream of sound that is decoded and encoded as AAC, in WebM as Opus.
 
     Every run encodes it from its beginning, so that the same sound gives the same bytes.

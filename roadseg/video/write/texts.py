@@ -10,7 +10,7 @@ LENGTH_BYTES = 2
 """Bytes before a text of MP4 with its length; its style may follow it."""
 
 
-class TextTrack:
+class TextStream:
     """A stream of timed text (mov_text), of which the plain text is kept (SubRip).
 
     Args:
