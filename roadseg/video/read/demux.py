@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import av
 
+from roadseg.video.read.clock import unit_of
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.timeline import unit_of
 
 Packets: TypeAlias = "Iterator[av.Packet[Any]]"
 

@@ -9,7 +9,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from roadseg.video.pyav import all_legible
-from roadseg.video.read.timeline import unit_of
+from roadseg.video.read.clock import unit_of
 
 OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "duration")
 """Tags about how a file was made, which the new file sets itself."""
