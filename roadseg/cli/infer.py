@@ -359,7 +359,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
 def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.output_checks import is_file
-    from roadseg.infer.places import FilePlace, SeriesPlace
+    from roadseg.infer.output_places import FilePlace, SeriesPlace
 
     out = config.out
     if isinstance(error, BrokenPipeError):

@@ -23,8 +23,8 @@ from roadseg.infer.drive_geojson import write_geojson
 from roadseg.infer.drive_track import drive_track
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
+from roadseg.infer.output_places import FilePlace
 from roadseg.infer.outputs import Outputs, encoded_on
-from roadseg.infer.places import FilePlace
 from roadseg.infer.stages import Pipeline, StageStats
 from roadseg.infer.stats import measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (

@@ -13,8 +13,8 @@ from roadseg.files import Lock, check_replaceable, identity, is_ours
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
 from roadseg.infer.output_checks import check_beside, check_options, check_out, encoding, is_file
-from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
-from roadseg.infer.publication import publish, remove_work, settle
+from roadseg.infer.output_places import FilePlace, Place, SeriesPlace, clear, holding, put_back
+from roadseg.infer.output_publication import publish, remove_work, settle
 from roadseg.infer.stats import keep_stats, read_stats
 from roadseg.infer.stats_parquet import is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_series
