@@ -1,4 +1,15 @@
-"""The outputs of a run: their places, and what an unfinished run left there."""
+"""The outputs of a run: checked before its first frame, claimed meanwhile, published at its end.
+
+How an output gets its name:
+
+1. A place knows all names that it needs: `roadseg.infer.output_places`.
+2. `Outputs` checks that it can be written (`roadseg.infer.output_checks`), and that none of its
+   names is an input's.
+3. `Outputs.claimed` locks its place, and finds out what an unfinished run left there. A stage
+   writes to the part, of which the whole is made.
+4. Once all outputs are whole, `roadseg.infer.output_publication` renames them together. On an error
+   it takes their names back, and if it is killed, the next run does so.
+"""
 
 import contextlib
 import os
