@@ -202,22 +202,17 @@ def time_on_gpu(
         shape = (batch, *frames.shape[1:3])
         lanes = Lanes(model, cuda, shape, depth, on_device=BACKENDS[backend].on_device)
         queries = Queries(lanes, parsed, batches)
-        queries_s = [_seconds_of(queries) for _ in range(WARMUP_CALLS + 1)]
+        first_s = [_seconds_of(queries) for _ in range(WARMUP_CALLS + 1)]
         if meter:
             meter.restart()
-        warm, cpu_s, steady_s = len(queries.parts), time.process_time(), time.perf_counter()
-        while len(queries_s) < WARMUP_CALLS + 1 + LEAST_QUERIES or (
-            time.perf_counter() < steady_s + seconds
-        ):
-            queries_s.append(_seconds_of(queries))
-            if meter:
-                meter.sample()
+        warm, cpu_s = len(queries.parts), time.process_time()
+        queries_s = _timed(queries, seconds, meter)
         cuda.synchronize()  # offline, some calls are still under way
     return {
         "open_s": round(open_s, 5),
-        "first_call_s": queries_s[0],
-        "warmup_calls_s": queries_s[1 : WARMUP_CALLS + 1],
-        "calls_s": queries_s[WARMUP_CALLS + 1 :],
+        "first_call_s": first_s[0],
+        "warmup_calls_s": first_s[1:],
+        "calls_s": queries_s,
         "batch": batch * queries.calls,
         "calls_a_query": queries.calls,
         "parts_ms": {p: [round(taken[p], 4) for taken in queries.parts[warm:]] for p in PARTS},
@@ -227,6 +222,17 @@ def time_on_gpu(
         "gpu": meter.result() if meter else None,
         "joules": None,
     }
+
+
+def _timed(queries: Queries, seconds: float, meter: GpuMeter | None) -> list[float]:
+    """Return the seconds of each query, of as many as fit into a time, and at least a few."""
+    until_s = time.perf_counter() + seconds
+    queries_s: list[float] = []
+    while len(queries_s) < LEAST_QUERIES or time.perf_counter() < until_s:
+        queries_s.append(_seconds_of(queries))
+        if meter:
+            meter.sample()
+    return queries_s
 
 
 def _seconds_of(queries: Queries) -> float:
