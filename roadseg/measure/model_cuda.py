@@ -23,6 +23,7 @@ from roadseg.measure.config import Scenario
 from roadseg.measure.gpu_cuda import Cuda
 from roadseg.measure.gpu_meter import GpuMeter
 from roadseg.measure.meters import WARMUP_CALLS, peak_rss_bytes
+from roadseg.measure.record import GpuModelResult
 
 PARTS = ("copy_in", "compute", "copy_out")
 """Parts of a call, in their order."""
@@ -178,7 +179,7 @@ def time_on_gpu(
     scenario: str,
     seconds: float,
     **_: object,
-) -> dict[str, Any]:
+) -> GpuModelResult:
     """Open a model and time its queries on real frames, the first ones apart.
 
     Args:
