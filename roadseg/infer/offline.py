@@ -45,7 +45,8 @@ from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
-from roadseg.segmentation.placement import Maps, input_size
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import input_size
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk

@@ -35,7 +35,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
-from roadseg.segmentation.placement import Maps
+from roadseg.segmentation.maps import Maps
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame

@@ -190,7 +190,7 @@ class Link:
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame and its class maps: those that `roadseg.segmentation.placement.Maps` asks for.
+    """A frame and its class maps: those that `roadseg.segmentation.maps.Maps` asks for.
 
     | map | size | where labels are too unsure to be shown |
     | --- | --- | --- |
