@@ -1,9 +1,10 @@
 """The clocks of streams: their units, and whether they run straight through a file."""
 
 from itertools import pairwise
-from typing import Any
 
 import av
+
+from roadseg.video.pyav import Packet
 
 BROADCAST_GAP_S, FILE_GAP_S = 10.0, 600.0
 """Step forward above which a clock has jumped, in broadcast formats and in others, whose long gaps
@@ -28,7 +29,7 @@ def has_straight_clock(container: av.container.InputContainer, stream: av.stream
     )
 
 
-def unit_of(item: "av.stream.Stream | av.Packet[Any]") -> float:
+def unit_of(item: av.stream.Stream | Packet) -> float:
     """Return the seconds of a unit of time of a stream or packet."""
     unit = item.time_base
     assert unit is not None  # streams of a file that is read have one

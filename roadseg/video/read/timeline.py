@@ -17,13 +17,12 @@ reading of a file from its beginning finds the same ones.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import av
 
+from roadseg.video.pyav import Packet
 from roadseg.video.read.clock import BROADCAST_GAP_S, FILE_GAP_S, clocks_jump, unit_of
 
-Packet: TypeAlias = "av.Packet[Any]"
 BACK_S = 0.5
 """Step back within a stream above which its clock has restarted."""
 NEAR_S = 1.0

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import av
 
+from roadseg.video.pyav import Packet
 from roadseg.video.write.copies import CopiedStream
 from roadseg.video.write.sound import EncodedStream
 from roadseg.video.write.texts import TextStream
@@ -16,7 +17,7 @@ class WrittenStream(Protocol):
     refused: int
     """Packets that were left out."""
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Write a packet of the source that has a decoding time."""
         ...
 

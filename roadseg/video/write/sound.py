@@ -6,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 
+from roadseg.video.pyav import Packet
 from roadseg.video.write.copies import lasting
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -54,7 +55,7 @@ class EncodedStream:
         self._written: int | None = None
         self.refused = 0
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Encode what a packet holds."""
         try:
             frames: list[Any] = packet.decode()
