@@ -108,6 +108,16 @@ WAYS: dict[str, tuple[str, dict[str, str], int]] = {
     "superfast, crf 22": ("h264", {"preset": "superfast", "crf": "22"}, 1),
     "superfast, crf 23": ("h264", {"preset": "superfast", "crf": "23"}, 1),
     "superfast, crf 23, no B-frames": ("h264", {"preset": "superfast", "crf": "23", "bf": "0"}, 1),
+    "superfast, crf 23, no B-frames, no 4x4": (
+        "h264",
+        {"preset": "superfast", "crf": "23", "bf": "0", "partitions": "i8x8"},
+        1,
+    ),
+    "superfast, crf 23, no B-frames, CAVLC": (
+        "h264",
+        {"preset": "superfast", "crf": "23", "bf": "0", "coder": "vlc"},
+        1,
+    ),
     "superfast, crf 24": ("h264", {"preset": "superfast", "crf": "24"}, 1),
     "veryfast": ("h264", {"preset": "veryfast"}, 1),
     "veryfast, 4 threads": ("h264", {"preset": "veryfast"}, 4),

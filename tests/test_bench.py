@@ -20,6 +20,7 @@ from roadseg.backends.runtimes import open_backend
 from roadseg.backends.weights import weights_named
 from roadseg.errors import BenchError
 from roadseg.measure import bench, jobs
+from roadseg.measure import record as types
 from roadseg.measure import testbed as beds
 from roadseg.measure.bench import film_record
 from roadseg.measure.bench_page import bench_page
@@ -59,6 +60,30 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(desk) -> dict[str, Any]:
     return json.loads((desk / "run.json").read_text())
+
+
+def test_record_has_the_keys_that_its_types_name(record) -> None:
+    of_job = {
+        **dict.fromkeys(("model", "plain"), types.ModelResult),
+        **{"film": types.FilmResult, "loop": types.LoopResult, "stages": types.StagesResult},
+        **{"live": types.LiveResult, "command": types.CommandResult},
+        "machine": types.MachineResult,
+    }
+    held = [(types.Record, record)]
+    held += [(types.Check, check) for check in record["checks"].values()]
+    for measured in record["rounds"]:
+        held.append((types.RoundRecord, measured))
+        for name, result in measured["results"].items():
+            held.append((of_job[record["contenders"][name]["job"]], result))
+    held += [
+        (types.StageResult, stage)
+        for kind, result in held
+        if kind is types.StagesResult
+        for stage in result["stages_alone"].values()
+    ]
+    for kind, values in held:
+        keys = kind.__required_keys__ | kind.__optional_keys__
+        assert kind.__required_keys__ <= values.keys() <= keys, kind
 
 
 def test_every_case_is_in_every_round_and_what_it_did_adds_up(record) -> None:

@@ -19,7 +19,8 @@ from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.darkness import trust
 from roadseg.segmentation.label import label, warm_up_s
-from roadseg.segmentation.placement import Maps, Placement
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.predict import predict_alone
 from roadseg.spec import UNSURE, AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame

@@ -58,19 +58,19 @@ def test_bit_rate_is_held_by_encoders_that_can() -> None:
     assert ["maxrate" in given for given in options] == [True, False]
 
 
-def test_preset_and_b_frames_go_by_the_size_of_the_picture_unless_one_is_named() -> None:
+def test_effort_goes_by_the_size_of_the_picture_unless_a_preset_is_named() -> None:
     h264, hevc = CODECS["h264"], CODECS["hevc"]
 
-    def given(codec: Codec, pixels: int, **settings) -> tuple[str, str, bool]:
+    def given(codec: Codec, pixels: int, **settings) -> tuple[str, str, bool, bool]:
         options = Encoding(**settings).options(codec, Fraction(25), pixels, None)
-        return options["preset"], options["crf"], options.get("bf") != "0"
+        return options["preset"], options["crf"], "bf" in options, "partitions" in options
 
-    assert given(h264, 1280 * 720) == ("veryfast", "20", True)
+    assert given(h264, 1280 * 720) == ("veryfast", "20", False, False)
     for pixels in (1920 * 1080, 3840 * 2160):
-        assert given(h264, pixels) == ("superfast", "23", False)
-        assert given(h264, pixels, crf=18) == ("superfast", "18", False)
-        assert given(h264, pixels, preset="veryfast") == ("veryfast", "20", True)
-        assert given(hevc, pixels) == (hevc.preset, str(hevc.crf), True)
+        assert given(h264, pixels) == ("superfast", "23", True, True)
+        assert given(h264, pixels, crf=18) == ("superfast", "18", True, True)
+        assert given(h264, pixels, preset="veryfast") == ("veryfast", "20", False, False)
+        assert given(hevc, pixels) == (hevc.preset, str(hevc.crf), False, False)
 
 
 @pytest.fixture

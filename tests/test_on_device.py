@@ -23,7 +23,8 @@ from roadseg.segmentation.confidence import Confidence
 from roadseg.segmentation.flow import Motion, single_step, torn_cells
 from roadseg.segmentation.grid import ON_HOST, grid_of
 from roadseg.segmentation.grid_cuda import ON_DEVICE
-from roadseg.segmentation.placement import Maps, Placement
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter
 from roadseg.spec import IGNORE_INDEX, UNSURE, ModelSpec
 from roadseg.video.class_map_cuda import CudaClassMap

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from conftest import patience
@@ -488,6 +489,19 @@ def test_loop_without_a_thread_is_closed(monkeypatch) -> None:
     with pytest.raises(RuntimeError, match="can't start"), LoopThread(main, "test"):
         pass
     assert [loop.is_closed() for loop in made] == [True]
+
+
+def test_item_that_shrinks_while_it_waits_leaves_no_bytes_behind() -> None:
+    backlog = Backlog()
+    channel, item = Channel(4, backlog, most_bytes=8), SimpleNamespace(nbytes=8)
+    for _ in range(2):
+        channel.put(item)
+        item.nbytes -= 1
+        assert channel.get() is item
+    waiting = threading.Thread(target=backlog.wait_below, args=(1,), daemon=True)
+    waiting.start()
+    waiting.join(patience(10))
+    assert not waiting.is_alive()
 
 
 def test_whatever_call_a_signal_breaks_off_no_lock_stays_held() -> None:

@@ -20,7 +20,8 @@ from roadseg.infer.stages import Pipeline
 from roadseg.infer.stats import OBJECT_COLUMNS, measure
 from roadseg.infer.steps import labelling
 from roadseg.segmentation.enlarge import levels_of
-from roadseg.segmentation.placement import Maps, Placement
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement
 from roadseg.spec import CLASS_NAMES, NUM_CLASSES, ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Picture

@@ -285,14 +285,24 @@ class _Display:
 @contextmanager
 def _shown(*, quiet: bool) -> Iterator[_Display]:
     """Give a display of how far a batch is."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from roadseg.cli.tables import quiet_elsewhere
 
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     settings = {"speed_estimate_period": 600, **quiet_elsewhere(quiet=quiet)}
-    with Progress(*columns, Left(), **settings) as progress:
+    with Progress(*columns, **settings) as progress:
         task = progress.add_task("", total=None)
         yield _Display(lambda **values: progress.update(task, **values))
 

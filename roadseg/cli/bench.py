@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,8 @@ from roadseg.spec import choose
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from roadseg.measure.record import Record
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
 """The sample clip, where this is a checkout."""
@@ -64,7 +66,7 @@ class OutputOptions(OptionGroup):
                     "them, or keep the comparison with --json"
                 )
 
-    def save(self, measured: dict[str, Any]) -> None:
+    def save(self, measured: "Record") -> None:
         """Write the files that are wanted."""
         from roadseg.files import replacing
         from roadseg.measure.bench_page import bench_page
@@ -261,7 +263,7 @@ def _sample() -> Path:
     return SAMPLE
 
 
-def _measure(config: BenchConfig, *, quiet: bool) -> dict[str, Any]:
+def _measure(config: BenchConfig, *, quiet: bool) -> "Record":
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from roadseg.cli.tables import quiet_elsewhere
@@ -273,7 +275,7 @@ def _measure(config: BenchConfig, *, quiet: bool) -> dict[str, Any]:
         return measure(config, lambda step: progress.update(task, description=step))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> "Record":
     """Return a record that `--record` wrote.
 
     Raises:
@@ -282,7 +284,7 @@ def _read(path: Path) -> dict[str, Any]:
     from roadseg.measure.results import RECORD_FORMAT
 
     try:
-        record = json.loads(path.read_text())
+        record: Record = json.loads(path.read_text())
         found = record["format"]
     except OSError as error:
         raise BenchError(f"{path} cannot be read ({error.strerror}); check its name") from error
@@ -294,10 +296,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise BenchError(
             f"{path} has format {found}; this roadseg reads format {RECORD_FORMAT}; measure anew"
         )
-    return dict(record)
+    return record
 
 
-def _show(record: dict[str, Any], console: "Console") -> None:
+def _show(record: "Record", console: "Console") -> None:
     from roadseg.cli import bench_tables
     from roadseg.measure.advice import advice_on
     from roadseg.measure.results import has_energy, others_share
@@ -335,9 +337,7 @@ def _show(record: dict[str, Any], console: "Console") -> None:
         )
 
 
-def _compare(
-    before: dict[str, Any], after: dict[str, Any], console: "Console", *, as_json: bool
-) -> None:
+def _compare(before: "Record", after: "Record", console: "Console", *, as_json: bool) -> None:
     from roadseg.cli import bench_tables
     from roadseg.measure.targets import changes, differences
 

@@ -1,12 +1,12 @@
 """Tables that `roadseg bench` prints: medians over the rounds, in 80 columns."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from roadseg.measure.many_cores import CORES
+from roadseg.measure.record import Record
 from roadseg.measure.results import Round, has_energy, rounds_of, spread
 from roadseg.measure.statistics import Interval
 from roadseg.measure.targets import Change, Score, ceilings, scores_of
@@ -72,7 +72,7 @@ LIVE_COLUMNS = (
 )
 
 
-def tables(record: Mapping[str, Any]) -> Iterator[Table]:
+def tables(record: Record) -> Iterator[Table]:
     """Yield all tables of a run, the targets last, where they stay in view."""
     rounds = rounds_of(record)
     by_job = {
@@ -131,7 +131,7 @@ def stage_table(rounds: Sequence[Round], case: str) -> Table:
     return table
 
 
-def ceiling_table(record: Mapping[str, Any]) -> Table:
+def ceiling_table(record: Record) -> Table:
     """Return what bounds pipeline and models, and how near they come."""
     table = _table("Ceilings", "", "fps", "reached", "by")
     table.columns[3].justify = "left"
@@ -141,7 +141,7 @@ def ceiling_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def many_cores_table(record: Mapping[str, Any]) -> Table:
+def many_cores_table(record: Record) -> Table:
     """Return how much of the pipeline is sequential, and what that allows on many cores."""
     told = record.get("many_cores", {})
     headings = (f"fps on\n{cores}" for cores in CORES)

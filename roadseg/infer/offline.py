@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,9 @@ from roadseg.infer.drive_geojson import write_geojson
 from roadseg.infer.drive_track import drive_track
 from roadseg.infer.ignored import ignored_pixels, leave_out, with_unmoving
 from roadseg.infer.memory import give_large_blocks_back
+from roadseg.infer.output_places import FilePlace
 from roadseg.infer.outputs import Outputs, encoded_on
-from roadseg.infer.places import FilePlace
-from roadseg.infer.stages import Pipeline, StageStats
+from roadseg.infer.stages import Parallel, Pipeline, Stage, StageStats
 from roadseg.infer.stats import measured, save_stats, shares_of, unsure_share
 from roadseg.infer.steps import (
     blend,
@@ -44,7 +45,8 @@ from roadseg.paint.config import NO_LEGEND
 from roadseg.paint.in_view import HOLD_S
 from roadseg.segmentation.hide import LEAD
 from roadseg.segmentation.label import look_ahead_s, warm_up_s
-from roadseg.segmentation.placement import Maps, input_size
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import input_size
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
 from roadseg.video.read.chunk import Around, decode_chunk
@@ -121,27 +123,66 @@ def infer(
     """
     started_s = time.perf_counter()
     give_large_blocks_back()
-    check_model(config)
-    device = device_for(config)
-    config = encoded_on(device, replace(config, device=device.name))
-    info = probe(config.source, config.image_fps, config.stream)
-    config = with_unmoving(config, info)
-    outputs, drive, log = Outputs(config, info), _drive_log(config, info), ReadLog()
-    total = expected_frames(info, config)
-    with outputs.claimed():
-        tally = _Tally(outputs.kept.frames)
-        with (
-            device.errors(),
-            opencv_on_one_thread(),
-            build_pipeline(config, info, log, outputs, drive, open_model) as pipeline,
-        ):
+    run = _Run.of(config)
+    total = expected_frames(run.info, run.config)
+    with run.outputs.claimed():
+        tally = _Tally(run.outputs.kept.frames)
+        with run.device.errors(), opencv_on_one_thread(), run.pipeline(open_model) as pipeline:
             for item in pipeline:
                 tally.add(item)
                 del item
                 on_frame(tally.frames, total)
-        spec = tally.spec
+        result = run.result(tally, pipeline, started_s)
+        if run.drive is not None:
+            write_about(run.drive, run.outputs, facts(result, run.config))
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a run goes by, all of it known before its first frame, and what it notes."""
+
+    config: InferConfig
+    """Settings, with what the video and the machine decide."""
+    device: Device
+    """Where pictures lie."""
+    info: VideoInfo
+    """The video."""
+    outputs: Outputs
+    """What is written."""
+    drive: DriveLog | None
+    """Notes on the whole drive, if an output is about that."""
+    log: ReadLog
+    """Notes on what was read."""
+
+    @classmethod
+    def of(cls, config: InferConfig) -> Self:
+        """Check that a video can be labelled with such settings. Raises the errors of `infer`."""
+        check_model(config)
+        device = device_for(config)
+        config = encoded_on(device, replace(config, device=device.name))
+        info = probe(config.source, config.image_fps, config.stream)
+        config = with_unmoving(config, info)
+        return cls(
+            config=config,
+            device=device,
+            info=info,
+            outputs=Outputs(config, info),
+            drive=_drive_log(config, info),
+            log=ReadLog(),
+        )
+
+    def pipeline(self, open_model: Opener) -> Pipeline:
+        """Return the pipeline, which fills the notes."""
+        return build_pipeline(
+            self.config, self.info, self.log, self.outputs, self.drive, open_model
+        )
+
+    def result(self, tally: "_Tally", pipeline: Pipeline, started_s: float) -> InferResult:
+        """Return the result, once all frames went through the pipeline."""
+        config, info, outputs, spec = self.config, self.info, self.outputs, tally.spec
         assert spec is not None  # `some` sees to it
-        result = InferResult(
+        return InferResult(
             out=config.out,
             frames=tally.frames,
             kept_frames=outputs.kept.frames,
@@ -154,14 +195,11 @@ def infer(
             stages=tuple(pipeline.stats),
             bottleneck=pipeline.bottleneck.name,
             hardware_encoder=outputs.hardware_encoder,
-            device=device.name,
-            decoder=log.decoder,
+            device=self.device.name,
+            decoder=self.log.decoder,
             encoder=outputs.encoder,
-            warnings=(*filter(None, [device.excuse]), *reading_faults(log, info)),
+            warnings=(*filter(None, [self.device.excuse]), *reading_faults(self.log, info)),
         )
-        if drive is not None:
-            write_about(drive, outputs, facts(result, config))
-    return result
 
 
 @dataclass
@@ -231,25 +269,48 @@ def build_pipeline(
     open_model: Opener = open_backend,
 ) -> Pipeline:
     """Return the pipeline: decode, label, overlay, encode, and the other outputs."""
-    stages, kept = labelling(config, open_model, maps_for(config)), outputs.kept
+    stages = {
+        **_stages_of_labels(config, info, outputs, open_model),
+        **_stages_of_outputs(config, info, log, outputs, drive),
+    }
+    source = frames_of(config, info, log, outputs)
+    if config.strict:
+        source = refuse_damage(source, log, config.source)
+    return pipeline_of(source, stages)
+
+
+def _stages_of_labels(
+    config: InferConfig, info: VideoInfo, outputs: Outputs, open_model: Opener
+) -> dict[str, Stage | Parallel]:
+    """Return the stages that find out what is in a frame, by name."""
+    stages = labelling(config, open_model, maps_for(config))
     if (ignored := ignored_pixels(config, info)) is not None:
         stages["ignore"] = partial(leave_out, ignored=ignored)
     if config.measures:
         stages["measure"] = on_half_the_cores(
             partial(measured, min_region=config.min_region), config
         )
-        written = outputs.stats.part if outputs.stats and kept.frames else None
+        written = outputs.stats.part if outputs.stats and outputs.kept.frames else None
         stages["tracks"] = partial(follow_objects, written=written)
     stages["view"] = note_view
+    return stages
+
+
+def _stages_of_outputs(
+    config: InferConfig, info: VideoInfo, log: ReadLog, outputs: Outputs, drive: DriveLog | None
+) -> dict[str, Stage | Parallel]:
+    """Return the stages that write all that is wanted of it, by name."""
+    stages: dict[str, Stage | Parallel] = {}
+    kept_frames = outputs.kept.frames
     if outputs.stats is not None:
-        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept.frames)
+        stages["stats"] = partial(save_stats, place=outputs.stats.part, kept=kept_frames)
     if drive is not None:
         stages["report"] = partial(log_drive, log=drive)
     if outputs.masks is not None:
         stages["masks"] = partial(
             save_masks,
             place=outputs.masks.part,
-            first=kept.frames,
+            first=kept_frames,
             fps=info.fps,
             in_colors=config.mask_format == "palette",
         )
@@ -265,10 +326,7 @@ def build_pipeline(
             is_chunk=config.is_chunk,
         )
         stages["encode"] = partial(encode, outputs=outputs, origin=origin)
-    source = frames_of(config, info, log, outputs)
-    if config.strict:
-        source = refuse_damage(source, log, config.source)
-    return pipeline_of(source, stages)
+    return stages
 
 
 def frames_of(

@@ -1,4 +1,15 @@
-"""The outputs of a run: their places, and what an unfinished run left there."""
+"""The outputs of a run: checked before its first frame, claimed meanwhile, published at its end.
+
+How an output gets its name:
+
+1. A place knows all names that it needs: `roadseg.infer.output_places`.
+2. `Outputs` checks that it can be written (`roadseg.infer.output_checks`), and that none of its
+   names is an input's.
+3. `Outputs.claimed` locks its place, and finds out what an unfinished run left there. A stage
+   writes to the part, of which the whole is made.
+4. Once all outputs are whole, `roadseg.infer.output_publication` renames them together. On an error
+   it takes their names back, and if it is killed, the next run does so.
+"""
 
 import contextlib
 import os
@@ -13,8 +24,8 @@ from roadseg.files import Lock, check_replaceable, identity, is_ours
 from roadseg.infer.config import InferConfig, files_beside, settings_record
 from roadseg.infer.device import Device
 from roadseg.infer.output_checks import check_beside, check_options, check_out, encoding, is_file
-from roadseg.infer.places import FilePlace, Place, SeriesPlace, clear, holding, put_back
-from roadseg.infer.publication import publish, remove_work, settle
+from roadseg.infer.output_places import FilePlace, Place, SeriesPlace, clear, holding, put_back
+from roadseg.infer.output_publication import publish, remove_work, settle
 from roadseg.infer.stats import keep_stats, read_stats
 from roadseg.infer.stats_parquet import is_parquet, write_parquet
 from roadseg.video.read.images import find_images, is_series

@@ -41,7 +41,7 @@ from roadseg.infer.loop_thread import LoopThread
 from roadseg.infer.stats import count_pixels, shares_of, unsure_share
 from roadseg.paint.config import OverlayConfig
 from roadseg.paint.overlay import shown_ids
-from roadseg.paint.specks import speck_grid, speck_step, specks_among
+from roadseg.paint.specks import on_grid, speck_grid, specks_among
 from roadseg.settings import Color
 from roadseg.spec import PALETTES, ModelSpec
 from roadseg.video.encoded import JpegQuality, encoded
@@ -128,8 +128,8 @@ class Shown:
     def _specks(self) -> NDArray[np.uint8]:
         """255 on each pixel of a speck of the class map, and 0 elsewhere."""
         ids = self._small_class_map
-        step = speck_step(ids.shape[1])
-        specks = specks_among(ids, speck_grid(ids[::step, ::step], self.overlay.min_region), 0)
+        grid = speck_grid(on_grid(ids), self.overlay.min_region)
+        specks = specks_among(ids, grid, top=0)
         return np.zeros_like(ids) if specks is None else specks
 
     @cached_property

@@ -35,7 +35,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
-from roadseg.segmentation.placement import Maps
+from roadseg.segmentation.maps import Maps
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
@@ -52,6 +52,8 @@ MOST_WORKERS = 4
 No such stage takes four times as long as the largest sequential one, which then is the limit
 (`roadseg bench`, many cores).
 """
+Labelling = Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]]
+"""A step of labelling that runs the network, such as `predict`."""
 
 
 class _OpenCv:
@@ -157,27 +159,31 @@ def labelling(
         ModelFileError: No runtime reads such files as the weights.
         BackendUnavailable: The runtime is unknown.
     """
-    enlarge = {"enlarge": on_half_the_cores(partial(enlarged, config=config, maps=maps), config)}
     network = partial(segment, config=config, open_model=open_model)
+    enlarge = on_half_the_cores(partial(enlarged, config=config, maps=maps), config)
     if config.goes_by_time:
         alone = partial(network, step=label_on_grid, threads=config.threads)
-        return {"segment": alone, **enlarge}
+        return {"segment": alone, "enlarge": enlarge}
     replicas = replicas_for(config.weights, config.backend, config.threads)
+
+    def on_replicas(step: Labelling) -> Parallel:
+        replica = partial(network, step=step, threads=replicas.threads)
+        return Parallel(replica, replicas.number)
+
     if isinstance(config, InferConfig) and config.redaction:
-        looking = partial(suspect, redaction=config.redaction)
-        replica = partial(network, step=looking, threads=replicas.threads)
         return {
-            "segment": Parallel(replica, replicas.number),
+            "segment": on_replicas(partial(suspect, redaction=config.redaction)),
             "hold": partial(hold, redaction=config.redaction),
             "enlarge": on_half_the_cores(covered, config),
         }
-    step = predict if config.goes_by_motion else partial(predict_alone, maps=maps)
-    replica = partial(network, step=step, threads=replicas.threads)
-    stages: dict[str, Stage | Parallel] = {"segment": Parallel(replica, replicas.number)}
     if not config.goes_by_motion:
-        return stages
-    before, after = partial(track, config=config), partial(fuse, config=config)
-    return {"motion": before, **stages, "labels": after, **enlarge}
+        return {"segment": on_replicas(partial(predict_alone, maps=maps))}
+    return {
+        "motion": partial(track, config=config),
+        "segment": on_replicas(predict),
+        "labels": partial(fuse, config=config),
+        "enlarge": enlarge,
+    }
 
 
 def pipeline_of(frames: Iterator[Frame], stages: Mapping[str, Stage | Parallel]) -> Pipeline:
@@ -198,7 +204,7 @@ def segment(
     items: Iterator[Any],
     *,
     config: ModelConfig,
-    step: Callable[[Iterator[Any], Backend, ModelConfig], Iterator[Any]],
+    step: Labelling,
     threads: int | None = None,
     open_model: Opener = open_backend,
 ) -> Iterator[Any]:

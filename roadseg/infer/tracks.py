@@ -52,7 +52,7 @@ class _Track:
         return left + self.speed[0] * gone_s, top + self.speed[1] * gone_s, width, height
 
 
-class Tracker:
+class _Numbering:
     """Numbers the objects of one frame after the other."""
 
     def __init__(self) -> None:
@@ -118,9 +118,9 @@ def follow_objects(
         items: Measured frames; of those that only lead in, the motion is used.
         written: Statistics of the frames before, if an unfinished run left any.
     """
-    tracker, follower = Tracker(), Follower()
+    numbering, follower = _Numbering(), Follower()
     for stats in read_stats(written) if written else ():
-        tracker.number(stats)
+        numbering.number(stats)
 
     def followed(item: SegmentedFrame) -> SegmentedFrame:
         flow = follower.flow(item)
@@ -129,14 +129,14 @@ def follow_objects(
         assert item.stats is not None  # `measured` comes before
         size_hw = item.frame.picture.size_hw
         found = tuple(replace(o, moved=_moved(o, flow, size_hw)) for o in item.stats.objects)
-        return replace(item, stats=tracker.number(replace(item.stats, objects=found)))
+        return replace(item, stats=numbering.number(replace(item.stats, objects=found)))
 
     yield from map(followed, items)
 
 
 def renumbered(stats: Iterable[FrameStats]) -> Iterator[FrameStats]:
     """Yield the statistics of a video's frames with their objects numbered anew, through all."""
-    return map(Tracker().number, stats)
+    return map(_Numbering().number, stats)
 
 
 def _moved(

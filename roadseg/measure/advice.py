@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from roadseg.measure.record import Record
 from roadseg.measure.results import rounds_of, spread
 from roadseg.measure.statistics import Interval
 from roadseg.segmentation.config import CPU
@@ -35,7 +36,7 @@ class Advice:
         return shlex.join(["roadseg", "infer", "VIDEO", *self.options])
 
 
-def advice_on(record: Mapping[str, Any]) -> Advice | None:
+def advice_on(record: Record) -> Advice | None:
     """Return the fastest of the videos that were labelled at the defaults; None if none was."""
     rounds, cases = rounds_of(record), record["contenders"]
     speeds = {
@@ -59,9 +60,7 @@ def advice_on(record: Mapping[str, Any]) -> Advice | None:
     )
 
 
-def _options(
-    record: Mapping[str, Any], case: Mapping[str, Any], runtime: str, device: str
-) -> tuple[str, ...]:
+def _options(record: Record, case: Mapping[str, Any], runtime: str, device: str) -> tuple[str, ...]:
     """Return the options that differ from what `roadseg infer` takes by itself."""
     options = ["--device", device] if record.get("gpus") or device != CPU else []
     is_default = case["weights"] == record.get("defaults", {}).get("weights")
@@ -72,7 +71,7 @@ def _options(
     return tuple(options)
 
 
-def _typed(record: Mapping[str, Any], weights: str) -> str:
+def _typed(record: Record, weights: str) -> str:
     """Return what to type for the model file of a case, whose name alone is known of older ones."""
     given = record["settings"].get("weights", ())
     return next((path for path in given if PurePath(path).name == weights), weights)

@@ -21,6 +21,7 @@ from roadseg.measure.config import BenchConfig
 from roadseg.measure.enlarged_film import enlarge_film
 from roadseg.measure.machine_record import machine_record
 from roadseg.measure.many_cores import many_cores
+from roadseg.measure.record import Record, RoundRecord
 from roadseg.measure.results import RECORD_FORMAT
 from roadseg.measure.testbed import Case, Testbed
 from roadseg.video.read.source import probe
@@ -29,7 +30,7 @@ FOLDER = "FOLDER"
 """Stands for folders of this machine in a record."""
 
 
-def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) -> Record:
     """Measure all that is asked for and return the record, JSON values throughout.
 
     Args:
@@ -48,7 +49,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         films, roles = films_of(testbed, checks)
         cases, rounds = _rounds([*films, *models], testbed)
         work, layers = testbed.work(), testbed.layers()
-    record = {
+    record: Record = {
         "format": RECORD_FORMAT,
         "made_by": f"roadseg {__version__}",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -65,10 +66,10 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         "layers": layers,
         "rounds": rounds,
     }
-    return record | {"many_cores": many_cores(record)}
+    return {**record, "many_cores": many_cores(record)}
 
 
-def _rounds(cases: list[Case], testbed: Testbed) -> tuple[list[Case], list[dict[str, Any]]]:
+def _rounds(cases: list[Case], testbed: Testbed) -> tuple[list[Case], list[RoundRecord]]:
     """Measure all rounds; videos with the models that are fastest in the first one join there."""
     first = testbed.round(0, cases)
     joining = fastest_films(testbed, cases, first["results"])

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from roadseg.measure.advice import advice_on
 from roadseg.measure.bench_page_gpu import gpu_plots
+from roadseg.measure.record import Record
 from roadseg.measure.results import Round, has_energy, others_share, rounds_of, values_of
 from roadseg.measure.targets import Ceiling, Score, ceilings, scores_of
 from roadseg.pages.layout import GREY, Plot, facts_html, page_html, plots_html, section_html
@@ -47,14 +48,14 @@ STEPS = ("read", "resize", "model", "blend", "encode")
 STAGES = ("decode", "motion", "convert", "model", "labels", "enlarge", "overlay", "encode")
 
 
-def bench_page(record: Mapping[str, Any]) -> str:
+def bench_page(record: Record) -> str:
     """Return a run of measurements as HTML."""
     plots = plots_html([*_plots(record), *gpu_plots(record)])
     body = _answer(record) + _targets(record) + plots + facts_html(_facts(record))
     return page_html(f"Speed of roadseg on {record['film']['name']}", body, style="bench.css")
 
 
-def _answer(record: Mapping[str, Any]) -> str:
+def _answer(record: Record) -> str:
     """Return what to take on this machine and what to expect, as a section."""
     advice = advice_on(record)
     if advice is None:
@@ -71,12 +72,12 @@ def _answer(record: Mapping[str, Any]) -> str:
     return section_html("On this machine", f'<div class="answer">{text}{command}</div>')
 
 
-def _device_name(record: Mapping[str, Any], device: str) -> str:
+def _device_name(record: Record, device: str) -> str:
     found = record.get("gpus", {}).get(device)
     return f"{found['name']} ({device})" if found else "the CPU"
 
 
-def _plots(record: Mapping[str, Any]) -> list[Plot]:
+def _plots(record: Record) -> list[Plot]:
     """Return all plots of a record."""
     rounds = rounds_of(record)
     return [
@@ -124,15 +125,15 @@ def _plots(record: Mapping[str, Any]) -> list[Plot]:
     ]
 
 
-def _names(record: Mapping[str, Any], *jobs: str) -> list[str]:
+def _names(record: Record, *jobs: str) -> list[str]:
     return [name for name, case in record["contenders"].items() if case["job"] in jobs]
 
 
-def _color(record: Mapping[str, Any], name: str) -> str:
+def _color(record: Record, name: str) -> str:
     return COLORS[record["contenders"][name]["job"]]
 
 
-def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
+def _throughput(record: Record, rounds: Sequence[Round]) -> go.Figure:
     found = {n: values_of(rounds, n, "fps") for n in _names(record, *COLORS)}
     found = {name: values for name, values in found.items() if values}
     figure = go.Figure()
@@ -165,7 +166,7 @@ def _throughput(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure
     return figure.update_yaxes(autorange="reversed")
 
 
-def _pipeline_ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
+def _pipeline_ceilings(record: Record) -> list[Ceiling]:
     return [c for c in ceilings(record) if c.by == record["roles"]["defaults"]]
 
 
@@ -202,7 +203,7 @@ def _ages_ms(result: Mapping[str, Any]) -> list[float]:
     return [1000 * s for s in result["ages_s"][result["warmup_frames"] :]]
 
 
-def _latencies(record: Mapping[str, Any], jobs: Sequence[str], samples: Samples) -> go.Figure:
+def _latencies(record: Record, jobs: Sequence[str], samples: Samples) -> go.Figure:
     """Draw the share of samples below each latency, of every case with one of the jobs."""
     figure = go.Figure()
     for name in _names(record, *jobs):
@@ -219,12 +220,12 @@ def _latencies(record: Mapping[str, Any], jobs: Sequence[str], samples: Samples)
     return figure.update_yaxes(title_text="%")
 
 
-def _live_hint(record: Mapping[str, Any]) -> str:
+def _live_hint(record: Record) -> str:
     live = next(case for case in record["contenders"].values() if case["job"] == "live")
     return f"A camera of {live['rate'] or record['film']['fps']:g} frames a second."
 
 
-def _start(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
+def _start(record: Record, rounds: Sequence[Round]) -> go.Figure:
     steps = {
         "open": "opening",
         "first_call": "first call",
@@ -242,7 +243,7 @@ def _start(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
     return figure.update_yaxes(type="log", dtick=1)
 
 
-def _roofline(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
+def _roofline(record: Record, rounds: Sequence[Round]) -> go.Figure:
     figure = go.Figure()
     gflops, gbytes = (_median(values_of(rounds, "machine", f)) for f in ("gflops", "gbytes"))
     if gflops is None or gbytes is None:
@@ -289,7 +290,7 @@ def _goals(scores: Sequence[Score]) -> go.Figure:
     return figure.update_layout(showlegend=False, xaxis_title="times the target")
 
 
-def _memory(record: Mapping[str, Any], rounds: Sequence[Round]) -> go.Figure:
+def _memory(record: Record, rounds: Sequence[Round]) -> go.Figure:
     figure = go.Figure()
     for name in _names(record, *COLORS):
         figure.add_bar(
@@ -308,7 +309,7 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def _targets(record: Mapping[str, Any]) -> str:
+def _targets(record: Record) -> str:
     """Return the targets, met or not, as a section."""
     rows = "".join(_target_row(*entry) for entry in enumerate(scores_of(record), 1))
     hint = f"{TARGETS_HINT} {_background_load(record)}"
@@ -332,7 +333,7 @@ def _target_row(number: int, score: Score) -> str:
     )
 
 
-def _background_load(record: Mapping[str, Any]) -> str:
+def _background_load(record: Record) -> str:
     """Return how busy the machine was with anything else, in a sentence."""
     share = others_share(record)
     if share is None:
@@ -340,7 +341,7 @@ def _background_load(record: Mapping[str, Any]) -> str:
     return f"Other processes took {share:.0%} of the cores in the worst round."
 
 
-def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+def _facts(record: Record) -> dict[str, str]:
     machine, film, settings = record["machine"], record["film"], record["settings"]
     height, width = film["size_hw"]
     versions = (f"{name} {version}" for name, version in machine["versions"].items())

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from roadseg.measure.record import Record
 from roadseg.measure.results import Round, rounds_of, values_of
 from roadseg.measure.targets import ceilings
 from roadseg.pages.layout import BAR_TEXT, BEHIND_PX, Plot
@@ -17,7 +17,7 @@ ROW_PX = 34
 """Height of a bar with its label."""
 
 
-def gpu_plots(record: Mapping[str, Any]) -> Iterator[Plot]:
+def gpu_plots(record: Record) -> Iterator[Plot]:
     """Yield the plots of models on GPUs; those of a run without any have no data."""
     rounds = rounds_of(record)
     names = [name for name, case in record["contenders"].items() if case["job"] == "gpu"]

@@ -13,6 +13,7 @@ from typing import Any
 from roadseg.backends.runtimes import BACKENDS, runtime_of
 from roadseg.errors import BenchError, ModelFileError
 from roadseg.measure.config import Scenario
+from roadseg.measure.record import Check
 from roadseg.measure.results import metrics_of
 from roadseg.measure.testbed import PEER_HW, Case, Testbed, needs_gpu
 from roadseg.segmentation.config import CPU
@@ -49,7 +50,7 @@ PLAIN = "plain session"
 SAME_RUNTIME = "onnxruntime"
 """Runtime of the plain loop."""
 
-Checks = dict[str, dict[str, Any]]
+Checks = dict[str, Check]
 """What was found of each case when it was verified, by its name."""
 
 

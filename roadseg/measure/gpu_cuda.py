@@ -13,6 +13,7 @@ from torch import Tensor
 
 from roadseg.infer.device_cuda import refusal
 from roadseg.measure.gpu_meter import GpuMeter, gpu_meter
+from roadseg.measure.record import GpuMachineResult
 
 SIDE = 8192
 """Rows of the matrices that are multiplied: enough work for the largest GPU."""
@@ -85,7 +86,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def ceilings(cuda: Cuda, side: int = SIDE, copied_bytes: int = COPIED_BYTES) -> dict[str, Any]:
+def ceilings(cuda: Cuda, side: int = SIDE, copied_bytes: int = COPIED_BYTES) -> GpuMachineResult:
     """Measure what a GPU does at most: multiply matrices, and copy.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from roadseg.measure.gpu_meter import GpuMeter
+from roadseg.measure.record import GpuMachineResult, GpuModelResult
 from roadseg.segmentation.config import CPU
 
 
@@ -22,7 +23,7 @@ def gpu_facts(**_: object) -> dict[str, Any]:
     return facts()
 
 
-def time_gpu(**settings: Any) -> dict[str, Any]:
+def time_gpu(**settings: Any) -> GpuModelResult:
     """Job: the model alone on the GPU, from the CPU's memory and back there."""
     from roadseg.measure.gpu_cuda import first
     from roadseg.measure.model_cuda import time_on_gpu
@@ -32,7 +33,7 @@ def time_gpu(**settings: Any) -> dict[str, Any]:
         return time_on_gpu(cuda, meter, **settings)
 
 
-def measure_gpu(**_: object) -> dict[str, Any]:
+def measure_gpu(**_: object) -> GpuMachineResult:
     """Job: the peak rates of the GPU."""
     from roadseg.measure.gpu_cuda import ceilings, first
 

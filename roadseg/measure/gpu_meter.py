@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from roadseg.measure.record import GpuSeen
 
 SAMPLE_S = 0.1
 """Seconds between samples, at least; the driver renews its own several times a second."""
@@ -76,16 +78,16 @@ class GpuMeter:
             return getattr(self._nvml, function)(self._handle, *arguments)
         return None
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> GpuSeen:
         """Return what was seen since the start: means, most memory, and joules by the counter."""
         self.sample()
         energy_mj = self._read("nvmlDeviceGetTotalEnergyConsumption")
         known = None not in (energy_mj, self._energy_mj)
-        means = {name: float(np.mean(values)) for name, values in self._samples.items()}
-        if "memory_bytes" in means:
-            means["memory_bytes"] = max(self._samples["memory_bytes"])
+        seen = {name: float(np.mean(values)) for name, values in self._samples.items()}
+        if "memory_bytes" in seen:
+            seen["memory_bytes"] = max(self._samples["memory_bytes"])
         return {
-            **means,
+            **cast("GpuSeen", seen),
             "joules": (energy_mj - self._energy_mj) / 1000 if known else None,
             "sm_mhz_limit": self._read("nvmlDeviceGetMaxClockInfo", self._nvml.NVML_CLOCK_SM),
             "throttled": {name: n / self._count for name, n in self._throttled.items()},

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -53,6 +53,15 @@ from roadseg.measure.meters import (
 )
 from roadseg.measure.model_jobs import answer, time_backend, time_peer, time_plain, verify
 from roadseg.measure.plain_loop import plain_loop
+from roadseg.measure.record import (
+    CommandResult,
+    FilmResult,
+    LiveResult,
+    LoopResult,
+    MachineResult,
+    StageResult,
+    StagesResult,
+)
 from roadseg.measure.roofline import peak_bytes, peak_flops, work_of
 from roadseg.segmentation.config import CPU
 from roadseg.segmentation.placement import input_size
@@ -103,7 +112,7 @@ class MeteredOpener:
 
 def label_film(
     *, spawned_s: float, limit_s: float | None, mode: dict[str, Any] | None = None, **settings: Any
-) -> dict[str, Any]:
+) -> FilmResult:
     """Job: `roadseg infer` without its command line."""
     config = replace(_infer_config(**settings), end_s=limit_s, **(mode or {}))
     opener = MeteredOpener()
@@ -111,11 +120,16 @@ def label_film(
         marks = Marks(spawned_s, meter)
         result = infer(config, marks.add, opener)
         measured = marks.result()
-    written = Path(settings["out"]).stat().st_size
-    way = {"device": result.device, "decoder": result.decoder, "encoder": result.hardware_encoder}
-    size = {"network_hw": result.network_hw, "out_bytes": written}
-    stages = {"stages": [asdict(stats) for stats in result.stages]}
-    return measured | model_result(opener.meters) | way | size | stages
+    return {
+        **measured,
+        **model_result(opener.meters),
+        "device": result.device,
+        "decoder": result.decoder,
+        "encoder": result.hardware_encoder,
+        "network_hw": result.network_hw,
+        "out_bytes": Path(settings["out"]).stat().st_size,
+        "stages": [asdict(stats) for stats in result.stages],
+    }
 
 
 def _infer_config(
@@ -141,7 +155,7 @@ def run_loop(
     limit: int | None,
     weights: str,
     size_hw: Sequence[int],
-) -> dict[str, Any]:
+) -> LoopResult:
     """Job: the plain loop that a user would write without roadseg."""
     height, width = probe(Path(film)).size_hw
     if height % 2 or width % 2:
@@ -164,11 +178,15 @@ def run_loop(
         on_step=on_step,
     )
     meter.note_pool()
-    size = {"out_bytes": Path(out).stat().st_size}
-    return marks.result() | model_result([meter]) | steps.result() | size
+    return {
+        **marks.result(),
+        **model_result([meter]),
+        "steps": steps.result(),
+        "out_bytes": Path(out).stat().st_size,
+    }
 
 
-def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
+def run_stages_alone(*, frames: int, **settings: Any) -> StagesResult:
     """Job: each stage of the pipeline by itself, fed from memory."""
     del settings["spawned_s"]  # each stage has a clock of its own
     config = _infer_config(**settings)
@@ -182,17 +200,21 @@ def run_stages_alone(*, frames: int, **settings: Any) -> dict[str, Any]:
         "encode": partial(encode, outputs=outputs, origin=origin),
     }
     items: list[Any] = []
-    results = {}
+    results: dict[str, StageResult] = {}
     with outputs.claimed(), opencv_on_one_thread():
         for name, stage in stages.items():
             items, results[name] = _alone(stage, items, settle)
-    decoder = {"decoder": origin.log.decoder, "encoder": outputs.hardware_encoder}
-    return {"stages_alone": results} | decoder | model_result(opener.meters)
+    return {
+        "stages_alone": results,
+        "decoder": origin.log.decoder,
+        "encoder": outputs.hardware_encoder,
+        **model_result(opener.meters),
+    }
 
 
 def _alone(
     stage: Stage | Parallel, items: list[Any], settle: Callable[[], None]
-) -> tuple[list[Any], dict[str, Any]]:
+) -> tuple[list[Any], StageResult]:
     reset_peak_rss()
     before = rss_bytes()
     marks = Marks(time.monotonic())
@@ -203,8 +225,9 @@ def _alone(
             settle()
             marks.add()
     result = marks.result()
-    grown = result["peak_rss_bytes"] - before if before is not None else None
-    return made, result | {"grown_rss_bytes": grown}
+    peak = result["peak_rss_bytes"]
+    grown = None if peak is None or before is None else peak - before
+    return made, {**result, "grown_rss_bytes": grown}
 
 
 def watch_live(
@@ -217,7 +240,7 @@ def watch_live(
     backend: str,
     size_hw: Sequence[int],
     **_: object,
-) -> dict[str, Any]:
+) -> LiveResult:
     """Job: `roadseg live` without its view, on a video that plays as a camera at a given rate."""
     info = probe(Path(film))
     if rate is not None:
@@ -264,7 +287,7 @@ def retime(film: Path, out: Path, factor: float) -> None:
             target.mux(packet)
 
 
-def run_command(*, film: str, out: str, weights: str, backend: str, **_: object) -> dict[str, Any]:
+def run_command(*, film: str, out: str, weights: str, backend: str, **_: object) -> CommandResult:
     """Job: the command as users run it, for a video of one frame: from its start to its end."""
     frame_s = 1 / float(probe(Path(film)).fps)
     arguments = ["infer", film, "--out", out, "--weights", weights, "--backend", backend]
@@ -275,7 +298,7 @@ def run_command(*, film: str, out: str, weights: str, backend: str, **_: object)
     return {"command_s": round(took_s, 5), "frames": probe(Path(out)).frame_count}
 
 
-def measure_machine(**_: object) -> dict[str, Any]:
+def measure_machine(**_: object) -> MachineResult:
     """Job: the peak rates of the machine."""
     return {"flops_a_s": peak_flops(), "bytes_a_s": peak_bytes()}
 
@@ -293,7 +316,7 @@ def count_work(*, weights: str, inputs: str, **_: object) -> dict[str, Any]:
     return asdict(work_of(Path(weights), (1, height, width, 3)))
 
 
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+JOBS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "film": label_film,
     "loop": run_loop,
     "model": time_backend,

@@ -5,12 +5,13 @@ So a frame takes at least what the largest of the sequential stages does, and at
 the cores in all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from roadseg.measure.record import FilmResult, Record
 from roadseg.measure.results import steady
 
 CORES = (4, 8, 16, 64)
@@ -48,7 +49,7 @@ class Scaling:
         }
 
 
-def scaling_of(results: Sequence[Mapping[str, Any]]) -> Scaling | None:
+def scaling_of(results: Sequence[FilmResult]) -> Scaling | None:
     """Return how a way to run the pipeline scales, medians over its rounds.
 
     Args:
@@ -73,7 +74,7 @@ def scaling_of(results: Sequence[Mapping[str, Any]]) -> Scaling | None:
     )
 
 
-def _sequential_ms(result: Mapping[str, Any]) -> dict[str, float]:
+def _sequential_ms(result: FilmResult) -> dict[str, float]:
     """Return the CPU time a frame of each stage on one thread, by name."""
     return {
         stage["name"]: 1000 * stage["cpu_s"] / stage["items"]
@@ -82,7 +83,7 @@ def _sequential_ms(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def many_cores(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def many_cores(record: Record) -> dict[str, dict[str, Any]]:
     """Return how each way to run the pipeline on the CPU scales, by the name of its case."""
     found = {}
     for name, case in record["contenders"].items():

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from roadseg.measure.gpu_meter import GpuMeter
+from roadseg.measure.record import FramesResult, ModelShare
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class Marks:
         if self._gpu:
             self._gpu.sample()
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> FramesResult:
         """Return the notes, the process's memory, and the energy, that of the GPU apart."""
         frames = len(self.wall_s)
         self.add()
@@ -88,9 +89,9 @@ class StepMeter:
         step["cpu_s"].append(round(cpu_s - self._cpu_s, 6))
         self._wall_s, self._cpu_s = wall_s, cpu_s
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, dict[str, list[float]]]:
         """Return each step's seconds, frame by frame."""
-        return {"steps": self._steps}
+        return self._steps
 
 
 class ModelMeter:
@@ -145,7 +146,7 @@ class ModelMeter:
         return sum(self._caller_cpu_s[WARMUP_CALLS:]) + after - before
 
 
-def model_result(meters: Sequence[ModelMeter]) -> dict[str, Any]:
+def model_result(meters: Sequence[ModelMeter]) -> ModelShare:
     """Return each call's seconds, and the CPU seconds a frame once all replicas are warm."""
     frames, seconds = sum(m.warm_frames for m in meters), [m.warm_cpu_s for m in meters]
     known = [s for s in seconds if s is not None]

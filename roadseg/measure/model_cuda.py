@@ -23,6 +23,7 @@ from roadseg.measure.config import Scenario
 from roadseg.measure.gpu_cuda import Cuda
 from roadseg.measure.gpu_meter import GpuMeter
 from roadseg.measure.meters import WARMUP_CALLS, peak_rss_bytes
+from roadseg.measure.record import GpuModelResult
 
 PARTS = ("copy_in", "compute", "copy_out")
 """Parts of a call, in their order."""
@@ -178,7 +179,7 @@ def time_on_gpu(
     scenario: str,
     seconds: float,
     **_: object,
-) -> dict[str, Any]:
+) -> GpuModelResult:
     """Open a model and time its queries on real frames, the first ones apart.
 
     Args:
@@ -202,22 +203,17 @@ def time_on_gpu(
         shape = (batch, *frames.shape[1:3])
         lanes = Lanes(model, cuda, shape, depth, on_device=BACKENDS[backend].on_device)
         queries = Queries(lanes, parsed, batches)
-        queries_s = [_seconds_of(queries) for _ in range(WARMUP_CALLS + 1)]
+        first_s = [_seconds_of(queries) for _ in range(WARMUP_CALLS + 1)]
         if meter:
             meter.restart()
-        warm, cpu_s, steady_s = len(queries.parts), time.process_time(), time.perf_counter()
-        while len(queries_s) < WARMUP_CALLS + 1 + LEAST_QUERIES or (
-            time.perf_counter() < steady_s + seconds
-        ):
-            queries_s.append(_seconds_of(queries))
-            if meter:
-                meter.sample()
+        warm, cpu_s = len(queries.parts), time.process_time()
+        queries_s = _timed(queries, seconds, meter)
         cuda.synchronize()  # offline, some calls are still under way
     return {
         "open_s": round(open_s, 5),
-        "first_call_s": queries_s[0],
-        "warmup_calls_s": queries_s[1 : WARMUP_CALLS + 1],
-        "calls_s": queries_s[WARMUP_CALLS + 1 :],
+        "first_call_s": first_s[0],
+        "warmup_calls_s": first_s[1:],
+        "calls_s": queries_s,
         "batch": batch * queries.calls,
         "calls_a_query": queries.calls,
         "parts_ms": {p: [round(taken[p], 4) for taken in queries.parts[warm:]] for p in PARTS},
@@ -227,6 +223,17 @@ def time_on_gpu(
         "gpu": meter.result() if meter else None,
         "joules": None,
     }
+
+
+def _timed(queries: Queries, seconds: float, meter: GpuMeter | None) -> list[float]:
+    """Return the seconds of each query, of as many as fit into a time, and at least a few."""
+    until_s = time.perf_counter() + seconds
+    queries_s: list[float] = []
+    while len(queries_s) < LEAST_QUERIES or time.perf_counter() < until_s:
+        queries_s.append(_seconds_of(queries))
+        if meter:
+            meter.sample()
+    return queries_s
 
 
 def _seconds_of(queries: Queries) -> float:

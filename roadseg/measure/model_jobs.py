@@ -15,6 +15,7 @@ from roadseg.backends.runtimes import Backend, open_backend, runtime_of
 from roadseg.errors import BackendUnavailable
 from roadseg.measure.meters import WARMUP_CALLS, EnergyMeter, peak_rss_bytes
 from roadseg.measure.plain_loop import plain_loop
+from roadseg.measure.record import Check, ModelResult
 from roadseg.segmentation.placement import resize_class_map
 from roadseg.spec import CLASS_NAMES
 
@@ -27,7 +28,7 @@ Frames = NDArray[np.uint8]
 Model = Callable[[Frames], Frames]
 
 
-def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, Any]:
+def time_backend(*, weights: str, backend: str, **settings: Any) -> ModelResult:
     """Job: the model alone, on one of roadseg's backends."""
 
     def opened() -> Model:
@@ -36,7 +37,7 @@ def time_backend(*, weights: str, backend: str, **settings: Any) -> dict[str, An
     return _time_calls(opened, **settings)
 
 
-def time_plain(*, weights: str, **settings: Any) -> dict[str, Any]:
+def time_plain(*, weights: str, **settings: Any) -> ModelResult:
     """Job: the model alone, as the plain loop opens it: ONNX Runtime with its own defaults."""
 
     def opened() -> Model:
@@ -46,7 +47,7 @@ def time_plain(*, weights: str, **settings: Any) -> dict[str, Any]:
     return _time_calls(opened, **settings)
 
 
-def time_peer(*, weights: str, **settings: Any) -> dict[str, Any]:
+def time_peer(*, weights: str, **settings: Any) -> ModelResult:
     """Job: another project's model alone, on OpenVINO."""
     return _time_calls(partial(open_peer, weights), **settings)
 
@@ -81,7 +82,7 @@ def _time_calls(
     batch: int,
     seconds: float,
     **_: object,
-) -> dict[str, Any]:
+) -> ModelResult:
     """Open a model and time its calls on real frames, the first ones separately."""
     frames = np.load(inputs)
     batches = [frames.take(range(i, i + batch), axis=0, mode="wrap") for i in range(len(frames))]
@@ -127,7 +128,7 @@ def verify(
     backend: str = "",
     cuda_graph: bool | None = None,
     **_: object,
-) -> dict[str, Any]:
+) -> Check:
     """Job: return the share of pixels in which a model decides as the reference does.
 
     A model of another project is compared on the road alone, the one class that both have. The mIoU

@@ -9,6 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from roadseg.measure.record import (
+    CallsResult,
+    FramesResult,
+    GpuModelResult,
+    LiveResult,
+    LoopResult,
+    Record,
+    StagesResult,
+    VideoResult,
+)
 from roadseg.measure.statistics import Interval, median_interval, percentiles
 
 RECORD_FORMAT = 1
@@ -94,7 +104,7 @@ def kind_of(metric: str) -> Kind:
     return KINDS[name]
 
 
-def rounds_of(record: Mapping[str, Any]) -> list[Round]:
+def rounds_of(record: Record) -> list[Round]:
     """Return the metrics of every round, by case and name; a case that failed is not among them.
 
     Raises:
@@ -111,20 +121,21 @@ def rounds_of(record: Mapping[str, Any]) -> list[Round]:
     ]
 
 
-def metrics_of(job: str, result: Mapping[str, Any], cores: int = 1) -> Metrics:
+def metrics_of(job: str, result: Any, cores: int = 1) -> Metrics:
     """Return all metrics of a result, on so many cores where that is asked of its job.
 
     Raises:
         KeyError: A metric is not listed in `KINDS` and `PARTS`, which is a bug.
     """
-    metrics = _of_film(result, cores) if job in ("loop", "film") else METRICS[job](result)
+    metrics = _of_video(result, cores) if job in ("loop", "film") else METRICS[job](result)
+    if job == "loop":
+        metrics = {**metrics, **_of_steps(result)}
     for metric in metrics:
         kind_of(metric)
     return metrics
 
 
-def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
-    """Return the metrics of a video, and of the loop's steps, by step and metric."""
+def _of_video(result: VideoResult, cores: int) -> Metrics:
     warm = steady(result)
     bound_fps = 1000 * cores / warm["cpu"]
     model_ms = _scaled(result["model_cpu_s_a_frame"], 1000)
@@ -140,20 +151,20 @@ def _of_film(result: Mapping[str, Any], cores: int) -> Metrics:
         "out_mb": result["out_bytes"] / 1e6,
         "joules": _scaled(result["joules"], 1 / result["frames"]),
         **_of_gpu(result, result["frames"]),
-        **_of_steps(result),
     }
 
 
-def _of_steps(result: Mapping[str, Any]) -> Metrics:
+def _of_steps(result: LoopResult) -> Metrics:
+    """Return the metrics of the loop's steps, by step and metric."""
     first = result["warmup_frames"]
     return {
         f"{name} {metric}": 1000 * float(np.mean(step[key][first:]))
-        for name, step in result.get("steps", {}).items()
+        for name, step in result["steps"].items()
         for metric, key in (("wall", "wall_s"), ("cpu", "cpu_s"))
     }
 
 
-def steady(result: Mapping[str, Any]) -> dict[str, float]:
+def steady(result: FramesResult) -> dict[str, float]:
     """Return the speed of a video, or of a stage alone, once it is warm."""
     first = result["warmup_frames"]
     at_s, cpu_at_s = result["frames_at_s"][first:], result["cpu_at_s"][first:]
@@ -165,7 +176,7 @@ def steady(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _of_model(result: Mapping[str, Any]) -> Metrics:
+def _of_model(result: CallsResult) -> Metrics:
     calls_s, batch = result["calls_s"], result["batch"]
     frames = batch * len(calls_s)
     return {
@@ -180,14 +191,14 @@ def _of_model(result: Mapping[str, Any]) -> Metrics:
     }
 
 
-def _of_gpu_model(result: Mapping[str, Any]) -> Metrics:
+def _of_gpu_model(result: GpuModelResult) -> Metrics:
     """Return the metrics of a model on a GPU; latencies are those of whole queries."""
     parts = {part: float(np.median(times)) for part, times in result["parts_ms"].items()}
     frames = result["batch"] * len(result["calls_s"])
     return {**_of_model(result), **parts, **_of_gpu(result, frames)}
 
 
-def _of_gpu(result: Mapping[str, Any], frames: int) -> Metrics:
+def _of_gpu(result: VideoResult | GpuModelResult, frames: int) -> Metrics:
     """Return what the driver of the GPU reported, if one was at work and is metered."""
     seen = result.get("gpu") or {}
     held_down = seen.get("throttled")
@@ -201,7 +212,7 @@ def _of_gpu(result: Mapping[str, Any], frames: int) -> Metrics:
     }
 
 
-def _of_stages(result: Mapping[str, Any]) -> Metrics:
+def _of_stages(result: StagesResult) -> Metrics:
     alone = {name: steady(of_stage) for name, of_stage in result["stages_alone"].items()}
     metrics: dict[str, float | None] = {}
     for name, of_stage in alone.items():
@@ -219,7 +230,7 @@ def _of_stages(result: Mapping[str, Any]) -> Metrics:
     }
 
 
-def _of_live(result: Mapping[str, Any]) -> Metrics:
+def _of_live(result: LiveResult) -> Metrics:
     first = result["warmup_frames"]
     ages_s, dropped = result["ages_s"][first:], result["dropped"][first:]
     lost = dropped[-1] - dropped[0]
@@ -231,7 +242,7 @@ def _of_live(result: Mapping[str, Any]) -> Metrics:
     }
 
 
-METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
+METRICS: dict[str, Callable[[Any], Metrics]] = {
     "model": _of_model,
     "gpu": _of_gpu_model,
     "plain": _of_model,
@@ -251,7 +262,7 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], Metrics]] = {
         "gbytes_out": result["out_bytes_a_s"] / 1e9,
     },
 }
-"""Functions that compute the metrics of a result, by its job; see `_of_film` for videos."""
+"""Functions that compute the metrics of a result, by its job; see `_of_video` for videos."""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -307,7 +318,7 @@ class Speed:
     """Mean IoU on validation pictures, 0..1."""
 
 
-def speeds_of(record: Mapping[str, Any]) -> list[Speed]:
+def speeds_of(record: Record) -> list[Speed]:
     """Return the models of a run that were measured alone, medians over the rounds."""
     rounds, found = rounds_of(record), []
     for name, case in record["contenders"].items():
@@ -325,7 +336,7 @@ def speeds_of(record: Mapping[str, Any]) -> list[Speed]:
     return found
 
 
-def has_energy(record: Mapping[str, Any]) -> bool:
+def has_energy(record: Record) -> bool:
     """Return whether the energy of anything was measured."""
     return any(
         metrics.get("joules") is not None
@@ -334,7 +345,8 @@ def has_energy(record: Mapping[str, Any]) -> bool:
     )
 
 
-def others_share(record: Mapping[str, Any]) -> float | None:
+def others_share(record: Record) -> float | None:
     """Return the share of the cores that other processes took, in the worst round."""
     shares = [measured["others_cpu_share"] for measured in record["rounds"]]
-    return None if None in shares else float(max(shares))
+    known = [share for share in shares if share is not None]
+    return float(max(known)) if len(known) == len(shares) else None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from roadseg.errors import BenchError
+from roadseg.measure.record import Record
 from roadseg.measure.results import Round, kind_of, rounds_of, value_of, values_of
 from roadseg.measure.statistics import Interval, median_interval, permutation_p, ratio_interval
 
@@ -45,7 +46,7 @@ class Cast:
     models: tuple[str, ...]
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Cast":
+    def of(cls, record: Record) -> "Cast":
         """Read it from a record; models are those on the CPU, of the first size, one by one."""
         cases = record["contenders"]
         size_hw = cases[record["roles"]["defaults"]]["size_hw"]
@@ -138,7 +139,7 @@ class Score:
         return value >= self.goal.limit if self.goal.at_least else value <= self.goal.limit
 
 
-def scores_of(record: Mapping[str, Any]) -> list[Score]:
+def scores_of(record: Record) -> list[Score]:
     """Return the score of a run on every goal."""
     rounds, cast = rounds_of(record), Cast.of(record)
     scores = []
@@ -163,7 +164,7 @@ class Ceiling:
     """The case that reaches it."""
 
 
-def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
+def ceilings(record: Record) -> list[Ceiling]:
     """Return the upper bounds of the pipeline and the models of a run, if they were measured."""
     rounds, cast = rounds_of(record), Cast.of(record)
     found = [
@@ -171,26 +172,26 @@ def ceilings(record: Mapping[str, Any]) -> list[Ceiling]:
         _ceiling(rounds, "slowest stage alone", cast.defaults, _bound("stages", "slowest_fps")),
     ]
     for name in (*cast.models, cast.plain):
-        work = record["work"].get(record["contenders"].get(name, {}).get("weights"))
+        work = record["work"].get(record["contenders"].get(name, {}).get("weights", ""))
         if work:
             found.append(_ceiling(rounds, f"roofline: {roof_of(work, rounds)}", name, _roof(work)))
     found += _gpu_ceilings(record, rounds)
     return [ceiling for ceiling in found if ceiling is not None]
 
 
-def _gpu_ceilings(record: Mapping[str, Any], rounds: Sequence[Round]) -> Iterator["Ceiling | None"]:
+def _gpu_ceilings(record: Record, rounds: Sequence[Round]) -> Iterator["Ceiling | None"]:
     """Yield the upper bounds of videos and models on GPUs."""
     for device in record.get("gpus", {}):
         bound = _bound(f"stages {device}", "slowest_fps")
         yield _ceiling(rounds, "slowest stage alone", gpu_case(record, device), bound)
     for name, case in record["contenders"].items():
-        work = record.get("layers", {}).get(case.get("weights"))
+        work = record.get("layers", {}).get(case.get("weights", ""))
         if case["job"] == "gpu" and work:
             roof = _layered_roof(work["layers"], f"machine {case['device']}", case["batch"])
             yield _ceiling(rounds, "roofline of the layers, FP16", name, roof)
 
 
-def gpu_case(record: Mapping[str, Any], device: str) -> str:
+def gpu_case(record: Record, device: str) -> str:
     """Return the name of the case that labels a video at the defaults on a GPU."""
     return f"{record['roles']['defaults']} {device}"
 
@@ -288,7 +289,7 @@ COMPARED = (
 """Metrics that two runs are compared by, where a case has them, beside the targets."""
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+def changes(before: Record, after: Record) -> list[Change]:
     """Compare two runs: first the targets' ratios, which hold from hour to hour, then metrics.
 
     Raises:
@@ -335,7 +336,7 @@ def _change(
     )
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differences(before: Record, after: Record) -> list[str]:
     """Return differences of two runs in machine, GPUs, video and settings, a sentence each."""
     old, new = map(_circumstances, (before, after))
     return [
@@ -345,7 +346,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     ]
 
 
-def _circumstances(record: Mapping[str, Any]) -> dict[str, Any]:
+def _circumstances(record: Record) -> dict[str, Any]:
     """Return single values by their names, such as "machine, versions, numpy"."""
     parts = {part: record[part] for part in ("machine", "film", "settings")}
     return dict(_single({**parts, **record.get("gpus", {})}))

@@ -26,6 +26,7 @@ from roadseg.errors import BackendUnavailable, BenchError
 from roadseg.files import make_folder
 from roadseg.measure.config import ENGINE, BenchConfig
 from roadseg.measure.meters import busy_s
+from roadseg.measure.record import Check, RoundRecord
 from roadseg.segmentation.config import CPU, ModelConfig
 from roadseg.segmentation.placement import input_size, laid
 from roadseg.video.read.read_log import ReadLog
@@ -143,7 +144,7 @@ class Testbed:
         models = self.checkpoints if self.gpus else ()
         return {p.name: self.run("layers", {"weights": str(p), "inputs": inputs}) for p in models}
 
-    def round(self, number: int, cases: Sequence[Case]) -> dict[str, Any]:
+    def round(self, number: int, cases: Sequence[Case]) -> RoundRecord:
         """Measure every case once, and how busy the machine was with anything else."""
         at_work_s, since_s, own_s = busy_s(), time.monotonic(), _children_cpu_s()
         results = {}
@@ -157,8 +158,8 @@ class Testbed:
             others = max(used_s, 0.0) / ((time.monotonic() - since_s) * core_count())
         return {"others_cpu_share": others, "results": results}
 
-    def run(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Do a job of `roadseg.measure.jobs` in a process of its own.
+    def run(self, job: str, settings: Mapping[str, Any]) -> Any:
+        """Do a job of `roadseg.measure.jobs` in a process of its own and return its result.
 
         Its setting "device" says which GPU it sees; without one it sees none.
 
@@ -178,12 +179,12 @@ class Testbed:
                 f"the measurement {job!r} broke down with exit code {done.returncode}; it should "
                 f"not; please report it with this:\n{done.stderr.strip()}"
             )
-        return dict(json.loads(paths[1].read_text()))
+        return json.loads(paths[1].read_text())
 
-    def verify(self, case: Case) -> dict[str, Any]:
+    def verify(self, case: Case) -> Check:
         """Compare a case with the reference; where they differ too much that is an "error"."""
         self._on_step(f"verifying {case.name}")
-        check = self.run("verify", {**case.settings, "job": case.job})
+        check: Check = self.run("verify", {**case.settings, "job": case.job})
         least = LEAST_EQUAL[case.job]
         if check.get("equal_share", 1.0) < least:
             check["error"] = (
@@ -206,7 +207,7 @@ class Testbed:
     def _gpu(self, device: str) -> dict[str, Any]:
         """Return what is known of a GPU. Raises `BackendUnavailable` if it cannot be used."""
         self._on_step(f"looking for {device}")
-        found = self.run("gpu facts", {"device": device})
+        found: dict[str, Any] = self.run("gpu facts", {"device": device})
         if "error" in found:
             raise BackendUnavailable(f"--device is {device}, and {found['error']}")
         return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from roadseg.errors import ConfigError
 from roadseg.paint.config import NO_LEGEND, OverlayConfig
 from roadseg.paint.legend import Entry, Legend, legend_at
-from roadseg.paint.specks import HIDDEN, speck_grid, speck_step, specks_among
+from roadseg.paint.specks import HIDDEN, on_grid, speck_grid, specks_among
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, UNSURE, ModelSpec
 from roadseg.video.picture import PLANE_STEPS, AnyPicture, ColorSpace, OnDevice, Picture, Plane
 
@@ -210,8 +210,7 @@ class Overlay:
         Specks have no outline, and neither has what is too unsure to be painted: where that ends is
         no edge of anything.
         """
-        step = speck_step(class_map.shape[1])
-        sample = cv2.LUT(np.ascontiguousarray(class_map[::step, ::step]), self._region_table)
+        sample = cv2.LUT(np.ascontiguousarray(on_grid(class_map)), self._region_table)
         specks = speck_grid(np.asarray(sample, np.uint8), self._style.config.min_region)
         level = space.yuv(np.full((1, 3), OUTLINE_LEVEL, np.uint8))[0, 0]
         for rows in _bands(len(class_map)):

@@ -18,7 +18,7 @@ from roadseg.paint.overlay import (
     Style,
     color_tables,
 )
-from roadseg.paint.specks import HIDDEN, speck_grid, speck_step
+from roadseg.paint.specks import HIDDEN, on_grid, speck_grid, speck_step
 from roadseg.spec import UNSURE
 from roadseg.video.class_map_cuda import CudaClassMap
 from roadseg.video.picture import ColorSpace
@@ -155,12 +155,11 @@ def _find_specks(regions: Tensor, least_share: float) -> Tensor | None:
     """
     if not least_share:
         return None
-    step = speck_step(regions.shape[1])
-    small = np.asarray(to_host(regions[::step, ::step].contiguous()), np.uint8)
+    small = np.asarray(to_host(on_grid(regions).contiguous()), np.uint8)
     found = speck_grid(small, least_share)
     if found is None:
         return None
-    ids = to_device(found, regions.device)
+    ids, step = to_device(found, regions.device), speck_step(regions.shape[1])
     ids = ids.repeat_interleave(step, dim=0).repeat_interleave(step, dim=1)
     ids = ids[: regions.shape[0], : regions.shape[1]]
     return regions == ids

@@ -1,4 +1,10 @@
-"""Find the specks in a class map: connected regions too small to be outlined."""
+"""Find the specks in a class map: connected regions too small to be outlined.
+
+They are found on a grid of every so many rows and columns (`on_grid`, `speck_grid`), and then told
+apart in all rows or some (`specks_among`).
+"""
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,13 +43,19 @@ def speck_step(width: int) -> int:
     return max(width // GRID_COLUMNS, 1)
 
 
+def on_grid(class_map: Any) -> Any:
+    """Return what of a class map (H, W), an array or a tensor, lies on the grid, (h, w)."""
+    step = speck_step(class_map.shape[1])
+    return class_map[::step, ::step]
+
+
 def speck_grid(regions: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8] | None:
     """Return where specks are on the grid (h, w): their ids, else `NO_SPECK`; None if nowhere.
 
     A speck reaches up to a step further than the samples of it, so it is grown by one.
 
     Args:
-        regions: (h, w) every so many rows and columns of the class ids.
+        regions: (h, w) class ids on the grid, `HIDDEN` outside regions.
         least_share: Share of the picture from which a region is no speck.
     """
     found = _speck_ids(regions, least_share * regions.size)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from roadseg.segmentation.darkness import trust
 from roadseg.segmentation.grid import Planes, grid_of
-from roadseg.segmentation.placement import Maps, Placement
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement
 from roadseg.spec import UNSURE
 from roadseg.video.frame import Labels, SegmentedFrame
 from roadseg.video.picture import AnyPicture, ColorSpace

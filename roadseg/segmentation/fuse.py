@@ -19,7 +19,8 @@ from roadseg.segmentation.confidence import (
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, Motion, compose, residual_of
 from roadseg.segmentation.grid import Planes, grid_of
-from roadseg.segmentation.placement import Maps, Placement
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.predict import Predicted, Prediction
 from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked

@@ -5,12 +5,9 @@ input; the rest is grey. On the way back, its part is cut out of the class map a
 picture's size with smooth edges.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Flag, auto
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 from roadseg.errors import ConfigError
 from roadseg.segmentation.enlarge import Axis, Levels, enlarge, unsure
 from roadseg.spec import SIDE_MULTIPLE, ModelSpec
-from roadseg.video.frame import Frame, Labels
+from roadseg.video.frame import Frame
 
 MAX_PADDED_SHARE = 0.02
 """Share of the input that may be padding when its size is chosen freely."""
@@ -194,36 +191,6 @@ class Placement:
     def _window(self) -> tuple[slice, slice]:
         height, width = self.content_hw
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
-
-
-class Maps(Flag):
-    """Which class maps of a frame are wanted."""
-
-    FULL = auto()
-    """At the frame's size, to paint and to write."""
-    COARSE = auto()
-    """At its size in the network's input, to measure."""
-    SHOWN = auto()
-    """Those of the frame's size only as they are shown, with `UNSURE` where they are too unsure.
-
-    Without it a frame has two: one with the strongest class everywhere, and one as it is shown.
-    """
-
-    def make(
-        self, placement: Placement, resize: Callable[[Placement, Any], Labels], values: Any
-    ) -> tuple[Labels, Labels | None]:
-        """Return a frame's class map, coarse if only that is wanted, and its coarse map if it is.
-
-        Args:
-            placement: Where the frame lies in the network's input.
-            resize: Makes the class map for a placement.
-            values: What it makes it of.
-        """
-        if Maps.COARSE not in self:
-            return resize(placement, values), None
-        coarse = resize(placement.coarse, values)
-        is_enough = Maps.FULL not in self or placement.coarse == placement
-        return coarse if is_enough else resize(placement, values), coarse
 
 
 def resize_class_map(class_map: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ from roadseg.backends.runtimes import CLASS_MAP, LOGITS, Backend
 from roadseg.segmentation.confidence import Confidence, without_unsure
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.grid import Planes, grid_of
-from roadseg.segmentation.placement import Maps, Placement, placed
+from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.placement import Placement, placed
 from roadseg.segmentation.track import Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame

@@ -149,6 +149,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check each value, naming the flag at fault."""
+        self._check_ranges()
+        self._check_network()
+        self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
+        for name in ("crop_hw", "size_hw"):
+            self._demand(
+                name,
+                lambda sides: min(sides) > 0 and not any(side % SIDE_MULTIPLE for side in sides),
+                f"height and width, multiples of {SIDE_MULTIPLE}",
+            )
+        self._demand(
+            "accumulate",
+            lambda parts: self.batch_size % parts == 0,
+            f"a divisor of --batch-size, which is {self.batch_size}",
+        )
+
+    def _check_ranges(self) -> None:
+        """Refuse numbers that are out of their range."""
         for name in (
             "epochs",
             "batch_size",
@@ -165,6 +182,9 @@ class TrainConfig:
             self._demand(name, lambda value: 0 <= value < math.inf, "0 or more")
         self._demand("warmup", lambda value: 0 <= value <= 1, "from 0 to 1")
         self._demand("seed", lambda value: 0 <= value < 2**32, "from 0 to below 2**32")
+
+    def _check_network(self) -> None:
+        """Refuse what the architecture does not have, and two beginnings of the weights."""
         if self.pretrained and self.start_from is not None:
             raise ConfigError(
                 "--pretrained and --start-from each say where the weights come from; choose one"
@@ -179,18 +199,6 @@ class TrainConfig:
             "output_stride",
             lambda value: value in architecture.widths,
             f"{' or '.join(map(str, sorted(architecture.widths)))} for {self.arch}",
-        )
-        self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
-        for name in ("crop_hw", "size_hw"):
-            self._demand(
-                name,
-                lambda sides: min(sides) > 0 and not any(side % SIDE_MULTIPLE for side in sides),
-                f"height and width, multiples of {SIDE_MULTIPLE}",
-            )
-        self._demand(
-            "accumulate",
-            lambda parts: self.batch_size % parts == 0,
-            f"a divisor of --batch-size, which is {self.batch_size}",
         )
 
     def _demand(self, name: str, fits: Callable[[Any], bool], need: str) -> None:

@@ -205,10 +205,19 @@ def batches(
     parts: int = 1,
     ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches from `first_step` to the end of the last epoch, or a rank's parts of them.
+    """Yield batches from a step to the end of the last epoch, or a rank's parts of them.
 
-    `rare` holds the ids of the classes that `augmentation` favours. A batch has `parts`, which
-    `ranks` share.
+    Args:
+        mixture: The data sets.
+        crop_hw: Height and width of a sample.
+        augmentation: How samples are changed.
+        rare: Ids of the classes that it favours.
+        epochs: Passes over the first data set.
+        first_step: The step.
+        seed: Seed of the order and of the changes.
+        workers: Processes that prepare samples for each rank; 0 prepares them in this one.
+        parts: Parts of a batch, which the ranks share.
+        ranks: All ranks, of which this process is one.
 
     Yields:
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64, in pinned memory if there is a
@@ -216,10 +225,7 @@ def batches(
     """
     places = ranks.places(sum(mixture.counts), parts)
     sampler = _Batches(mixture, epochs, first_step, seed, places)
-    processes = ranks.local_count * max(workers, 1)
-    known_bytes = memory_bytes() or UNKNOWN_MEMORY_BYTES
-    room_bytes = known_bytes * MEMORY_SHARE / processes / len(mixture.datasets)
-    datasets = [_Decoded(dataset, int(room_bytes)) for dataset in mixture.datasets]
+    datasets = _kept_decoded(mixture.datasets, ranks.local_count * max(workers, 1))
     picture_hw = datasets[0][0][1].shape
     samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
     yield from DataLoader(
@@ -231,6 +237,13 @@ def batches(
         worker_init_fn=keep_opencv_on_one_thread,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _kept_decoded(datasets: Sequence[FolderDataset], processes: int) -> list[_Decoded]:
+    """Return the data sets with their room in memory, in each of so many processes."""
+    known_bytes = memory_bytes() or UNKNOWN_MEMORY_BYTES
+    room_bytes = known_bytes * MEMORY_SHARE / processes / len(datasets)
+    return [_Decoded(dataset, int(room_bytes)) for dataset in datasets]
 
 
 def keep_opencv_on_one_thread(_number: int = 0) -> None:

@@ -190,24 +190,32 @@ class Link:
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame and its labels."""
+    """A frame and its class maps: those that `roadseg.segmentation.maps.Maps` asks for.
+
+    | map | size | where labels are too unsure to be shown |
+    | --- | --- | --- |
+    | `labels` | the frame's | the strongest class, or `UNSURE` if only that is wanted |
+    | `sure_labels` | the frame's | `UNSURE`; None if `labels` are so already |
+    | `coarse_map` | the frame's in the network's input | `UNSURE`; None if it is not wanted |
+
+    Where nothing larger than the coarse map is wanted, `labels` are of that size. Who writes or
+    compares labels takes `class_map`, who paints them `shown`, and who counts them the coarse map,
+    or else `shown`.
+    """
 
     frame: Frame
     labels: Labels
-    """(H, W) ids of the strongest classes, at the frame's size, where its picture lies; at that of
-    the coarse map where nothing larger is wanted. They are already those that are shown, `UNSURE`
-    where they are too unsure, if others were not wanted (`roadseg.segmentation.placement.Maps`)."""
+    """(H, W) ids of the strongest classes, where the frame's picture lies."""
     spec: ModelSpec
     """The model's classes and palette."""
     by_network: bool = True
     """Whether the network predicted it; if not, its labels were moved from other frames."""
     coarse_map: Labels | None = None
-    """(h, w) ids at the frame's size in the network's input, to measure; None if not wanted."""
+    """(h, w) ids to measure objects and areas by, where the frame's picture lies."""
     confidence: Confidence | None = None
     """How sure the labels are; None if that is not known, or not wanted."""
     sure_labels: Labels | None = None
-    """(H, W) the same ids, `UNSURE` where they are too unsure to be shown; None if `labels` are so
-    already. The coarse map always is."""
+    """(H, W) ids as they are painted."""
     pixels: NDArray[np.int64] | None = None
     """Pixels of each id, (256,), of all or of a sample; None if they were not counted."""
     in_view: frozenset[int] | None = None
@@ -225,12 +233,12 @@ class SegmentedFrame:
 
     @property
     def shown(self) -> Labels:
-        """(H, W) ids as they are painted and counted, where the picture lies."""
+        """(H, W) ids as they are painted, where the picture lies."""
         return self.labels if self.sure_labels is None else self.sure_labels
 
     @property
     def class_map(self) -> NDArray[np.uint8]:
-        """(H, W) ids on the CPU, copied there if they lie elsewhere."""
+        """`labels` on the CPU, copied there if they lie elsewhere."""
         return on_host(self.labels)
 
     def sample(self, step: int) -> NDArray[np.uint8]:

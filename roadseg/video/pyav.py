@@ -1,4 +1,4 @@
-"""Differences between PyAV's versions: reading tags, and the type of rationals.
+"""Differences between PyAV's versions, and from its type hints: tags, rationals, packets.
 
 PyAV 18 returns a `Fraction`, or None for an unknown value; PyAV 19 returns an `AVRational`, which
 is zero or has no denominator then. Unknown values are false in both, and both calculate exactly.
@@ -7,9 +7,14 @@ is zero or has no denominator then. Unknown values are false in both, and both c
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import av
+
+if TYPE_CHECKING:
+    Packet: TypeAlias = av.Packet[Any]
+else:
+    Packet = av.Packet  # generic in PyAV's type hints alone
 
 TAGS_IN_ANY_CODE: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}

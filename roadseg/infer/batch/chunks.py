@@ -22,8 +22,8 @@ from roadseg.infer.config import InferConfig
 from roadseg.infer.drive import LEAST_SIGHTINGS, people_on_road
 from roadseg.infer.offline import infer
 from roadseg.infer.output_checks import encoding, is_file
+from roadseg.infer.output_places import FilePlace, SeriesPlace
 from roadseg.infer.outputs import Outputs
-from roadseg.infer.places import FilePlace, SeriesPlace
 from roadseg.infer.stats import CSV_SUFFIX, read_stats, write_stats
 from roadseg.infer.tracks import renumbered
 from roadseg.video.read.chunk import chunk_starts

@@ -11,9 +11,9 @@ from roadseg.video.errors import read_errors
 from roadseg.video.gps import camm, exiftool, gpmf, nmea
 from roadseg.video.gps.track import Position, Track, spread
 from roadseg.video.read.beside import continuous_packets
+from roadseg.video.read.clock import unit_of
 from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.read.streams import utc
-from roadseg.video.read.timeline import unit_of
 
 FORMATS = (gpmf, camm, nmea)
 """Forms of positions in a packet, each known by its contents: tags of streams vary."""

@@ -8,9 +8,9 @@ import av
 from roadseg.errors import NoFrames
 from roadseg.video.errors import read_errors
 from roadseg.video.frame import Frame
+from roadseg.video.read.clock import has_straight_clock, unit_of
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import Decode, VideoInfo, decode, open_input
-from roadseg.video.read.timeline import has_straight_clock, unit_of
 
 
 @dataclass(frozen=True)

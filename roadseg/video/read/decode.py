@@ -3,10 +3,10 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import av
 
+from roadseg.video.pyav import Packet
 from roadseg.video.read.demux import MOST_REORDERED, Packets
 
 ONE_FRAME_EACH = ("h264", "hevc")
@@ -18,7 +18,7 @@ MOST_KEPT, MOST_KEPT_BYTES = 600, 16 << 20
 def decode_packets(
     packets: Packets,
     stream: av.VideoStream,
-    note: "Callable[[av.Packet[Any]], None]",
+    note: Callable[[Packet], None],
     *,
     after_others: bool = False,
     misses: bool = True,
@@ -87,7 +87,7 @@ class _Awaited:
     def __init__(
         self,
         stream: av.VideoStream,
-        note: "Callable[[av.Packet[Any]], None]",
+        note: Callable[[Packet], None],
         *,
         after_others: bool,
         misses: bool,
@@ -97,13 +97,13 @@ class _Awaited:
         self._counts = misses and decoder.name in ONE_FRAME_EACH
         self._most = MOST_REORDERED + (decoder.thread_count or 1)
         self._skips_lead = after_others
-        self._packets: deque[av.Packet[Any]] = deque()
-        self.kept: deque[av.Packet[Any]] = deque()
+        self._packets: deque[Packet] = deque()
+        self.kept: deque[Packet] = deque()
         """What the awaited frames are decoded from, from a keyframe on."""
         self._kept_bytes = 0
-        self._last: av.Packet[Any] | None = None
+        self._last: Packet | None = None
 
-    def add(self, packet: "av.Packet[Any]", *, has_failed: bool = False) -> None:
+    def add(self, packet: Packet, *, has_failed: bool = False) -> None:
         """Await the frame of a packet that was given to the decoder.
 
         Args:
@@ -148,11 +148,11 @@ class _Awaited:
         while self._packets:
             self._miss(self._packets.popleft())
 
-    def _miss(self, packet: "av.Packet[Any]") -> None:
+    def _miss(self, packet: Packet) -> None:
         if self._counts:
             self._note(packet)
 
-    def _keep(self, packet: "av.Packet[Any]") -> None:
+    def _keep(self, packet: Packet) -> None:
         """Keep a packet, if those that it needs are kept, and if it does not become too much."""
         if packet.is_keyframe:
             self._forget()

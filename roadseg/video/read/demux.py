@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import av
 
+from roadseg.video.pyav import Packet
+from roadseg.video.read.clock import unit_of
 from roadseg.video.read.read_log import ReadLog
-from roadseg.video.read.timeline import unit_of
 
-Packets: TypeAlias = "Iterator[av.Packet[Any]]"
+Packets: TypeAlias = Iterator[Packet]
 
 MOST_FAILURES = 32
 """Consecutive read errors after which a video counts as ended."""
@@ -82,7 +83,7 @@ def intact_packets(
             return
 
 
-def time_of(packet: "av.Packet[Any]", default: float | None = None) -> float | None:
+def time_of(packet: Packet, default: float | None = None) -> float | None:
     """Return the presentation time of a packet in seconds, or its decoding time if it has none."""
     units = packet.dts if packet.pts is None else packet.pts
     return default if units is None else units * unit_of(packet)
@@ -90,7 +91,7 @@ def time_of(packet: "av.Packet[Any]", default: float | None = None) -> float | N
 
 def from_keyframe(packets: Packets, time_s: float) -> Packets:
     """Yield the packets from the last keyframe at or before a time on."""
-    kept: list[av.Packet[Any]] = []
+    kept: list[Packet] = []
     for packet in packets:
         begin_s = time_of(packet, time_s)
         assert begin_s is not None
@@ -122,7 +123,7 @@ def untimed_lead(packets: Packets) -> tuple[int, int, Packets]:
 
     A Matroska file cannot hold times below zero.
     """
-    read: list[av.Packet[Any]] = []
+    read: list[Packet] = []
     times: list[int] = []
     for packet in packets:
         read.append(packet)

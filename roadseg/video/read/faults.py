@@ -15,6 +15,12 @@ LOST_TAIL_S = 0.5
 
 def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
     """Yield a sentence for each fault in the input."""
+    for faults in (_of_reading, _of_times, _of_streams, _of_pictures, _of_end):
+        yield from faults(log, info)
+
+
+def _of_reading(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield what could not be read, or not as it was meant to be."""
     if log.damaged_packets or log.damaged_frames:
         yield (
             f"{info.path} is damaged: {log.damaged_packets} of its packets did not decode and "
@@ -26,6 +32,10 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
     yield from _image_faults(log, info)
     if not info.images and not info.reopens:
         yield f"{info.path} is live; its sound was not copied"
+
+
+def _of_times(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield what is wrong with the times of frames."""
     if log.retimed_frames:
         yield (
             f"{info.path} gives {log.retimed_frames} frames no time, or one before the frame "
@@ -43,6 +53,10 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
             f"{at_time(log.jumps_s[0] - info.start_s)}; its parts follow each other at their own "
             "pace, with their sound"
         )
+
+
+def _of_streams(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield what the output lacks beside the pictures."""
     for what in (*info.left_out, *log.left_behind):
         yield f"{info.path}: {what}"
     if log.reached_end and _is_flv_and_more(info.path, log.last_packet):
@@ -51,6 +65,10 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         yield (
             f"{info.path} has a stream that begins late, such as a camera's GPS; it stays behind"
         )
+
+
+def _of_pictures(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield what is unusual about the pictures, and what became of it."""
     if log.resized_frames:
         height, width = info.size_hw
         yield (
@@ -64,6 +82,10 @@ def reading_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
     if info.bits > BITS:
         yield f"{info.path} has {info.bits} bits a sample; the output has {BITS}"
+
+
+def _of_end(log: ReadLog, info: VideoInfo) -> Iterator[str]:
+    """Yield that the video ends early, if it says when it should end."""
     if not log.reached_end or info.end_s is None or log.read_until_s is None or log.jumps_s:
         return
     if info.end_s - log.read_until_s >= LOST_TAIL_S:

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import av
 
+from roadseg.video.pyav import Packet
 from roadseg.video.rates import USUAL_FPS
 from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import (
@@ -107,7 +107,7 @@ def _decode_intact(
         step: Units of time from frame to frame.
     """
 
-    def note(packet: "av.Packet[Any]") -> None:
+    def note(packet: Packet) -> None:
         log.damaged_packets += 1
         log.note_damage(time_of(packet))
 

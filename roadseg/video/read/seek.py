@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import av
 
-from roadseg.video.read.timeline import has_straight_clock, unit_of
+from roadseg.video.read.clock import has_straight_clock, unit_of
 
 Item = TypeVar("Item")
 

@@ -1,6 +1,16 @@
 """Read a video: its properties, and its frames one by one with their timestamps.
 
-A video is a file, an address on the network, or a series of images.
+A video is a file, an address on the network, or a series of images (`images`). What a file holds
+becomes a `Frame` in steps, each in a file of its own:
+
+- `demux` reads the packets, and goes on where the file is damaged.
+- `timeline` moves their times to one continuous clock.
+- `decode` decodes them, and notices each of which no frame comes.
+- `frames` joins these steps, and gives each frame a time later than that of the one before.
+- Here the file is opened, on the CPU or on a GPU, and sought in for the part that is wanted, whose
+  frames are turned upright.
+
+`ReadLog` notes what happens on the way.
 """
 
 from collections.abc import Callable, Iterator

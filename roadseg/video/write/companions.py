@@ -7,19 +7,19 @@ from fractions import Fraction
 from itertools import chain
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import av
 
 from roadseg.video.errors import read_errors
-from roadseg.video.pyav import all_legible, exact
+from roadseg.video.pyav import Packet, all_legible, exact
 from roadseg.video.read.beside import continuous_packets
 from roadseg.video.read.demux import Packets
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.seek import read_from
 from roadseg.video.read.source import VideoInfo, open_input
 from roadseg.video.write.copies import WITH_EDIT_LISTS, lasting
-from roadseg.video.write.tracks import Track, forms_of
+from roadseg.video.write.forms import WrittenStream, forms_of
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -136,12 +136,13 @@ class Companions:
         self._seek_s = origin.first_s
         self._first_s = -inf
         self._last_s = origin.last_s
-        self._pending: av.Packet[Any] | None = None
+        self._pending: Packet | None = None
         self._offset = Fraction(0)
         self.sound_begin: Fraction | None = None
         """Time of the first sound, once the streams are open; None if there is none."""
         self._container: av.container.InputContainer | None = None
-        self._tracks: dict[int, Track] = {}
+        self._streams: dict[int, WrittenStream] = {}
+        """What is written, by the number of the source's stream."""
         self._packets: Packets = iter(())
 
     def __enter__(self) -> Self:
@@ -199,9 +200,9 @@ class Companions:
     def finish(self) -> None:
         """Copy the remaining packets."""
         self.copy_until(inf)
-        for track in self._tracks.values():
-            track.finish()
-        if refused := sum(track.refused for track in self._tracks.values()):
+        for stream in self._streams.values():
+            stream.finish()
+        if refused := sum(stream.refused for stream in self._streams.values()):
             self._log.left_behind.append(
                 f"{refused} packets of sound, subtitles or data are damaged; they were left out"
             )
@@ -217,7 +218,7 @@ class Companions:
         """Add a stream in the first form that the target takes."""
         for form in forms_of(stream, self._sound):
             with contextlib.suppress(ValueError, av.FFmpegError):
-                self._tracks[stream.index] = form(stream, self._target)
+                self._streams[stream.index] = form(stream, self._target)
                 return
         self._note(stream, f"cannot go into {self._target.format.name}")
 
@@ -245,20 +246,20 @@ class Companions:
         assert self._container is not None
         return continuous_packets(self._container, self._source.stream_index, wanted)
 
-    def _next(self) -> "av.Packet[Any] | None":
+    def _next(self) -> Packet | None:
         with read_errors(self._source.path):
             return next(self._packets, None)
 
-    def _write(self, packet: "av.Packet[Any]") -> None:
-        track = self._tracks.get(packet.stream.index)
-        if track is None:
+    def _write(self, packet: Packet) -> None:
+        stream = self._streams.get(packet.stream.index)
+        if stream is None:
             return
         if self._offset:
             assert packet.time_base and packet.dts is not None
             units = int(self._offset / packet.time_base)
             packet.dts -= units
             packet.pts = packet.dts if packet.pts is None else packet.pts - units
-        track.write(packet)
+        stream.write(packet)
 
 
 def _absent(
@@ -268,7 +269,7 @@ def _absent(
     sounds = {s.index for s in wanted if s.type == "audio"}
     missing = set(sounds)
     begin: Fraction | None = None
-    read: list[av.Packet[Any]] = []
+    read: list[Packet] = []
     for packet in packets:
         read.append(packet)
         missing.discard(packet.stream.index)
@@ -279,14 +280,14 @@ def _absent(
     return missing, begin, iter(read)
 
 
-def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterator[av.Packet[Any]]":
+def _heard(packets: Iterator[Packet], *, hides_lead: bool) -> Iterator[Packet]:
     """Leave out what the source's edit list hides.
 
     A decoder needs hidden packets before the first audible one. A format with edit lists keeps all
     of them hidden; any other gets only the last.
     """
     begun: set[int] = set()
-    lead: dict[int, av.Packet[Any]] = {}
+    lead: dict[int, Packet] = {}
     for packet in packets:
         index = packet.stream.index
         if not packet.is_discard:
@@ -300,11 +301,11 @@ def _heard(packets: "Iterator[av.Packet[Any]]", *, hides_lead: bool) -> "Iterato
             lead[index] = packet
 
 
-def _start(packet: "av.Packet[Any]") -> Fraction:
+def _start(packet: Packet) -> Fraction:
     """Return the decoding time of a packet in seconds."""
     assert packet.dts is not None and packet.time_base
     return packet.dts * packet.time_base
 
 
-def _start_s(packet: "av.Packet[Any]") -> float:
+def _start_s(packet: Packet) -> float:
     return float(_start(packet))

@@ -3,13 +3,12 @@
 import contextlib
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
 
-from roadseg.video.pyav import all_legible
-from roadseg.video.read.timeline import unit_of
+from roadseg.video.pyav import Packet, all_legible
+from roadseg.video.read.clock import unit_of
 
 OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "duration")
 """Tags about how a file was made, which the new file sets itself."""
@@ -92,7 +91,7 @@ class _Nowhere:
         return self._place
 
 
-class CopiedTrack:
+class CopiedStream:
     """A stream copied packet by packet; packets that the format refuses are skipped and counted.
 
     Every packet is first written to a trial file that is discarded. A refusal there costs only that
@@ -121,13 +120,13 @@ class CopiedTrack:
         self._last_dts: int | None = None
         self.refused = 0
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Copy a packet that has a decoding time."""
         for copy in self._accepted(packet):
             copy.stream = self._stream
             self._target.mux(copy)
 
-    def _accepted(self, packet: "av.Packet[Any]") -> "list[av.Packet[Any]]":
+    def _accepted(self, packet: Packet) -> list[Packet]:
         """Return a packet as the format takes it; nothing if it is refused."""
         try:
             bare = self._filter.filter(packet) if self._filter else [packet]
@@ -145,7 +144,7 @@ class CopiedTrack:
         with contextlib.suppress(av.FFmpegError):
             self._trial.close()
 
-    def _mend_times(self, packet: "av.Packet[Any]") -> None:
+    def _mend_times(self, packet: Packet) -> None:
         """Convert times to the file's units, increasing as the format demands."""
         assert packet.dts is not None and self._trial_stream.time_base is not None
         ratio = packet.time_base / self._trial_stream.time_base

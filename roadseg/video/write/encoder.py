@@ -7,9 +7,10 @@ was resumed (not bit for bit, because of x264's threads).
 
 from collections.abc import Mapping
 from math import floor
-from typing import Any
 
 import av
+
+from roadseg.video.pyav import Packet
 
 ON_GPU = "cuda"
 """FFmpeg's name of the layout of pictures that lie on an NVIDIA GPU."""
@@ -53,7 +54,7 @@ class PeriodEncoder:
         self._encoder: av.VideoCodecContext | None = None
         self._used_for: tuple[int, bool] | None = None
 
-    def encode(self, picture: av.VideoFrame, time_s: float) -> "list[av.Packet[Any]]":
+    def encode(self, picture: av.VideoFrame, time_s: float) -> list[Packet]:
         """Encode a picture; return the packets that are ready.
 
         Args:
@@ -61,7 +62,7 @@ class PeriodEncoder:
                 is.
             time_s: Its time in the video.
         """
-        packets: list[av.Packet[Any]] = []
+        packets: list[Packet] = []
         on_gpu = picture.format.name == ON_GPU
         used_for = floor((time_s - self._start_s) / PERIOD_S), on_gpu
         if self._encoder is None or used_for != self._used_for:
@@ -72,7 +73,7 @@ class PeriodEncoder:
             self._used_for = used_for
         return packets + self._of_stream(self._encoder.encode(picture))
 
-    def flush(self) -> "list[av.Packet[Any]]":
+    def flush(self) -> list[Packet]:
         """Return the packets that the encoder still holds; it takes no more pictures."""
         return [] if self._encoder is None else self._of_stream(self._encoder.encode(None))
 
@@ -84,7 +85,7 @@ class PeriodEncoder:
         fresh.options = self._options
         return fresh
 
-    def _of_stream(self, packets: "list[av.Packet[Any]]") -> "list[av.Packet[Any]]":
+    def _of_stream(self, packets: list[Packet]) -> list[Packet]:
         for packet in packets:
             packet.stream = self._stream
         return packets

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import av
 
 from roadseg.video.errors import read_errors, write_errors
 from roadseg.video.frame import Frame
 from roadseg.video.picture import Picture
-from roadseg.video.pyav import exact, open_for_reading
+from roadseg.video.pyav import Packet, exact, open_for_reading
 from roadseg.video.write.companions import Companions, Origin
 from roadseg.video.write.encoding import FRAGMENTED, Encoding
 from roadseg.video.write.mux import Muxer, unbroken
@@ -80,6 +77,6 @@ def _first_frame(chunk: Path) -> Frame:
         return Frame(Picture(decoded), decoded.pts, time_base, aspect or Frame.pixel_aspect)
 
 
-def _packets(chunk: Path) -> "Iterator[av.Packet[Any]]":
+def _packets(chunk: Path) -> Iterator[Packet]:
     with read_errors(chunk):
         yield from encoded_packets(chunk)

@@ -6,13 +6,13 @@ from fractions import Fraction
 from math import floor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import av
 
 from roadseg.video.errors import write_errors
 from roadseg.video.frame import Frame
 from roadseg.video.picture import PIXEL_FORMAT
+from roadseg.video.pyav import Packet
 from roadseg.video.write.companions import Companions, Origin, read_tags, shifted_chapters
 from roadseg.video.write.copies import AS_FFMPEG_WOULD
 from roadseg.video.write.encoder import PeriodEncoder
@@ -123,7 +123,7 @@ class Muxer:
         self._stream: av.VideoStream | None = None
         self._encoder: PeriodEncoder | None = None
         self._last_dts: Fraction | None = None
-        self._held: av.Packet[Any] | None = None
+        self._held: Packet | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -179,7 +179,7 @@ class Muxer:
         self._companions.copy_until(frame.time_s)
         self._mux(self._encoder.encode(encoded, frame.time_s))
 
-    def copy(self, packets: "Iterable[av.Packet[Any]]") -> None:
+    def copy(self, packets: Iterable[Packet]) -> None:
         """Copy pictures that an unfinished run encoded, before any frame is written."""
         for packet in packets:
             assert packet.pts is not None and packet.time_base
@@ -187,7 +187,7 @@ class Muxer:
             self._companions.copy_until(float(packet.pts * packet.time_base + self._offset))
             self._mux([packet])
 
-    def copy_from_source_times(self, packets: "Iterable[av.Packet[Any]]") -> None:
+    def copy_from_source_times(self, packets: Iterable[Packet]) -> None:
         """Add pictures that were encoded for this video and have the times of its source."""
         for packet in packets:
             assert packet.pts is not None and packet.dts is not None and packet.time_base
@@ -246,7 +246,7 @@ class Muxer:
             context.codec_tag = self._codec.mp4_tag
         return stream
 
-    def _mux(self, packets: "list[av.Packet[Any]]") -> None:
+    def _mux(self, packets: list[Packet]) -> None:
         """Write packets of the video stream, with increasing times where encoders change.
 
         Each is held until the next one, which gives its duration: a fragment of MP4 begins where

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
@@ -15,7 +14,7 @@ from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.files import own_path, replacing
 from roadseg.video.boxes import boxes
 from roadseg.video.frame import Frame
-from roadseg.video.pyav import open_for_reading
+from roadseg.video.pyav import Packet, open_for_reading
 from roadseg.video.write.encoding import FRAGMENTED
 
 READ_BYTES = 1 << 20
@@ -98,13 +97,13 @@ def check_no_old_part(path: Path) -> None:
         )
 
 
-def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
+def with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
     """Yield packets with a decoding time; those without any time are dropped.
 
     Matroska stores no decoding times, and FFmpeg derives none for the first packets of a video with
     B-frames.
     """
-    waiting: dict[int, list[av.Packet[Any]]] = {}
+    waiting: dict[int, list[Packet]] = {}
     for packet in packets:
         early = waiting.setdefault(packet.stream.index, [])
         if packet.dts is None and packet.pts is not None:
@@ -118,7 +117,7 @@ def with_dts(packets: "Iterator[av.Packet[Any]]") -> "Iterator[av.Packet[Any]]":
         yield from _decoded_before(min(times, default=0), early)
 
 
-def _decoded_before(dts: int, packets: "list[av.Packet[Any]]") -> "list[av.Packet[Any]]":
+def _decoded_before(dts: int, packets: list[Packet]) -> list[Packet]:
     """Set increasing decoding times before one, none after the time of its own presentation."""
     for packet in reversed(packets):
         assert packet.pts is not None
@@ -126,7 +125,7 @@ def _decoded_before(dts: int, packets: "list[av.Packet[Any]]") -> "list[av.Packe
     return packets
 
 
-def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
+def whole_gops(part: Path) -> Iterator[Packet]:
     """Yield the video packets before the last keyframe, in the form of an encoder's.
 
     The packets after it may be incomplete.
@@ -143,8 +142,8 @@ def whole_gops(part: Path) -> "Iterator[av.Packet[Any]]":
             _refuse_unreadable(part)
 
 
-def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
-    pending: list[av.Packet[Any]] = []
+def _legible_gops(part: Path) -> Iterator[Packet]:
+    pending: list[Packet] = []
     for packet in encoded_packets(part):
         if packet.is_corrupt:
             return
@@ -154,7 +153,7 @@ def _legible_gops(part: Path) -> "Iterator[av.Packet[Any]]":
         pending.append(packet)
 
 
-def encoded_packets(film: Path) -> "Iterator[av.Packet[Any]]":
+def encoded_packets(film: Path) -> Iterator[Packet]:
     """Yield the packets of a video's pictures, as an encoder gives them."""
     with open_for_reading(film) as container:
         stream = container.streams.video[0]

@@ -6,6 +6,7 @@ from typing import Any
 import av
 import numpy as np
 
+from roadseg.video.pyav import Packet
 from roadseg.video.write.copies import lasting
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -20,7 +21,7 @@ GAP_S = 0.1
 """Largest error of sound's time, above which it is corrected."""
 
 
-class EncodedTrack:
+class EncodedStream:
     """A stream of sound that is decoded and encoded as AAC, in WebM as Opus.
 
     Every run encodes it from its beginning, so that the same sound gives the same bytes.
@@ -54,7 +55,7 @@ class EncodedTrack:
         self._written: int | None = None
         self.refused = 0
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Encode what a packet holds."""
         try:
             frames: list[Any] = packet.decode()

@@ -1,16 +1,15 @@
 """Convert subtitles of MP4, such as a camera's GPS as text, for Matroska."""
 
-from typing import Any
-
 import av
 
+from roadseg.video.pyav import Packet
 from roadseg.video.write.copies import lasting
 
 LENGTH_BYTES = 2
 """Bytes before a text of MP4 with its length; its style may follow it."""
 
 
-class TextTrack:
+class TextStream:
     """A stream of timed text (mov_text), of which the plain text is kept (SubRip).
 
     Args:
@@ -32,13 +31,13 @@ class TextTrack:
         self._target = target
         self.refused = 0
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Write the text of a packet; an empty one only ends the one before."""
         data = bytes(packet)
         text = data[LENGTH_BYTES : LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES])]
         if not text:
             return
-        copy: av.Packet[Any] = av.Packet(text)
+        copy = Packet(text)
         copy.pts = copy.dts = packet.dts
         copy.duration, copy.time_base = packet.duration, packet.time_base
         copy.stream = self._stream

@@ -1,5 +1,15 @@
 """Places of outputs, each with all names that it needs: its target and its temporary names.
 
+| name | of `out.mp4` | for |
+| --- | --- | --- |
+| target | `out.mp4` | the complete output |
+| part | `roadseg-part.out.mp4` | what a stage writes, and `--resume` goes on from |
+| whole | `roadseg-whole.out.mp4` | what is renamed to the target: of some outputs, the part |
+| aside | `roadseg-old.out.mp4` | what had the target's name, until all outputs have theirs |
+| lock | `roadseg-part.out.mp4.lock` | who writes there |
+
+Of images, part and aside are folders.
+
 All names of a place lie in one folder. So a complete file gets its name by being renamed, and the
 file system itself decides whether two places are one, however they are spelled.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from roadseg.errors import OutputError
 from roadseg.files import Lock, output_errors
-from roadseg.infer.places import Place, clear, put_back
+from roadseg.infer.output_places import Place, clear, put_back
 
 ALL_NAMED = b"all have their names"
 """The second note, after that of the files."""

@@ -5,18 +5,19 @@ from typing import Any, Protocol
 
 import av
 
-from roadseg.video.write.copies import CopiedTrack
-from roadseg.video.write.sound import EncodedTrack
-from roadseg.video.write.texts import TextTrack
+from roadseg.video.pyav import Packet
+from roadseg.video.write.copies import CopiedStream
+from roadseg.video.write.sound import EncodedStream
+from roadseg.video.write.texts import TextStream
 
 
-class Track(Protocol):
+class WrittenStream(Protocol):
     """A stream being written."""
 
     refused: int
     """Packets that were left out."""
 
-    def write(self, packet: "av.Packet[Any]") -> None:
+    def write(self, packet: Packet) -> None:
         """Write a packet of the source that has a decoding time."""
         ...
 
@@ -25,7 +26,7 @@ class Track(Protocol):
         ...
 
 
-Form = Callable[[Any, av.container.OutputContainer], Track]
+Form = Callable[[Any, av.container.OutputContainer], WrittenStream]
 
 
 def forms_of(stream: av.stream.Stream, sound: str) -> tuple[Form, ...]:
@@ -36,7 +37,9 @@ def forms_of(stream: av.stream.Stream, sound: str) -> tuple[Form, ...]:
         sound: How sound is written: auto, copy or aac.
     """
     if stream.type != "audio":
-        return (CopiedTrack, TextTrack)
-    return {"auto": (CopiedTrack, EncodedTrack), "copy": (CopiedTrack,), "aac": (EncodedTrack,)}[
-        sound
-    ]
+        return (CopiedStream, TextStream)
+    return {
+        "auto": (CopiedStream, EncodedStream),
+        "copy": (CopiedStream,),
+        "aac": (EncodedStream,),
+    }[sound]
