@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.backends.runtimes import (
     BACKENDS,
+    CLASS_MAP,
     LOGITS,
     Backend,
     Runtime,
@@ -311,9 +312,33 @@ def test_openvino_keeps_few_of_the_shapes_that_come() -> None:
     with closing(open_backend(WEIGHTS, "openvino", 1)) as backend:
         shapes = [(1, 32, 32 * count, 3) for count in range(1, kept + 3)]
         runs = [backend.run(np.full(shape, 90, np.uint8)).class_map for shape in shapes]
-        assert backend._request.cache_info().currsize == kept
+        assert backend._ready.cache_info().currsize == kept
         again = backend.run(np.full(shapes[0], 90, np.uint8)).class_map
     assert np.array_equal(again, runs[0])
+
+
+def test_copies_of_a_model_are_compiled_once_by_openvino(monkeypatch) -> None:
+    openvino = pytest.importorskip("roadseg.backends.openvino")
+    compiled, compile_model = [], openvino.ov.Core.compile_model
+
+    def counted(*args) -> object:
+        compiled.append(args)
+        return compile_model(*args)
+
+    monkeypatch.setattr(openvino.ov.Core, "compile_model", counted)
+    frames = np.full((1, 64, 96, 3), 90, np.uint8)
+    with ThreadPoolExecutor(3) as threads, ExitStack() as stack:
+        copies = [
+            stack.enter_context(closing(open_backend(WEIGHTS, "openvino", 1))) for _ in range(3)
+        ]
+        answers = list(threads.map(lambda copy: copy.run(frames, LOGITS).logits, copies))
+        assert len(compiled) == 1
+        assert all((answer == answers[0]).all() for answer in answers)
+        copies[0].run(frames, CLASS_MAP)  # the same shape, but another output
+        assert len(compiled) == 2
+    with closing(open_backend(WEIGHTS, "openvino", 1)) as backend:
+        backend.run(frames, LOGITS)
+        assert len(compiled) == 3  # with the copies, what was compiled is gone
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
