@@ -113,6 +113,11 @@ WAYS: dict[str, tuple[str, dict[str, str], int]] = {
         {"preset": "superfast", "crf": "23", "bf": "0", "partitions": "i8x8"},
         1,
     ),
+    "superfast, crf 22, no B-frames, no 4x4, no AQ": (
+        "h264",
+        {"preset": "superfast", "crf": "22", "bf": "0", "partitions": "i8x8", "aq-mode": "none"},
+        1,
+    ),
     "superfast, crf 23, no B-frames, CAVLC": (
         "h264",
         {"preset": "superfast", "crf": "23", "bf": "0", "coder": "vlc"},

@@ -67,7 +67,7 @@ def test_effort_goes_by_the_size_of_the_picture_unless_a_preset_is_named() -> No
 
     assert given(h264, 1280 * 720) == ("veryfast", "20", False, False)
     for pixels in (1920 * 1080, 3840 * 2160):
-        assert given(h264, pixels) == ("superfast", "23", True, True)
+        assert given(h264, pixels) == ("superfast", "22", True, True)
         assert given(h264, pixels, crf=18) == ("superfast", "18", True, True)
         assert given(h264, pixels, preset="veryfast") == ("veryfast", "20", False, False)
         assert given(hevc, pixels) == (hevc.preset, str(hevc.crf), False, False)
