@@ -180,6 +180,10 @@ class OptimisationOptions(OptionGroup):
     epochs: Annotated[int | None, _setting("epochs", "Passes over the data.", metavar="N")] = None
     batch_size: Annotated[int | None, _setting("batch_size", "Samples a step.", metavar="N")] = None
     lr: Annotated[float | None, _setting("lr", "Peak learning rate.", metavar="X")] = None
+    warmup: Annotated[
+        float | None,
+        _setting("warmup", "Share of the steps in which it rises to that.", metavar="X"),
+    ] = None
     encoder_lr_factor: Annotated[
         float | None,
         _setting("encoder_lr_factor", "A pretrained encoder's rate, relative to it.", metavar="X"),
