@@ -71,7 +71,8 @@ def _films_of(source: str) -> Sequence[Path | str]:
     Raises:
         ConfigError: The source is a camera.
     """
-    from roadseg.video.read.images import SUFFIXES, is_series
+    from roadseg.video.encoded import has_image_suffix
+    from roadseg.video.read.images import is_series
     from roadseg.video.read.source import named
 
     film = named(source)
@@ -85,7 +86,7 @@ def _films_of(source: str) -> Sequence[Path | str]:
         return [film]
     found = _files_of(film)
     films = [path for path in found if path.suffix.lower() in FILM_SUFFIXES]
-    if films and any(path.suffix.lower() in SUFFIXES for path in found):
+    if films and any(map(has_image_suffix, found)):
         complain(
             f"warning: the images of {film} are labelled, and not {len(films)} videos beside them; "
             f"for those give a pattern, such as '{films[0].with_stem('*')}'"

@@ -22,8 +22,8 @@ from roadseg.data.meaning import LabelMeaning
 from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
 from roadseg.spec import UNLABELLED
+from roadseg.video.encoded import IMAGE_SUFFIXES, has_image_suffix
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
 RARE_SHARE = 0.02
 """Share of the pixels below which a class is rare: CamVid's pole, sign, fence and people."""
@@ -92,7 +92,7 @@ class FolderDataset:
         image_paths = pictures_in(images)
         if not image_paths:
             raise DatasetError(
-                f"{images} holds no file that ends in {', '.join(PICTURE_SUFFIXES)}; put the "
+                f"{images} holds no file that ends in {', '.join(IMAGE_SUFFIXES)}; put the "
                 f"{split} pictures there, or check --data"
             )
         there = {path.stem: path for path in _label_files(labels)}
@@ -308,7 +308,7 @@ def _label_files(folder: Path) -> list[Path]:
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:
     """Return the pictures of a folder, sorted by name."""
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES))
+    return tuple(sorted(filter(has_image_suffix, folder.iterdir())))
 
 
 def first_names(paths: Sequence[Path]) -> str:

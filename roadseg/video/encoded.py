@@ -1,12 +1,20 @@
-"""Encode pictures as image files, with one JPEG quality for each use."""
+"""Image files: their suffixes, and pictures encoded as such, with one JPEG quality for each use."""
 
 from enum import IntEnum
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Suffixes of the files of a folder that count as images."""
+
+
+def has_image_suffix(path: Path) -> bool:
+    """Return whether a file has the name of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 class JpegQuality(IntEnum):

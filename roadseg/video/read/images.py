@@ -11,12 +11,11 @@ from typing import Literal
 import av
 
 from roadseg.errors import VideoError
+from roadseg.video.encoded import IMAGE_SUFFIXES, has_image_suffix
 from roadseg.video.errors import check_source, read_errors
 from roadseg.video.pyav import open_for_reading
 from roadseg.video.read.read_log import ReadLog
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Suffixes of the files of a folder that count as images."""
 EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4}|^)(?:Exif\0\0)?(?P<record>II\*\0|MM\0\*)", re.DOTALL)
 """Header of an Exif record in a JPEG, PNG or WebP file; a TIFF file is one itself."""
 ORIENTATION = 0x0112
@@ -51,7 +50,7 @@ def is_one_picture(source: Path) -> bool:
 
 def is_picture(source: Path) -> bool:
     """Return whether a path is a picture file."""
-    return source.is_file() and source.suffix.lower() in SUFFIXES
+    return source.is_file() and has_image_suffix(source)
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
@@ -64,10 +63,9 @@ def find_images(source: Path) -> tuple[Path, ...]:
         return (source,)
     if source.is_dir():
         with read_errors(source):
-            found = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir()]
-        fault = (
-            f"holds no image; give a folder of files that end in {', '.join(SUFFIXES)}, or a video"
-        )
+            found = [p for p in source.iterdir() if has_image_suffix(p) and not p.is_dir()]
+        endings = ", ".join(IMAGE_SUFFIXES)
+        fault = f"holds no image; give a folder of files that end in {endings}, or a video"
     else:
         found = [path for path in _matches(source) if not path.is_dir()]
         fault = (
