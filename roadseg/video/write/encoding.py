@@ -90,8 +90,8 @@ CODECS = {
         crf=20,
         worst_crf=51,
         preset="veryfast",
-        # As good as the default of smaller pictures, in files of about the same size, in half of
-        # the time. B-frames keep pictures waiting, 190 MB of them in 4K.
+        # As good as the default of smaller pictures, in files of about the same size, in a
+        # third of the time. B-frames keep pictures waiting, 190 MB of them in 4K.
         large=Effort("superfast", 22, {"bf": "0", "partitions": "i8x8", "aq-mode": "none"}),
         presets=X26X_PRESETS,
         options={"sc_threshold": "0"},
