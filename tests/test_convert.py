@@ -22,7 +22,9 @@ from roadseg.data.convert import (
     read_masks,
 )
 from roadseg.data.meaning import LabelMeaning
+from roadseg.data.networks import NETWORKS, read_class_list
 from roadseg.data.regions import coco_counts, run_lengths
+from roadseg.data.sets import classes_named
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.spec import CLASS_NAMES
 
@@ -233,15 +235,44 @@ def test_ids_without_a_name_are_refused_and_nothing_is_written(tmp_path, kind) -
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_names_are_those_of_a_model_that_was_trained_with_the_class_file(tmp_path) -> None:
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "name,id,color\nroad,0,#804080\nunlabelled,255,#000000\ncar,1,#400080\n",
+        "name\nunlabelled\nroad\ncar\n",
+        "name,color\nroad,#804080\nroad|car,#400080\n",
+    ],
+)
+def test_names_are_those_of_a_model_that_was_trained_with_the_class_file(tmp_path, rows) -> None:
     path = tmp_path / "classes.csv"
-    path.write_text("name,id,color\nroad,0,#804080\nunlabelled,255,#000000\ncar,1,#400080\n")
-    assert class_names_in(path) == tuple(c.name for c in LabelMeaning.read(path).classes)
-    for ids in ([0, 1, 1], [1, 0, 2], [0, 1, 7]):
-        rows = zip(("road", "car", "bus"), ids, strict=True)
-        path.write_text("name,id\n" + "".join(f"{name},{number}\n" for name, number in rows))
-        with pytest.raises(DatasetError, match=re.escape(f"has the ids {ids}, and a model")):
-            class_names_in(path)
+    path.write_text(rows)
+    assert class_names_in(path) == tuple(c.name for c in classes_named(LabelMeaning.read(path)))
+    assert class_names_in(path) == ("road", "car")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("road,1\ncar,0\n", "the id 1 to road; a model that was trained with it has 0 road, 1 car"),
+        ("road,0\ncar,7\n", "the id 7 to car; a model"),
+        ("road,0\ncar,1\ncar,2\n", "the id 2 to car; a model"),
+        ("unlabelled,0\nroad,1\ncar,2\n", "the id 1 to road; a model"),
+        ("road|car,0\npole,1\n", "it has 0 road, 1 car, 2 pole; give a file with these ids"),
+        ("road,0\ncar,1\nbus,1\n", "the id 1 to car and to bus"),
+        ("", "names 0 classes; give from 2"),
+    ],
+)
+def test_class_file_whose_ids_are_not_those_of_a_model_is_refused(tmp_path, rows, said) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(f"name,id\n{rows}")
+    with pytest.raises(DatasetError, match=re.escape(said)):
+        class_names_in(path)
+
+
+@pytest.mark.parametrize("name", ["mapillary", "coco-stuff"])
+def test_class_list_of_a_network_names_all_its_ids(name) -> None:
+    known = {number: found.name for number, found in read_class_list(name).items()}
+    assert dict(enumerate(class_names_in(NETWORKS / f"{name}.csv"))) == known
 
 
 def test_every_class_of_ours_has_an_id_in_cityscapes() -> None:

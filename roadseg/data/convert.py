@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.data.label_files import decode, palette_of, read_bytes, with_indices_shown
+from roadseg.data.meaning import LabelMeaning
 from roadseg.data.regions import Polygon, box_of, coco_counts, masks_of, polygons, run_lengths
+from roadseg.data.sets import classes_named
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.files import new_folder, output_errors, replacing
-from roadseg.settings import read_class_file
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, UNLABELLED
 
 CITYSCAPES_IDS = {
@@ -88,18 +89,22 @@ def read_masks(paths: Iterable[Path], picture: str) -> Iterator[Labelled]:
 def class_names_in(path: Path) -> tuple[str, ...]:
     """Return the names in a class file by id, as a model that was trained with it has them.
 
+    Unlabelled comes last if the file gives it the id behind theirs.
+
     Raises:
         DatasetError: It is no class file, or its ids are not those of the model.
     """
-    rows = [(name, label_id) for name, label_id, _ in read_class_file(path)]
-    counted = [row for row in rows if row[1] != IGNORE_INDEX]
-    ids = [number if row[1] is None else row[1] for number, row in enumerate(counted)]
-    if ids != list(range(len(ids))):
+    meaning = LabelMeaning.read(path)
+    names = [c.name for c in classes_named(meaning)]
+    stated = {i: meaning.classes[n].name for i, n in meaning.ids.items() if n != IGNORE_INDEX}
+    ids = dict(enumerate(names))
+    if wrong := [i for i, name in stated.items() if ids.get(i) != name]:
         raise DatasetError(
-            f"{path} has the ids {ids}, and a model numbers its classes from 0 in the order of the "
-            "rows; give a file with a row for each class in that order"
+            f"{path} gives the id {wrong[0]} to {stated[wrong[0]]}; a model that was trained with "
+            f"it has {', '.join(f'{i} {name}' for i, name in ids.items())}; give a file with these "
+            "ids"
         )
-    return tuple(name for name, _ in counted)
+    return (*names, UNLABELLED) if meaning.ids.get(len(names)) == IGNORE_INDEX else tuple(names)
 
 
 def convert(masks: Iterable[Labelled], kind: str, out: Path, names: Sequence[str]) -> None:
