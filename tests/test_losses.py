@@ -56,6 +56,24 @@ def test_batch_without_a_labelled_pixel_costs_nothing(loss) -> None:
 
 
 @every_loss
+@pytest.mark.parametrize("sets", [None, torch.tensor([[False, False, True]])], ids=["", "sets"])
+def test_batch_of_classes_that_weigh_nothing_has_a_finite_loss(loss, sets) -> None:
+    weights = torch.tensor([1.0, 2.0, 0.0])
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    target = torch.full((1, 4, 4), 2)
+    if sets is not None:
+        target[:, :2] = 3
+    loss(logits, target, weights, sets).backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_hard_examples_are_never_those_that_weigh_nothing() -> None:
+    target = torch.tensor([[[0, 2, 2, 2]]])
+    logits = perfect(target)[:, :3]  # all losses are 0, so none is harder than another
+    assert hard_cross_entropy(logits, target, torch.tensor([1.0, 1.0, 0.0])) == 0
+
+
+@every_loss
 def test_a_step_down_the_gradient_lowers_the_loss(loss) -> None:
     logits = torch.randn(2, 5, 8, 8, requires_grad=True)
     target = torch.randint(0, 5, (2, 8, 8))

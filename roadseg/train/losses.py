@@ -2,7 +2,8 @@
 
 A loss takes logits (N, C, H, W) float32, a target (N, H, W) int64 in which `IGNORE_INDEX` is not
 counted, and class weights (C,) float32, and returns a scalar; a batch without a labelled pixel has
-loss 0. `LOSSES` and `CLASS_WEIGHTS` name them for users.
+loss 0, and so is the cross entropy where all that is labelled has weight 0. `LOSSES` and
+`CLASS_WEIGHTS` name them for users.
 
 Where labels do not distinguish all classes, a target holds ids of sets of classes too, from C up,
 and the loss takes their members (S, C) bool. The cross entropy of such a pixel is minus the
@@ -43,7 +44,7 @@ def cross_entropy(
     logits: Tensor, target: Tensor, class_weights: Tensor, sets: Tensor | None = None
 ) -> Tensor:
     """Return the cross entropy, averaged over labelled pixels by the weights of their classes."""
-    if bool((target == IGNORE_INDEX).all()):
+    if not bool(_weights(target, class_weights, sets).any()):
         return logits.sum() * 0  # the mean of nothing would be NaN
     if sets is None:
         return F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE_INDEX)
@@ -59,7 +60,7 @@ def _weighted_losses(
     losses = F.cross_entropy(
         logits, known, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
     )  # (N, H, W)
-    weights = class_weights[known.masked_fill(known == IGNORE_INDEX, 0)] * (known != IGNORE_INDEX)
+    weights = _weights(target, class_weights, sets)
     of_set = (target != known).nonzero(as_tuple=True)
     if sets is None or not len(of_set[0]):
         return losses, weights
@@ -67,9 +68,17 @@ def _weighted_losses(
     scores = logits.movedim(1, -1)[of_set]  # (P, C)
     inside = scores.masked_fill(~sets[set_ids], -torch.inf)
     set_losses = scores.logsumexp(dim=1) - inside.logsumexp(dim=1)  # (P,)
-    set_weights = ((sets * class_weights).sum(dim=1) / sets.sum(dim=1))[set_ids]  # (P,)
-    losses = losses.index_put(of_set, set_losses * set_weights)
-    return losses, weights.index_put(of_set, set_weights)
+    return losses.index_put(of_set, set_losses * weights[of_set]), weights
+
+
+def _weights(target: Tensor, class_weights: Tensor, sets: Tensor | None) -> Tensor:
+    """Return the weight of each pixel, (N, H, W), 0 where it is unlabelled."""
+    num_classes = len(class_weights)
+    table = class_weights.new_zeros(IGNORE_INDEX + 1)
+    table[:num_classes] = class_weights
+    if sets is not None:
+        table[num_classes:][: len(sets)] = (sets * class_weights).sum(dim=1) / sets.sum(dim=1)
+    return table[target]
 
 
 def _of_one_class(target: Tensor, num_classes: int) -> Tensor:
@@ -83,14 +92,14 @@ def hard_cross_entropy(
     """Return the cross entropy of the hardest labelled pixels alone.
 
     Online hard example mining (Shrivastava et al., arXiv 1604.03540) as segmentation uses it: a
-    fixed share of the pixels, those with the largest loss.
+    fixed share of the pixels that count, those with the largest loss.
     """
     losses, weights = _weighted_losses(logits, target, class_weights, sets)
-    labelled = target != IGNORE_INDEX
-    kept = int(labelled.sum() * HARD_SHARE)
+    counted = weights > 0
+    kept = int(counted.sum() * HARD_SHARE)
     if kept == 0:
         return cross_entropy(logits, target, class_weights, sets)
-    hardest = losses.detach().masked_fill(~labelled, -1).flatten().topk(kept, sorted=False).indices
+    hardest = losses.detach().masked_fill(~counted, -1).flatten().topk(kept, sorted=False).indices
     return losses.flatten()[hardest].sum() / weights.flatten()[hardest].sum()
 
 
