@@ -217,6 +217,21 @@ def test_run_on_two_data_sets_goes_on_to_the_same_bytes_and_measures_both(
     assert scores.scores.pixel_accuracy == pytest.approx(spec.metrics["abroad"]["pixel_accuracy"])
 
 
+@pytest.mark.parametrize("name", ["train", "val", "holdout", "step", "lr"])
+def test_other_data_may_have_the_name_of_anything_in_the_log(
+    streets, abroad, tmp_path, name
+) -> None:
+    data = (str(streets), f"{abroad.rename(tmp_path / name)}=0.5")
+    config = replace(small(streets, tmp_path / "run"), data=data, batch_size=4, epochs=1)
+    log = train(config).log_path
+    (record,) = map(json.loads, log.read_text().splitlines())
+    assert set(record) == {"epoch", "step", "lr", "train", "val", f"{name} 2"}
+    assert record["step"] == 3 and "loss" in record["train"]
+    assert set(load_state(tmp_path / "run" / "last.pt")["data"]) == {
+        *("train", "val", f"{name} 2 train", f"{name} 2"),
+    }
+
+
 def test_coarse_data_alone_can_be_trained_on(abroad, tmp_path) -> None:
     config = small(abroad, tmp_path / "run", pretrained=False)
     found = rehearse(config)

@@ -13,6 +13,9 @@ from roadseg.train.config import TrainConfig
 from roadseg.train.loader import Mixture
 from roadseg.train.losses import CLASS_WEIGHTS, Criterion
 
+LOG_KEYS = ("epoch", "step", "lr", "train", "val", "holdout")
+"""Keys of a line of the run's log, after which no other data are named there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainData:
@@ -88,7 +91,8 @@ def _splits(
     train: dict[str, FolderDataset] = {}
     measured: dict[str, FolderDataset] = {}
     for number, source in enumerate(sources):
-        name = source.name if source.name not in measured else f"{source.name} {number + 1}"
+        is_taken = source.name in (*LOG_KEYS, *measured)
+        name = f"{source.name} {number + 1}" if is_taken else source.name
         if number and source.is_one_drive:
             train[f"{name} {number + 1} train"] = source.open("train")
             continue
