@@ -296,6 +296,23 @@ def test_pickle_is_never_run(tmp_path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+def test_damaged_training_state_is_refused_in_one_line(tmp_path) -> None:
+    path = tmp_path / "last.pt"
+    save_state(path, {"step": 2, "network": torch.nn.Linear(2, 2).state_dict()})
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for content in (b"", b"hello world", b"\x89PNG", *(rng.bytes(99) for _ in range(50))):
+        damaged = bytearray(whole)
+        start = int(rng.integers(len(whole)))
+        damaged[start : start + len(content)] = content
+        for data in (content, bytes(damaged[: start + len(content)])):
+            path.write_bytes(data)
+            with pytest.raises(
+                ModelFileError, match=r"last\.pt is no training state .*--out"
+            ) as said:
+                load_state(path)
+            assert "\n" not in str(said.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
 def test_model_file_that_is_not_ours_is_refused(tmp_path, content) -> None:
     path = tmp_path / "model.safetensors"

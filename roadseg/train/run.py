@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -49,13 +48,15 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = _loaded(path)
-    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # damaged bytes raise any kind; PyTorch's advice is for other files
+        reason = getattr(error, "strerror", None) or "it is damaged, or something else"
         raise ModelFileError(
-            f"{path} is no training state ({error}); remove it to start afresh"
+            f"{path} is no training state that can be read ({reason}); choose another --out to "
+            "start afresh"
         ) from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise ModelFileError(
-            f"{path} is no training state of this version; remove it to start afresh"
+            f"{path} is no training state of this version; choose another --out to start afresh"
         )
     return state
 
