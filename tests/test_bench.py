@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, browser
 from conftest import ROOT, SAMPLE, WEIGHTS, patience
+from films import Film
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.backends.weights import weights_named
@@ -150,6 +151,21 @@ def test_film_is_measured_at_the_size_asked_for(tmp_path) -> None:
 def test_size_that_no_film_can_have_is_refused(tmp_path, size) -> None:
     done = roadseg_bench(SAMPLE, "--video-size", size, cwd=tmp_path)
     assert done.returncode == 1 and "--video-size is" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("times", "film_s", "said"),
+    [
+        ((0,), None, "has a single frame; .* give a longer video"),
+        ((0,), 4.0, "has a single frame within --seconds 4"),
+        (range(10), 0.05, "has a single frame within --seconds 0.05"),
+        ((0, 90), 4.0, "has a single frame within --seconds 4"),
+    ],
+)
+def test_single_frame_has_no_rate_and_is_refused_at_once(tmp_path, times, film_s, said) -> None:
+    film = Film(times=tuple(times)).write(tmp_path / "film.mp4")
+    with pytest.raises(BenchError, match=said):
+        beds.Testbed(BenchConfig(film=film, film_s=film_s), tmp_path, lambda _: None)
 
 
 def test_record_tells_nothing_of_this_machines_folders(desk) -> None:

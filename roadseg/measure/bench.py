@@ -41,7 +41,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
         BackendUnavailable: A GPU that was asked for cannot be used.
-        BenchError: A case failed, or disagrees with the reference.
+        BenchError: A case failed, or disagrees with the reference, or the video is a single frame.
     """
     with TemporaryDirectory() as folder:
         testbed = Testbed(_at_its_size(config, Path(folder), on_step), Path(folder), on_step)

@@ -84,6 +84,7 @@ class Testbed:
         VideoError: The video cannot be read.
         ModelFileError: The reference model is missing or not ours.
         BackendUnavailable: A GPU that was asked for cannot be used.
+        BenchError: The video, or what is labelled of it, is a single frame.
     """
 
     def __init__(self, config: BenchConfig, folder: Path, on_step: Callable[[str], None]) -> None:
@@ -93,6 +94,7 @@ class Testbed:
         self._folder = folder
         self._on_step = on_step
         self._info = probe(config.film)
+        self._refuse_single_frame()
         self.gpus = {name: self._gpu(name) for name in config.gpus}
         self.sizes_hw = config.sizes_hw or (self._default_hw(),)
         for size_hw in self.sizes_hw:
@@ -192,6 +194,17 @@ class Testbed:
                 f"least {least:.0%} is needed; it was not timed"
             )
         return check
+
+    def _refuse_single_frame(self) -> None:
+        """Raise `BenchError` where so little is labelled that there is no time between frames."""
+        labelled = islice(decode(self._info, ReadLog(), end_s=self.config.film_s), self.frames)
+        if sum(1 for _ in islice(labelled, 2)) < 2:
+            seconds = self.config.film_s
+            part = "" if seconds is None else f" within --seconds {seconds:g}"
+            raise BenchError(
+                f"{self.config.film} has a single frame{part}; frames a second need two at least; "
+                "give a longer video, or more seconds"
+            )
 
     def _usual(self) -> tuple[Path, str]:
         """Return the model and the runtime of the pipeline that is measured on the CPU."""
