@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from roadseg.errors import BackendUnavailable, ConfigError
+from roadseg.errors import BackendUnavailable, ConfigError, OutputError
 from roadseg.train.config import TrainConfig
 from roadseg.train.loop import train
 from roadseg.train.trackers import TRACKERS, check_trackers, flatten, open_trackers
@@ -123,6 +123,35 @@ def test_mlflow_tells_how_a_run_ended(tmp_path, error, status) -> None:
     with open_trackers(config, 5):
         assert status_in_database() == "RUNNING"
     assert status_in_database() == "FINISHED"
+
+
+def test_server_of_mlflow_that_does_not_answer_is_told_without_its_password(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/")  # nothing listens
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with (
+        pytest.raises(OutputError, match=r"--tracker mlflow failed .*check MLFLOW_TRACK") as said,
+        open_trackers(configured(tmp_path, "mlflow"), 0),
+    ):
+        pass
+    assert "secret" not in str(said.value) and "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("mlflow.run", "abc", "id=abc not found"), ("mlflow.db", "abc" * 999, "not a database")],
+)
+def test_mlflow_that_cannot_go_on_with_a_run_says_what_to_move_away(
+    tmp_path, name, content, said
+) -> None:
+    config = configured(tmp_path, "mlflow")
+    (config.out / name).write_text(content)
+    with (
+        pytest.raises(OutputError, match=rf"{said}.*\); move .*mlflow\.db and mlflow\.run"),
+        open_trackers(config, 5),
+    ):
+        pass
 
 
 def test_training_tells_every_tracker_what_it_logs(streets, tmp_path) -> None:

@@ -104,7 +104,8 @@ def train(
             of another architecture, or the loss is not finite.
         ModelFileError: The model to start from cannot be read.
         BackendUnavailable: A tracker or the encoder's weights are not installed.
-        OutputError: The folder cannot be written to; the last checkpoint is kept.
+        OutputError: The folder cannot be written to, or a tracker fails; the last checkpoint is
+            kept.
         PeerLost: Another process of the run ended.
     """
     with joined_ranks() as ranks:

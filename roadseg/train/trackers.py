@@ -14,13 +14,15 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from roadseg.errors import BackendUnavailable
-from roadseg.files import output_errors
+from roadseg.errors import BackendUnavailable, OutputError
+from roadseg.files import replacing
 from roadseg.spec import choose
 from roadseg.train.config import TrainConfig
 
 Record = Mapping[str, Any]
 """One epoch of a run's log."""
+SERVER_OF_MLFLOW = "MLFLOW_TRACKING_URI"
+"""Variable with the address of the user's server."""
 
 
 class Tracker(Protocol):
@@ -57,6 +59,7 @@ def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record],
     Raises:
         ConfigError: There is no such tracker.
         BackendUnavailable: Its package is not installed.
+        OutputError: MLflow's server or database fails, here or when a record is logged.
     """
     with ExitStack() as stack:
         trackers = []
@@ -111,7 +114,7 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """A run in a SQLite file in the run's folder, or on the server of MLFLOW_TRACKING_URI."""
+    """A run in a SQLite file in the run's folder, or on the user's server."""
 
     def __init__(self, config: TrainConfig, step: int) -> None:
         del step  # values of a repeated step are added
@@ -121,19 +124,26 @@ class _MLflow:
         except ImportError as error:
             raise _missing("mlflow") from error
         self._folder = config.out.resolve()
-        logging.getLogger("alembic").setLevel(
-            logging.WARNING
-        )  # it logs every table that it creates
-        uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self._folder / 'mlflow.db'}")
-        self._client = MlflowClient(tracking_uri=uri)
-        run_file = self._folder / "mlflow.run"
-        if run_file.is_file():
-            self._run_id = run_file.read_text()
-            self._client.update_run(self._run_id, status="RUNNING")
-        else:
-            self._run_id = self._new_run(config)
-            with output_errors(run_file):
-                run_file.write_text(self._run_id)
+        # It logs every table that it creates.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self._database = self._folder / "mlflow.db"
+        self._server = os.environ.get(SERVER_OF_MLFLOW)
+        with self._errors():
+            uri = self._server or f"sqlite:///{self._database}"
+            self._client = MlflowClient(tracking_uri=uri)
+            self._run_id = self._begun_run(config)
+
+    def _begun_run(self, config: TrainConfig) -> str:
+        """Return the id of the run, which is noted in the folder for when it goes on."""
+        note = self._folder / "mlflow.run"
+        if note.is_file():
+            run_id = note.read_text()
+            self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        run_id = self._new_run(config)
+        with replacing(note) as temporary:
+            temporary.write_text(run_id)
+        return run_id
 
     def _new_run(self, config: TrainConfig) -> str:
         found = self._client.get_experiment_by_name("roadseg")
@@ -143,16 +153,36 @@ class _MLflow:
             self._client.log_param(run_id, name, value)
         return str(run_id)
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Translate the errors of MLflow, whose messages may hold the password in an address."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            if self._server:
+                reason = reason.replace(self._server.rstrip("/"), SERVER_OF_MLFLOW)
+                advice = f"check {SERVER_OF_MLFLOW}, and that the server runs and knows the run"
+            else:
+                advice = f"move {self._database} and mlflow.run beside it away to start new ones"
+            raise OutputError(f"--tracker mlflow failed ({reason}); {advice}") from error
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now_ms = round(time.time() * 1000)
         logged = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
-        self._client.log_batch(self._run_id, metrics=logged)
+        with self._errors():
+            self._client.log_batch(self._run_id, metrics=logged)
 
     def close(self, error: BaseException | None) -> None:
         failed = "FAILED" if isinstance(error, Exception) else "KILLED"  # by a signal
-        self._client.set_terminated(self._run_id, status="FINISHED" if error is None else failed)
+        status = "FINISHED" if error is None else failed
+        with self._errors():
+            self._client.set_terminated(self._run_id, status=status)
 
 
 class _Neptune:
@@ -168,9 +198,8 @@ class _Neptune:
         except ImportError as error:
             raise _missing("neptune") from error
         self._folder = config.out.resolve()
-        logging.getLogger("neptune").setLevel(
-            logging.WARNING
-        )  # it links to a page that does not exist
+        # It links to a page that does not exist.
+        logging.getLogger("neptune").setLevel(logging.WARNING)
         with _environment(NEPTUNE_DATA_DIRECTORY=str(self._folder / ".neptune")):
             self._run = neptune.init_run(
                 mode=os.environ.get("NEPTUNE_MODE", "offline"),  # type: ignore[arg-type]
