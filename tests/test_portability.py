@@ -1,10 +1,13 @@
 """What every system has is enough: nothing of Unix or of one Python is needed at the start."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-from conftest import SAMPLE, patience
+from conftest import SAMPLE, patience, scene, write_pair
+
+from roadseg.spec import CLASS_NAMES
 
 WITHOUT_UNIX = """
 import builtins, os, signal, sys, types
@@ -92,3 +95,35 @@ def test_a_machine_that_tells_little_is_recorded_all_the_same() -> None:
     code = "from roadseg.measure.machine_record import machine_record as record; r = record()"
     done = python(f"{WITHOUT_UNIX}{code}; assert r['memory_bytes'] is None and r['cores'] > 0")
     assert done.returncode == 0, done.stderr
+
+
+def run_in_ascii(*command: str) -> None:
+    """Run roadseg, or a line of Python, where the system's own encoding has no umlaut."""
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment = {**os.environ, **locale, "PYTHONIOENCODING": "utf-8"}
+    words = [sys.executable, *command]
+    subprocess.run(words, env=environment, check=True, timeout=patience(60))
+
+
+def test_pages_and_names_are_utf_8_whatever_the_system_writes_in(tmp_path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        write_pair(tmp_path, split, "a", *scene(seed, 48, 64))
+    names = ("Straße" if name == "road" else name for name in CLASS_NAMES)
+    classes = "".join(f"{name},{number}\n" for number, name in enumerate(names))
+    (tmp_path / "classes.csv").write_text(f"name,id\n{classes}", encoding="utf-8")
+    page, yolo = tmp_path / "page.html", tmp_path / "yolo"
+    run_in_ascii("-m", "roadseg", "data", "check", str(tmp_path), "--report", str(page), "--quiet")
+    named = ("--classes", str(tmp_path / "classes.csv"), "--out", str(yolo), "--quiet")
+    masks = str(tmp_path / "trainannot")
+    run_in_ascii("-m", "roadseg", "masks", "convert", masks, "--to", "yolo-polygons", *named)
+    for path in (page, yolo / "data.yaml"):
+        assert "Straße" in path.read_text(encoding="utf-8")
+
+
+def test_page_of_a_training_run_is_utf_8_whatever_the_system_writes_in(tmp_path) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "curves.html"
+    call = f"write_run_file(Path({str(path)!r}), chr(0xDF))"
+    imports = "from pathlib import Path; from roadseg.train.run import write_run_file"
+    run_in_ascii("-c", f"{imports}; {call}")
+    assert path.read_text(encoding="utf-8") == "ß"

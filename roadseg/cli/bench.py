@@ -76,7 +76,7 @@ class OutputOptions(OptionGroup):
                 temporary.write_text(json.dumps(measured) + "\n")
         if self.report:
             with replacing(self.report) as temporary:
-                temporary.write_text(bench_page(measured))
+                temporary.write_text(bench_page(measured), encoding="utf-8")
 
 
 @grouped

@@ -59,7 +59,7 @@ def check(
         console.print("no faults")
     if report:
         with replacing(report) as temporary:
-            temporary.write_text(found.page(data))
+            temporary.write_text(found.page(data), encoding="utf-8")
         console.print(f"report: {report}", soft_wrap=True)
     if found.faults:
         count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults)} faults"

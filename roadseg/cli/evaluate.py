@@ -177,7 +177,7 @@ class _Findings:
         try:
             if report:
                 with replacing(report) as temporary:
-                    temporary.write_text(self.draw())
+                    temporary.write_text(self.draw(), encoding="utf-8")
         finally:  # a page that fails does not cost the results
             if as_json:
                 only = next(iter(self.results.values()))

@@ -196,7 +196,8 @@ def _write_yolo(masks: Iterable[Labelled], out: Path, names: Sequence[str]) -> N
             lines.append(f"{polygon.class_id} {numbers}\n")
         (out / "labels" / f"{item.stem}.txt").write_text("".join(lines))
     listed = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(names))
-    (out / "data.yaml").write_text(f"path: .\ntrain: images\nval: images\nnames:\n{listed}")
+    text = f"path: .\ntrain: images\nval: images\nnames:\n{listed}"
+    (out / "data.yaml").write_text(text, encoding="utf-8")
 
 
 def _write_cityscapes(masks: Iterable[Labelled], out: Path, names: Sequence[str]) -> None:

@@ -156,4 +156,4 @@ def _cut_log(path: Path, step: int) -> None:
 def write_run_file(path: Path, text: str) -> None:
     """Write a text file of a run atomically. Raises `OutputError`."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
