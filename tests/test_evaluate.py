@@ -1,6 +1,8 @@
 """Measuring on pictures: which are the worst, where they are wrong, and the page about it."""
 
+import io
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -9,11 +11,14 @@ import cv2
 import numpy as np
 from brightness_backend import BrightnessBackend
 from conftest import scene, write_pair
+from rich.console import Console
 
 from roadseg.backends.runtimes import CLASS_MAP
+from roadseg.cli.tables import comparison_table, score_table
+from roadseg.cli.train import _epoch_line
 from roadseg.data.folder import FolderDataset
 from roadseg.deploy.parity import Sample
-from roadseg.measure.accuracy_page import evaluation_page
+from roadseg.measure.accuracy_page import evaluation_page, film_headline, headline
 from roadseg.measure.evaluate import (
     Evaluation,
     PictureScore,
@@ -22,7 +27,14 @@ from roadseg.measure.evaluate import (
     worst_together,
     wrong_pixels,
 )
-from roadseg.measure.metrics import Calibration, Scores, boundary_f1, confusion_matrix
+from roadseg.measure.metrics import (
+    Calibration,
+    Scores,
+    SetScores,
+    boundary_f1,
+    confusion_matrix,
+)
+from roadseg.measure.steadiness import FilmScores, TemporalScores
 from roadseg.paint.panels import compare_pictures
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.predict import predict_alone
@@ -34,6 +46,7 @@ OWN = tuple(
     SegClass(name=name, color=color)
     for name, color in (("road", (128, 64, 128)), ("tram <old>", (1, 2, 250)))
 )
+EPOCH = {"epoch": 1, "train": {"loss": 0.5}}
 
 
 def scores(target: np.ndarray, class_map: np.ndarray) -> Scores:
@@ -118,6 +131,23 @@ def test_page_shows_classes_that_camvid_lacks() -> None:
     assert "on black, what of it is wrong" in alone and "tram &lt;old&gt;</span>" in alone
     both = evaluation_page({"mine": found, "other": found}, "both", {"worst": b"jpeg"}, OWN)
     assert "below mine and other" in both
+
+
+def test_what_could_not_be_measured_is_called_absent() -> None:
+    nothing, names = np.zeros((2, 2), np.int64), tuple(c.name for c in OWN)
+    sets = SetScores(names=("both",), members=np.ones((1, 2), bool), confusion=nothing[:1] + 9)
+    found = Scores(class_names=names, confusion=nothing, sets=sets, boundary_f1=np.full(2, np.nan))
+    still = TemporalScores(class_names=names, moved=nothing)
+    film = FilmScores(temporal=still, scores=found, moments=())
+    assert "mIoU absent, pixel accuracy 100.0%, boundary F1 absent" in headline(found)
+    assert "consistency absent, absent of pixels flip" in film_headline(film)
+    told = [headline(found), film_headline(film), _epoch_line(EPOCH | {"val": found.summary()})]
+    console = Console(file=io.StringIO(), width=200)
+    colors = {c.name: c.color for c in OWN}
+    for table in (score_table(found, colors), comparison_table({"a": found, "b": found}, colors)):
+        console.print(table)
+    assert "absent" in console.file.getvalue()
+    assert not re.search(r"\bnan\b", "".join([*told, console.file.getvalue()]))
 
 
 def test_panels_lie_in_rows_and_labels_let_the_picture_through() -> None:

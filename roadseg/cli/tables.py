@@ -1,5 +1,6 @@
 """Tables and progress of the commands."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Colors = Mapping[str, tuple[int, int, int]]
 """RGB colours of classes by name."""
+ABSENT = "absent"
+"""Stands for a metric that there was nothing to measure on."""
 LEAST_TIMED_S = 1.0
 """Frames of the first moments were in the pipeline together, and come faster than any later."""
 TOTALS = ("mIoU", "pixel accuracy", "boundary F1", "calibration error", "cross entropy (nats)")
@@ -80,12 +83,17 @@ def comparison_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
         table.add_column(name, justify="right", overflow="fold")
     first, second = measured.values()
     for name, before, after in zip(first.class_names, first.iou, second.iou, strict=True):
-        change = "" if before != before or after != after else f"{100 * (after - before):+.1f}"
+        change = _change(before, after)
         table.add_row(swatch(name, colors), percent(before), percent(after), change)
-    changes = (f"{100 * (second.miou - first.miou):+.1f}", *[""] * (len(TOTALS) - 1))
+    changes = (_change(first.miou, second.miou), *[""] * (len(TOTALS) - 1))
     totals = zip(TOTALS, _totals(first), _totals(second), changes, strict=True)
     _add_totals(table, totals)
     return table
+
+
+def _change(before: float, after: float) -> str:
+    """Return the difference of two shares in points, or nothing if one is absent."""
+    return "" if math.isnan(after - before) else f"{100 * (after - before):+.1f}"
 
 
 def sets_table(measured: Mapping[str, "Scores"], colors: Colors) -> Table:
@@ -117,7 +125,7 @@ def _totals(scores: "Scores") -> tuple[str, ...]:
         scores.mean_boundary_f1,
         scores.calibration.calibration_error,
     )
-    return (*map(percent, shares), f"{cross_entropy:.3f}")
+    return (*map(percent, shares), ABSENT if math.isnan(cross_entropy) else f"{cross_entropy:.3f}")
 
 
 def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
@@ -149,7 +157,7 @@ def _film_totals(film: "FilmScores") -> tuple[Sequence[str], Sequence[str]]:
 
 def percent(value: float, decimals: int = 1) -> str:
     """Return a share as a percentage, or that there is none."""
-    return "absent" if value != value else f"{100 * value:.{decimals}f}"
+    return ABSENT if math.isnan(value) else f"{100 * value:.{decimals}f}"
 
 
 def class_count_table(title: str, classes: Sequence[SegClass], counts: "ClassCounts") -> Table:

@@ -303,11 +303,13 @@ def _epoch_line(record: dict[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
     for split, metrics in record.items():
         if split != "train" and isinstance(metrics, Mapping):
-            miou, right, cross_entropy = (
-                float("nan") if metrics[key] is None else metrics[key]
-                for key in ("miou", "pixel_accuracy", "cross_entropy")
-            )
-            parts.append(
-                f"{split} mIoU {miou:.1%} accuracy {right:.1%} cross entropy {cross_entropy:.3f}"
-            )
+            miou, right = (_shown(metrics[key], ".1%") for key in ("miou", "pixel_accuracy"))
+            cross_entropy = _shown(metrics["cross_entropy"], ".3f")
+            parts.append(f"{split} mIoU {miou} accuracy {right} cross entropy {cross_entropy}")
     return "  ".join(parts)
+
+
+def _shown(value: float | None, form: str) -> str:
+    from roadseg.cli.tables import ABSENT
+
+    return ABSENT if value is None else format(value, form)

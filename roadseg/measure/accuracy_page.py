@@ -1,5 +1,6 @@
 """Pages about how right and how steady models are, as pure functions of what was measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ from roadseg.spec import DEFAULT_PALETTE, PALETTES, SegClass, css_color
 
 CLASSES_PX = 430
 """Height of a plot with a row for each class."""
+ABSENT = "absent"
+"""Stands for a metric that there was nothing to measure on."""
 
 
 def evaluation_page(
@@ -88,11 +91,11 @@ def film_page(measured: Mapping[str, FilmScores], title: str) -> str:
 def film_headline(film: FilmScores) -> str:
     """Return the scores of a video in a sentence."""
     temporal, miou = film.temporal, film.scores.miou
-    right = f"mIoU {miou:.1%}" if miou == miou else "no labels to be right by"
+    right = "no labels to be right by" if math.isnan(miou) else f"mIoU {miou:.1%}"
     return (
-        f"{right}, consistency {temporal.consistency:.1%}, {temporal.flip_rate:.2%} of pixels flip "
-        f"along the motion and {temporal.flicker_rate:.2%} flicker in place; the network predicted "
-        f"{film.network_frames} of {len(film.moments)} frames"
+        f"{right}, consistency {_percent(temporal.consistency)}, {_percent(temporal.flip_rate, 2)} "
+        f"of pixels flip along the motion and {_percent(temporal.flicker_rate, 2)} flicker in "
+        f"place; the network predicted {film.network_frames} of {len(film.moments)} frames"
     )
 
 
@@ -115,12 +118,17 @@ def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> Plot:
 
 def headline(scores: Scores) -> str:
     """Return the scores on pictures in a sentence."""
+    cross_entropy = scores.calibration.cross_entropy
     return (
-        f"mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}, boundary F1 "
-        f"{scores.mean_boundary_f1:.1%} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, cross "
-        f"entropy {scores.calibration.cross_entropy:.3f}, calibration error "
-        f"{scores.calibration.calibration_error:.1%}"
+        f"mIoU {_percent(scores.miou)}, pixel accuracy {_percent(scores.pixel_accuracy)}, boundary "
+        f"F1 {_percent(scores.mean_boundary_f1)} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, "
+        f"cross entropy {ABSENT if math.isnan(cross_entropy) else f'{cross_entropy:.3f}'}, "
+        f"calibration error {_percent(scores.calibration.calibration_error)}"
     )
+
+
+def _percent(share: float, decimals: int = 1) -> str:
+    return ABSENT if math.isnan(share) else f"{share:.{decimals}%}"
 
 
 def _class_bars(
