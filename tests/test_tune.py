@@ -86,10 +86,10 @@ def test_choice_for_other_circumstances_is_refused(monkeypatch, name, value) -> 
         kept_choice()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weights": 3}'])
-def test_damaged_choice_is_refused(text) -> None:
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"weights": 3}', bytes(range(256))])
+def test_damaged_choice_is_refused(data) -> None:
     cache_folder().mkdir(parents=True)
-    choice_file().write_text(text)
+    choice_file().write_bytes(data)
     with pytest.raises(ModelFileError, match="it is damaged"):
         kept_choice()
 

@@ -110,12 +110,12 @@ def kept_choice() -> Choice | None:
         ModelFileError: There is one that does not hold any more.
     """
     try:
-        text = choice_file().read_text()
+        data = choice_file().read_bytes()
     except OSError:
         return None
     outdated = partial(_outdated, choice_file())
     try:
-        record = json.loads(text)
+        record = json.loads(data)
         choice = Choice(weights=Path(record["weights"]), backend=record["backend"])
         made_for, digest = dict(record["made_for"]), record["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
