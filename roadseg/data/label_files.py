@@ -128,8 +128,9 @@ def palette_of(data: bytes) -> NDArray[np.uint8] | None:
     by_name = dict(chunks(data))
     if by_name.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in by_name:
         return None
-    colors = np.frombuffer(by_name[b"PLTE"].rstrip(b"\0").ljust(3, b"\0"), np.uint8)
-    return np.resize(np.append(colors, [0] * (-len(colors) % 3)), (-(-len(colors) // 3), 3))
+    levels = by_name[b"PLTE"].rstrip(b"\0")
+    count = max(-(-len(levels) // 3), 1)
+    return np.frombuffer(levels.ljust(3 * count, b"\0"), np.uint8).reshape(count, 3)
 
 
 def with_indices_shown(data: bytes) -> bytes:

@@ -92,7 +92,4 @@ def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:
             f"--map {path} has the line {','.join(bad)!r}; give a class of the model and one of "
             "the data, with a comma between"
         )
-    return {
-        model.strip(): members(data) if data.strip() else ()
-        for model, data in ((row[0], row[1]) for row in rows)
-    }
+    return {model.strip(): members(data) if data.strip() else () for model, data in rows}
