@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.errors import DatasetError
-from roadseg.settings import read_class_file
+from roadseg.settings import Color, read_class_file
 from roadseg.spec import (
     CLASSES,
     IGNORE_INDEX,
@@ -84,7 +84,7 @@ class LabelMeaning:
     """The counted classes; a target holds their positions, or `IGNORE_INDEX`."""
     ids: Mapping[int, int]
     """Target by id in a file."""
-    colors: Mapping[tuple[int, int, int], int]
+    colors: Mapping[Color, int]
     """Target by RGB colour in a file."""
 
     @property
@@ -144,12 +144,12 @@ class LabelMeaning:
         return meaning
 
     @classmethod
-    def _of_rows(cls, rows: Iterable[tuple[str, int | None, tuple[int, int, int] | None]]) -> Self:
+    def _of_rows(cls, rows: Iterable[tuple[str, int | None, Color | None]]) -> Self:
         """Gather rows of name, id and colour."""
         targets = {UNLABELLED: IGNORE_INDEX}
         classes: list[SegClass] = []
         ids: dict[int, int] = {}
-        colors: dict[tuple[int, int, int], int] = {}
+        colors: dict[Color, int] = {}
         for name, label_id, color in rows:
             if name not in targets:
                 targets[name] = len(classes)
@@ -203,7 +203,7 @@ def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str
             )
 
 
-def _spare_color(number: int) -> tuple[int, int, int]:
+def _spare_color(number: int) -> Color:
     """Return a colour for a class without one; colours of successive numbers differ clearly."""
     red, green, blue = hsv_to_rgb(number * GOLDEN_RATIO % 1, 0.75, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)

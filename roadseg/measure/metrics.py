@@ -242,7 +242,7 @@ class Scores:
     """Names by id, C of them."""
     confusion: NDArray[np.int64]
     """(C, C); rows are the target."""
-    sets: "SetScores | None" = None
+    sets: SetScores | None = None
     """Scores of pixels whose label is a set of classes, if there are any."""
     calibration: Calibration = field(default_factory=Calibration)
     """Cross entropy and calibration."""

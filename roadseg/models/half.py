@@ -75,9 +75,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 def _observe_pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Return each batch normalisation with the convolution before it."""
-    makers: dict[
-        int, tuple[nn.Conv2d, Tensor]
-    ] = {}  # keeps the tensors, as ids of freed ones are reused
+    # It keeps the tensors, as ids of freed ones are reused.
+    makers: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def made(conv: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:

@@ -322,10 +322,9 @@ def _keep_best(
 ) -> None:
     """Write the model file and the sample pictures if this validation is the best."""
     decisive = "val" if config.holdout_sequence is None else "holdout"
-    miou = record[decisive]["miou"]
-    reached = (
-        record[decisive]["pixel_accuracy"] if miou is None else miou
-    )  # data with sets alone have none
+    # Data in which sets alone are labelled have no IoU.
+    miou, accuracy = record[decisive]["miou"], record[decisive]["pixel_accuracy"]
+    reached = accuracy if miou is None else miou
     if reached <= state.best_miou:
         state.stale += 1
         return

@@ -75,7 +75,7 @@ class Ranks:
         if self.count == 1:
             return make()
         box: list[T | None] = [make() if self.is_first else None]
-        with _losses_of_peers():
+        with _peer_errors():
             dist.broadcast_object_list(box, src=0)
         (made,) = box
         return made  # type: ignore[return-value]
@@ -89,7 +89,7 @@ class Ranks:
         if self.count == 1:
             return tensor[None]
         found = tensor.new_empty(self.count, *tensor.shape)
-        with _losses_of_peers():
+        with _peer_errors():
             dist.all_gather(list(found), tensor)
         return found
 
@@ -99,7 +99,7 @@ class Ranks:
             return [vector]
         padded = F.pad(vector, (0, -len(vector) % self.count))
         found = torch.empty_like(padded)
-        with _losses_of_peers():
+        with _peer_errors():
             dist.all_to_all_single(found, padded)
         return found.chunk(self.count)
 
@@ -149,7 +149,7 @@ def joined_ranks() -> Iterator[Ranks]:
     check_gpus(ranks.local_count)
     if torch.cuda.is_available():
         torch.cuda.set_device(ranks.local_rank)
-    with _losses_of_peers():
+    with _peer_errors():
         # Objects go by gloo everywhere: it notices at once that a process is gone.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
@@ -177,7 +177,7 @@ def _store(ranks: Ranks) -> Any:
 
 
 @contextmanager
-def _losses_of_peers() -> Iterator[None]:
+def _peer_errors() -> Iterator[None]:
     """Translate the errors of an exchange with a process that has ended."""
     try:
         yield
