@@ -138,10 +138,18 @@ def test_a_batch_is_divided_by_the_shares(streets, shares, counts) -> None:
     assert Mixture.of([dataset] * len(shares), shares, 8).counts == counts
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.4], [0.6, 0.6], [0.5, 0.5, None], [None, 0.01]])
-def test_shares_that_do_not_fit_are_refused(streets, shares) -> None:
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ([0.5, 0.4], "make 0.9 together; they must make 1; change"),
+        ([0.6, 0.6], "make 1.2 together; they must make 1; change"),
+        ([0.5, 0.5, None], "make 1 together; they must make less than 1"),
+        ([None, 0.01], "give 8, 0 samples of a batch of 8"),
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(streets, shares, said) -> None:
     dataset = FolderDataset.open(streets, "train")
-    with pytest.raises(ConfigError, match="shares of --data"):
+    with pytest.raises(ConfigError, match=f"the shares of --data {said}"):
         Mixture.of([dataset] * len(shares), shares, 8)
 
 

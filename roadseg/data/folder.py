@@ -7,7 +7,7 @@ CamVid's, or that of a class file, see `roadseg.data.meaning`. Labels of sets of
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -97,22 +97,26 @@ class FolderDataset:
             )
         there = {path.stem: path for path in _label_files(labels)}
         label_paths = tuple(there.get(p.stem, labels / f"{p.stem}.png") for p in image_paths)
-        faults = []
-        if missing := [path for path in label_paths if not path.is_file()]:
-            faults.append(
-                f"labels missing for {len(missing)} of {len(image_paths)} {split} pictures: "
-                f"{first_names(missing)}; a label has its picture's name; add these or remove the "
-                "pictures"
-            )
-        if shared := [path for path, count in Counter(label_paths).items() if count > 1]:
-            faults.append(
-                f"{first_names(shared)} in {labels.name}/ is the label of two pictures whose names "
-                "differ in nothing but the suffix; rename one"
-            )
+        missing = {path for path in label_paths if not path.is_file()}
+        complete = [i for i, path in enumerate(label_paths) if path not in missing]
         found = cls(split, image_paths, label_paths, meaning)
-        absent = set(missing)
-        complete = [i for i, path in enumerate(label_paths) if path not in absent]
-        return found._subset(split, complete), faults
+        return found._subset(split, complete), found._faults_of_labels(missing)
+
+    def _faults_of_labels(self, missing: Collection[Path]) -> list[str]:
+        """Return which labels are missing, and which are of two pictures, as text."""
+        faults = []
+        if missing:
+            faults.append(
+                f"labels missing for {len(missing)} of {len(self)} {self.name} pictures: "
+                f"{first_names(sorted(missing))}; a label has its picture's name; add these or "
+                "remove the pictures"
+            )
+        if shared := [path for path, count in Counter(self.label_paths).items() if count > 1]:
+            faults.append(
+                f"{first_names(shared)} in {shared[0].parent.name}/ is the label of two pictures "
+                "whose names differ in nothing but the suffix; rename one"
+            )
+        return faults
 
     def hold_out(self, sequence: str) -> tuple[Self, Self]:
         """Return the split without a sequence, and that sequence.
@@ -128,7 +132,7 @@ class FolderDataset:
             known = ", ".join(f"{name} ({count})" for name, count in self.sequences.items())
             raise DatasetError(
                 f"--holdout-sequence {sequence} leaves {len(held)} pictures to measure on and "
-                f"{len(rest)} to train on; {self.name} has the sequences {known}"
+                f"{len(rest)} to train on; choose one of several in {self.name}: {known}"
             )
         return self._subset(self.name, rest), self._subset(sequence, held)
 

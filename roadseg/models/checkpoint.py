@@ -47,25 +47,8 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
     Raises:
         ModelFileError: The file is missing, or no model file of ours.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path} does not exist; give a .safetensors file that roadseg wrote")
-    if path.suffix == ".pt":
-        raise ModelFileError(
-            f"{path} is a training state, for going on; give the run's best.safetensors"
-        )
-    if path.suffix == ".onnx":
-        raise ModelFileError(
-            f"{path} is an exported model; give the .safetensors file that it was exported from"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            record = (file.metadata() or {}).get("roadseg")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path} cannot be read as a safetensors file ({error}); check its permissions, or "
-            "train or download it again"
-        ) from error
+    _refuse_other_kinds(path)
+    record, tensors = _read(path)
     if record is None:
         raise ModelFileError(f"{path} was not written by roadseg; give a model from roadseg train")
     spec = ModelSpec.from_json(record, path)
@@ -78,3 +61,30 @@ def load_model(path: Path) -> tuple[nn.Module, ModelSpec]:
             f"{path} does not fit its own record ({reason}); train again"
         ) from error
     return network.eval(), spec
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise `ModelFileError` for a file that is missing, or by its suffix something else."""
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist; give a .safetensors file that roadseg wrote")
+    if path.suffix == ".pt":
+        raise ModelFileError(
+            f"{path} is a training state, for going on; give the run's best.safetensors"
+        )
+    if path.suffix == ".onnx":
+        raise ModelFileError(
+            f"{path} is an exported model; give the .safetensors file that it was exported from"
+        )
+
+
+def _read(path: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """Return the record in a safetensors file, if it has one, and the tensors by name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = (file.metadata() or {}).get("roadseg")
+            return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a safetensors file ({error}); check its permissions, or "
+            "train or download it again"
+        ) from error

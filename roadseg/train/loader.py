@@ -61,9 +61,10 @@ class Mixture:
         left = 1 - sum(share or 0 for share in shares)
         fits = left > SHARE_TOLERANCE if free else abs(left) < SHARE_TOLERANCE
         if not fits:
+            need = "less than 1, as others have what is left" if free else "1"
             raise ConfigError(
-                f"the shares of --data leave {left:.3g} for the {free} data sets without one; all "
-                "must make 1 together"
+                f"the shares of --data make {1 - left:.3g} together; they must make {need}; change "
+                "one"
             )
         whole = [left / free if share is None else share for share in shares]
         ends = [round(sum(whole[: i + 1]) * batch_size) for i in range(len(whole))]
