@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import typer
 from gpu_check import looped
-from shipped import write
+from marks import write
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record

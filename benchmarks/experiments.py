@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
+import marks
 import plotly.graph_objects as go
 import typer
 
@@ -30,7 +31,8 @@ from roadseg.train.curves_page import CURVES
 FOLDER = Path(__file__).parent / "experiments"
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "measured.md"
-BEGIN, END = "<!-- experiments -->\n", "<!-- end of experiments -->\n"
+MARK = "experiments"
+"""Name of the table in the documents."""
 MAIN_DATA = "CamVid"
 OF_THE_MACHINE = ("workers",)
 """Settings on which no result depends."""
@@ -79,9 +81,7 @@ def table() -> None:
     """Write the table of all records into the documents, and their commands by today's defaults."""
     for record in records():
         write({**record, "command": command(record["name"], record["settings"])}, FOLDER)
-    before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
+    marks.write(PAGE, MARK, markdown(records()))
 
 
 def parameter_count(settings: dict[str, Any]) -> int:

@@ -519,7 +519,7 @@ def _by_batch(found: Found, metric: str, form: str) -> str:
 
 def write_tables() -> None:
     """Write the tables of all records into the page."""
-    from shipped import write
+    from marks import write
 
     for path in sorted(RECORDS.glob("*.json")):
         write(PAGE, path.stem, table(json.loads(path.read_text())))

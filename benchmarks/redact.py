@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
+from marks import write
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.backends.weights import default_weights
@@ -35,7 +36,8 @@ from roadseg.video.read.upright import picture_of
 
 RECORD = Path(__file__).parent / "redact.json"
 PAGE = Path(__file__).parent.parent / "docs" / "commands" / "redact.md"
-BEGIN, END = "<!-- redact -->\n", "<!-- end of redact -->\n"
+MARK = "redact"
+"""Name of the table in the documents."""
 RATE = Fraction(15)
 LEAST_PX = 50
 WHOLE, PART = 0.9, 0.5
@@ -68,12 +70,7 @@ def measure(data: Annotated[Path, typer.Option()], limit: int | None = None) -> 
 @app.command()
 def table() -> None:
     """Write the table into the documents."""
-    text = PAGE.read_text()
-    head, rest = text.split(BEGIN)
-    with replacing(PAGE) as file:
-        file.write_text(
-            head + BEGIN + drawn(json.loads(RECORD.read_text())) + END + rest.split(END)[1]
-        )
+    write(PAGE, MARK, drawn(json.loads(RECORD.read_text())))
 
 
 def drawn(record: dict[str, Any]) -> str:

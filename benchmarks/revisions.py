@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import typer
 from full_hd import write_enlarged
-from shipped import write
+from marks import write
 
 from roadseg.files import replacing
 from roadseg.measure.machine_record import machine_record

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from marks import write
 
 from roadseg.backends.runtimes import Backend, open_backend
 from roadseg.backends.weights import DEFAULT_MODEL, SHIPPED_MODELS, shipped_model
@@ -171,20 +172,6 @@ def tables() -> None:
 def records() -> dict[str, dict[str, Any]]:
     """Return the records of the models by name, the default first."""
     return {name: json.loads((RECORDS / f"{name}.json").read_text()) for name in SHIPPED_MODELS}
-
-
-def write(page: Path, mark: str, text: str) -> None:
-    """Replace what stands in a page between two marks."""
-    before, _, after = split(page, mark)
-    page.write_text(before + text + after)
-
-
-def split(page: Path, mark: str) -> tuple[str, str, str]:
-    """Return what stands in a page up to a mark, between it and its end, and behind."""
-    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
-    before, rest = page.read_text().split(begin)
-    between, after = rest.split(end)
-    return before + begin, between, end + after
 
 
 def accuracy_table(found: Mapping[str, Mapping[str, Any]]) -> str:

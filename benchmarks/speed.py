@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from marks import write
 
 from roadseg.files import replacing
 from roadseg.measure.bench_page import bench_page
@@ -21,7 +22,8 @@ from roadseg.measure.targets import ceilings, scores_of
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- runs -->\n", "<!-- end of runs -->\n"
+MARK = "runs"
+"""Name of the tables in the README."""
 WORK = (
     ("decode", "read", "decode"),
     ("motion", None, "motion"),
@@ -39,9 +41,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def table() -> None:
     """Write the tables of all records into the README beside this."""
-    before, rest = README.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}{markdown(records())}{END}{after}")
+    write(README, MARK, markdown(records()))
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """Measure what following the motion gives and costs, and draw it.
 
-    python benchmarks/steady.py accuracy --data CamVid
+    python benchmarks/steady.py accuracy CamVid
     python benchmarks/steady.py speed
-    python benchmarks/steady.py flows --data CamVid
-    python benchmarks/steady.py films --data CamVid
+    python benchmarks/steady.py flows CamVid
+    python benchmarks/steady.py films CamVid
+    python benchmarks/steady.py films-table
     python benchmarks/steady.py looks FILM...
     python benchmarks/steady.py table
     python benchmarks/steady.py page steady.html
@@ -36,7 +37,7 @@ import cv2
 import numpy as np
 import plotly.graph_objects as go
 import typer
-from shipped import write
+from marks import write
 from steady_films import SMOOTH, Remembering, measure
 from steady_films import films as labelled_films
 
@@ -55,7 +56,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Flow, Luma, move_class_map, residual_of
 from roadseg.segmentation.label import label
 from roadseg.segmentation.placement import network_size
-from roadseg.spec import CLASS_NAMES, NUM_CLASSES
+from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from roadseg.video.frame import SegmentedFrame
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
@@ -283,17 +284,16 @@ def _enlarged(flow: Flow, size_hw: tuple[int, ...]) -> Flow:
 
 def _fit(made: list[Flow], lumas: list[Luma], targets: list[np.ndarray]) -> dict[str, float]:
     """Return the mIoU of true labels with those of the frame before, moved; and the residual."""
-    counts = np.zeros((11, 11), np.int64)
+    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     levels = []
     for number, flow in enumerate(made, 1):
         whole = _enlarged(np.asarray(flow, np.float32), targets[number].shape)
         moved = move_class_map(targets[number - 1], np.asarray(flow, np.float32))
-        both = np.where(moved < 11, targets[number], 255)
-        counts += confusion_matrix(both, np.minimum(moved, 10), 11)
+        both = np.where(moved < NUM_CLASSES, targets[number], IGNORE_INDEX)
+        counts += confusion_matrix(both, np.minimum(moved, NUM_CLASSES - 1), NUM_CLASSES)
         levels.append(np.median(residual_of(lumas[number], lumas[number - 1], whole)))
-    names = tuple(map(str, range(11)))
     return {
-        "miou": Scores(class_names=names, confusion=counts).miou,
+        "miou": Scores(class_names=CLASS_NAMES[:NUM_CLASSES], confusion=counts).miou,
         "residual": float(np.mean(levels)),
     }
 

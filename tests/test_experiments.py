@@ -4,7 +4,7 @@ import json
 import shlex
 
 import pytest
-from conftest import ROOT, leaf_commands, script
+from conftest import leaf_commands, script
 
 from roadseg.train.config import TrainConfig
 
@@ -13,8 +13,7 @@ RECORDS = experiments.records()
 
 
 def test_the_table_in_the_documents_is_that_of_the_records() -> None:
-    page = (ROOT / "docs" / "measured.md").read_text()
-    shown = page.split(experiments.BEGIN)[1].split(experiments.END)[0]
+    shown = script("marks").split(experiments.PAGE, experiments.MARK)[1]
     assert shown == experiments.markdown(RECORDS)
 
 

@@ -38,9 +38,9 @@ def test_without_losses_chunks_cost_what_is_around_them_and_no_more() -> None:
 
 
 def test_what_chunks_cost_on_the_page_is_in_the_record() -> None:
-    chunks, shipped = script("chunks"), script("shipped")
+    chunks, marks = script("chunks"), script("marks")
     record = json.loads((ROOT / "benchmarks" / "chunks.json").read_text())
-    assert shipped.split(PAGE, "chunks")[1] == chunks.markdown(record)
+    assert marks.split(PAGE, "chunks")[1] == chunks.markdown(record)
 
 
 def test_what_starts_once_weighs_less_in_a_longer_film() -> None:

@@ -1,24 +1,25 @@
 """The recorded runs of measurements, and what the documents say of them."""
 
+import json
+
 import pytest
 from conftest import ROOT, script
 
 from roadseg.measure.results import speeds_of
 from roadseg.measure.targets import scores_of
 
-speed, steady = script("speed"), script("steady")
+marks, speed, steady = map(script, ("marks", "speed", "steady"))
+README = ROOT / "benchmarks" / "README.md"
 RECORDS = speed.records()
 
 
 def test_the_readmes_tables_are_those_of_the_records() -> None:
-    readme = (ROOT / "benchmarks" / "README.md").read_text()
-    assert readme.split(speed.BEGIN)[1].split(speed.END)[0] == speed.markdown(RECORDS)
+    assert marks.split(README, speed.MARK)[1] == speed.markdown(RECORDS)
 
 
 @pytest.mark.parametrize("mark", script("revisions").RECORDS)
 def test_old_and_new_in_the_readme_are_those_of_the_record(mark) -> None:
-    shown = script("shipped").split(ROOT / "benchmarks" / "README.md", mark)[1]
-    assert shown == script("revisions").markdown(mark)
+    assert marks.split(README, mark)[1] == script("revisions").markdown(mark)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -37,8 +38,14 @@ def test_a_records_page_is_drawn(tmp_path) -> None:
 
 def test_steady_labels_in_the_documents_are_those_of_the_records(tmp_path) -> None:
     measured, timed = steady._read("accuracy"), steady._read("speed")
-    shown = script("shipped").split(steady.PAGE, steady.MARK)[1]
+    shown = marks.split(steady.PAGE, steady.MARK)[1]
     assert shown == steady.markdown(measured, timed)
     assert list(measured["backends"]) == list(timed["fps"]) == list(steady.MODELS)
     steady.page(tmp_path / "steady.html")
     assert "openvino, 8 bits" in (tmp_path / "steady.html").read_text()
+
+
+def test_what_redact_hides_is_in_the_documents_as_in_the_record() -> None:
+    redact = script("redact")
+    shown = marks.split(redact.PAGE, redact.MARK)[1]
+    assert shown == redact.drawn(json.loads(redact.RECORD.read_text()))
