@@ -229,6 +229,14 @@ def test_gain_of_the_pipeline_alone_shows_in_the_ratio() -> None:
     assert verdicts(after, before)["end to end at defaults / plain loop"] == "worse"
 
 
+def test_runs_are_not_compared_by_what_one_has_none_of() -> None:
+    before, after = ([a_round(quiet) for quiet in QUIETNESS] for _ in range(2))
+    assert "roadseg: CPU time a frame outside the model" in verdicts(before, after)
+    for measured in after:
+        measured["results"]["roadseg"]["model_cpu_s_a_frame"] = 0.09  # more than a frame's
+    assert "roadseg: CPU time a frame outside the model" not in verdicts(before, after)
+
+
 def test_three_rounds_are_too_few_to_tell() -> None:
     before, after = [a_round()] * 3, [a_round(0.1)] * 3
     assert set(verdicts(before, after).values()) == {"too few rounds"}

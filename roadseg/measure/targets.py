@@ -298,13 +298,13 @@ def changes(before: Record, after: Record) -> list[Change]:
     found = [
         _change(old.goal.name, old.values, new.values, more_is_better=old.goal.at_least)
         for old, new in zip(scores_of(before), scores_of(after), strict=True)
-        if old.values and new.values
+        if _have_ratio(old.values, new.values)
     ]
     first, second = rounds_of(before), rounds_of(after)
     for case in before["contenders"]:
         for metric in _compared(case, [*first, *second]):
             old, new = values_of(first, case, metric), values_of(second, case, metric)
-            if old and new:
+            if _have_ratio(old, new):
                 kind = kind_of(metric)
                 name = f"{case}: {kind.title}"
                 found.append(_change(name, old, new, more_is_better=kind.more_is_better))
@@ -314,6 +314,11 @@ def changes(before: Record, after: Record) -> list[Change]:
             f"{', '.join(after['contenders'])}; measure the same cases twice"
         )
     return found
+
+
+def _have_ratio(old: Sequence[float], new: Sequence[float]) -> bool:
+    """Return whether a metric was measured in both runs, and never as nothing or less."""
+    return bool(old and new) and min(*old, *new) > 0
 
 
 def _compared(case: str, rounds: Sequence[Round]) -> list[str]:
