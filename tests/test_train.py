@@ -21,7 +21,7 @@ from roadseg.measure.evaluate import evaluate
 from roadseg.measure.metrics import confusion_matrix
 from roadseg.models.checkpoint import load_model, save_model
 from roadseg.train.config import AugmentConfig, TrainConfig
-from roadseg.train.loop import rehearse, train
+from roadseg.train.loop import _determinism, rehearse, train
 from roadseg.train.losses import LOSSES, Criterion
 from roadseg.train.run import load_state, save_state
 from roadseg.train.step import TrainState, learning_rate, new_state, train_step, uses_amp
@@ -282,6 +282,23 @@ def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:
     with pytest.raises(ConfigError, match="run is a file; give a folder"):
         train(small(streets, tmp_path / "run"))
     assert (tmp_path / "run").read_text() == "precious"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
+def test_run_leaves_pytorchs_determinism_as_it_was(tmp_path, before, wanted) -> None:
+    def state() -> tuple[bool, bool]:
+        warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        return torch.are_deterministic_algorithms_enabled(), warns
+
+    own = state()
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    try:
+        with _determinism(small(tmp_path, tmp_path, deterministic=wanted)):
+            assert state() == ((True, True) if wanted else before)
+        assert state() == before
+    finally:
+        torch.use_deterministic_algorithms(own[0], warn_only=own[1])
 
 
 def test_pickle_is_never_run(tmp_path) -> None:

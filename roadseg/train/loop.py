@@ -262,11 +262,13 @@ def _batches(
 def _determinism(config: TrainConfig) -> Iterator[None]:
     """Request deterministic algorithms from PyTorch while the block runs, if configured."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(config.deterministic or before, warn_only=True)
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    if config.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def _close_epoch(
