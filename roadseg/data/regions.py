@@ -23,13 +23,13 @@ class Polygon:
     area_px: float
 
 
-def polygons(ids: NDArray[np.uint8], class_count: int) -> list[Polygon]:
+def polygons(ids: NDArray[np.uint8], num_classes: int) -> list[Polygon]:
     """Return the polygons of a class map (H, W), large ones first; holes are not cut out.
 
     Drawn in this order, what lies inside another region is drawn over it.
     """
     found = []
-    for class_id in range(class_count):
+    for class_id in range(num_classes):
         edges, _ = cv2.findContours(
             np.asarray(cv2.inRange(ids, class_id, class_id)),
             cv2.RETR_EXTERNAL,
@@ -68,10 +68,10 @@ def coco_counts(lengths: list[int]) -> str:
     return text.decode()
 
 
-def masks_of(ids: NDArray[np.uint8], class_count: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+def masks_of(ids: NDArray[np.uint8], num_classes: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Yield each class of a class map that occurs, with its mask."""
     for class_id in np.unique(ids).tolist():
-        if class_id < class_count:
+        if class_id < num_classes:
             yield class_id, ids == class_id
 
 

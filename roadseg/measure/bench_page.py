@@ -207,8 +207,9 @@ def _latencies(record: Record, jobs: Sequence[str], samples: Samples) -> go.Figu
     """Draw the share of samples below each latency, of every case with one of the jobs."""
     figure = go.Figure()
     for name in _names(record, *jobs):
-        results = (measured["results"].get(name, {}) for measured in record["rounds"])
-        found = sorted(ms for result in results if len(result) > 2 for ms in samples(result))
+        results = (measured["results"].get(name) for measured in record["rounds"])
+        good = (result for result in results if result and "error" not in result)
+        found = sorted(ms for result in good for ms in samples(result))
         figure.add_scatter(
             x=found,
             y=[100 * (i + 1) / len(found) for i in range(len(found))],
