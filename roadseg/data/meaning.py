@@ -32,6 +32,7 @@ from roadseg.settings import Color, read_class_file
 from roadseg.spec import (
     CLASSES,
     IGNORE_INDEX,
+    NO_TEXT,
     NUM_CLASSES,
     PALETTES,
     UNLABELLED,
@@ -130,6 +131,7 @@ class LabelMeaning:
             (UNLABELLED if name.casefold() in UNLABELLED_SPELLINGS else name, label_id, color)
             for name, label_id, color in read_class_file(path)
         ]
+        _check_names(path, [name for name, _, _ in rows])
         _check_one_class(path, "name", [(name.casefold(), name) for name, _, _ in rows])
         _check_one_class(path, "id", [(i, name) for name, i, _ in rows if i is not None])
         # Classes with ids may have the same colour.
@@ -190,6 +192,18 @@ class LabelMeaning:
         rgb = ((int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values)
         targets = np.array([self.colors.get(color, UNKNOWN) for color in rgb], np.uint8)
         return targets[positions.reshape(packed.shape)]
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    """Raise `DatasetError` if a name can be neither that of a class nor that of a set of them."""
+    for name in names:
+        parts = [part.strip().casefold() for part in name.split(SET_SEPARATOR)]
+        mixed = len(parts) > 1 and not set(parts).isdisjoint(UNLABELLED_SPELLINGS)
+        if NO_TEXT.search(name) or not all(parts) or mixed:
+            raise DatasetError(
+                f"{path} has the name {name!r}; a name is text, and that of a set is the names of "
+                f"classes with {SET_SEPARATOR} between, not of {UNLABELLED}; correct it"
+            )
 
 
 def _check_one_class(path: Path, what: str, found: Iterable[tuple[int | str, str]]) -> None:
