@@ -2,7 +2,13 @@
 
 import pytest
 
-from roadseg.backends.machine import cpu_kind, cpu_name, has_bfloat16_units, has_int8_units
+from roadseg.backends.machine import (
+    cpu_kind,
+    cpu_name,
+    has_bfloat16_units,
+    has_int8_units,
+    memory_bytes,
+)
 from roadseg.backends.weights import default_weights, shipped_model
 
 
@@ -34,6 +40,14 @@ def test_bfloat16_is_known_by_its_flags(tmp_path, flags, has) -> None:
     told = tmp_path / "cpuinfo"
     told.write_text(f"flags : {flags}\n")
     assert has_bfloat16_units(told) == has
+
+
+def test_memory_is_that_of_the_container(tmp_path) -> None:
+    machine = memory_bytes([])
+    told = tmp_path / "memory.max"
+    for text, found in (("max\n", machine), (f"{2**30}\n", 2**30), (f"{2**62}\n", machine)):
+        told.write_text(text)
+        assert memory_bytes([tmp_path / "none", told]) == found
 
 
 def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:

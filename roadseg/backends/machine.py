@@ -1,7 +1,9 @@
 """Properties of this machine that model files and measurements depend on."""
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +20,11 @@ INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """The kernel's flags of instructions that multiply in bfloat16."""
 
+MEMORY_LIMIT_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where a container finds its limit, by control groups of version 2 and 1."""
 UNLIMITED_FILES = 1 << 20
 """Stands for no limit on open files."""
 
@@ -69,12 +76,22 @@ def core_count(most: int | None = None) -> int:
     return min(cores, most or cores)
 
 
-def memory_bytes() -> int | None:
-    """Return the machine's memory; None where it is not reported, as on Windows."""
+def memory_bytes(limit_files: Iterable[Path] = MEMORY_LIMIT_FILES) -> int | None:
+    """Return the memory that this process may take; None where it is not reported, as on Windows.
+
+    It is the machine's, or the limit of the container that the process runs in.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):
         return None
+    return min([machine, *_memory_limits(limit_files)])
+
+
+def _memory_limits(files: Iterable[Path]) -> Iterator[int]:
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):  # where there is none, it says "max"
+            yield int(file.read_text())
 
 
 @lru_cache(maxsize=4)
