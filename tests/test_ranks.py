@@ -219,6 +219,13 @@ def test_ranks_that_were_begun_end_where_another_cannot_be(monkeypatch, error) -
     assert begun[0].returncode == -signal.SIGTERM
 
 
+def test_system_that_tells_of_no_ended_process_starts_none(monkeypatch) -> None:
+    monkeypatch.delattr(os, "waitid")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(ConfigError, match="torchrun --nproc-per-node 2 -m roadseg train and"):
+        launch(2)
+
+
 def test_ranks_end_with_what_started_them() -> None:
     with ended(launched("say('ready'), wait()", 0.2)) as process:
         assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2

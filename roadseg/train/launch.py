@@ -58,11 +58,17 @@ def launch(count: int) -> int:
         The exit code of the first that failed, which has said why, or else 0.
 
     Raises:
-        ConfigError: There are GPUs, but too few, or the system starts no more processes.
+        ConfigError: There are GPUs, but too few, or the system starts no more processes, or does
+            not tell which of them ended.
         PeerLost: A rank was killed.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+    if not hasattr(os, "waitid"):  # as on Windows, and on macOS before Python 3.13
+        raise ConfigError(
+            f"--devices {count} cannot start several processes on {sys.platform}; start them with "
+            f"torchrun --nproc-per-node {count} -m roadseg train and the other options"
+        )
     check_gpus(count)
     sys.stdout.flush()
     # At a port that the system chooses; one that we chose might be taken before it is used.
