@@ -1,6 +1,7 @@
 """Training batches as a pure function of seed and step, so that a run can be resumed anywhere."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import cv2
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roadseg.backends.machine import core_count, memory_bytes
 from roadseg.data.folder import FolderDataset
-from roadseg.errors import ConfigError
+from roadseg.errors import ConfigError, RoadsegError
 from roadseg.train.augment import augment, low_frequencies_of, paste_classes
 from roadseg.train.config import AugmentConfig
 from roadseg.train.looks import Sample
@@ -223,21 +224,37 @@ def batches(
     Yields:
         Frames (N, H, W, 3) uint8 RGB and target (N, H, W) int64, in pinned memory if there is a
         GPU to copy them to.
+
+    Raises:
+        DatasetError: A picture or a label cannot be read any more.
     """
     places = ranks.places(sum(mixture.counts), parts)
     sampler = _Batches(mixture, epochs, first_step, seed, places)
     datasets = _kept_decoded(mixture.datasets, ranks.local_count * max(workers, 1))
     picture_hw = datasets[0][0][1].shape
     samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
-    yield from DataLoader(
-        samples,
-        batch_sampler=sampler,
-        num_workers=workers,
-        # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=keep_opencv_on_one_thread,
-        pin_memory=torch.cuda.is_available(),
-    )
+    with _worker_errors():
+        yield from DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=workers,
+            # Forking is not safe where a runtime, such as OpenVINO, has threads in this process.
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=keep_opencv_on_one_thread,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+@contextmanager
+def _worker_errors() -> Iterator[None]:
+    """Leave out the traceback that PyTorch puts before what a process for samples says."""
+    try:
+        yield
+    except RoadsegError as error:
+        *traceback, said = str(error).rstrip().splitlines()
+        if not traceback:
+            raise
+        raise type(error)(said.partition(": ")[2]) from error
 
 
 def _kept_decoded(datasets: Sequence[FolderDataset], processes: int) -> list[_Decoded]:
