@@ -180,6 +180,8 @@ def test_other_settings_do_not_continue_a_run(streets, tmp_path) -> None:
     train(config)
     with pytest.raises(ConfigError, match=r"other settings \(lr 0.002, now 0.001\).*--config"):
         train(replace(config, lr=1e-3))
+    with pytest.raises(ConfigError, match=r"settings \(augment mix 0.0, now 0.5\)"):
+        train(replace(config, augment=replace(config.augment, mix=0.5)))
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(streets, tmp_path) -> None:

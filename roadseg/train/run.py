@@ -5,7 +5,7 @@ A resumed run gives the same result as one that was never stopped.
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,13 @@ def pack(state: TrainState) -> dict[str, Any]:
 
 
 def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> None:
-    wanted, found = state.settings, saved["config"]
-    differing = sorted(name for name in wanted if wanted[name] != found.get(name))
-    if differing:
-        changes = (f"{name} {found.get(name)}, now {wanted[name]}" for name in differing)
+    wanted, found = _one_by_one(state.settings), _one_by_one(saved["config"])
+    changes = [
+        f"{name} {found.get(name)}, now {value}"
+        for name, value in sorted(wanted.items())
+        if value != found.get(name)
+    ]
+    if changes:
         raise ConfigError(
             f"{config.out} holds a run with other settings ({'; '.join(changes)}); resume it with "
             f"its own, --config {config.out / CONFIG_FILE}, or choose another --out"
@@ -133,6 +136,12 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
     state.stale = saved["stale"]
     state.loss_sum = saved["loss_sum"]
     state.confusion = saved["confusion"].numpy()
+
+
+def _one_by_one(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name, each strength of the augmentation by its own."""
+    strengths = {f"augment {name}": value for name, value in settings["augment"].items()}
+    return {name: value for name, value in settings.items() if name != "augment"} | strengths
 
 
 def comparable_settings(config: TrainConfig) -> dict[str, Any]:
