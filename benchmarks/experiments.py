@@ -193,12 +193,16 @@ def markdown(found: list[dict[str, Any]]) -> str:
             record["name"],
             f"{record['parameters'] / 1e6:.1f} M" if record["parameters"] else "",
             str(planned) if last["epoch"] == planned else f"{last['epoch']} of {planned}",
-            f"{100 * last['val']['miou']:.1f}",
-            ", ".join(f"{name}: {100 * miou:.1f}" for name, miou in held.items()),
+            _percent(last["val"]["miou"]),
+            ", ".join(f"{name}: {_percent(miou)}" for name, miou in held.items()),
             record["finding"],
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _percent(miou: float | None) -> str:
+    return "absent" if miou is None else f"{100 * miou:.1f}"
 
 
 def experiments_page(

@@ -40,7 +40,7 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
         }
     )
     (run / "config.json").write_text(json.dumps(config.to_dict()))
-    measured = {"val": {"miou": 0.5}, "holdout": {"miou": 0.25}, "abroad": {"miou": 0.125}}
+    measured = {"val": {"miou": 0.5}, "holdout": {"miou": 0.25}, "abroad": {"miou": None}}
     entry = {"epoch": 1, **measured}
     (run / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
     monkeypatch.setattr(experiments, "FOLDER", tmp_path)
@@ -53,7 +53,7 @@ def test_a_run_is_kept_with_its_command_and_drawn(tmp_path, monkeypatch) -> None
         "--holdout-sequence 0001TP"
     )
     assert (
-        "| mine | 3.5 M | 1 of 2 | 50.0 | 0001TP: 25.0, abroad: 12.5 | It <works>. |"
+        "| mine | 3.5 M | 1 of 2 | 50.0 | 0001TP: 25.0, abroad: absent | It <works>. |"
         in experiments.markdown([record])
     )
     experiments.page(tmp_path / "page.html")

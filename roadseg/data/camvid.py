@@ -85,7 +85,10 @@ def _network_errors(url: Url) -> Iterator[None]:
     try:
         yield
     except InvalidURL:  # its message may contain a password
-        raise DatasetError(f"--url is {url}; give an address without a name in it") from None
+        raise DatasetError(
+            f"--url is {url}, which cannot be opened; give an https address without user name, "
+            "password or spaces"
+        ) from None
     except (urllib.error.URLError, HTTPException, TimeoutError, *DAMAGES) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the response as well, with its connection
