@@ -84,6 +84,13 @@ def test_figures_of_a_run_and_its_continuation_can_be_read_back(name, tmp_path) 
     assert READERS[name](config.out) == pytest.approx(expected())
 
 
+def test_tracker_that_is_named_twice_gets_each_metric_once(tmp_path) -> None:
+    config = configured(tmp_path, "tensorboard", "tensorboard")
+    with open_trackers(config, 0) as track:
+        track(RECORDS[0])
+    assert len(list((config.out / "tensorboard").iterdir())) == 1
+
+
 def test_neptune_keeps_copies_of_the_runs_files_without_a_network(tmp_path, monkeypatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there

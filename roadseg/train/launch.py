@@ -98,7 +98,7 @@ def end_with_launcher() -> None:
     """Have Linux end this rank when the process that started it is gone, however it went."""
     if LAUNCHER in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        if os.getppid() != int(os.environ[LAUNCHER]):  # it went before that
+        if os.getppid() != int(os.environ[LAUNCHER]):  # it was gone before that
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -147,7 +147,7 @@ def _first_failed(ranks: Sequence[Rank]) -> Rank | None:
     running = {rank.pid: rank for rank in ranks if rank.poll() is None}
     while running:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert ended is not None  # it is only where it need not wait
+        assert ended is not None  # that would be the answer to WNOHANG
         rank = running.pop(ended.si_pid)
         if rank.wait():
             return rank

@@ -168,7 +168,7 @@ def joined_ranks() -> Iterator[Ranks]:
 def _store(ranks: Ranks) -> Any:
     """Return the store in which ranks leave their addresses for each other."""
     store, _, _ = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
-    if ranks.local_count < ranks.count:  # machines count their attempts each for itself
+    if ranks.local_count < ranks.count:  # each machine counts its own attempts
         return store
     # torchrun keeps the store when it starts all ranks of a machine anew, and so the addresses of
     # those that are gone.

@@ -63,7 +63,7 @@ def open_trackers(config: TrainConfig, step: int) -> Iterator[Callable[[Record],
     """
     with ExitStack() as stack:
         trackers = []
-        for name in config.trackers:
+        for name in dict.fromkeys(config.trackers):
             tracker = choose(TRACKERS, name, "--tracker")(config, step)
             stack.push(_closing(tracker))
             trackers.append(tracker)
