@@ -322,6 +322,20 @@ def test_network_of_openvino_finds_the_road(tmp_path) -> None:
     assert scores.class_names == ("background", "road") and scores.confusion.sum() == 64 * 96
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "begins with ''; its first line must be model,data"),
+        ("model,data\nsky,sky,blue\n", "the line 'sky,sky,blue'; give a class of the model and"),
+        ("model,data\nplant,tree\nplant ,sky\n", r"two lines for plant; give one, with \| betw"),
+    ],
+)
+def test_file_that_is_no_mapping_is_refused_with_the_line(tmp_path, text, said) -> None:
+    (tmp_path / "map.csv").write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        read_mapping(tmp_path / "map.csv")
+
+
 def test_lists_and_mapping_that_come_along_fit_each_other() -> None:
     counts = {"ade20k": 150, "bdd100k": 19, "cityscapes": 19, "coco-stuff": 171, "mapillary": 66}
     lists = {p.stem: read_class_list(p.stem) for p in NETWORKS.glob("*.csv") if p != TO_CAMVID}

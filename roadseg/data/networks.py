@@ -15,10 +15,9 @@ none.
 
 import csv
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
-from roadseg.data.meaning import CLASS_FILE, LabelMeaning
+from roadseg.data.meaning import CLASS_FILE, SET_SEPARATOR, LabelMeaning
 from roadseg.data.sets import members
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.spec import IGNORE_INDEX, UNLABELLED, SegClass
@@ -70,7 +69,6 @@ def _list_path(name: str) -> Path:
     )
 
 
-@lru_cache(maxsize=4)
 def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:
     """Return the names of a network's classes in some data, by their own names.
 
@@ -92,4 +90,12 @@ def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:
             f"--map {path} has the line {','.join(bad)!r}; give a class of the model and one of "
             "the data, with a comma between"
         )
-    return {model.strip(): members(data) if data.strip() else () for model, data in rows}
+    found: dict[str, tuple[str, ...]] = {}
+    for model, data in rows:
+        if (name := model.strip()) in found:
+            raise DatasetError(
+                f"--map {path} has two lines for {name}; give one, with {SET_SEPARATOR} between "
+                "classes of the data"
+            )
+        found[name] = members(data) if data.strip() else ()
+    return found
