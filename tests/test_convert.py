@@ -27,6 +27,7 @@ from roadseg.data.regions import coco_counts, run_lengths
 from roadseg.data.sets import classes_named
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.spec import CLASS_NAMES
+from roadseg.video.png import SIGNATURE, chunk
 
 NAMES = CLASS_NAMES[:-1]
 ROAD, CAR, SKY, UNLABELLED = map(CLASS_NAMES.index, ("road", "car", "sky", "unlabelled"))
@@ -213,6 +214,9 @@ def test_files_that_are_no_masks_are_named(tmp_path) -> None:
         find_masks(tmp_path)
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DatasetError, match=r"photo\.png is no mask"):
+        list(read_masks(find_masks(tmp_path), "{}"))
+    (tmp_path / "photo.png").write_bytes(SIGNATURE + chunk(b"IHDR", b"short"))
+    with pytest.raises(DatasetError, match=r"photo\.png cannot be read as a picture"):
         list(read_masks(find_masks(tmp_path), "{}"))
 
 

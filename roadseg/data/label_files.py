@@ -126,7 +126,8 @@ def _is_grey(label: NDArray[np.uint8]) -> bool:
 def palette_of(data: bytes) -> NDArray[np.uint8] | None:
     """Return the palette (N, 3) RGB of a PNG file without trailing black; None if it has none."""
     by_name = dict(chunks(data))
-    if by_name.get(b"IHDR", bytes(10))[9] != PALETTE_TYPE or b"PLTE" not in by_name:
+    kind = by_name.get(b"IHDR", b"")[9:10]
+    if kind != bytes([PALETTE_TYPE]) or b"PLTE" not in by_name:
         return None
     levels = by_name[b"PLTE"].rstrip(b"\0")
     count = max(-(-len(levels) // 3), 1)
