@@ -437,6 +437,26 @@ def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) ->
     assert rehearsed.returncode == 0 and "unet: " in rehearsed.stdout, rehearsed.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("data = 5", "data is 5; it must be a list, each item text in quotes"),
+        (
+            "data = []",
+            "--data is (); it must be at least one folder that holds train/ and trainannot/",
+        ),
+        ("out = 3", "out is 3; it must be a path in quotes"),
+        ("augment = 3", "augment is 3; it must be a table of settings"),
+    ],
+)
+def test_setting_of_another_kind_is_named_with_its_file(tmp_path, line, said) -> None:
+    data = "" if line.startswith("data") else 'data = "."\n'
+    (tmp_path / "recipe.toml").write_text(f"{data}{line}\n")
+    done = roadseg("train", "--config", "recipe.toml", "--augment", "mix=0.5", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"roadseg: {said} (settings of recipe.toml and flags)\n"
+
+
 def test_dry_run_tells_what_would_be_done(streets, tmp_path) -> None:
     pytest.importorskip("torch")
     small = ["--width", "12", "--no-pretrained", "--batch-size", "2", "--crop", "64x64"]

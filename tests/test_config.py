@@ -60,6 +60,10 @@ def test_record_of_a_later_version_asks_for_an_update() -> None:
         ({"epochs": 0}, "--epochs"),
         ({"batch_size": 0}, "--batch-size"),
         ({"width": 0}, "--width"),
+        ({"width": 4097}, "--width is 4097; it must be from 1 to 4096"),
+        ({"crop_hw": (64, 65)}, r"--crop is \(64, 65\); it must be height and width, multiples"),
+        ({"size_hw": (32, 2**20)}, "--size .* up to 16384"),
+        ({"data": ()}, "--data .* at least one folder that holds train/"),
         ({"lr": 0.0}, "--lr"),
         ({"lr": float("nan")}, "--lr"),
         ({"workers": -1}, "--workers"),
@@ -73,7 +77,7 @@ def test_record_of_a_later_version_asks_for_an_update() -> None:
 )
 def test_bad_training_settings_name_the_flag(changes, flag) -> None:
     with pytest.raises(ConfigError, match=flag):
-        TrainConfig(data=("d",), out=Path("o"), **changes)
+        TrainConfig(**{"data": ("d",), "out": Path("o"), **changes})
 
 
 @pytest.mark.parametrize(

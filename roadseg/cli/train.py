@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +78,13 @@ def _settings(run: RunOptions, flags: Mapping[str, Any]) -> TrainConfig:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     merged = _merged(read_settings(run.config) if run.config else {}, given)
-    merged["data"] = [*_listed(merged["data"]), *_pseudo_labels(run, Path(merged["out"]))]
     try:
-        return TrainConfig.from_dict(merged)
+        config = TrainConfig.from_dict(merged)
     except ConfigError as error:
         if run.config is None:
             raise
         raise ConfigError(f"{error} (settings of {run.config} and flags)") from error
+    return replace(config, data=(*config.data, *_pseudo_labels(run, config.out)))
 
 
 def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -94,18 +95,15 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         if flag in flags:
             settings[name] = parse_size(flags.pop(flag), f"--{flag}")
     if "augment" in flags:
-        settings["augment"] = _strengths(settings.get("augment", {}), flags.pop("augment"))
+        changes, own = flags.pop("augment"), settings.get("augment", {})
+        if isinstance(own, Mapping):  # anything else is refused with the other settings
+            settings["augment"] = _strengths(own, changes)
     if "tracker" in flags:
         settings["trackers"] = flags.pop("tracker")
     settings.update((name, str(v) if isinstance(v, Path) else v) for name, v in flags.items())
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
     return settings
-
-
-def _listed(data: Any) -> list[str]:
-    """Return the data sets of a file or of flags as a list."""
-    return [data] if isinstance(data, str) else list(data)
 
 
 def _pseudo_labels(run: RunOptions, out: Path) -> list[str]:
@@ -120,8 +118,6 @@ def _pseudo_labels(run: RunOptions, out: Path) -> list[str]:
 
 def _strengths(file: Mapping[str, Any], flags: list[str]) -> dict[str, Any]:
     """Return strengths of augmentation: the file's, then what each --augment changes."""
-    from dataclasses import asdict
-
     strengths = dict(file)
     for text in flags:
         if text == NO_AUGMENTATION:

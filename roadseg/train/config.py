@@ -9,7 +9,14 @@ from typing import Any, Self
 
 from roadseg.errors import ConfigError
 from roadseg.settings import build_settings
-from roadseg.spec import ARCHITECTURES, SIDE_MULTIPLE, ModelSpec, choose
+from roadseg.spec import (
+    ARCHITECTURES,
+    MOST_SIDE,
+    MOST_WIDTH,
+    SIDE_MULTIPLE,
+    ModelSpec,
+    choose,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +158,15 @@ class TrainConfig:
         """Check each value, naming the flag at fault."""
         self._check_ranges()
         self._check_network()
+        self._demand("data", bool, "at least one folder that holds train/ and trainannot/")
         self._demand("ema_decay", lambda value: 0 <= value < 1, "from 0 to below 1, such as 0.998")
         for name in ("crop_hw", "size_hw"):
             self._demand(
                 name,
-                lambda sides: min(sides) > 0 and not any(side % SIDE_MULTIPLE for side in sides),
-                f"height and width, multiples of {SIDE_MULTIPLE}",
+                lambda sides: all(
+                    0 < side <= MOST_SIDE and side % SIDE_MULTIPLE == 0 for side in sides
+                ),
+                f"height and width, multiples of {SIDE_MULTIPLE} up to {MOST_SIDE}",
             )
         self._demand(
             "accumulate",
@@ -172,10 +182,10 @@ class TrainConfig:
             "accumulate",
             "eval_every",
             "patience",
-            "width",
             "output_stride",
         ):
             self._demand(name, lambda value: value >= 1, "at least 1")
+        self._demand("width", lambda value: 1 <= value <= MOST_WIDTH, f"from 1 to {MOST_WIDTH}")
         for name in ("lr", "encoder_lr_factor", "clip_norm"):
             self._demand(name, lambda value: value > 0 and math.isfinite(value), "above 0")
         for name in ("workers", "weight_decay", "pictures", "checkpoint_every_s"):
