@@ -14,7 +14,7 @@ from torch import Tensor
 
 from roadseg.spec import IGNORE_INDEX, PADDING_VALUE
 from roadseg.train.config import AugmentConfig
-from roadseg.train.looks import LOOKS, Picture, Sample
+from roadseg.train.looks import LOOKS, Picture, Sample, Target
 
 FOURIER_REACH = (0.005, 0.03)
 """Bounds of the highest frequency that is taken from another picture, in cycles a pixel."""
@@ -24,7 +24,7 @@ FOURIER_STRENGTH = (0.3, 1.0)
 
 def augment(
     picture: Picture,
-    target: Picture,
+    target: Target,
     crop_hw: tuple[int, int],
     config: AugmentConfig,
     rare: Sequence[int],
@@ -138,7 +138,7 @@ def _low_waves(count: int, reach: float) -> Tensor:
 
 
 def _random_affine(
-    target: Picture,
+    target: Target,
     crop_hw: tuple[int, int],
     config: AugmentConfig,
     rare: Sequence[int],
@@ -172,7 +172,7 @@ def _random_affine(
 
 
 def _rare_pixel(
-    target: Picture, rare: Sequence[int], rng: np.random.Generator
+    target: Target, rare: Sequence[int], rng: np.random.Generator
 ) -> tuple[float, float] | None:
     """Return (x, y) of a random pixel of a random rare class present, or None."""
     present = [c for c in rare if (target == c).any()]

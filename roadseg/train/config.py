@@ -54,7 +54,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Check each strength, naming it."""
-        for name in self._shares():
+        for name in self._strengths():
             most = 180 if name == "rotation_deg" else 1
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(
@@ -70,10 +70,10 @@ class AugmentConfig:
     @classmethod
     def none(cls) -> Self:
         """Return settings that change nothing but where a crop lies."""
-        return cls(scale=(1.0, 1.0), flip=False, **dict.fromkeys(cls._shares(), 0.0))
+        return cls(scale=(1.0, 1.0), flip=False, **dict.fromkeys(cls._strengths(), 0.0))
 
     @classmethod
-    def _shares(cls) -> set[str]:
+    def _strengths(cls) -> set[str]:
         """Return the names of the strengths that are one number."""
         return set(cls.__dataclass_fields__) - {"scale", "flip"}
 

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from roadseg.spec import IGNORE_INDEX
 
 Picture = NDArray[np.uint8]
-Sample = tuple[Picture, Picture]
-"""A picture (H, W, 3) RGB and its target (H, W)."""
+"""(H, W, 3) RGB."""
+Target = NDArray[np.uint8]
+"""(H, W) ids of classes or sets, and `IGNORE_INDEX`."""
+Sample = tuple[Picture, Target]
+"""A picture and its target."""
 
 
 def night(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -99,7 +102,7 @@ def letterbox(sample: Sample, rng: np.random.Generator) -> Sample:
     return np.where(hidden[..., None], np.uint8(0), picture), _unlabelled(target, hidden)
 
 
-def _unlabelled(target: Picture, hidden: NDArray[np.bool_]) -> Picture:
+def _unlabelled(target: Target, hidden: NDArray[np.bool_]) -> Target:
     return np.where(hidden, np.uint8(IGNORE_INDEX), target)
 
 
