@@ -100,7 +100,7 @@ def redrawn(shapes: list[tuple[int, np.ndarray]]) -> np.ndarray:
 
 def test_polygons_of_yolo_draw_the_class_map_again(tmp_path, masks) -> None:
     out = converted(tmp_path, "yolo-polygons")
-    assert (out / "data.yaml").read_text().endswith("  9: pedestrian\n  10: bicyclist\n")
+    assert (out / "data.yaml").read_text().endswith('  9: "pedestrian"\n  10: "bicyclist"\n')
     for stem, ids in masks.items():
         shapes = []
         for line in (out / "labels" / f"{stem}.txt").read_text().splitlines():
@@ -110,6 +110,14 @@ def test_polygons_of_yolo_draw_the_class_map_again(tmp_path, masks) -> None:
             shapes.append((int(class_id), shares * (100, 60) - 0.5))
         again = redrawn(shapes)
         assert np.mean(again[ids != UNLABELLED] == ids[ids != UNLABELLED]) > 0.98
+
+
+def test_any_name_of_a_class_is_text_to_yolo(tmp_path) -> None:
+    yaml = pytest.importorskip("yaml")
+    names = ["no", "sign: stop", "#1", "1", "weiß", 'say "hi"', "back\\slash"]
+    convert([], "yolo-polygons", tmp_path / "yolo", names)
+    told = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
+    assert told["names"] == dict(enumerate(names))
 
 
 def test_label_studio_gets_polygons_in_percent(tmp_path, masks) -> None:

@@ -195,7 +195,8 @@ def _write_yolo(masks: Iterable[Labelled], out: Path, names: Sequence[str]) -> N
             numbers = " ".join(f"{share:.{DIGITS}f}" for share in shares.ravel())
             lines.append(f"{polygon.class_id} {numbers}\n")
         (out / "labels" / f"{item.stem}.txt").write_text("".join(lines))
-    listed = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(names))
+    quoted = (json.dumps(name, ensure_ascii=False) for name in names)  # to YAML, a bare no is false
+    listed = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(quoted))
     text = f"path: .\ntrain: images\nval: images\nnames:\n{listed}"
     (out / "data.yaml").write_text(text, encoding="utf-8")
 
