@@ -29,12 +29,8 @@ def polygons(ids: NDArray[np.uint8], num_classes: int) -> list[Polygon]:
     Drawn in this order, what lies inside another region is drawn over it.
     """
     found = []
-    for class_id in range(num_classes):
-        edges, _ = cv2.findContours(
-            np.asarray(cv2.inRange(ids, class_id, class_id)),
-            cv2.RETR_EXTERNAL,
-            cv2.CHAIN_APPROX_SIMPLE,
-        )
+    for class_id, mask in masks_of(ids, num_classes):
+        edges, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         for edge in edges:
             points = cv2.approxPolyDP(edge, TOLERANCE_PX, closed=True).reshape(-1, 2)
             area_px = cv2.contourArea(edge)
