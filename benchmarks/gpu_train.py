@@ -139,16 +139,7 @@ def loader_speed(config: TrainConfig) -> Found:
     torch.set_num_threads(1)
     keep_opencv_on_one_thread()
     data = TrainData.open(config)
-    made = batches(
-        data.mixture,
-        crop_hw=config.crop_hw,
-        augmentation=config.augment,
-        rare=data.counts.rare,
-        epochs=10**6,
-        first_step=0,
-        seed=config.seed,
-        workers=0,
-    )
+    made = batches(data.mixture, data.sampling(config), epochs=10**6, first_step=0, workers=0)
     for _ in range(data.mixture.steps_per_epoch):  # reads every picture once
         next(made)
     samples, started_s = 0, time.process_time()

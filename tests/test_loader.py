@@ -1,6 +1,5 @@
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,21 +9,17 @@ pytest.importorskip("torch")
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import DatasetError
 from roadseg.train.config import AugmentConfig
-from roadseg.train.loader import Mixture, batches
+from roadseg.train.loader import Mixture, Sampling, batches
+
+SAMPLING = Sampling(
+    crop_hw=(64, 64), augmentation=AugmentConfig(mix=0.5, weather=0.5), rare=(8,), seed=5
+)
 
 
-def made(mixture: Mixture, **changes: Any) -> Iterator[np.ndarray]:
+def made(mixture: Mixture, **changes: int) -> Iterator[np.ndarray]:
     """Yield the frames of each batch."""
-    settings = {
-        "crop_hw": (64, 64),
-        "augmentation": AugmentConfig(mix=0.5, weather=0.5),
-        "rare": (8,),
-        "epochs": 1,
-        "first_step": 0,
-        "seed": 5,
-        "workers": 0,
-    }
-    return (frames.numpy() for frames, _ in batches(mixture, **settings | changes))
+    settings = {"epochs": 1, "first_step": 0, "workers": 0}
+    return (frames.numpy() for frames, _ in batches(mixture, SAMPLING, **settings | changes))
 
 
 def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:
@@ -38,7 +33,7 @@ def test_batches_from_the_middle_are_those_of_a_whole_run(streets) -> None:
 
 def test_split_smaller_than_a_batch_still_fills_it(streets) -> None:
     mixture = Mixture.of([FolderDataset.open(streets, "val")], [None], 5)
-    assert [frames.shape for frames in made(mixture, crop_hw=(32, 32))] == [(5, 32, 32, 3)]
+    assert [frames.shape for frames in made(mixture)] == [(5, 64, 64, 3)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

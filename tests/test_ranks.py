@@ -19,7 +19,7 @@ from roadseg.errors import ConfigError
 from roadseg.settings import read_settings
 from roadseg.train.config import TrainConfig
 from roadseg.train.launch import launch
-from roadseg.train.loader import Mixture, batches
+from roadseg.train.loader import Mixture, Sampling, batches
 from roadseg.train.loop import train
 from roadseg.train.ranks import Ranks
 from roadseg.train.run import load_state
@@ -239,19 +239,11 @@ def test_each_rank_makes_its_parts_of_the_batch(streets) -> None:
     from roadseg.train.config import AugmentConfig
 
     mixture = Mixture.of([FolderDataset.open(streets, "train")], [None], 6)
+    sampling = Sampling(crop_hw=(32, 32), augmentation=AugmentConfig(), rare=(8,), seed=0)
 
     def frames_of(ranks: Ranks, parts: int) -> torch.Tensor:
         made = batches(
-            mixture,
-            crop_hw=(32, 32),
-            augmentation=AugmentConfig(),
-            rare=(8,),
-            epochs=1,
-            first_step=0,
-            seed=0,
-            workers=0,
-            parts=parts,
-            ranks=ranks,
+            mixture, sampling, epochs=1, first_step=0, workers=0, parts=parts, ranks=ranks
         )
         return next(iter(made))[0]
 

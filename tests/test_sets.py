@@ -24,7 +24,7 @@ from roadseg.measure.evaluate import evaluate
 from roadseg.models.checkpoint import load_model
 from roadseg.spec import CLASSES, IGNORE_INDEX, NUM_CLASSES, SegClass
 from roadseg.train.config import AugmentConfig, TrainConfig
-from roadseg.train.loader import Mixture, batches
+from roadseg.train.loader import Mixture, Sampling, batches
 from roadseg.train.loop import rehearse, train
 from roadseg.train.run import load_state
 
@@ -155,14 +155,12 @@ def test_shares_that_do_not_fit_are_refused(streets, shares, said) -> None:
 
 def mixed(streets: Path, abroad: Path, first_step: int, workers: int = 0) -> list[np.ndarray]:
     datasets = [FolderDataset.open(root, "train") for root in (streets, abroad)]
+    augmentation = AugmentConfig(mix=0.5, fourier=0.5)
     found = batches(
         Mixture.of(datasets, [None, 0.5], 4),
-        crop_hw=(64, 64),
-        augmentation=AugmentConfig(mix=0.5, fourier=0.5),
-        rare=(8,),
+        Sampling(crop_hw=(64, 64), augmentation=augmentation, rare=(8,), seed=5),
         epochs=3,
         first_step=first_step,
-        seed=5,
         workers=workers,
     )
     return [frames.numpy() for frames, _ in found]
@@ -178,9 +176,11 @@ def test_batches_of_two_data_sets_depend_on_seed_and_step_alone(streets, abroad)
 def test_first_data_set_gives_the_samples_that_it_gives_alone(streets, abroad) -> None:
     first, second = (FolderDataset.open(root, "train") for root in (streets, abroad))
 
+    augmentation = AugmentConfig(mix=0.5)
+    sampling = Sampling(crop_hw=(64, 64), augmentation=augmentation, rare=(8,), seed=5)
+
     def first_batch(mixture: Mixture) -> np.ndarray:
-        settings = {"augmentation": AugmentConfig(mix=0.5), "rare": (8,), "crop_hw": (64, 64)}
-        found = batches(mixture, epochs=1, first_step=0, seed=5, workers=0, **settings)
+        found = batches(mixture, sampling, epochs=1, first_step=0, workers=0)
         return next(found)[0].numpy()
 
     alone = first_batch(Mixture.of([first], [None], 2))

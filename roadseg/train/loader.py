@@ -105,38 +105,50 @@ class _Decoded:
         return sample
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How samples are drawn from the data."""
+
+    crop_hw: tuple[int, int]
+    """Height and width of a sample."""
+    augmentation: AugmentConfig
+    """How they are changed."""
+    rare: Sequence[int]
+    """Ids of the classes that are favoured."""
+    seed: int
+    """Seed of the order and of the changes."""
+
+
 @dataclass(frozen=True)
 class _Samples(Dataset[tuple[Tensor, Tensor]]):
     """Augmented samples by position."""
 
     datasets: Sequence[_Decoded]
-    crop_hw: tuple[int, int]
-    augmentation: AugmentConfig
-    rare: Sequence[int]
-    seed: int
+    sampling: Sampling
     picture_hw: tuple[int, int]
     """Size of the first data set's pictures, to which those of others are scaled."""
 
     def __getitem__(self, position: Position) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng([self.seed, *position])
+        rng = np.random.default_rng([self.sampling.seed, *position])
         _, index, number = position
+        shares = self.sampling.augmentation
         picture, target = self._draw(number, index, rng)
-        if rng.random() < self.augmentation.mix:
+        if rng.random() < shares.mix:
             other = int(rng.integers(len(self.datasets[0])))
             picture, target = paste_classes(
-                (picture, target), self._draw(0, other, rng), self.rare, rng
+                (picture, target), self._draw(0, other, rng), self.sampling.rare, rng
             )
-        if number == 0 and rng.random() < self.augmentation.fourier:
+        if number == 0 and rng.random() < shares.fourier:
             picture = low_frequencies_of(self._stranger(rng), picture, rng)
         return torch.from_numpy(picture), torch.from_numpy(target).long()
 
     def _draw(self, number: int, index: int, rng: np.random.Generator) -> Sample:
         picture, target = self.datasets[number][index]
-        changes = self.augmentation
+        changes = self.sampling.augmentation
         if number > 0:
             zoom = min(np.divide(self.picture_hw, target.shape))
             changes = replace(changes, scale=(zoom * changes.scale[0], zoom * changes.scale[1]))
-        return augment(picture, target, self.crop_hw, changes, self.rare, rng)
+        return augment(picture, target, self.sampling.crop_hw, changes, self.sampling.rare, rng)
 
     def _stranger(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Return a picture of another data set, or of the only one."""
@@ -196,13 +208,10 @@ def suited_workers(device: torch.device, ranks: Ranks = ALONE) -> int:
 
 def batches(
     mixture: Mixture,
+    sampling: Sampling,
     *,
-    crop_hw: tuple[int, int],
-    augmentation: AugmentConfig,
-    rare: Sequence[int],
     epochs: int,
     first_step: int,
-    seed: int,
     workers: int,
     parts: int = 1,
     ranks: Ranks = ALONE,
@@ -211,12 +220,9 @@ def batches(
 
     Args:
         mixture: The data sets.
-        crop_hw: Height and width of a sample.
-        augmentation: How samples are changed.
-        rare: Ids of the classes that it favours.
+        sampling: How samples are drawn from them.
         epochs: Passes over the first data set.
         first_step: The step.
-        seed: Seed of the order and of the changes.
         workers: Processes that prepare samples for each rank; 0 prepares them in this one.
         parts: Parts of a batch, which the ranks share.
         ranks: All ranks, of which this process is one.
@@ -229,10 +235,10 @@ def batches(
         DatasetError: A picture or a label cannot be read any more.
     """
     places = ranks.places(sum(mixture.counts), parts)
-    sampler = _Batches(mixture, epochs, first_step, seed, places)
+    sampler = _Batches(mixture, epochs, first_step, sampling.seed, places)
     datasets = _kept_decoded(mixture.datasets, ranks.local_count * max(workers, 1))
     picture_hw = datasets[0][0][1].shape
-    samples = _Samples(datasets, crop_hw, augmentation, rare, seed, picture_hw)
+    samples = _Samples(datasets, sampling, picture_hw)
     with _worker_errors():
         yield from DataLoader(
             samples,

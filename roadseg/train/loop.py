@@ -244,12 +244,9 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     return batches(
         data.mixture,
-        crop_hw=config.crop_hw,
-        augmentation=config.augment,
-        rare=data.counts.rare,
+        data.sampling(config),
         epochs=config.epochs,
         first_step=state.step,
-        seed=config.seed,
         workers=suited_workers(_device(), state.ranks)
         if config.workers is None
         else config.workers,

@@ -10,7 +10,7 @@ from roadseg.data.sets import LabelSpace, classes_named
 from roadseg.data.source import DataSource
 from roadseg.spec import ModelSpec, choose
 from roadseg.train.config import TrainConfig
-from roadseg.train.loader import Mixture
+from roadseg.train.loader import Mixture, Sampling
 from roadseg.train.losses import CLASS_WEIGHTS, Criterion
 
 LOG_KEYS = ("epoch", "step", "lr", "train", "val", "holdout")
@@ -65,6 +65,15 @@ class TrainData:
             config.spec,
             class_names=tuple(c.name for c in classes),
             palette=tuple(c.color for c in classes),
+        )
+
+    def sampling(self, config: TrainConfig) -> Sampling:
+        """Return how samples are drawn."""
+        return Sampling(
+            crop_hw=config.crop_hw,
+            augmentation=config.augment,
+            rare=self.counts.rare,
+            seed=config.seed,
         )
 
     def criterion(self, config: TrainConfig) -> Criterion:
