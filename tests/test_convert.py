@@ -218,6 +218,7 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path, masks, kind, ou
 
 
 def test_files_that_are_no_masks_are_named(tmp_path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"of macOS")
     with pytest.raises(DatasetError, match="holds no masks"):
         find_masks(tmp_path)
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((4, 4, 3), np.uint8))

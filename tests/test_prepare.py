@@ -70,9 +70,13 @@ def test_every_fault_is_listed_and_the_rest_still_counted(good) -> None:
 
 
 def test_files_beside_the_pictures_are_not_taken_for_them(good) -> None:
-    for split in ("train", "val"):
-        (good / split / ".DS_Store").write_bytes(b"of the desktop")
-    assert not check_data(good).faults
+    for folder in ("train", "trainannot", "val", "valannot"):
+        (good / folder / ".DS_Store").write_bytes(b"of the desktop")
+        (good / folder / "Thumbs.db").write_bytes(b"of another")
+    (good / "train" / "._a_1.png").write_bytes(b"of macOS")
+    (good / "valannot" / "._c_1.png").write_bytes(b"of macOS")
+    report = check_data(good)
+    assert not report.faults and [split.total for split in report.splits] == [3, 1]
 
 
 def test_pairs_that_are_none_are_listed_and_the_others_counted(good) -> None:

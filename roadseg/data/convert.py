@@ -57,7 +57,7 @@ def find_masks(folder: Path) -> tuple[Path, ...]:
     Raises:
         DatasetError: There is none.
     """
-    paths = tuple(sorted(folder.glob("*.png")))
+    paths = tuple(sorted(folder.glob("[!.]*.png")))  # macOS leaves a ._a.png beside each a.png
     if not paths:
         raise DatasetError(
             f"{folder} holds no masks; give the folder of roadseg infer --masks, with PNG files"

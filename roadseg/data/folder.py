@@ -307,12 +307,17 @@ def labels_without_picture(images: Path, labels: Path) -> list[Path]:
 
 def _label_files(folder: Path) -> list[Path]:
     """Return the labels of a folder, sorted; their suffix may be in upper case."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == LABEL_SUFFIX)
+    return [path for path in _visible(folder) if path.suffix.lower() == LABEL_SUFFIX]
 
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:
     """Return the pictures of a folder, sorted by name."""
-    return tuple(sorted(filter(has_image_suffix, folder.iterdir())))
+    return tuple(filter(has_image_suffix, _visible(folder)))
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted, but for names such as the ._a.png that macOS leaves."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def first_names(paths: Sequence[Path]) -> str:

@@ -103,7 +103,10 @@ class BenchConfig:
         if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
             raise ConfigError(f"--rate is {self.rate}; it must be above 0, such as 30")
         if self.film_s is not None and not 0 < self.film_s <= LONGEST_S:
-            raise ConfigError(f"--seconds is {self.film_s}; it must be above 0, such as 4")
+            raise ConfigError(
+                f"--seconds is {self.film_s:g}; it must be above 0 and at most {LONGEST_S:g}, such "
+                "as 4"
+            )
 
     def shortened(self) -> Self:
         """Return settings that measure everything in some 20 seconds; too short for claims."""
