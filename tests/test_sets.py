@@ -241,12 +241,22 @@ def test_other_data_may_have_the_name_of_anything_in_the_log(
 
 
 def test_coarse_data_alone_can_be_trained_on(abroad, tmp_path) -> None:
-    config = small(abroad, tmp_path / "run", pretrained=False)
+    config = small(abroad, tmp_path / "run", pretrained=False, epochs=1)
+    assert train(config).metric == "miou"  # of the road, which is labelled alone
     found = rehearse(config)
     assert [c.name for c in found.data.space.classes] == [
         "road", "sky", "building", "car", "bicyclist",
     ]  # fmt: skip
     assert np.isfinite(found.loss) and found.data.counts.pixels.min() > 0
+
+
+def test_weights_are_compared_by_accuracy_where_sets_alone_are_labelled(abroad, tmp_path) -> None:
+    sets = "name,id\nroad|pavement,0\nsky|building,1\ncar|bicyclist,2\nunlabelled,255\n"
+    (abroad / "classes.csv").write_text(sets)
+    result = train(small(abroad, tmp_path / "run", epochs=1))
+    (record,) = map(json.loads, result.log_path.read_text().splitlines())
+    assert record["val"]["miou"] is None and result.metric == "pixel_accuracy"
+    assert result.best_miou == record["val"]["pixel_accuracy"] > 0
 
 
 class Answers(torch.nn.Module):

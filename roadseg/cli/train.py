@@ -39,6 +39,8 @@ TRAINING_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(2**28),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+METRICS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+"""What the metrics are called by which weights are compared."""
 SWITCH = {"true": True, "1": True, "false": False, "0": False}
 OVERRULED = {
     "start_from": ("pretrained",),
@@ -238,14 +240,15 @@ def _progress(console: "Console") -> "Progress":
 
 
 def _show(result: "TrainResult", config: TrainConfig, console: "Console") -> None:
+    metric = METRICS[result.metric]
     if result.epochs < config.epochs:
         console.print(
             f"stopped after epoch {result.epochs}: {config.patience} validations without a better "
-            "mIoU"
+            f"{metric}"
         )
     if not console.quiet:
         echo(
-            f"best mIoU on {config.holdout_sequence or 'val'} {result.best_miou:.1%}: "
+            f"best {metric} on {config.holdout_sequence or 'val'} {result.best_miou:.1%}: "
             f"{result.model_path}\n"
             f"curves: {result.page_path}\n"
             f"next: roadseg export {result.model_path} --out mine.onnx"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from roadseg.backends.torch import TorchBackend
+from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError
 from roadseg.files import identity, output_errors, replacing
 from roadseg.measure.evaluate import evaluate, predict_picture
@@ -59,7 +60,10 @@ class TrainResult:
     """Result of a run."""
 
     best_miou: float
-    """Best mIoU, 0..1, on the held-out sequence or else on val."""
+    """Best mIoU, 0..1, on the held-out sequence or else on val; another metric if `metric` says so.
+    """
+    metric: str
+    """The metric that is, "miou" or "pixel_accuracy"; see `TrainData.metric_on`."""
     epochs: int
     """Epochs done: all, or fewer if the run stopped early."""
     model_path: Path
@@ -148,6 +152,7 @@ def _train(
                 on_log(record)
     return TrainResult(
         best_miou=state.best_miou,
+        metric=data.metric_on(_decisive(config)),
         epochs=state.step // per_epoch,
         model_path=config.out / MODEL_FILE,
         log_path=config.out / LOG_FILE,
@@ -312,6 +317,11 @@ def _measured_epoch(
     return state.best_miou, state.stale, record
 
 
+def _decisive(config: TrainConfig) -> str:
+    """Return the name of the split by which the best weights are chosen."""
+    return "val" if config.holdout_sequence is None else "holdout"
+
+
 def _keep_best(
     state: TrainState,
     data: TrainData,
@@ -320,10 +330,8 @@ def _keep_best(
     config: TrainConfig,
 ) -> None:
     """Write the model file and the sample pictures if this validation is the best."""
-    decisive = "val" if config.holdout_sequence is None else "holdout"
-    # Data in which sets alone are labelled have no IoU.
-    miou, accuracy = record[decisive]["miou"], record[decisive]["pixel_accuracy"]
-    reached = accuracy if miou is None else miou
+    decisive = _decisive(config)
+    reached = record[decisive][data.metric_on(decisive)]
     if reached <= state.best_miou:
         state.stale += 1
         return
@@ -334,8 +342,12 @@ def _keep_best(
         metrics={name: record[name] for name in data.measured},
     )
     save_model(config.out / MODEL_FILE, state.average, spec)
-    folder, dataset = config.out / PICTURE_FOLDER, data.measured[decisive]
-    colors = tuple(spec.colors().values())
+    _write_pictures(backend, data.measured[decisive], config)
+
+
+def _write_pictures(backend: TorchBackend, dataset: FolderDataset, config: TrainConfig) -> None:
+    """Write some pictures of a split with their labels and what is predicted."""
+    folder, colors = config.out / PICTURE_FOLDER, tuple(backend.spec.colors().values())
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
     for index in np.linspace(0, len(dataset) - 1, min(config.pictures, len(dataset))).astype(int):

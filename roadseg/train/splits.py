@@ -58,6 +58,14 @@ class TrainData:
             pixels={name: found.pixels.tolist() for name, found in counts.items()},
         )
 
+    def metric_on(self, split: str) -> str:
+        """Return the metric by which weights are compared on a split, a key of its metrics.
+
+        Where sets of classes alone are labelled, there is no IoU.
+        """
+        is_labelled = any(self.pixels[split][: len(self.space.classes)])
+        return "miou" if is_labelled else "pixel_accuracy"
+
     def spec(self, config: TrainConfig) -> ModelSpec:
         """Return the record of the model to train, with the classes of the data."""
         classes = self.space.classes
