@@ -122,7 +122,7 @@ def test_runtime_that_is_not_divisible_takes_no_notice_of_threads(frames) -> Non
 @pytest.mark.parametrize(
     ("cores", "name", "replicas"),
     [
-        (1, "onnxruntime", (1, None)),
+        (1, "onnxruntime", (1, 1)),
         (2, "onnxruntime", (2, 1)),
         (2, "openvino", (2, 1)),
         (16, "auto", (8, 2)),

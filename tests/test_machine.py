@@ -1,8 +1,11 @@
 """A CPU is told by what the kernel says of it."""
 
+import os
+
 import pytest
 
 from roadseg.backends.machine import (
+    core_count,
     cpu_kind,
     cpu_name,
     has_bfloat16_units,
@@ -42,12 +45,37 @@ def test_bfloat16_is_known_by_its_flags(tmp_path, flags, has) -> None:
     assert has_bfloat16_units(told) == has
 
 
-def test_memory_is_that_of_the_container(tmp_path) -> None:
-    machine = memory_bytes([])
-    told = tmp_path / "memory.max"
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_memory_is_that_of_the_container(tmp_path, file) -> None:
+    machine = memory_bytes(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
     for text, found in (("max\n", machine), (f"{2**30}\n", 2**30), (f"{2**62}\n", machine)):
-        told.write_text(text)
-        assert memory_bytes([tmp_path / "none", told]) == found
+        (tmp_path / file).write_text(text)
+        assert memory_bytes(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 16),
+        ({"cpu.max": "max 100000\n"}, 16),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "6400000 100000\n"}, 16),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 16),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+    ],
+)
+def test_cores_are_those_that_the_container_keeps_at_work(
+    tmp_path, monkeypatch, files, cores
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert core_count(groups=tmp_path) == cores
+    assert core_count(2, tmp_path) == min(cores, 2)
 
 
 def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:

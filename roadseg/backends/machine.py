@@ -3,8 +3,9 @@
 import contextlib
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 
 CPU_FILE = Path("/proc/cpuinfo")
@@ -20,11 +21,12 @@ INT8_SETS = ("AVX-512 VNNI", "AVX-VNNI")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """The kernel's flags of instructions that multiply in bfloat16."""
 
-MEMORY_LIMIT_FILES = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-"""Where a container finds its limit, by control groups of version 2 and 1."""
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+"""Where a container finds its limits."""
+MEMORY_LIMIT_FILES = (("memory.max",), ("memory/memory.limit_in_bytes",))
+"""Files with the limit in bytes, by control groups of version 2 and 1."""
+CPU_QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files with the CPU time that may be taken in a period, and the period, by the same."""
 UNLIMITED_FILES = 1 << 20
 """Stands for no limit on open files."""
 
@@ -67,16 +69,26 @@ def open_files_limit() -> int:
     return UNLIMITED_FILES if limit == resource.RLIM_INFINITY else limit
 
 
-def core_count(most: int | None = None) -> int:
-    """Return the cores that this process may use, or that it is to use at most."""
+def core_count(most: int | None = None, groups: Path = CONTROL_GROUPS) -> int:
+    """Return the cores that this process may use, or that it is to use at most.
+
+    Of a container with a limit on CPU time, they are as many as that keeps at work.
+    """
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return min(cores, most or cores)
+    return min(cores, most or cores, _cores_of_quota(groups) or cores)
 
 
-def memory_bytes(limit_files: Iterable[Path] = MEMORY_LIMIT_FILES) -> int | None:
+@lru_cache(maxsize=4)
+def _cores_of_quota(groups: Path) -> int | None:
+    """Return how many cores a limit on CPU time keeps at work; None if there is none."""
+    quota, period = _numbers(groups, CPU_QUOTA_FILES) or (-1, 1)
+    return max(ceil(quota / period), 1) if quota > 0 else None
+
+
+def memory_bytes(groups: Path = CONTROL_GROUPS) -> int | None:
     """Return the memory that this process may take; None where it is not reported, as on Windows.
 
     It is the machine's, or the limit of the container that the process runs in.
@@ -85,13 +97,15 @@ def memory_bytes(limit_files: Iterable[Path] = MEMORY_LIMIT_FILES) -> int | None
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):
         return None
-    return min([machine, *_memory_limits(limit_files)])
+    return min([machine, *_numbers(groups, MEMORY_LIMIT_FILES)])
 
 
-def _memory_limits(files: Iterable[Path]) -> Iterator[int]:
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):  # where there is none, it says "max"
-            yield int(file.read_text())
+def _numbers(groups: Path, versions: Iterable[Sequence[str]]) -> list[int]:
+    """Return the numbers in the files of the first version that is there; none without a limit."""
+    for names in versions:
+        with contextlib.suppress(OSError, ValueError):  # where there is no limit, it says "max"
+            return [int(word) for name in names for word in (groups / name).read_text().split()]
+    return []
 
 
 @lru_cache(maxsize=4)

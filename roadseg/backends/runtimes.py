@@ -170,7 +170,8 @@ def replicas_for(path: Path, name: str = "auto", most_cores: int | None = None) 
     fitting = cores if memory is None else memory // (REPLICAS_SHARE * REPLICA_BYTES)
     count = max(min(cores, MOST_REPLICAS, fitting), 1)
     if count == 1 or not import_runtime(runtime_of(path, name)).DIVISIBLE:
-        return Replicas(1, most_cores and cores)
+        # By itself, a runtime would take all cores of the machine that a container is on.
+        return Replicas(1, cores if most_cores or cores == 1 else None)
     return Replicas(count, -(-cores // count))
 
 
