@@ -21,7 +21,7 @@ from roadseg.train.config import TrainConfig
 from roadseg.train.launch import launch
 from roadseg.train.loader import Mixture, Sampling, batches
 from roadseg.train.loop import train
-from roadseg.train.ranks import Ranks
+from roadseg.train.ranks import Ranks, joined_ranks
 from roadseg.train.run import load_state
 
 RECIPE = """
@@ -232,6 +232,14 @@ def test_ranks_end_with_what_started_them() -> None:
         process.kill()
         # The ranks hold the other end of the pipe for as long as they live.
         process.communicate(timeout=patience(60))
+
+
+def test_process_that_is_not_told_where_the_others_are_says_so(monkeypatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR .* or unset WORLD_SIZE"), joined_ranks():
+        pass
 
 
 def test_each_rank_makes_its_parts_of_the_batch(streets) -> None:

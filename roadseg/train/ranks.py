@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from roadseg.errors import PeerLost, RoadsegError
+from roadseg.errors import ConfigError, PeerLost, RoadsegError
 from roadseg.train.launch import check_gpus, own_rank, rank_count
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def joined_ranks() -> Iterator[Ranks]:
     """Join the other processes of the run, if it has several, while the block lasts.
 
     Raises:
-        ConfigError: This machine has fewer GPUs than processes.
+        ConfigError: This machine has fewer GPUs than processes, or they are not told where to meet.
         PeerLost: Another process cannot be reached.
     """
     ranks = Ranks.of_environment()
@@ -167,7 +167,13 @@ def joined_ranks() -> Iterator[Ranks]:
 
 def _store(ranks: Ranks) -> Any:
     """Return the store in which ranks leave their addresses for each other."""
-    store, _, _ = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
+    except ValueError as error:  # a variable is missing, or no number
+        raise ConfigError(
+            f"WORLD_SIZE is {ranks.count}, but this process cannot find the others ({error}); "
+            "start all with torchrun or --devices, or unset WORLD_SIZE to train alone"
+        ) from error
     if ranks.local_count < ranks.count:  # each machine counts its own attempts
         return store
     # torchrun keeps the store when it starts all ranks of a machine anew, and so the addresses of
