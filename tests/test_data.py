@@ -189,8 +189,8 @@ def test_colour_without_a_meaning_is_named(tmp_path) -> None:
         ("name,id,color\nroad,0,#804080\ncar,1,blue\n", r"line 3 has the colour 'blue'"),
         ("id,color\n0,#804080\n", "begins with the columns id, color"),
         ("name,id,color\nroad,999,\n", r"the id '999'"),
-        ("name,id\nroad|,0\ncar,1\n", r"the name 'road\|'; .* classes with \| between"),
-        ("name,id\nroad|Unlabeled,0\ncar,1\n", r"'road\|Unlabeled'; .* not of unlabelled"),
+        ("name,id\nroad|,0\ncar,1\n", r"the name 'road\|'; .* with \| between; correct it"),
+        ("name,id\nroad|Unlabeled,0\ncar,1\n", r"'road\|Unlabeled'; .* but not unlabelled, with"),
         ("name,id\nro\aad,0\ncar,1\n", r"the name 'ro\\x07ad'; a name is text"),
     ],
 )

@@ -201,8 +201,8 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
         mixed = len(parts) > 1 and not set(parts).isdisjoint(UNLABELLED_SPELLINGS)
         if NO_TEXT.search(name) or not all(parts) or mixed:
             raise DatasetError(
-                f"{path} has the name {name!r}; a name is text, and that of a set is the names of "
-                f"classes with {SET_SEPARATOR} between, not of {UNLABELLED}; correct it"
+                f"{path} has the name {name!r}; a name is text, and that of a set has the names of "
+                f"its classes, but not {UNLABELLED}, with {SET_SEPARATOR} between; correct it"
             )
 
 

@@ -60,10 +60,9 @@ class TrainResult:
     """Result of a run."""
 
     best_miou: float
-    """Best mIoU, 0..1, on the held-out sequence or else on val; another metric if `metric` says so.
-    """
+    """Best mIoU, 0..1, on the held-out sequence or else on val."""
     metric: str
-    """The metric that is, "miou" or "pixel_accuracy"; see `TrainData.metric_on`."""
+    """Which metric that is: "miou", or "pixel_accuracy" where the labels allow no IoU."""
     epochs: int
     """Epochs done: all, or fewer if the run stopped early."""
     model_path: Path

@@ -49,7 +49,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = _loaded(path)
     except Exception as error:  # damaged bytes raise any kind; PyTorch's advice is for other files
-        reason = getattr(error, "strerror", None) or "it is damaged, or something else"
+        reason = getattr(error, "strerror", None) or "it is damaged, or of another kind"
         raise ModelFileError(
             f"{path} is no training state that can be read ({reason}); choose another --out to "
             "start afresh"
