@@ -22,7 +22,7 @@ from roadseg.segmentation.keyframes import (
     chooser_for,
     need_of,
 )
-from roadseg.segmentation.track import track
+from roadseg.segmentation.track import paired, stepped, track
 from roadseg.spec import CLASS_NAMES
 from roadseg.video.frame import Frame, Place
 from roadseg.video.read.read_log import ReadLog
@@ -124,7 +124,9 @@ def test_only_where_a_picture_shows_something_can_motion_lose_sight_of_it() -> N
 
 
 def test_an_even_road_brings_a_drive_few_further_looks() -> None:
-    items = track(decode(probe(SAMPLE), ReadLog()), ModelConfig(weights=WEIGHTS, every=4))
+    items = track(
+        stepped(paired(decode(probe(SAMPLE), ReadLog()))), ModelConfig(weights=WEIGHTS, every=4)
+    )
     looks = [number for number, item in enumerate(items) if item.is_key]
     between = [number for number in looks[:-1] if number % 4]
     assert len(between) <= 6  # 19 if the road counted
@@ -137,7 +139,7 @@ def test_time_that_is_not_there_is_not_spent_on_what_is_unseen() -> None:
 
 def key_frames(frames: list[Frame], every: int) -> list[int]:
     """Numbers of the key frames but for the last, which always is one."""
-    found = track(iter(frames), ModelConfig(every=every))
+    found = track(stepped(paired(iter(frames))), ModelConfig(every=every))
     return [item.frame.pts for item in found if item.is_key][:-1]
 
 

@@ -1,5 +1,9 @@
 """Track the motion from frame to frame, and choose the key frames.
 
+That takes three steps. `paired` puts the small luma of the frame before beside each frame's, so
+that `stepped` needs no other frame to find the motion between the two: several threads share that
+search. `track` joins these steps into the motion since the last key frame, one after the other.
+
 The flow back to the frame before goes along with each frame, for whoever follows something later.
 """
 
@@ -23,6 +27,38 @@ from roadseg.segmentation.flow import (
 )
 from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
 from roadseg.video.frame import Frame, Link, SegmentedFrame
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A frame beside the one before it."""
+
+    frame: Frame
+    luma: Luma
+    before: Luma | None
+    """That of the frame before; None where that is of another size, or there is none."""
+    elapsed_s: float
+    """Time between the two."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes; small parts are not counted."""
+        return self.frame.nbytes
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A frame and its motion since the one before it."""
+
+    frame: Frame
+    luma: Luma
+    step: Warp | None
+    """Back to the frame before; None at the beginning of a scene."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes; small parts are not counted."""
+        return self.frame.nbytes + (self.step.flow.nbytes if self.step else 0)
 
 
 @dataclass(frozen=True)
@@ -54,8 +90,26 @@ class KeyLabels:
     """Names of the classes by id."""
 
 
+def paired(frames: Iterator[Frame]) -> Iterator[Paired]:
+    """Yield every frame of one video beside the one before it."""
+    pairing = _Pairing()
+    yield from map(pairing.take, frames)
+
+
+def stepped(pairs: Iterator[Paired]) -> Iterator[Stepped]:
+    """Yield every frame with the motion since the one before it; no pair depends on another."""
+    motion = Motion()
+
+    def step(pair: Paired) -> Stepped:
+        if pair.before is None:
+            return Stepped(pair.frame, pair.luma, None)
+        return Stepped(pair.frame, pair.luma, motion.step(pair.luma, pair.before, pair.elapsed_s))
+
+    yield from map(step, pairs)
+
+
 def track(
-    frames: Iterator[Frame],
+    items: Iterator[Stepped],
     config: ModelConfig,
     *,
     can_wait: bool = True,
@@ -64,7 +118,7 @@ def track(
     """Yield every frame with its warp, and with whether it is a key frame.
 
     Args:
-        frames: Frames of one video.
+        items: Frames of one video.
         config: Settings.
         can_wait: Whether a frame may be held until the next one shows if it is the last of its
             scene, which is a key frame too.
@@ -73,13 +127,12 @@ def track(
     """
     tracker = _Tracker(chooser_for(config, can_wait=can_wait), key_labels)
     held: Tracked | None = None
-    for frame in frames:
-        item = tracker.take(frame)
+    for tracked in map(tracker.take, items):
         if held:
-            yield replace(held, is_key=True) if item.warp is None else held
-        held = item if can_wait and not item.is_key else None
+            yield replace(held, is_key=True) if tracked.warp is None else held
+        held = tracked if can_wait and not tracked.is_key else None
         if not held:
-            yield item
+            yield tracked
     if held:
         yield replace(held, is_key=True)
 
@@ -106,21 +159,36 @@ class Follower:
         return step.flow if step else None
 
 
+class _Pairing:
+    """Keeps what the next frame is paired with, and no picture."""
+
+    def __init__(self) -> None:
+        self._luma: Luma | None = None
+        self._size_hw = (0, 0)
+        self._time_s = 0.0
+
+    def take(self, frame: Frame) -> Paired:
+        """Return a frame beside the one of the last call."""
+        luma = frame.picture.small_luma()
+        before = self._luma if frame.picture.size_hw == self._size_hw else None
+        pair = Paired(frame, luma, before, frame.time_s - self._time_s)
+        self._luma, self._size_hw, self._time_s = luma, frame.picture.size_hw, frame.time_s
+        return pair
+
+
 class _Tracker:
     """Tracks one frame after the other."""
 
     def __init__(self, chooser: Chooser, key_labels: Callable[[], KeyLabels | None]) -> None:
         self._chooser = chooser
         self._key_labels = key_labels
-        self._motion = Motion()
         self._key_luma: Luma | None = None
         self._last: Tracked | None = None
         self._gap = 0
 
-    def take(self, frame: Frame) -> Tracked:
+    def take(self, item: Stepped) -> Tracked:
         """Return a frame with its warp."""
-        luma = frame.picture.small_luma()
-        step = self._step(frame, luma)
+        frame, luma, step = item.frame, item.luma, item.step
         warp = self._warp(step, luma)
         self._gap += 1
         is_key = warp is None or self._is_due(frame, luma, warp)
@@ -128,13 +196,6 @@ class _Tracker:
         if is_key:
             self._key_luma, self._gap = luma, 0
         return self._last
-
-    def _step(self, frame: Frame, luma: Luma) -> Warp | None:
-        """Return the warp back to the frame before, or None where the scene is a new one."""
-        last = self._last
-        if last is None or last.frame.picture.size_hw != frame.picture.size_hw:
-            return None
-        return self._motion.step(luma, last.luma, frame.time_s - last.frame.time_s)
 
     def _warp(self, step: Warp | None, luma: Luma) -> Warp | None:
         """Return the warp back to the last key frame, given that to the frame before."""
