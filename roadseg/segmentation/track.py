@@ -216,7 +216,9 @@ class _Tracker:
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             need=lambda: self._need(luma, warp),
             unseen=lambda: unseen_share(warp, luma),
-            places=(last.place, frame.place) if last.place and frame.place else None,
+            film_times=(last.film_time, frame.film_time)
+            if last.film_time and frame.film_time
+            else None,
         )
         return self._chooser.due(situation)
 
