@@ -32,7 +32,7 @@ from roadseg.infer.batch.films import BatchConfig
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
 from roadseg.infer.batch.manifest import ManifestWriter, Record, read_manifest
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
-from roadseg.infer.batch.own_file import ObjectFile, own_file, location_named
+from roadseg.infer.batch.own_file import ObjectFile, location_named, own_file
 from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.report import report_of
 from roadseg.infer.batch.status import status_of
@@ -336,13 +336,13 @@ def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
 
 
 def test_of_two_drivers_that_take_a_lease_at_once_one_is_refused(batch) -> None:
-    place = lease_path(batch.shard.manifest(batch.location))
-    one, other = own_file(place), own_file(place)
+    lease = lease_path(batch.shard.manifest(batch.location))
+    one, other = own_file(lease), own_file(lease)
     assert one.read() is None and other.read() is None
     one.write(b"one")
     with pytest.raises(OutputBusy, match="is written by another driver"):
         other.write(b"other")
-    assert own_file(place).read() == b"one"
+    assert own_file(lease).read() == b"one"
 
 
 def test_a_driver_whose_manifest_another_writes_stops_and_loses_no_line_of_it(batch) -> None:
