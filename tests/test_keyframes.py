@@ -22,7 +22,8 @@ from roadseg.segmentation.keyframes import (
     chooser_for,
     need_of,
 )
-from roadseg.segmentation.track import paired, stepped, track
+from roadseg.segmentation.neighbours import paired, stepped
+from roadseg.segmentation.track import track
 from roadseg.spec import CLASS_NAMES
 from roadseg.video.frame import FilmTime, Frame
 from roadseg.video.read.read_log import ReadLog

@@ -36,8 +36,9 @@ from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
 from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.neighbours import paired, stepped
 from roadseg.segmentation.predict import predict, predict_alone
-from roadseg.segmentation.track import paired, stepped, track
+from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
 from roadseg.video.picture import Painter
 from roadseg.video.read.faults import at_time

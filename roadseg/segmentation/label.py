@@ -30,9 +30,10 @@ from roadseg.segmentation import confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import Fused, Fuser, enlarged
 from roadseg.segmentation.keyframes import longest_step_s
+from roadseg.segmentation.neighbours import paired, stepped
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.temporal_filter import REFERENCE_S
-from roadseg.segmentation.track import paired, stepped, track
+from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, SegmentedFrame
 
 FORGOTTEN = 5e-4

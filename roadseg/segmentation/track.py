@@ -1,8 +1,4 @@
-"""Track the motion from frame to frame, and choose the key frames.
-
-That takes three steps. `paired` puts the small luma of the frame before beside each frame's, so
-that `stepped` needs no other frame to find the motion between the two: several threads share that
-search. `track` joins these steps into the motion since the last key frame, one after the other.
+"""Track the motion since the last key frame, and choose the key frames.
 
 The flow back to the frame before goes along with each frame, for whoever follows something later.
 """
@@ -16,49 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import (
-    Flow,
-    Luma,
-    Motion,
-    Warp,
-    extend,
-    move_class_map,
-    unseen_share,
-)
+from roadseg.segmentation.flow import Luma, Warp, extend, move_class_map, unseen_share
 from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
-from roadseg.video.frame import Frame, Link, SegmentedFrame
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A frame beside the one before it."""
-
-    frame: Frame
-    luma: Luma
-    before: Luma | None
-    """That of the frame before; None where that is of another size, or there is none."""
-    elapsed_s: float
-    """Time between the two."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes; small parts are not counted."""
-        return self.frame.nbytes
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """A frame and its motion since the one before it."""
-
-    frame: Frame
-    luma: Luma
-    step: Warp | None
-    """Back to the frame before; None at the beginning of a scene."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes; small parts are not counted."""
-        return self.frame.nbytes + (self.step.flow.nbytes if self.step else 0)
+from roadseg.segmentation.neighbours import Stepped
+from roadseg.video.frame import Frame, Link
 
 
 @dataclass(frozen=True)
@@ -90,24 +47,6 @@ class KeyLabels:
     """Names of the classes by id."""
 
 
-def paired(frames: Iterator[Frame]) -> Iterator[Paired]:
-    """Yield every frame of one video beside the one before it."""
-    pairing = _Pairing()
-    yield from map(pairing.take, frames)
-
-
-def stepped(pairs: Iterator[Paired]) -> Iterator[Stepped]:
-    """Yield every frame with the motion since the one before it; no pair depends on another."""
-    motion = Motion()
-
-    def step(pair: Paired) -> Stepped:
-        if pair.before is None:
-            return Stepped(pair.frame, pair.luma, None)
-        return Stepped(pair.frame, pair.luma, motion.step(pair.luma, pair.before, pair.elapsed_s))
-
-    yield from map(step, pairs)
-
-
 def track(
     items: Iterator[Stepped],
     config: ModelConfig,
@@ -135,45 +74,6 @@ def track(
             yield tracked
     if held:
         yield replace(held, is_key=True)
-
-
-class Follower:
-    """Finds the flow from each labelled frame to the one before, where it does not bring its link.
-
-    One video's frames either all bring theirs or none does.
-    """
-
-    def __init__(self) -> None:
-        self._motion = Motion()
-        self._last: Luma | None = None
-
-    def flow(self, item: SegmentedFrame) -> Flow | None:
-        """Return the flow back to the frame before; None where no way leads there."""
-        if item.link:
-            return item.link.flow
-        luma = item.frame.picture.small_luma()
-        last, self._last = self._last, luma
-        if last is None or last.shape != luma.shape:
-            return None
-        step = self._motion.step(luma, last, 0.0)
-        return step.flow if step else None
-
-
-class _Pairing:
-    """Keeps what the next frame is paired with, and no picture."""
-
-    def __init__(self) -> None:
-        self._luma: Luma | None = None
-        self._size_hw = (0, 0)
-        self._time_s = 0.0
-
-    def take(self, frame: Frame) -> Paired:
-        """Return a frame beside the one of the last call."""
-        luma = frame.picture.small_luma()
-        before = self._luma if frame.picture.size_hw == self._size_hw else None
-        pair = Paired(frame, luma, before, frame.time_s - self._time_s)
-        self._luma, self._size_hw, self._time_s = luma, frame.picture.size_hw, frame.time_s
-        return pair
 
 
 class _Tracker:
