@@ -75,8 +75,9 @@ def _measured_twice(film: Path, every: int) -> Iterator[tuple[FrameStats, FrameS
     for item in islice(_labelled(film), 0, None, every):
         place = replace(item.placement, frame_hw=SIZES_HW["1080p"])
         frame = replace(item.frame, picture=Picture.empty(place.frame_hw, item.frame.picture.space))
-        found = SegmentedFrame(frame, place.enlarge(item.levels), item.spec)
-        yield measure(found), measure(replace(found, coarse_map=place.coarse.enlarge(item.levels)))
+        levels, _ = item.labels()
+        found = SegmentedFrame(frame, place.enlarge(levels), item.spec)
+        yield measure(found), measure(replace(found, coarse_map=place.coarse.enlarge(levels)))
 
 
 def _labelled(film: Path) -> Iterator[Fused]:

@@ -1,11 +1,12 @@
 """Find out in one command what of roadseg works on this machine's GPU, and how fast.
 
-    python benchmarks/gpu_check.py [RECORD.json [SECONDS]]
+    python benchmarks/gpu_check.py [RECORD.json [SECONDS [STEP...]]]
     python benchmarks/gpu_check.py --table
 
 Every step runs in a process of its own with a limit on its time, prints a line, and adds what it
-found to the record, or what it lacks. SECONDS are those for all of them. Needs no network, and of
-the packages PyTorch and PyAV alone. `--table` writes the records in `benchmarks/gpu/` into
+found to the record, or what it lacks. SECONDS are those for all of them. With names of steps, these
+are measured anew, in the order given, on the machine of a record that is there. Needs no network,
+and of the packages PyTorch and PyAV alone. `--table` writes the records in `benchmarks/gpu/` into
 `docs/measured.md`.
 """
 
@@ -15,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -525,11 +526,33 @@ def write_tables() -> None:
         write(PAGE, path.stem, table(json.loads(path.read_text())))
 
 
-def main(record: Path, most_s: float) -> None:
-    """Run all steps, print a line for each, and write the record after each."""
-    found: Found = {}
+def begun(record: Path, names: Sequence[str]) -> Found:
+    """Return what is known before the steps named, or all of them, are run."""
+    unknown = set(names) - STEPS.keys()
+    if unknown:
+        raise SystemExit(f"no step is called {', '.join(unknown)}; they are {', '.join(STEPS)}")
+    if not names:
+        if record.exists():
+            raise SystemExit(f"{record} exists; name the steps to measure anew, or another record")
+        return {}
+    if not record.exists():
+        raise SystemExit(f"{record} does not exist; leave out the steps, and it is begun with all")
+    found: Found = json.loads(record.read_text())
+    known, here = (of.get("gpu") for of in (found["machine"], run_apart("machine")))
+    if here != known:
+        raise SystemExit(f"{record} is of {known}, and here is {here}; begin another record")
+    return found
+
+
+def main(record: Path, most_s: float, names: Sequence[str]) -> None:
+    """Run steps, all unless some are named, print a line for each, and write the record after each.
+
+    Raises:
+        SystemExit: There is no such step, or the record is another machine's or would be lost.
+    """
+    found = begun(record, names)
     end = time.perf_counter() + most_s
-    for name in STEPS:
+    for name in names or STEPS:
         started = time.perf_counter()
         found[name] = run_apart(name, end - started)
         found[name]["took_s"] = round(time.perf_counter() - started, 1)
@@ -545,4 +568,4 @@ if __name__ == "__main__":
         write_tables()
     else:
         given = dict(enumerate(sys.argv))
-        main(Path(given.get(1, "gpu_check.json")), float(given.get(2, "inf")))
+        main(Path(given.get(1, "gpu_check.json")), float(given.get(2, "inf")), sys.argv[3:])

@@ -26,7 +26,9 @@ MARK = "runs"
 """Name of the tables in the README."""
 WORK = (
     ("decode", "read", "decode"),
-    ("motion", None, "motion"),
+    ("small pictures for the motion", None, "luma"),
+    ("motion (until record 4 with the lines around it)", None, "motion"),
+    ("key frames", None, "keyframes"),
     ("to the network's size, or there and back", "resize", "convert"),
     ("model", "model", "model"),
     ("steady labels (in records 1 and 2 with the next)", None, "labels"),

@@ -313,3 +313,11 @@ def test_names_of_classes_are_not_taken_letter_by_letter(result) -> None:
             result.overlay(**{argument: "road"})
     with pytest.raises(ConfigError, match=r"^classes names rod; the model knows"):
         result.overlay(classes=("rod",))
+
+
+def test_picture_that_lacks_a_part_is_labelled_with_a_warning(tmp_path) -> None:
+    torn = tmp_path / "torn.jpg"
+    cv2.imwrite(str(torn), np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8))
+    torn.write_bytes(torn.read_bytes()[:-2000])
+    with pytest.warns(UserWarning, match=f"{torn} is damaged; a part of the picture is missing"):
+        assert roadseg.segment(torn, size_hw=SMALL).class_map.shape == (64, 96)

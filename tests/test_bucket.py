@@ -32,7 +32,7 @@ from roadseg.infer.batch.films import BatchConfig
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
 from roadseg.infer.batch.manifest import ManifestWriter, Record, read_manifest
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
-from roadseg.infer.batch.own_file import ObjectFile, own_file, place_named
+from roadseg.infer.batch.own_file import ObjectFile, location_named, own_file
 from roadseg.infer.batch.relay import Relay
 from roadseg.infer.batch.report import report_of
 from roadseg.infer.batch.status import status_of
@@ -311,7 +311,7 @@ def test_parquet_goes_to_partitions_below_the_address(batch, plain, tmp_path) ->
 
 def elsewhere(batch: BatchConfig, ends_in_s: float, machine: str = "far away") -> ObjectFile:
     """The lease of a driver on another machine."""
-    file = own_file(lease_path(batch.shard.manifest(batch.place)))
+    file = own_file(lease_path(batch.shard.manifest(batch.location)))
     file.read()
     terms = Terms("other", "far", machine, time.time() + ends_in_s)
     file.write(json.dumps(asdict(terms)).encode())
@@ -320,7 +320,7 @@ def elsewhere(batch: BatchConfig, ends_in_s: float, machine: str = "far away") -
 
 def test_a_killed_driver_is_waited_for_until_its_lease_ends(batch) -> None:
     elsewhere(batch, 0.3, machine_id())  # there is no lock that would tell
-    manifest = batch.shard.manifest(batch.place)
+    manifest = batch.shard.manifest(batch.location)
     waits: list[str] = []
     with Lease(manifest, waits.append, term_s=0.4):
         assert read_lease(manifest).driver != "other"
@@ -329,24 +329,24 @@ def test_a_killed_driver_is_waited_for_until_its_lease_ends(batch) -> None:
 
 def test_a_driver_that_lives_elsewhere_is_not_disturbed(batch) -> None:
     elsewhere(batch, 0.3)
-    manifest = batch.shard.manifest(batch.place)
+    manifest = batch.shard.manifest(batch.location)
     with pytest.raises(OutputBusy, match=r"driven by another run on far .* one shard has one"):
         Lease(manifest, lambda _sentence: elsewhere(batch, 100.0), term_s=0.4).__enter__()
     assert names("out") == ["manifest-0-of-1.lease"]
 
 
 def test_of_two_drivers_that_take_a_lease_at_once_one_is_refused(batch) -> None:
-    place = lease_path(batch.shard.manifest(batch.place))
-    one, other = own_file(place), own_file(place)
+    lease = lease_path(batch.shard.manifest(batch.location))
+    one, other = own_file(lease), own_file(lease)
     assert one.read() is None and other.read() is None
     one.write(b"one")
     with pytest.raises(OutputBusy, match="is written by another driver"):
         other.write(b"other")
-    assert own_file(place).read() == b"one"
+    assert own_file(lease).read() == b"one"
 
 
 def test_a_driver_whose_manifest_another_writes_stops_and_loses_no_line_of_it(batch) -> None:
-    path = batch.shard.manifest(batch.place)
+    path = batch.shard.manifest(batch.location)
     line = Record(film="other.mp4", state="done", attempt=1, machine="far")
 
     def intrude(at: Progress) -> None:
@@ -413,7 +413,7 @@ def test_s3fs_that_is_not_installed_is_a_sentence(monkeypatch) -> None:
 )
 def test_addresses_that_are_none_are_named_without_their_secrets(text, said) -> None:
     with pytest.raises(ConfigError, match=said) as error:
-        place_named(text)
+        location_named(text)
     assert "hunter2" not in str(error.value)
 
 

@@ -72,6 +72,26 @@ def test_a_step_that_takes_too_long_does_not_end_the_check(monkeypatch) -> None:
     assert check.run_apart("machine") == {"failed": "not done after 0.01 s"}
 
 
+def test_steps_of_a_record_are_measured_anew_on_its_machine(tmp_path) -> None:
+    record = tmp_path / "gpu.json"
+    with pytest.raises(SystemExit, match=r"does not exist; leave out the steps"):
+        check.main(record, 60, ["machine"])
+    machine = check.run_apart("machine")
+    record.write_text(json.dumps({"machine": machine, "decode": {"fps": 1.0}, "half": "kept"}))
+    check.main(record, 60, ["decode"])
+    found = json.loads(record.read_text())
+    assert found["half"] == "kept" and "took_s" in found["decode"]
+    assert found["decode"].get("fps") != 1.0
+    with pytest.raises(SystemExit, match="exists; name the steps"):
+        check.main(record, 60, [])
+    with pytest.raises(SystemExit, match="no step is called decoding; they are machine, power"):
+        check.main(record, 60, ["decoding"])
+    record.write_text(json.dumps({"machine": {"gpu": "another"}}))
+    with pytest.raises(SystemExit, match="is of another, and here is"):
+        check.main(record, 60, ["decode"])
+    assert json.loads(record.read_text()) == {"machine": {"gpu": "another"}}
+
+
 def test_frames_are_as_the_network_takes_them() -> None:
     frames = check.film_frames(9)
     assert frames.shape == (9, *check.HW, 3) and frames.dtype == torch.uint8

@@ -96,7 +96,7 @@ def test_road_lies_below_and_sky_above(whole) -> None:
 
 def test_summary_says_where_the_time_went(whole) -> None:
     _, result, _ = whole
-    labelling = ["motion", "segment", "labels", "enlarge"]
+    labelling = ["luma", "motion", "keyframes", "segment", "labels", "enlarge"]
     assert [s.name for s in result.stages] == [
         "decode",
         *labelling,

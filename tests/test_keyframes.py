@@ -22,9 +22,10 @@ from roadseg.segmentation.keyframes import (
     chooser_for,
     need_of,
 )
+from roadseg.segmentation.neighbours import paired, stepped
 from roadseg.segmentation.track import track
 from roadseg.spec import CLASS_NAMES
-from roadseg.video.frame import Frame, Place
+from roadseg.video.frame import FilmTime, Frame
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import decode, probe
 
@@ -79,11 +80,11 @@ def test_every_nth_frame_is_looked_at() -> None:
 
 def looks(chooser: Chooser, times_s: list[float], usual_s: float = FRAME_S) -> list[float]:
     """Times of a film's frames that the network looks at, the first taken for granted."""
-    places = [Place(time_s, usual_s) for time_s in times_s]
+    film_times = [FilmTime(time_s, usual_s) for time_s in times_s]
     return [
         after.since_s
-        for before, after in pairwise(places)
-        if chooser.due(replace(at(1), places=(before, after)))
+        for before, after in pairwise(film_times)
+        if chooser.due(replace(at(1), film_times=(before, after)))
     ]
 
 
@@ -103,10 +104,10 @@ def test_frames_of_a_film_far_apart_are_all_looked_at() -> None:
     assert looks(EveryNth(1), [0.0, 0.001, 0.002]) == [0.001, 0.002]
 
 
-@pytest.mark.parametrize("places", [None, (Place(0.0, FRAME_S), Place(FRAME_S, FRAME_S))])
+@pytest.mark.parametrize("film_times", [None, (FilmTime(0.0, FRAME_S), FilmTime(FRAME_S, FRAME_S))])
 @pytest.mark.parametrize("chooser", [EveryNth(12), BySecond()])
-def test_what_motion_has_lost_sight_of_is_looked_at_anew(chooser, places) -> None:
-    there = replace(at(1), places=places)
+def test_what_motion_has_lost_sight_of_is_looked_at_anew(chooser, film_times) -> None:
+    there = replace(at(1), film_times=film_times)
     assert not chooser.due(replace(there, unseen=lambda: MOST_UNSEEN))
     assert chooser.due(replace(there, unseen=lambda: MOST_UNSEEN + 0.01))
 
@@ -124,7 +125,9 @@ def test_only_where_a_picture_shows_something_can_motion_lose_sight_of_it() -> N
 
 
 def test_an_even_road_brings_a_drive_few_further_looks() -> None:
-    items = track(decode(probe(SAMPLE), ReadLog()), ModelConfig(weights=WEIGHTS, every=4))
+    items = track(
+        stepped(paired(decode(probe(SAMPLE), ReadLog()))), ModelConfig(weights=WEIGHTS, every=4)
+    )
     looks = [number for number, item in enumerate(items) if item.is_key]
     between = [number for number in looks[:-1] if number % 4]
     assert len(between) <= 6  # 19 if the road counted
@@ -137,7 +140,7 @@ def test_time_that_is_not_there_is_not_spent_on_what_is_unseen() -> None:
 
 def key_frames(frames: list[Frame], every: int) -> list[int]:
     """Numbers of the key frames but for the last, which always is one."""
-    found = track(iter(frames), ModelConfig(every=every))
+    found = track(stepped(paired(iter(frames))), ModelConfig(every=every))
     return [item.frame.pts for item in found if item.is_key][:-1]
 
 
@@ -145,7 +148,7 @@ def test_fast_motion_has_more_key_frames_and_a_part_of_it_the_same() -> None:
     slow, fast = 1, 24  # columns a frame, of 384
     steps = [0, *[slow] * 23, *[fast] * 12, *[slow] * 24]
     panned = panning(steps, seed=3)
-    frames = [replace(frame, place=Place(frame.pts / 30, 1 / 30)) for frame in panned]
+    frames = [replace(frame, film_time=FilmTime(frame.pts / 30, 1 / 30)) for frame in panned]
     found = key_frames(frames, 4)
     assert found == [*range(0, 24, 4), *range(24, 36, 2), *range(36, 60, 4)]
     for first in (9, 22, 27):
@@ -168,7 +171,7 @@ def test_looks_by_the_second_are_at_every_nth_frame_of_an_even_film(rate, every)
 
 
 @pytest.mark.parametrize(("rate", "every"), RATES.items())
-def test_looks_by_the_second_need_no_place_in_a_film(rate, every) -> None:
+def test_looks_by_the_second_need_no_time_in_a_film(rate, every) -> None:
     def is_due(gap: int) -> bool:
         there = replace(at(gap, elapsed_s=gap / rate), interval_s=1 / rate)
         return BySecond().due(there)

@@ -1,6 +1,7 @@
 """Footage labelled to be learnt from: by teachers that agree, and for people to correct."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,11 @@ def test_mistakes_are_told_before_the_work(tmp_path, brightness, pictures) -> No
         label_footage(
             replace(config, teachers=(brightness, teacher(brightness, *NAMES[1:], NAMES[0])))
         )
+    (tmp_path / "copy").mkdir()
+    copy = Path(shutil.copy(brightness, tmp_path / "copy"))
+    for twice in (brightness, copy):
+        with pytest.raises(ConfigError, match=rf"{twice} are the same model.*give it once"):
+            label_footage(replace(config, teachers=(brightness, twice)))
     assert not config.out.exists()
     with pytest.raises(ConfigError, match="two of the sources are called pictures"):
         replace(config, sources=(pictures, tmp_path / "else" / "pictures"))

@@ -21,7 +21,7 @@ from roadseg.paint.overlay import Overlay
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import Motion
 from roadseg.segmentation.label import label
-from roadseg.segmentation.track import Follower
+from roadseg.segmentation.neighbours import Follower
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, ModelSpec
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 from roadseg.video.picture import ColorSpace, Painter, Picture

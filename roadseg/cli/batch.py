@@ -155,10 +155,10 @@ def run(
     Started again, it does what is left: no video twice, and half a video is gone on with.
     """
     from roadseg.cli.batch_films import Plan
-    from roadseg.infer.batch.own_file import place_named
+    from roadseg.infer.batch.own_file import location_named
     from roadseg.infer.batch.store import scratch_folder
 
-    place = place_named(output.out)
+    out = location_named(output.out)
     settings = {
         **output.settings(),
         **input_.settings(),
@@ -170,9 +170,9 @@ def run(
         "threads": share.threads,
     }
     plan = Plan(
-        source=place_named(source),
-        out=place if isinstance(place, Path) else scratch_folder(place, share.shard),
-        bucket=None if isinstance(place, Path) else place,
+        source=location_named(source),
+        out=out if isinstance(out, Path) else scratch_folder(out, share.shard),
+        bucket=None if isinstance(out, Path) else out,
         beside=output.beside,
         settings=settings,
         no_film=output.no_film,
@@ -343,10 +343,10 @@ def status(manifest: Manifest, as_json: AsJson = False) -> None:
     """Say how far a batch is, from its manifests, while it runs or later."""
     from roadseg.cli.batch_tables import failed_table, state_table
     from roadseg.cli.tables import plain_console
-    from roadseg.infer.batch.own_file import place_named
+    from roadseg.infer.batch.own_file import location_named
     from roadseg.infer.batch.status import status_of
 
-    found = status_of(place_named(manifest))
+    found = status_of(location_named(manifest))
     if as_json:
         echo(json.dumps(asdict(found), indent=2))
         return
@@ -370,13 +370,13 @@ def report(
     Who was on the road is known of videos that were labelled with --stats (.jsonl or .parquet).
     """
     from roadseg.files import check_new, replacing
-    from roadseg.infer.batch.own_file import place_named
+    from roadseg.infer.batch.own_file import location_named
     from roadseg.infer.batch.report import report_of
     from roadseg.infer.batch.report_page import report_page
 
     check_new(out, "--out", (".html",), overwrite=overwrite)
-    place = place_named(manifest)
-    page = report_page(report_of(place), f"Report of {place}")
+    location = location_named(manifest)
+    page = report_page(report_of(location), f"Report of {location}")
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if not quiet:

@@ -33,7 +33,7 @@ from roadseg.spec import SIDE_MULTIPLE
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import Picture
 from roadseg.video.rates import USUAL_FPS, image_rate
-from roadseg.video.read.faults import reading_faults
+from roadseg.video.read.faults import image_faults, reading_faults
 from roadseg.video.read.images import read_image
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, named, probe
@@ -74,6 +74,8 @@ class Model:
 
     def segment(self, image: NDArray[np.uint8] | Path | str) -> Result:
         """Label one picture.
+
+        Where a part of a file is missing, a warning says so.
 
         Args:
             image: (H, W, 3) uint8 RGB, or the path of a picture file.
@@ -309,10 +311,14 @@ def _read(path: Path) -> Picture:
     refusal = f"{path} is no picture that can be read; give a PNG, JPEG or the like"
     if not cv2.haveImageReader(str(path)):
         raise PictureError(refusal)
+    log = ReadLog()
     try:
-        return upright_picture(read_image(path, ReadLog()))
+        picture = upright_picture(read_image(path, log))
     except VideoError as error:
         raise PictureError(refusal) from error
+    for fault in image_faults(log, path):
+        warnings.warn(fault, stacklevel=2)
+    return picture
 
 
 def _checked(picture: NDArray[np.uint8]) -> Picture:

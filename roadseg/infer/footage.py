@@ -17,8 +17,8 @@ from roadseg.infer.device import device_for
 from roadseg.infer.steps import labelling, pipeline_of
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.flow import fetch, move_class_map
+from roadseg.segmentation.neighbours import Follower
 from roadseg.segmentation.predict import predict_alone
-from roadseg.segmentation.track import Follower
 from roadseg.video.frame import Frame, SegmentedFrame
 from roadseg.video.picture import small_hw
 from roadseg.video.read.images import find_images, is_picture, is_series, read_image

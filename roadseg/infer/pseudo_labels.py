@@ -94,7 +94,8 @@ def label_footage(config: LabelConfig) -> LabelResult:
     Raises:
         VideoError: A source cannot be read.
         ModelFileError: A teacher is missing or not ours.
-        ConfigError: The first teacher has too many classes, or another one knows none of them.
+        ConfigError: A teacher is given twice, the first has too many classes, or another one knows
+            none of them.
         DatasetError: Nothing was labelled.
         OutputError: The folder cannot be written.
     """
@@ -103,6 +104,7 @@ def label_footage(config: LabelConfig) -> LabelResult:
     for one in footage:
         one.check()
     specs = [_spec_of(teacher, config.backend) for teacher in config.teachers]
+    _check_apart(config.teachers)
     counts: np.ndarray = np.zeros(IGNORE_INDEX + 1, np.int64)
     pictures = 0
     with DataFolder.written(config.out, specs[0]) as folder:
@@ -144,11 +146,26 @@ def is_labelled(config: LabelConfig) -> bool:
     return True
 
 
+def _check_apart(teachers: Sequence[Path]) -> None:
+    """Raise `ConfigError` if two teachers are the same model, which would agree with itself."""
+    known: dict[str, Path] = {}
+    for teacher in teachers:
+        digest = sha256_of(teacher)
+        if digest in known:
+            raise ConfigError(
+                f"--teacher {known[digest]} and --teacher {teacher} are the same model, which "
+                "always agrees with itself; give it once"
+            )
+        known[digest] = teacher
+
+
 def _record(config: LabelConfig) -> dict[str, Any]:
     """Return what the labels depend on, as JSON values."""
+    names = [teacher.name for teacher in config.teachers]
+    keys = [str(t) if names.count(t.name) > 1 else t.name for t in config.teachers]
     return {
         "sources": [str(source) for source in config.sources],
-        "teachers": {teacher.name: sha256_of(teacher) for teacher in config.teachers},
+        "teachers": dict(zip(keys, map(sha256_of, config.teachers), strict=True)),
         "min_confidence": config.min_confidence,
         "step_s": config.step_s,
         "steady_s": config.steady_s,

@@ -36,6 +36,7 @@ from roadseg.segmentation.fuse import enlarged, fuse
 from roadseg.segmentation.hide import covered, hold, suspect
 from roadseg.segmentation.label import label_on_grid
 from roadseg.segmentation.maps import Maps
+from roadseg.segmentation.neighbours import paired, stepped
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.track import track
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
@@ -179,7 +180,9 @@ def labelling(
     if not config.goes_by_motion:
         return {"segment": on_replicas(partial(predict_alone, maps=maps))}
     return {
-        "motion": partial(track, config=config),
+        "luma": paired,
+        "motion": on_half_the_cores(stepped, config),
+        "keyframes": partial(track, config=config),
         "segment": on_replicas(predict),
         "labels": partial(fuse, config=config),
         "enlarge": enlarge,

@@ -15,7 +15,7 @@ import numpy as np
 
 from roadseg.infer.stats import DIGITS, read_stats
 from roadseg.segmentation.flow import Flow
-from roadseg.segmentation.track import Follower
+from roadseg.segmentation.neighbours import Follower
 from roadseg.video.frame import FrameStats, Region, SegmentedFrame
 
 LEAST_SIGHTINGS = 3

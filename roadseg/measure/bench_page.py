@@ -27,7 +27,9 @@ PARTS = {
     "read": "#7a6fc2",
     "resize": "#c58b2a",
     "convert": "#c58b2a",
+    "luma": "#8a8f3c",
     "motion": "#8a8f3c",
+    "keyframes": "#8a8f3c",
     "model": "#2a9d8f",
     "labels": "#b06ab3",
     "enlarge": "#b77b7b",
@@ -45,7 +47,10 @@ TARGETS_HINT = (
     "such runs."
 )
 STEPS = ("read", "resize", "model", "blend", "encode")
-STAGES = ("decode", "motion", "convert", "model", "labels", "enlarge", "overlay", "encode")
+STAGES = (
+    *("decode", "luma", "motion", "keyframes", "convert", "model", "labels", "enlarge"),
+    *("overlay", "encode"),
+)
 
 
 def bench_page(record: Record) -> str:

@@ -83,7 +83,7 @@ KINDS = {
 
 PARTS = (
     *("read", "resize", "blend"),
-    *("decode", "motion", "segment", "labels", "enlarge", "overlay", "encode"),
+    *("decode", "luma", "motion", "keyframes", "segment", "labels", "enlarge", "overlay", "encode"),
     *("model", "convert"),
 )
 """Steps of the plain loop, stages of the pipeline, and what the stage of the network consists of.

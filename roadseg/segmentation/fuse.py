@@ -1,8 +1,8 @@
 """Fuse what the network predicts in key frames into the labels of every frame."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -22,7 +22,7 @@ from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.maps import Maps
 from roadseg.segmentation.placement import Placement
 from roadseg.segmentation.predict import Predicted, Prediction
-from roadseg.segmentation.temporal_filter import GridWarp, SteadyFilter, flow_on_grid
+from roadseg.segmentation.temporal_filter import SteadyFilter, flow_on_grid
 from roadseg.segmentation.track import KeyLabels, Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, Link, SegmentedFrame, on_host
@@ -44,14 +44,20 @@ class Fused:
     """The model's record, in the colours wanted."""
     placement: Placement
     """Where the frame lies on the grid."""
-    levels: Planes
-    """(C, h, w), not to be changed."""
+    planes: Callable[[], Planes]
+    """Gives the levels (C, h, w), and one more plane for the confidence where that is wanted; not
+    to be changed. Between key frames, that is the work of moving and mixing them, which needs no
+    other frame's result."""
     by_network: bool = True
-    """Whether the network predicted these labels; if not, they were warped from other frames."""
-    confidence: Confidence | None = None
-    """How sure the labels are; None if that is not known, or not wanted."""
+    """Whether the network predicted these labels; if not, they are warped from other frames."""
     link: Link | None = None
     """How it follows the frame before; None if that is not known."""
+
+    def labels(self) -> tuple[Planes, Confidence | None]:
+        """Return the levels (C, h, w), and how sure they are where that is known and wanted."""
+        planes, count = self.planes(), self.spec.num_classes
+        confidence = Confidence(self.placement, planes[count:]) if len(planes) > count else None
+        return planes[:count], confidence
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +68,7 @@ class Fused:
 def fuse(
     items: Iterator[Predicted], config: ModelConfig, *, can_wait: bool = True
 ) -> Iterator[Fused]:
-    """Yield every frame with its labels, in order.
+    """Yield every frame with what makes its labels, in order.
 
     Args:
         items: Frames of one video, the first of them a key frame.
@@ -76,18 +82,19 @@ def enlarged(
     items: Iterator[Fused], config: ModelConfig, maps: Maps = Maps.FULL
 ) -> Iterator[SegmentedFrame]:
     """Yield every frame with the class maps that are wanted; no frame depends on another."""
-    level = level_of(config.min_confidence)
+    least = level_of(config.min_confidence)
 
     def at_full_size(item: Fused) -> SegmentedFrame:
-        grid, confidence = grid_of(item.levels), item.confidence
-        at_once = Maps.SHOWN in maps and confidence is not None and level > 0
+        levels, confidence = item.labels()
+        grid = grid_of(levels)
+        at_once = Maps.SHOWN in maps and confidence is not None and least > 0
 
         def enlarge(placement: Placement, levels: Planes) -> Any:
             if confidence is None or not at_once:
                 return grid.enlarged(placement, levels)
-            return grid.enlarged_sure(placement, levels, confidence.plane, level)
+            return grid.enlarged_sure(placement, levels, confidence.plane, least)
 
-        labels, coarse_map = maps.make(item.placement, enlarge, item.levels)
+        labels, coarse_map = maps.make(item.placement, enlarge, levels)
         found = SegmentedFrame(
             item.frame,
             labels,
@@ -139,6 +146,33 @@ class _Key:
         return self.planes.shape[1], self.planes.shape[2]
 
 
+@dataclass(frozen=True)
+class _Between:
+    """A frame between two key frames."""
+
+    before: _Key
+    after: _Key
+    luma: Luma
+    back: Flow
+    """To the key frame before."""
+    forth: Flow
+    """To the one after."""
+    nearer: int
+    """Frames by which the one after is nearer."""
+
+    def planes(self) -> Planes:
+        """Return the planes of both, moved here and mixed."""
+        # Torn flow counts here too: the smaller residual is still the better fit.
+        past = _blurred(residual_of(self.luma, self.before.luma, self.back))
+        coming = _blurred(residual_of(self.luma, self.after.luma, self.forth))
+        better = (past + self.nearer * NEARER_LEVELS - coming) / ALIKE_LEVELS
+        share = self.after.spread(_logistic(better))
+        back, forth = self.before.on_grid(self.back), self.after.on_grid(self.forth)
+        between = grid_of(self.before.planes).between
+        mixed: Planes = between(self.before.planes, back, self.after.planes, forth, share)
+        return mixed
+
+
 class Fuser:
     """Labels one frame after the other; the arguments are those of `fuse`."""
 
@@ -169,20 +203,20 @@ class Fuser:
             self._waiting.append(item.tracked)
         else:
             assert self._key is not None and item.tracked.warp is not None
-            planes = self._key.moved(item.tracked.warp.flow)
+            planes = partial(self._key.moved, item.tracked.warp.flow)
             yield self._fused(item.tracked, planes, item.spec, by_network=False)
 
     def _take_key(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> Iterator[Fused]:
         before, waiting = self._key, self._waiting
-        self._key, self._waiting = self._labelled(item, prediction, spec), []
+        after = self._labelled(item, prediction, spec)
+        self._key, self._waiting = after, []
         if before and waiting:
-            yield from self._fill(before, self._key, waiting, spec)
-        yield self._fused(item, self._key.planes, spec)
+            yield from self._fill(before, after, waiting, spec)
+        yield self._fused(item, lambda: after.planes, spec)
 
     def _labelled(self, item: Tracked, prediction: Prediction, spec: ModelSpec) -> _Key:
-        logits, placement, warp = prediction.logits, prediction.placement, None
+        logits, placement, warp = prediction.logits, prediction.placement, prediction.warp
         if self._filter:
-            warp = GridWarp.of(item.warp, placement, logits)
             logits = self._filter.update(logits, warp)
         grid = grid_of(logits)
         planes = grid.levels_of(logits)
@@ -195,14 +229,16 @@ class Fuser:
         return _Key(item.luma, placement, planes, spec.class_names)
 
     def _fused(
-        self, item: Tracked, planes: Planes, spec: ModelSpec, *, by_network: bool = True
+        self,
+        item: Tracked,
+        planes: Callable[[], Planes],
+        spec: ModelSpec,
+        *,
+        by_network: bool = True,
     ) -> Fused:
         """Return a frame with its planes, which lies on the grid as the last key frame does."""
         assert self._key is not None
-        placement, count = self._key.placement, spec.num_classes
-        confidence = Confidence(placement, planes[count:]) if len(planes) > count else None
-        levels = planes[:count]
-        return Fused(item.frame, spec, placement, levels, by_network, confidence, item.link)
+        return Fused(item.frame, spec, self._key.placement, planes, by_network, item.link)
 
     def _fill(
         self, before: _Key, after: _Key, waiting: list[Tracked], spec: ModelSpec
@@ -211,16 +247,9 @@ class Fuser:
         onward = self._onward(after.luma, waiting)
         for number, (item, forth) in enumerate(zip(waiting, onward, strict=True), 1):
             assert item.warp is not None
-            nearer = (number - (len(waiting) + 1 - number)) * NEARER_LEVELS
-            # Torn flow counts here too: the smaller residual is still the better fit.
-            past = _blurred(residual_of(item.luma, before.luma, item.warp.flow))
-            coming = _blurred(residual_of(item.luma, after.luma, forth))
-            better = (past + nearer - coming) / ALIKE_LEVELS
-            share = after.spread(_logistic(better))
-            back, forth = before.on_grid(item.warp.flow), after.on_grid(forth)
-            between = grid_of(before.planes).between
-            planes = between(before.planes, back, after.planes, forth, share)
-            yield self._fused(item, planes, spec, by_network=False)
+            nearer = number - (len(waiting) + 1 - number)
+            between = _Between(before, after, item.luma, item.warp.flow, forth, nearer)
+            yield self._fused(item, between.planes, spec, by_network=False)
 
     def _onward(self, luma: Luma, waiting: list[Tracked]) -> list[Flow]:
         """Return the flows from waiting frames to the key frame after them."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from roadseg.segmentation.config import MOST_BETWEEN, ModelConfig
 from roadseg.segmentation.flow import UNSEEN, Luma, contrast
-from roadseg.video.frame import Place
+from roadseg.video.frame import FilmTime
 
 LONGEST_S = 0.2
 """Longest time between key frames: over more, labels that are moved lose what steadiness gains."""
@@ -73,8 +73,8 @@ class Situation:
     unseen: Callable[[], float] = lambda: 0.0
     """Computes the share of the picture, 0..1, that shows something and that no motion links to the
     last key frame."""
-    places: tuple[Place, Place] | None = None
-    """Places of the last frame and of this one in their video file; None without one."""
+    film_times: tuple[FilmTime, FilmTime] | None = None
+    """Times of the last frame and of this one in their video file; None without one."""
 
     @property
     def has_lost_sight(self) -> bool:
@@ -105,14 +105,14 @@ class EveryNth:
         self._longest_s = longest_s
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the places in the video file, or else by the count."""
+        """Decide by the times in the video file, or else by the count."""
         if self._n == 1 or situation.has_lost_sight:
             return True
-        if situation.places is None:
+        if situation.film_times is None:
             late_s = situation.elapsed_s + situation.interval_s * 3 / 4  # of the next frame, nearly
             return situation.gap >= self._n or late_s >= self._longest_s
-        step_s = min(self._n * situation.places[1].usual_s, self._longest_s)
-        return _reached(situation.places, step_s)
+        step_s = min(self._n * situation.film_times[1].usual_s, self._longest_s)
+        return _reached(situation.film_times, step_s)
 
 
 class BySecond:
@@ -123,13 +123,13 @@ class BySecond:
     """
 
     def due(self, situation: Situation) -> bool:
-        """Decide by the place in the video, or the time since the last key frame if live."""
+        """Decide by the time in the video, or the time since the last key frame if live."""
         if situation.has_lost_sight:
             return True
-        if situation.places is None:
+        if situation.film_times is None:
             step_s = self._step_s(situation.interval_s)
             return situation.elapsed_s + situation.interval_s / 2 >= step_s
-        return _reached(situation.places, self._step_s(situation.places[1].usual_s))
+        return _reached(situation.film_times, self._step_s(situation.film_times[1].usual_s))
 
     def _step_s(self, frame_s: float) -> float:
         """Return the time from a key frame to the next, given that of a frame."""
@@ -143,10 +143,10 @@ def longest_step_s(config: ModelConfig) -> float:
     return LONGEST_STEP_S if by_second else LONGEST_S
 
 
-def _reached(places: tuple[Place, Place], step_s: float) -> bool:
-    """Return whether a key frame of the grid lies between two places in a video."""
+def _reached(film_times: tuple[FilmTime, FilmTime], step_s: float) -> bool:
+    """Return whether a key frame of the grid lies between two times of a video."""
     # Half a frame is added because files round their times.
-    before, here = (floor((place.since_s + place.usual_s / 2) / step_s) for place in places)
+    before, here = (floor((at.since_s + at.usual_s / 2) / step_s) for at in film_times)
     return here > before
 
 

@@ -1,18 +1,20 @@
 """Label a video along its motion: steadily, and with the network running on some of its frames.
 
-That takes four steps, one after the other in `label`, or each a stage of a pipeline:
+That takes six steps, one after the other in `label`, or each a stage of a pipeline:
 
-- `track` finds the warp from every frame back to the last key frame, and chooses the key frames:
-  the first of a scene, and those that the settings ask for.
+- `paired` puts the small luma of the frame before beside each frame's.
+- `stepped` finds the motion between the two. No pair depends on another, so several threads can
+  share the search.
+- `track` joins these steps into the warp from every frame back to the last key frame, and chooses
+  the key frames: the first of a scene, and those that the settings ask for.
 - `predict` runs the network on those. A prediction depends on no other frame, so several replicas
   of the network can run at once.
-- `fuse` gives every frame its labels, on the network's grid. The logits of key frames are filtered
-  along the flow since the last one (`roadseg.segmentation.temporal_filter`). In between, labels are
-  moved: from the last key frame, and where the reader can wait, from the next one too, each cell
-  mixed of both, and the more of one the lower its residual there is than the other's. A cut, and a
-  jump within a scene, drop the past.
-- `enlarged` brings them to the frame's size. That is most of the work, and no frame depends on
-  another, so several threads can share it.
+- `fuse` filters the logits of key frames along the flow since the last one
+  (`roadseg.segmentation.temporal_filter`). A cut, and a jump within a scene, drop the past.
+- `enlarged` gives every frame its labels. In between, they are moved: from the last key frame, and
+  where the reader can wait, from the next one too, each cell mixed of both, and the more of one the
+  lower its residual there is than the other's. Then they are brought to the frame's size. That is
+  most of the work, and no frame depends on another here, so several threads can share it.
 
 Where each frame is labelled by itself, `predict_alone` does it all.
 
@@ -28,6 +30,7 @@ from roadseg.segmentation import confidence
 from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.fuse import Fused, Fuser, enlarged
 from roadseg.segmentation.keyframes import longest_step_s
+from roadseg.segmentation.neighbours import paired, stepped
 from roadseg.segmentation.predict import predict, predict_alone
 from roadseg.segmentation.temporal_filter import REFERENCE_S
 from roadseg.segmentation.track import track
@@ -63,7 +66,8 @@ def label_on_grid(
     Tracking is given the last key frame's labels, which a choice by time depends on.
     """
     fuser = Fuser(config, can_wait=can_wait)
-    tracked = track(frames, config, can_wait=can_wait, key_labels=fuser.key_labels)
+    steps = stepped(paired(frames))
+    tracked = track(steps, config, can_wait=can_wait, key_labels=fuser.key_labels)
     return fuser.fuse(predict(tracked, backend, config))
 
 

@@ -9,6 +9,7 @@ from roadseg.segmentation.config import ModelConfig
 from roadseg.segmentation.grid import Planes, grid_of
 from roadseg.segmentation.maps import Maps
 from roadseg.segmentation.placement import Placement, placed
+from roadseg.segmentation.temporal_filter import GridWarp
 from roadseg.segmentation.track import Tracked
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, SegmentedFrame
@@ -38,6 +39,9 @@ class Prediction:
     """Where the frame lies in the network's input."""
     logits: Planes
     """(C, h, w), where the frame's picture lies."""
+    warp: GridWarp | None
+    """Back to the last key frame, beside them; None at the beginning of a scene, and where nothing
+    is filtered along it."""
 
 
 def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> Iterator[Predicted]:
@@ -48,7 +52,9 @@ def predict(items: Iterator[Tracked], backend: Backend, config: ModelConfig) -> 
         if not item.is_key:
             return Predicted(item, spec)
         placement, pictures = placed(item.frame, backend.spec, config.size_hw)
-        return Predicted(item, spec, Prediction(placement, backend.run(pictures, LOGITS).logits[0]))
+        logits = backend.run(pictures, LOGITS).logits[0]
+        warp = GridWarp.of(item.warp, placement, logits) if config.steady else None
+        return Predicted(item, spec, Prediction(placement, logits, warp))
 
     yield from map(predicted, items)
 

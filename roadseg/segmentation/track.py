@@ -1,4 +1,4 @@
-"""Track the motion from frame to frame, and choose the key frames.
+"""Track the motion since the last key frame, and choose the key frames.
 
 The flow back to the frame before goes along with each frame, for whoever follows something later.
 """
@@ -12,17 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.segmentation.config import ModelConfig
-from roadseg.segmentation.flow import (
-    Flow,
-    Luma,
-    Motion,
-    Warp,
-    extend,
-    move_class_map,
-    unseen_share,
-)
+from roadseg.segmentation.flow import Luma, Warp, extend, move_class_map, unseen_share
 from roadseg.segmentation.keyframes import Chooser, Situation, chooser_for, need_of
-from roadseg.video.frame import Frame, Link, SegmentedFrame
+from roadseg.segmentation.neighbours import Stepped
+from roadseg.video.frame import Frame, Link
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class KeyLabels:
 
 
 def track(
-    frames: Iterator[Frame],
+    items: Iterator[Stepped],
     config: ModelConfig,
     *,
     can_wait: bool = True,
@@ -64,7 +57,7 @@ def track(
     """Yield every frame with its warp, and with whether it is a key frame.
 
     Args:
-        frames: Frames of one video.
+        items: Frames of one video.
         config: Settings.
         can_wait: Whether a frame may be held until the next one shows if it is the last of its
             scene, which is a key frame too.
@@ -73,37 +66,14 @@ def track(
     """
     tracker = _Tracker(chooser_for(config, can_wait=can_wait), key_labels)
     held: Tracked | None = None
-    for frame in frames:
-        item = tracker.take(frame)
+    for tracked in map(tracker.take, items):
         if held:
-            yield replace(held, is_key=True) if item.warp is None else held
-        held = item if can_wait and not item.is_key else None
+            yield replace(held, is_key=True) if tracked.warp is None else held
+        held = tracked if can_wait and not tracked.is_key else None
         if not held:
-            yield item
+            yield tracked
     if held:
         yield replace(held, is_key=True)
-
-
-class Follower:
-    """Finds the flow from each labelled frame to the one before, where it does not bring its link.
-
-    One video's frames either all bring theirs or none does.
-    """
-
-    def __init__(self) -> None:
-        self._motion = Motion()
-        self._last: Luma | None = None
-
-    def flow(self, item: SegmentedFrame) -> Flow | None:
-        """Return the flow back to the frame before; None where no way leads there."""
-        if item.link:
-            return item.link.flow
-        luma = item.frame.picture.small_luma()
-        last, self._last = self._last, luma
-        if last is None or last.shape != luma.shape:
-            return None
-        step = self._motion.step(luma, last, 0.0)
-        return step.flow if step else None
 
 
 class _Tracker:
@@ -112,15 +82,13 @@ class _Tracker:
     def __init__(self, chooser: Chooser, key_labels: Callable[[], KeyLabels | None]) -> None:
         self._chooser = chooser
         self._key_labels = key_labels
-        self._motion = Motion()
         self._key_luma: Luma | None = None
         self._last: Tracked | None = None
         self._gap = 0
 
-    def take(self, frame: Frame) -> Tracked:
+    def take(self, item: Stepped) -> Tracked:
         """Return a frame with its warp."""
-        luma = frame.picture.small_luma()
-        step = self._step(frame, luma)
+        frame, luma, step = item.frame, item.luma, item.step
         warp = self._warp(step, luma)
         self._gap += 1
         is_key = warp is None or self._is_due(frame, luma, warp)
@@ -128,13 +96,6 @@ class _Tracker:
         if is_key:
             self._key_luma, self._gap = luma, 0
         return self._last
-
-    def _step(self, frame: Frame, luma: Luma) -> Warp | None:
-        """Return the warp back to the frame before, or None where the scene is a new one."""
-        last = self._last
-        if last is None or last.frame.picture.size_hw != frame.picture.size_hw:
-            return None
-        return self._motion.step(luma, last.luma, frame.time_s - last.frame.time_s)
 
     def _warp(self, step: Warp | None, luma: Luma) -> Warp | None:
         """Return the warp back to the last key frame, given that to the frame before."""
@@ -155,7 +116,9 @@ class _Tracker:
             age_s=time.monotonic() - frame.arrival.time_s if frame.arrival else math.inf,
             need=lambda: self._need(luma, warp),
             unseen=lambda: unseen_share(warp, luma),
-            places=(last.place, frame.place) if last.place and frame.place else None,
+            film_times=(last.film_time, frame.film_time)
+            if last.film_time and frame.film_time
+            else None,
         )
         return self._chooser.due(situation)
 

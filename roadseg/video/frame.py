@@ -23,8 +23,8 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Position of a frame in its whole video, whichever part of it is read."""
+class FilmTime:
+    """Time of a frame in its whole video, whichever part of it is read."""
 
     since_s: float
     """Seconds since the video's first frame."""
@@ -46,8 +46,8 @@ class Frame:
     """Width of a pixel over its height."""
     arrival: Arrival | None = None
     """Its arrival, if its source is live."""
-    place: Place | None = None
-    """Its position in its video file; None if it is not from one."""
+    film_time: FilmTime | None = None
+    """Its time in its video file; None if it is not from one."""
     leads_in: bool = False
     """Whether it only leads in: it is labelled for the frames after it, and not written."""
 

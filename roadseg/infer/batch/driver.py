@@ -146,11 +146,11 @@ class Driver:
         """
         batch = self._batch
         make_folder(batch.out)
-        path = batch.shard.manifest(batch.place)
+        path = batch.shard.manifest(batch.location)
         with Lease(path, self._listener.waits) as self._lease:
-            check_division(path, manifest_paths(batch.place))
+            check_division(path, manifest_paths(batch.location))
             self._manifest = ManifestWriter(path, batch.settings)
-            manifests = manifests_of(batch.place)
+            manifests = manifests_of(batch.location)
             for manifest in manifests:
                 check_settings(manifest, batch.settings)
             self._known = merged(manifests)

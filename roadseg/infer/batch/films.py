@@ -14,7 +14,7 @@ from roadseg.errors import ConfigError, RoadsegError
 from roadseg.files import sha256_of
 from roadseg.infer.batch.chunks import LEAST_CHUNK_S, Metrics, chunk_folder
 from roadseg.infer.batch.manifest import DONE, FAILED, NAME, RUNNING, FilmState
-from roadseg.infer.batch.own_file import Place, inside
+from roadseg.infer.batch.own_file import Location, inside
 from roadseg.infer.batch.partition import any_date, partition
 from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import Bucket, Store, check_free, store_at
@@ -62,7 +62,7 @@ class Shard:
         digest = blake2b(name, digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.number
 
-    def manifest(self, out: Place) -> Place:
+    def manifest(self, out: Location) -> Location:
         """Return the shard's manifest."""
         return inside(out, NAME.format(self.number, self.count))
 
@@ -99,14 +99,14 @@ class BatchConfig:
             raise ConfigError(f"--attempts is {self.attempts}; it must be 1 or more")
 
     @property
-    def place(self) -> Place:
+    def location(self) -> Location:
         """Where all that is written lies in the end."""
         return self.bucket or self.out
 
     @cached_property
     def store(self) -> Store:
         """The outputs that lie there."""
-        return store_at(self.place)
+        return store_at(self.location)
 
     def names(self, film: str, config: InferConfig, recorded: str | None) -> dict[Path, str]:
         """Return what a video's run writes, with the names that it gets in the store.

@@ -23,7 +23,7 @@ from typing import Self
 from roadseg.errors import OutputBusy, OutputError
 from roadseg.files import written_alone
 from roadseg.infer.batch.manifest import division_of
-from roadseg.infer.batch.own_file import ObjectFile, OwnFile, Place, own_file, with_suffix
+from roadseg.infer.batch.own_file import Location, ObjectFile, OwnFile, own_file, with_suffix
 from roadseg.infer.stages import WatchThread
 
 TERM_S = 60.0
@@ -65,7 +65,7 @@ class Lease:
 
     def __init__(
         self,
-        manifest: Place,
+        manifest: Location,
         on_wait: Callable[[str], None] = lambda _sentence: None,
         term_s: float = TERM_S,
     ) -> None:
@@ -156,23 +156,23 @@ class Lease:
             self._file.remove()
 
 
-def lease_path(manifest: Place) -> Place:
+def lease_path(manifest: Location) -> Location:
     """Return the file of the lease on a shard."""
     return with_suffix(manifest, ".lease")
 
 
-def read_lease(manifest: Place) -> Terms | None:
+def read_lease(manifest: Location) -> Terms | None:
     """Return what the lease on a shard says; None if there is none that can be read."""
     return _terms(own_file(lease_path(manifest)))
 
 
-def valid_lease(manifest: Place) -> Terms | None:
+def valid_lease(manifest: Location) -> Terms | None:
     """Return what the lease on a shard says; None if there is none, or it has ended."""
     terms = read_lease(manifest)
     return terms if terms is not None and terms.until_s > time.time() else None
 
 
-def check_division(manifest: Place, all_manifests: Iterable[Place]) -> None:
+def check_division(manifest: Location, all_manifests: Iterable[Location]) -> None:
     """See that no driver has a shard of another division, whose videos are these too.
 
     Args:

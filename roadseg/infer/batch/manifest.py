@@ -18,7 +18,7 @@ from typing import Any, Self
 from roadseg import __version__
 from roadseg.errors import ConfigError
 from roadseg.infer.batch.chunks import Metrics
-from roadseg.infer.batch.own_file import Place, own_file
+from roadseg.infer.batch.own_file import Location, own_file
 from roadseg.video.objects import below, objects_in
 
 FORMAT = 1
@@ -106,7 +106,7 @@ class FilmState:
 class Manifest:
     """A manifest as it was read."""
 
-    path: Place
+    path: Location
     """Its file."""
     settings: Mapping[str, str]
     """What its videos are labelled with."""
@@ -123,12 +123,12 @@ class Manifest:
         return division_of(self.path)
 
 
-def division_of(manifest: Place) -> str:
+def division_of(manifest: Location) -> str:
     """Return what the manifests of all shards of one division have in common: their number."""
     return str(manifest).rpartition("-of-")[2]
 
 
-def read_manifest(path: Place) -> Manifest:
+def read_manifest(path: Location) -> Manifest:
     """Read a manifest, to its last line that is whole.
 
     Raises:
@@ -140,7 +140,7 @@ def read_manifest(path: Place) -> Manifest:
     return _parsed(path, data)
 
 
-def _parsed(path: Place, data: bytes) -> Manifest:
+def _parsed(path: Location, data: bytes) -> Manifest:
     """Return what a manifest holds. Raises `ConfigError`."""
     whole, _, _ = data.rpartition(b"\n")
     first, *rest = whole.splitlines() or [b""]
@@ -161,7 +161,7 @@ def _parsed(path: Place, data: bytes) -> Manifest:
     return Manifest(path, settings, tuple(records), listed, listed_at)
 
 
-def _settings(path: Place, line: bytes) -> Mapping[str, str]:
+def _settings(path: Location, line: bytes) -> Mapping[str, str]:
     """Return the settings that a manifest's first line holds. Raises `ConfigError`."""
     try:
         head = json.loads(line)
@@ -176,27 +176,27 @@ def _settings(path: Place, line: bytes) -> Mapping[str, str]:
     )
 
 
-def manifests_of(place: Place) -> list[Manifest]:
+def manifests_of(location: Location) -> list[Manifest]:
     """Return a manifest, or those of all shards in a folder.
 
     Raises:
         ConfigError: There is none.
     """
-    paths = manifest_paths(place)
+    paths = manifest_paths(location)
     if not paths:
         raise ConfigError(
-            f"{place} holds no {PATTERN}; give the --out of a batch, or one of its manifests"
+            f"{location} holds no {PATTERN}; give the --out of a batch, or one of its manifests"
         )
     return [read_manifest(path) for path in paths]
 
 
-def manifest_paths(place: Place) -> Sequence[Place]:
-    """Return the manifests in a folder or below an address, or the one that a place is."""
-    if isinstance(place, Path):
-        return sorted(place.glob(PATTERN)) if place.is_dir() else [place]
-    if fnmatchcase(place.given.rpartition("/")[2], PATTERN):
-        return [place]
-    return [below(place, name) for name in objects_in(place) if fnmatchcase(name, PATTERN)]
+def manifest_paths(location: Location) -> Sequence[Location]:
+    """Return the manifests in a folder or below an address, or the one that a location is."""
+    if isinstance(location, Path):
+        return sorted(location.glob(PATTERN)) if location.is_dir() else [location]
+    if fnmatchcase(location.given.rpartition("/")[2], PATTERN):
+        return [location]
+    return [below(location, name) for name in objects_in(location) if fnmatchcase(name, PATTERN)]
 
 
 def merged(manifests: Iterable[Manifest]) -> dict[str, FilmState]:
@@ -232,7 +232,7 @@ class ManifestWriter:
         OutputError: It cannot be written.
     """
 
-    def __init__(self, path: Place, settings: Mapping[str, str]) -> None:
+    def __init__(self, path: Location, settings: Mapping[str, str]) -> None:
         self._file = own_file(path)
         whole, end, torn = (self._file.read() or b"").rpartition(b"\n")
         if not end:

@@ -17,7 +17,7 @@ from roadseg.video.objects import (
 )
 from roadseg.video.url import Url
 
-Place = Path | Url
+Location = Path | Url
 """A path, or the address of an object."""
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict")
 """Codes of storage for a write whose condition does not hold."""
@@ -43,13 +43,13 @@ class OwnFile(Protocol):
         ...
 
 
-def own_file(place: Place) -> OwnFile:
-    """Return the file at a place."""
-    return LocalFile(place) if isinstance(place, Path) else ObjectFile(place)
+def own_file(location: Location) -> OwnFile:
+    """Return the file at a location."""
+    return LocalFile(location) if isinstance(location, Path) else ObjectFile(location)
 
 
-def place_named(text: str) -> Place:
-    """Return the place that a user names.
+def location_named(text: str) -> Location:
+    """Return the location that a user names.
 
     Raises:
         ConfigError: It is an address of another kind than object storage.
@@ -61,16 +61,16 @@ def place_named(text: str) -> Place:
     return Path(text)
 
 
-def inside(place: Place, name: str) -> Place:
-    """Return the place of a file in a folder, or below an address."""
-    return place / name if isinstance(place, Path) else below(place, name)
+def inside(location: Location, name: str) -> Location:
+    """Return the location of a file in a folder, or below an address."""
+    return location / name if isinstance(location, Path) else below(location, name)
 
 
-def with_suffix(place: Place, suffix: str) -> Place:
-    """Return the place of a file beside another, with another suffix."""
-    if isinstance(place, Path):
-        return place.with_suffix(suffix)
-    return Url(place.given.rpartition(".")[0] + suffix)
+def with_suffix(location: Location, suffix: str) -> Location:
+    """Return the location of a file beside another, with another suffix."""
+    if isinstance(location, Path):
+        return location.with_suffix(suffix)
+    return Url(location.given.rpartition(".")[0] + suffix)
 
 
 class LocalFile:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from roadseg.infer.batch.chunks import Metrics
 from roadseg.infer.batch.manifest import DONE, FAILED, manifests_of, merged
-from roadseg.infer.batch.own_file import Place
+from roadseg.infer.batch.own_file import Location
 from roadseg.infer.batch.status import Status, status_by
 
 MOST_PERIODS = 200
@@ -64,16 +64,16 @@ class BatchReport:
     """Videos that failed, each with the reason, as many as are listed."""
 
 
-def report_of(place: Place) -> BatchReport:
+def report_of(location: Location) -> BatchReport:
     """Return what a batch found.
 
     Args:
-        place: A manifest, or the folder of several, or an address of either.
+        location: A manifest, or the folder of several, or an address of either.
 
     Raises:
         ConfigError: There is none, or one of another version.
     """
-    manifests = manifests_of(place)
+    manifests = manifests_of(location)
     films = {name: state.last for name, state in merged(manifests).items() if state.last}
     done = {name: record.measured() for name, record in films.items() if record.state == DONE}
     failed = {name: r.error or "" for name, r in films.items() if r.state == FAILED}

@@ -16,7 +16,7 @@ from roadseg.infer.batch.manifest import (
     manifests_of,
     merged,
 )
-from roadseg.infer.batch.own_file import Place
+from roadseg.infer.batch.own_file import Location
 
 INTERRUPTED, WAITING = "interrupted", "waiting"
 """States that no manifest says: whose driver is gone, and not begun."""
@@ -57,16 +57,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / unit_s:,.1f} {name}"
 
 
-def status_of(place: Place) -> Status:
+def status_of(location: Location) -> Status:
     """Return how far a batch is.
 
     Args:
-        place: A manifest, or the folder of several, or an address of either.
+        location: A manifest, or the folder of several, or an address of either.
 
     Raises:
         ConfigError: There is none, or one of another version.
     """
-    return status_by(manifests_of(place))
+    return status_by(manifests_of(location))
 
 
 def status_by(manifests: Sequence[Manifest]) -> Status:

@@ -11,7 +11,7 @@ from typing import Protocol
 from roadseg.backends.tuned import cache_folder
 from roadseg.errors import OutputError
 from roadseg.files import make_folder, output_errors, replacing
-from roadseg.infer.batch.own_file import Place
+from roadseg.infer.batch.own_file import Location
 from roadseg.video.objects import below, object_errors, objects_in, storage
 from roadseg.video.url import Url
 
@@ -195,9 +195,9 @@ def remove_empty(folder: Path) -> None:
                 path.rmdir()
 
 
-def store_at(place: Place) -> Store:
+def store_at(location: Location) -> Store:
     """Return the store at a path or an address."""
-    return Folder(place) if isinstance(place, Path) else Bucket(place)
+    return Folder(location) if isinstance(location, Path) else Bucket(location)
 
 
 def check_free(store: Store, name: str, *, replace: bool) -> None:

@@ -143,11 +143,11 @@ def _looped(info: VideoInfo) -> Iterator[Frame]:
 
 
 def _later(frame: Frame, units: int) -> Frame:
-    """Return a frame some units of time later, and its place in the video too."""
-    place = frame.place
-    if place:
-        place = replace(place, since_s=place.since_s + float(units * frame.time_base))
-    return replace(frame, pts=frame.pts + units, place=place)
+    """Return a frame some units of time later, and its time in the video too."""
+    film_time = frame.film_time
+    if film_time:
+        film_time = replace(film_time, since_s=film_time.since_s + float(units * frame.time_base))
+    return replace(frame, pts=frame.pts + units, film_time=film_time)
 
 
 def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:

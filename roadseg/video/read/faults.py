@@ -29,7 +29,7 @@ def _of_reading(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
     if log.off_gpu:
         yield f"{info.path} was decoded on the CPU, not on the GPU: {log.off_gpu}"
-    yield from _image_faults(log, info)
+    yield from image_faults(log, info.path)
     if not info.images and not info.reopens:
         yield f"{info.path} is live; its sound was not copied"
 
@@ -95,18 +95,23 @@ def _of_end(log: ReadLog, info: VideoInfo) -> Iterator[str]:
         )
 
 
-def _image_faults(log: ReadLog, info: VideoInfo) -> Iterator[str]:
-    """Yield a sentence about the images that cannot be read, and about those that lack a part."""
+def image_faults(log: ReadLog, path: Path | str) -> Iterator[str]:
+    """Yield a sentence about the images that cannot be read, and about those that lack a part.
+
+    Args:
+        log: Filled while they were read.
+        path: The one image, or the series.
+    """
     if log.unreadable:
         yield (
-            f"{len(log.unreadable)} of the images of {info.path} cannot be read, the first "
+            f"{len(log.unreadable)} of the images of {path} cannot be read, the first "
             f"is {log.unreadable[0].name}; they were left out"
         )
-    if log.torn == [info.path]:
-        yield f"{info.path} is damaged; a part of the picture is missing"
+    if log.torn == [path]:
+        yield f"{path} is damaged; a part of the picture is missing"
     elif log.torn:
         yield (
-            f"{len(log.torn)} of the images of {info.path} could be read only in part, the first "
+            f"{len(log.torn)} of the images of {path} could be read only in part, the first "
             f"is {log.torn[0].name}"
         )
 

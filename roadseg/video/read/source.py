@@ -25,7 +25,7 @@ import av
 
 from roadseg.errors import VideoError
 from roadseg.video.errors import check_source, read_errors
-from roadseg.video.frame import Frame, Place
+from roadseg.video.frame import FilmTime, Frame
 from roadseg.video.objects import is_object, readable
 from roadseg.video.picture import (
     AnyPicture,
@@ -248,8 +248,10 @@ def decode(
             if log.first_pts is None:
                 log.first_pts = decoded.pts
             picture = _picture(decoded, info, log, gpu)
-            place = Place(time_s - info.start_s, float(1 / info.fps))
-            yield Frame(picture, decoded.pts, info.time_base, info.pixel_aspect, place=place)
+            film_time = FilmTime(time_s - info.start_s, float(1 / info.fps))
+            yield Frame(
+                picture, decoded.pts, info.time_base, info.pixel_aspect, film_time=film_time
+            )
         log.reached_end = True
 
 
