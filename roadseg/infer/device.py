@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
+from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import BACKENDS, runtime_of
 from roadseg.segmentation.config import AUTO_DEVICE, CPU, ModelConfig
 from roadseg.video.frame import Frame
@@ -32,7 +33,7 @@ class Device:
     def decode(self) -> Decode:
         """What reads a video to there."""
         if self.name == CPU:
-            return partial(source.decode, threads=self.threads)
+            return partial(source.decode, threads=core_count(self.threads))
         from roadseg.infer import device_cuda  # knows PyTorch, which the base install lacks
         from roadseg.video.read import decode_cuda
 
