@@ -47,6 +47,11 @@ def is_ours(path: Path) -> bool:
     return path.name.casefold().startswith(OURS)
 
 
+def is_hidden(path: Path) -> bool:
+    """Return whether a file is a system's own, as the ._a.mp4 that macOS leaves beside an a.mp4."""
+    return path.name.startswith(".")
+
+
 def temporary_path(path: Path) -> Path:
     """Return the name of the next version of a temporary file."""
     return own_path(path, "next")

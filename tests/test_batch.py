@@ -512,6 +512,14 @@ def test_films_of_a_list_that_have_one_name_are_told_apart_by_their_places(tmp_p
     }
 
 
+def test_what_macos_leaves_on_a_card_is_passed_over(tmp_path) -> None:
+    for name in ("a.mp4", "._a.mp4", "DCIM/b.mp4", "DCIM/._b.mp4", ".Trashes/501/c.mp4"):
+        path = tmp_path / "card" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert written_as(tmp_path / "card").keys() == {"a.mp4", "DCIM/b.mp4"}
+
+
 def test_folders_that_may_not_be_read_fail_as_videos_do_and_stop_none(tmp_path) -> None:
     films = tmp_path / "films"
     for name in ("locked", "lost+found"):

@@ -35,6 +35,12 @@ def test_what_roadseg_wrote_into_a_folder_is_not_labelled_again(tmp_path) -> Non
     assert named(drives) == ["d.mp4"]
 
 
+def test_what_macos_leaves_beside_films_is_passed_over(tmp_path) -> None:
+    drives = touch(tmp_path / "drives", "d.mp4", "._d.mp4", ".DS_Store", "a.mp4", "._a.mp4")
+    assert named(drives) == named(drives / "*.mp4") == ["a.mp4", "d.mp4"]
+    assert named(drives / ".*.mp4") == ["._a.mp4", "._d.mp4"]  # asked for
+
+
 def test_pattern_of_films_is_each_that_it_finds(tmp_path) -> None:
     drives = touch(tmp_path / "drives", "a10.mp4", "a9.mp4", "b.mp4", "a.txt")
     assert named(drives / "a*") == ["a9.mp4", "a10.mp4"]

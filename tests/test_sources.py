@@ -29,6 +29,7 @@ def write_images(folder: Path, count: int, suffix: str = ".png") -> Path:
 def test_images_come_in_natural_order_at_the_rate_asked_for(plain, tmp_path, suffix) -> None:
     folder = write_images(tmp_path / "shots", 12, suffix)
     (folder / "notes.txt").write_text("not an image")
+    (folder / f"._shot 0%d{suffix}").write_text("macOS's own")
     result = infer(replace(plain, source=folder, image_fps=Fraction(30000, 1001), crf=4))
     assert (result.frames, result.warnings) == (12, ())
     assert frame_times(plain.out) == [i * Fraction(1001, 30000) for i in range(12)]
@@ -57,6 +58,7 @@ def test_photos_come_out_upright(plain, tmp_path, number, clockwise) -> None:
 
 def test_images_of_a_pattern_and_a_cut(plain, tmp_path) -> None:
     folder = write_images(tmp_path / "shots", 20)
+    (folder / "._shot 1.png").write_text("macOS's own")
     pattern = folder / "shot 1*.png"  # 1, 10, 11, ... 19
     assert infer(replace(plain, source=pattern)).frames == 11
     cut = replace(plain, source=folder, start_s=0.2, end_s=0.6, overwrite=True)

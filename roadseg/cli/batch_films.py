@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
 from roadseg.errors import ConfigError, VideoError
-from roadseg.files import identity, is_ours
+from roadseg.files import identity, is_hidden, is_ours
 from roadseg.infer.config import InferConfig
 from roadseg.infer.stats_parquet import is_parquet
 from roadseg.video.errors import read_errors
@@ -109,7 +109,7 @@ class Plan:
 
 
 def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the videos in a folder and those in it, without what roadseg wrote.
+    """Yield the videos in a folder and those in it, without hidden ones and what roadseg wrote.
 
     A folder that may not be read is yielded too: it fails when its turn comes, as a video does.
 
@@ -124,7 +124,9 @@ def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
         folders[:] = sorted(
             name
             for name in folders
-            if not (is_ours(here / name) or identity(here / name) == identity(out) is not None)
+            if not (
+                _is_passed_over(here / name) or identity(here / name) == identity(out) is not None
+            )
         )
         for path in (here / name for name in sorted(files)):
             if _is_film(path):
@@ -136,15 +138,20 @@ def _in_folder(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
 
 def _is_film(path: Path) -> bool:
     is_film = path.suffix.lower() in FILM_SUFFIXES
-    return is_film and not (path.stem.endswith(OVERLAY) or is_ours(path))
+    return is_film and not (path.stem.endswith(OVERLAY) or _is_passed_over(path))
+
+
+def _is_passed_over(path: Path) -> bool:
+    """Return whether a file or folder is the system's, or was written by roadseg."""
+    return is_hidden(path) or is_ours(path)
 
 
 def _in_bucket(url: Url, out: Url | None) -> Iterator[tuple[str, Url]]:
-    """Yield the videos below an address, without what roadseg wrote. Raises `VideoError`."""
+    """Yield the videos below an address, as `_in_folder` does. Raises `VideoError`."""
     written = out and f"{out.given}/"
     for name, film in objects_in(url).items():
-        is_made = any(map(is_ours, Path(name).parents))
-        if _is_film(Path(name)) and not (is_made or (written and film.given.startswith(written))):
+        passes = any(map(_is_passed_over, Path(name).parents))
+        if _is_film(Path(name)) and not (passes or (written and film.given.startswith(written))):
             yield name, film
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from roadseg.cli.console import complain
 from roadseg.errors import ConfigError, VideoError
-from roadseg.files import is_ours, make_folder
+from roadseg.files import is_hidden, is_ours, make_folder
 from roadseg.infer.config import InferConfig
 from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES
 
@@ -104,8 +104,8 @@ def _files_of(series: Path) -> Sequence[Path]:
 
     with contextlib.suppress(VideoError, PermissionError):  # reported when it is this video's turn
         if series.is_dir():
-            files = sorted((p for p in series.iterdir() if p.is_file()), key=natural_key)
-            return [path for path in files if not _is_written(path)]
+            shown = (path for path in series.iterdir() if path.is_file() and not is_hidden(path))
+            return [path for path in sorted(shown, key=natural_key) if not _is_written(path)]
         found = find_images(series)
         return [path for path in found if not _is_written(path)] or found
     return ()

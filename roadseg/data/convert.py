@@ -17,7 +17,7 @@ from roadseg.data.meaning import LabelMeaning
 from roadseg.data.regions import Polygon, box_of, coco_counts, masks_of, polygons, run_lengths
 from roadseg.data.sets import classes_named
 from roadseg.errors import ConfigError, DatasetError
-from roadseg.files import new_folder, output_errors, replacing
+from roadseg.files import is_hidden, new_folder, output_errors, replacing
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, UNLABELLED
 
 CITYSCAPES_IDS = {
@@ -57,7 +57,7 @@ def find_masks(folder: Path) -> tuple[Path, ...]:
     Raises:
         DatasetError: There is none.
     """
-    paths = tuple(sorted(folder.glob("[!.]*.png")))  # macOS leaves a ._a.png beside each a.png
+    paths = tuple(sorted(path for path in folder.glob("*.png") if not is_hidden(path)))
     if not paths:
         raise DatasetError(
             f"{folder} holds no masks; give the folder of roadseg infer --masks, with PNG files"

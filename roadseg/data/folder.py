@@ -21,6 +21,7 @@ from roadseg.data.label_files import decode, read_bytes, read_label, turned_with
 from roadseg.data.meaning import LabelMeaning
 from roadseg.data.sets import LabelSpace
 from roadseg.errors import DatasetError
+from roadseg.files import is_hidden
 from roadseg.spec import UNLABELLED
 from roadseg.video.encoded import IMAGE_SUFFIXES, has_image_suffix
 
@@ -316,8 +317,8 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted, but for names such as the ._a.png that macOS leaves."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """Return what is in a folder, sorted, without hidden files."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path))
 
 
 def first_names(paths: Sequence[Path]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import Backend
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import VideoError
-from roadseg.files import sha256_of
+from roadseg.files import is_hidden, sha256_of
 from roadseg.measure.metrics import Scores, confusion_matrix
 from roadseg.segmentation.placement import Placement, input_size, laid
 from roadseg.spec import ModelSpec
@@ -121,7 +121,7 @@ def digest_of(frames: Path) -> str:
         VideoError: There is no such video.
     """
     if frames.is_dir():
-        files = sorted(path for path in frames.rglob("*") if path.is_file())
+        files = sorted(p for p in frames.rglob("*") if p.is_file() and not is_hidden(p))
     else:
         files = list(find_images(frames)) if is_series(frames) else [frames]
     digest = hashlib.sha256()

@@ -11,6 +11,7 @@ from typing import Literal
 import av
 
 from roadseg.errors import VideoError
+from roadseg.files import is_hidden
 from roadseg.video.encoded import IMAGE_SUFFIXES, has_image_suffix
 from roadseg.video.errors import check_source, read_errors
 from roadseg.video.pyav import open_for_reading
@@ -63,7 +64,8 @@ def find_images(source: Path) -> tuple[Path, ...]:
         return (source,)
     if source.is_dir():
         with read_errors(source):
-            found = [p for p in source.iterdir() if has_image_suffix(p) and not p.is_dir()]
+            files = (path for path in source.iterdir() if not (is_hidden(path) or path.is_dir()))
+            found = list(filter(has_image_suffix, files))
         endings = ", ".join(IMAGE_SUFFIXES)
         fault = f"holds no image; give a folder of files that end in {endings}, or a video"
     else:
@@ -78,9 +80,11 @@ def find_images(source: Path) -> tuple[Path, ...]:
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """Yield the matches of a pattern; an invalid one, such as a**b, has none."""
+    """Yield the matches of a pattern, as shells do; an invalid one, such as a**b, has none."""
     with contextlib.suppress(ValueError):
-        yield from Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor)))
+        for path in Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))):
+            if is_hidden(pattern) or not is_hidden(path):
+                yield path
 
 
 def exif_turn(picture: bytes) -> tuple[int, int, int, int]:
