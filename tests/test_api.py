@@ -1,5 +1,6 @@
 """The Python API, as other people's code would use it."""
 
+import os
 import pickle
 import re
 import subprocess
@@ -125,6 +126,15 @@ def test_picture_from_memory_and_from_a_file_are_labelled_alike(tmp_path) -> Non
     every = roadseg.segment(picture, min_confidence=0)
     assert every.class_shares["road"] == pytest.approx((in_memory.class_map == road).mean())
     assert in_memory.class_shares["road"] > 0.2
+
+
+def test_picture_of_a_name_that_is_no_utf8_is_labelled(tmp_path) -> None:
+    picture = first_picture()
+    path = tmp_path / os.fsdecode(b"stra\xdfe.png")
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1])
+    np.testing.assert_array_equal(
+        roadseg.segment(path).class_map, roadseg.segment(picture).class_map
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])

@@ -1,5 +1,6 @@
 """What is left out of the picture: boxes, masks, and what never moves along a drive."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,3 +111,14 @@ def test_what_cannot_be_left_out_is_said(plain, given, message, monkeypatch) -> 
     with pytest.raises(ConfigError, match=message):
         infer(replace(plain, ignore=(given,)))
     assert not plain.out.exists()
+
+
+def test_mask_of_a_name_that_is_no_utf8_is_left_out_too(plain, monkeypatch) -> None:
+    monkeypatch.chdir(plain.source.parent)
+    write(plain.source, drive(2, camera=False))
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[BAR] = 255
+    name = os.fsdecode(b"m\xe4sk.png")
+    Path(name).write_bytes(cv2.imencode(".png", mask)[1])
+    ignored = ignored_pixels(replace(plain, ignore=(name,)), probe(plain.source))
+    np.testing.assert_array_equal(ignored, mask > 0)

@@ -304,13 +304,12 @@ def _picture_of(image: NDArray[np.uint8] | Path | str) -> Picture:
 
 def _read(path: Path) -> Picture:
     """Read a picture file as `stream` does, upright by its Exif record."""
+    refusal = f"{path} is no picture that can be read; give a PNG, JPEG or the like"
     try:
-        path.open("rb").close()
+        if not _is_picture(path):
+            raise PictureError(refusal)
     except OSError as error:
         raise PictureError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    refusal = f"{path} is no picture that can be read; give a PNG, JPEG or the like"
-    if not cv2.haveImageReader(str(path)):
-        raise PictureError(refusal)
     log = ReadLog()
     try:
         picture = upright_picture(read_image(path, log))
@@ -319,6 +318,17 @@ def _read(path: Path) -> Picture:
     for fault in image_faults(log, path):
         warnings.warn(fault, stacklevel=2)
     return picture
+
+
+def _is_picture(path: Path) -> bool:
+    """Return whether a file is of a kind of pictures that OpenCV knows. Raises `OSError`."""
+    with path.open("rb") as file:
+        name = str(path)
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # bytes that are no UTF-8, at which OpenCV ends the process
+            name = f"/dev/fd/{file.fileno()}"
+        return cv2.haveImageReader(name)
 
 
 def _checked(picture: NDArray[np.uint8]) -> Picture:

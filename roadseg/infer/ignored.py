@@ -1,10 +1,12 @@
 """What of the picture is left out: it is not painted, and counts as unlabelled."""
 
 import base64
+import contextlib
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -114,7 +116,7 @@ def _read_mask(path: str, size_hw: tuple[int, int]) -> Mask:
     Raises:
         ConfigError: It is no picture, or of another shape.
     """
-    mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    mask = _read_grey(Path(path))
     if mask is None:
         raise ConfigError(f"--ignore {path} is no picture that can be read; give a PNG")
     height, width = mask.shape
@@ -124,6 +126,17 @@ def _read_mask(path: str, size_hw: tuple[int, int]) -> Mask:
             "a PNG of the video's size"
         )
     return np.asarray(mask > 127, np.bool_)
+
+
+def _read_grey(path: Path) -> NDArray[np.uint8] | None:
+    """Return the brightness of a picture in a file (H, W); None if there is none to be read.
+
+    OpenCV gets no name: at one that is no UTF-8 it ends the process.
+    """
+    with contextlib.suppress(OSError, cv2.error):  # OpenCV's error is about an empty file
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
+    return None
 
 
 def _at_size(mask: Mask, size_hw: tuple[int, int]) -> Mask:
