@@ -36,6 +36,8 @@ from roadseg.video.read.source import probe
 
 WAY = [[(-33.9 + s / 1000 + n * 1e-4, 18.4 - s / 500) for n in range(4)] for s in range(3)]
 """Four positions in each of three seconds, south and east."""
+NEVER_SET = "0001-01-01T00:00:00+01:00"
+"""Time of a clock that was never set: there is none such in UTC."""
 SECONDS = [second + n / 4 for second in range(3) for n in range(4)]
 
 
@@ -300,6 +302,7 @@ def test_film_that_does_not_tell_its_time_asks_for_the_offset(drive) -> None:
         ("<gpx/>", "has no track points with times"),
         ('<gpx><trkpt lat="x" lon="1"><time>2026-05-01T08:00:00Z</time></trkpt></gpx>', "no track"),
         ('<gpx><trkpt lat="1" lon="1"><time>today</time></trkpt></gpx>', "no track"),
+        (f'<gpx><trkpt lat="1" lon="1"><time>{NEVER_SET}</time></trkpt></gpx>', "no track"),
     ],
 )
 def test_bad_gpx_is_refused_in_one_sentence(drive, text, said) -> None:
@@ -325,6 +328,7 @@ def test_geojson_of_a_film_without_positions_is_refused_before_anything_is_writt
         ),
         ({"gpx_offset_s": 1.0}, "--gpx-offset is given without --gpx"),
         ({"gpx": Path(__file__), "gpx_offset_s": float("nan")}, "--gpx-offset is nan"),
+        ({"gpx": Path(__file__), "gpx_offset_s": 1e12}, "--gpx-offset is 1000000000000.0; give"),
         ({"resume": True}, "--resume is given with --geojson"),
     ],
 )

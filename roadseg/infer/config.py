@@ -147,8 +147,10 @@ class InferConfig(ModelConfig, OverlayConfig):
             raise ConfigError(f"--gpx {self.gpx} does not exist; check the path")
         if self.gpx_offset_s is not None and not self.gpx:
             raise ConfigError("--gpx-offset is given without --gpx; name the GPX file")
-        if self.gpx_offset_s is not None and not math.isfinite(self.gpx_offset_s):
-            raise ConfigError(f"--gpx-offset is {self.gpx_offset_s}; give seconds")
+        if self.gpx_offset_s is not None and not abs(self.gpx_offset_s) <= LONGEST_S:
+            raise ConfigError(
+                f"--gpx-offset is {self.gpx_offset_s}; give seconds, or a time such as 1:30"
+            )
 
     def _check_redacted(self) -> None:
         """Refuse settings that predict fewer frames, or show what is hidden."""

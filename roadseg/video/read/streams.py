@@ -124,7 +124,7 @@ def stated_date(container: av.container.InputContainer) -> datetime | None:
     """Return when a file says that it was recorded, unless that cannot be."""
     try:
         date = utc(container.metadata.get("creation_time", ""))
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return date if date.year >= EARLIEST_YEAR else None
 
@@ -133,11 +133,13 @@ def utc(text: str) -> datetime:
     """Return a date and time as files state it; UTC if it names no zone.
 
     Raises:
-        ValueError: It is none.
-        OverflowError: It is none in UTC.
+        ValueError: It is none, or none in UTC.
     """
     time = datetime.fromisoformat(text.strip())
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError as error:  # the year 1 in a zone to the east, as of a clock never set
+        raise ValueError(f"{text} is no time in UTC") from error
 
 
 def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
