@@ -95,6 +95,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: There is something else of that name, or it cannot be made.
     """
+    if not path.name:
+        raise OutputError(f"{path} is no name for a new folder; give one, such as {path / 'new'}")
     temporary = own_path(path, f"new-{os.urandom(4).hex()}")
     with output_errors(path):
         temporary.mkdir(parents=True)

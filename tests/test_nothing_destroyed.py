@@ -566,6 +566,8 @@ def test_new_folder_is_there_whole_or_not_at_all_and_others_stay(tmp_path) -> No
         (folder / "a.txt").write_text(str(1 // 0))
     with pytest.raises(OutputError, match="full cannot be written"), new_folder(full) as folder:
         (folder / "a.txt").write_text("ours")
+    with pytest.raises(OutputError, match=r"^\. is no name for a new folder"), new_folder(Path()):
+        pass
     assert {path.name: (path / "a.txt").read_text() for path in tmp_path.iterdir()} == {
         "roadseg-next.set": "theirs",
         "full": "theirs",

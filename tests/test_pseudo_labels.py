@@ -194,6 +194,19 @@ def test_picked_frames_come_with_labels_to_correct(tmp_path, brightness) -> None
         PickConfig(source=drive, out=out, count=0)
 
 
+@pytest.mark.parametrize("source", [".", "../pictures", "*.png", "../*/two.png", "../.pictures"])
+def test_pictures_are_named_by_their_folder_however_it_is_given(
+    tmp_path, brightness, pictures, monkeypatch, source
+) -> None:
+    monkeypatch.chdir(pictures)
+    Path("../.pictures").symlink_to("pictures")
+    config = LabelConfig(sources=(Path(source),), teachers=(brightness,), out=tmp_path / "labelled")
+    label_footage(config)
+    names = {path.name.partition("_")[0] for path in config.out.glob("train/*")}
+    assert names == {"pictures" if source != "../*/two.png" else tmp_path.stem.replace("_", "-")}
+    assert len(FolderDataset.open(config.out, "train")) > 0
+
+
 def test_both_commands_say_what_they_wrote(tmp_path, brightness, pictures) -> None:
     words = ["label", str(pictures), "--teacher", str(brightness), "--out", str(tmp_path / "a")]
     done = CliRunner().invoke(app, words)

@@ -28,13 +28,15 @@ def labelled_for(
     if not unlabelled:
         return []
     from roadseg.data.source import DataSource
+    from roadseg.infer.footage import Footage
     from roadseg.infer.pseudo_labels import LabelConfig, is_labelled, label_footage
     from roadseg.train.launch import is_rank
 
+    run = out if out.name else out.absolute()
     data = []
     for text in unlabelled:
         source = DataSource.parse(text)
-        folder = out.with_name(f"{out.name}.labels") / source.root.stem
+        folder = run.with_name(f"{run.name}.labels") / Footage(source.root).name
         config = LabelConfig(
             sources=(source.root,), teachers=tuple(map(weights_named, teachers)), out=folder
         )

@@ -1,6 +1,7 @@
 """Unlabelled footage, a video or pictures, labelled frame by frame to be learnt from."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,9 +43,16 @@ class Footage:
         return is_series(self.source) or is_picture(self.source)
 
     @property
+    def name(self) -> str:
+        """Its name without suffix, as for a visible file; of a pattern, that of the folder."""
+        is_pattern = is_series(self.source) and not self.source.is_dir()
+        place = next(filter(Path.is_dir, self.source.parents)) if is_pattern else self.source
+        return Path(os.path.normpath(place.absolute())).stem.lstrip(".")
+
+    @property
     def drive(self) -> str:
         """Its name, as that of a drive at the beginning of its pictures' names."""
-        return self.source.stem.replace("_", "-")
+        return self.name.replace("_", "-")
 
     def name_of(self, frame: Frame) -> str:
         """Return the name of a frame's picture: the drive, and the time in thousandths."""
