@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from films import Film, frame_times, packets, pictures
 from roadseg.backends.runtimes import Replicas, replicas_for
 from roadseg.cli import app
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, RoadsegError
-from roadseg.infer.batch.cluster import VERSIONS, _check_joined, _portable, cluster
+from roadseg.infer.batch.cluster import VERSIONS, Cluster, _check_joined, _portable, cluster
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.config import InferConfig
@@ -293,6 +293,7 @@ def test_a_machine_without_the_folders_or_the_weights_is_named(plain, tmp_path) 
         ("nonsense", "--cluster is 'nonsense'; give local for this machine alone, auto"),
         ("127.0.0.1:1", "--cluster 127.0.0.1:1 does not answer"),
         ("ray://127.0.0.1:1", "--cluster ray://127.0.0.1:1 does not answer"),
+        ("head..local:6379", "--cluster head..local:6379 does not answer"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_named(where, said, tmp_path, monkeypatch) -> None:
@@ -347,6 +348,32 @@ def test_what_a_killed_process_left_goes_with_the_next_and_what_a_living_one_has
     with own_folder(tmp_path) as last:
         assert folders() == {mine, last}
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "roadseg-part.mine.lock"}
+
+
+class RayOf:
+    """What `Cluster` asks of Ray before its first task, for machines with so many cores."""
+
+    def __init__(self, *cores: int) -> None:
+        self._cores = cores
+
+    def nodes(self) -> list[dict]:
+        return [{"Alive": True, "Resources": {"CPU": cores}} for cores in self._cores]
+
+    def remote(self, **_options: object) -> Callable[[object], object]:
+        return lambda task: task
+
+
+@pytest.mark.parametrize("cores", [(0, 8), (0, 1), (3,)])
+def test_a_head_without_cores_leaves_the_work_to_the_others(cores) -> None:
+    assert Cluster(RayOf(*cores), None, print).has_room()
+
+
+@pytest.mark.parametrize(("threads", "cores"), [(None, ()), (None, (0,)), (4, (0, 3))])
+def test_a_cluster_without_cores_for_a_task_says_what_there_is(threads, cores) -> None:
+    least, most = threads or 2, max(cores, default=0)
+    said = rf"takes {least} cores, and no machine .* more than {most} for Ray; give less"
+    with pytest.raises(ClusterError, match=said):
+        Cluster(RayOf(*cores), threads, print)
 
 
 def test_threads_limit_the_copies_of_the_network(plain) -> None:

@@ -104,16 +104,17 @@ class Cluster:
         self._ray = ray
         self._relay = relay
         self._on_wait = on_wait
-        self._threads = threads or min(USUAL_THREADS, *self._cores())
+        cores = self._cores()  # none of a head that only keeps the others together
+        self._threads = threads or min([USUAL_THREADS, *filter(None, cores)])
         self._task = ray.remote(
             max_retries=0, num_cpus=self._threads, scheduling_strategy="SPREAD"
         )(_portable())
         self._running = 0
         self._done: SimpleQueue[tuple[Task, Future[Any]]] = SimpleQueue()
-        if not self._slots():
+        if not any(count >= self._threads for count in cores):
             raise ClusterError(
-                f"--threads is {threads}, and no machine of the cluster has more than "
-                f"{max(self._cores())} cores for Ray; give less"
+                f"a task takes {self._threads} cores, and no machine of the cluster has more than "
+                f"{max(cores)} for Ray; give less with --threads, or have a machine with more join"
             )
 
     def has_room(self) -> bool:
@@ -286,7 +287,7 @@ def _check_answer(where: str, host: str, port: int) -> None:
     """See that something listens at an address, for which Ray would wait long."""
     try:
         socket.create_connection((host, port), ANSWER_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter at a name that no host can have
         raise ClusterError(
             f"--cluster {where} does not answer ({error}); start the head there with ray start "
             "--head, and see that this machine reaches it"
