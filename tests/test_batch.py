@@ -569,6 +569,7 @@ def test_the_command_takes_options_as_infer_does(tmp_path) -> None:
         (["empty", "--out", "out"], "empty has no video in it"),
         (["film.mp4", "--out", "out"], "run: roadseg infer film.mp4"),
         (["films", "--out", "out", "--chunk", "3"], "--chunk is 3; it must be 30 seconds or more"),
+        (["films", "--out", "out", "--chunk", "0"], "--chunk is 0; it must be 30 seconds or more"),
         (["films", "--out", "out", "--attempts", "0"], "--attempts is 0"),
         (["films", "--out", "out", "--stats", "x/s.csv"], "give a name alone, such as s.csv"),
         (["list.txt", "--out", "out"], "v?id=1 and https://h/v?id=2 would both be written as out/"),

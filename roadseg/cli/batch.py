@@ -195,7 +195,8 @@ def _batch(plan: Any, share: ShareOptions) -> "BatchConfig":
     films = plan.films()
     if not films:
         raise ConfigError(f"{plan.source} has no video in it; give a folder or a list of videos")
-    chunk_s = share.chunk or (CLUSTER_CHUNK_S if share.cluster else None)
+    usual_s = CLUSTER_CHUNK_S if share.cluster else None
+    chunk_s = usual_s if share.chunk is None else share.chunk
     return BatchConfig(
         out=plan.out,
         films=plan.films,
