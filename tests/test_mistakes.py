@@ -1,5 +1,6 @@
 """What a user can mend is told in one line and ends with 1, whatever it is."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -176,6 +177,20 @@ def test_closed_standard_input_is_said(tmp_path) -> None:
     )
     assert done.returncode == 1 and "standard input is a terminal, or closed" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_standard_input_that_there_is_no_room_for_is_said(tmp_path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limit}; from roadseg.cli import main; main()", "infer", "-"],
+        capture_output=True,
+        cwd=tmp_path,
+        input=bytes(100_000),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 1 and "stdin cannot be written (File too large)" in said, said
+    assert said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_revision_is_that_of_our_own_checkout_alone(tmp_path) -> None:

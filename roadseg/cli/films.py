@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from roadseg.cli.console import complain
 from roadseg.errors import ConfigError, VideoError
-from roadseg.files import is_hidden, is_ours, make_folder
+from roadseg.files import is_hidden, is_ours, make_folder, output_errors
 from roadseg.infer.config import InferConfig
 from roadseg.video.write.encoding import FORMATS, STDOUT, STILL_SUFFIXES
 
@@ -36,15 +36,16 @@ def received(sources: Sequence[str]) -> Iterator[list[Path | str]]:
 
     Raises:
         ConfigError: A source is a camera, or standard input sends nothing.
+        OutputError: There is no room for the file.
     """
     with contextlib.ExitStack() as stack:
         films: list[Path | str] = []
         for source in sources:
             if source == "-":
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                with (folder / "stdin").open("wb") as file:
+                kept = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "stdin"
+                with output_errors(kept), kept.open("wb") as file:
                     shutil.copyfileobj(_standard_input(), file)
-                films.append(folder / "stdin")
+                films.append(kept)
             else:
                 films += (film for film in _films_of(source) if film not in films)
         yield films
