@@ -170,6 +170,44 @@ def test_name_that_is_too_long_is_one_line(arguments, tmp_path) -> None:
     assert done.stderr.startswith("roadseg: ") and not list(tmp_path.iterdir())
 
 
+WITHOUT_ROOTS_RIGHTS = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, by which root reads all
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root can read all there")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["infer", "locked/a.mp4"],
+        ["infer", SAMPLE, "--out", "locked/a.mp4"],
+        ["infer", SAMPLE, "--out", "a.mp4", "--masks", "locked/masks"],
+        ["infer", SAMPLE, "--no-film", "--stats", "locked/a.csv"],
+        ["infer", SAMPLE, "--weights", "locked/a.onnx"],
+        ["batch", "list.txt", "--out", "out", "--no-film", "--stats", "a.csv"],
+        ["batch", "status", "locked/out"],
+        ["data", "check", "locked"],
+    ],
+)
+def test_folder_that_may_not_be_entered_is_one_line(arguments, tmp_path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o000)
+    (tmp_path / "list.txt").write_text("locked/a.mp4\n")
+    command = [sys.executable, "-c", WITHOUT_ROOTS_RIGHTS]
+    done = subprocess.run(
+        [*command, "-m", "roadseg", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    said = done.stderr.partition("\n")[0]
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert said.startswith("roadseg: locked/") and "permissions" in said, done.stderr
+    (tmp_path / "locked").chmod(0o700)
+
+
 def test_closed_standard_input_is_said(tmp_path) -> None:
     code = "import sys; sys.stdin = None; from roadseg.cli import main; main()"
     done = subprocess.run(

@@ -87,6 +87,13 @@ def _root(
     pass
 
 
+OF_NAMES = {
+    errno.EACCES: "may not be looked at; change the permissions of its folder, or give another",
+    errno.ENAMETOOLONG: "is a longer name than the system takes; give a shorter one",
+}
+"""What is wrong where Python is not even told whether there is a file of a name."""
+
+
 def main() -> NoReturn:
     """Run the command line; a mistake that the user can mend is one line and exit code 1."""
     # Read when OpenCV is imported: roadseg reports in its own words what OpenCV would log.
@@ -105,8 +112,8 @@ def main() -> NoReturn:
         complain(error)
         sys.exit(1)
     except OSError as error:  # files' other errors are translated: this is standard output's
-        if error.errno == errno.ENAMETOOLONG:
-            complain(f"{error.filename} is a longer name than the system takes; give a shorter one")
+        if error.filename is not None and error.errno in OF_NAMES:
+            complain(f"{error.filename} {OF_NAMES[error.errno]}")
             sys.exit(1)
         if error.errno != errno.ENOSPC:
             raise

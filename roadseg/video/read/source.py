@@ -143,8 +143,10 @@ def probe(
     """
     source = named(source)
     if isinstance(source, Path):
-        check_source(source)
-        if is_series(source) or is_picture(source):
+        with read_errors(source):
+            check_source(source)
+            is_images = is_series(source) or is_picture(source)
+        if is_images:
             return _probe_images(source, image_fps)
     with read_errors(source), open_input(source) as container:
         stream = film_stream(container, source, stream_index)
