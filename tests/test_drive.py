@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +16,14 @@ from conftest import SAMPLE, WEIGHTS
 from roadseg.errors import OutputError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.depth import DepthLog
-from roadseg.infer.drive import MOST_POINTS, MOST_THUMBNAILS, DriveLog, SharesCurve
+from roadseg.infer.drive import (
+    EMBED_LIMIT_BYTES,
+    MOST_POINTS,
+    MOST_THUMBNAILS,
+    DriveLog,
+    SharesCurve,
+    ShownFilm,
+)
 from roadseg.infer.drive_page import drive_page
 from roadseg.infer.offline import infer
 from roadseg.paint.config import OverlayConfig
@@ -184,6 +192,14 @@ def test_large_film_is_linked(tmp_path, monkeypatch) -> None:
     )
     infer(config)
     assert '"film": "films/my%20film.mp4"' in (tmp_path / "drive.html").read_text()
+
+
+def test_link_to_a_film_of_a_name_that_is_no_utf8_has_its_bytes(tmp_path) -> None:
+    film = tmp_path / os.fsdecode(b"stra\xdfe.mp4")
+    film.touch()
+    os.truncate(film, EMBED_LIMIT_BYTES + 1)
+    shown = ShownFilm(file=film, path=film, page=tmp_path / "pages" / "drive.html")
+    assert shown.url() == "../stra%DFe.mp4"
 
 
 @pytest.mark.parametrize(

@@ -276,13 +276,23 @@ def _opened(paths: Sequence[Path], backend: str) -> Iterator[dict[str, "Model"]]
     from roadseg.backends.runtimes import open_backend
 
     models: dict[str, Model] = {}
-    above = os.path.commonpath([path.resolve().parent for path in paths])
-    are_alike = len({path.name for path in paths}) < len(paths)
     with ExitStack() as stack:
-        for path in paths:
-            name = os.path.relpath(path.resolve(), above) if are_alike else path.name
+        for name, path in zip(_short_names(paths), paths, strict=True):
             models[name] = stack.enter_context(closing(open_backend(path, backend)))
         yield models
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files, with as much of their folders as tells them apart."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    places = [path.resolve() for path in paths]
+    try:
+        above = os.path.commonpath([place.parent for place in places])
+    except ValueError:  # they are on two drives of Windows
+        return list(map(str, places))
+    return [os.path.relpath(place, above) for place in places]
 
 
 def _measure_each(

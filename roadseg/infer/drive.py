@@ -126,11 +126,15 @@ class ShownFilm:
     """The page's path once it is published."""
 
     def url(self) -> str:
-        """Return a data URL if the video is small, or else its path relative to the page."""
+        """Return a data URL if the video is small, or else its place, relative to the page's."""
         if self.file.stat().st_size <= EMBED_LIMIT_BYTES:
             return data_url("video/mp4", self.file.read_bytes())
-        relative = os.path.relpath(self.path.resolve(), self.page.resolve().parent)
-        return quote(relative.replace(os.sep, "/"))
+        place = self.path.resolve()
+        try:
+            relative = os.path.relpath(place, self.page.resolve().parent)
+        except ValueError:  # it is on another drive of Windows
+            return place.as_uri()
+        return quote(os.fsencode(relative.replace(os.sep, "/")))
 
 
 @dataclass
