@@ -7,6 +7,7 @@ import typer
 
 from roadseg.cli.console import echo
 from roadseg.cli.options import Overwrite, Quiet, require_train
+from roadseg.errors import ModelFileError
 
 
 def export(
@@ -41,6 +42,8 @@ def export(
     """Write a trained model as one ONNX file, normalisation and argmax inside."""
     from roadseg.files import check_new
 
+    if not model.name:
+        raise ModelFileError(f"{model} is a folder; give a model file from training (.safetensors)")
     target = out or model.with_suffix(".half.onnx" if half else ".onnx")
     check_new(target, "--out", (".onnx",), overwrite=overwrite)
     require_train()
