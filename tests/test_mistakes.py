@@ -13,8 +13,9 @@ import pytest
 from conftest import SAMPLE
 from films import Film
 
+from roadseg.cli import app
 from roadseg.cli.options import parse_every, parse_rate, parse_size, parse_time
-from roadseg.errors import ConfigError, RoadsegError, VideoError
+from roadseg.errors import ConfigError, ModelFileError, RoadsegError, VideoError
 from roadseg.infer.api import stream
 from roadseg.infer.offline import infer
 from roadseg.measure import machine_record
@@ -168,6 +169,21 @@ def test_name_that_is_too_long_is_one_line(arguments, tmp_path) -> None:
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("roadseg: ") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "--page.mp4"])
+def test_file_that_begins_with_a_dash_is_named_as_one_can_give_it(name, tmp_path) -> None:
+    (tmp_path / name).touch()
+    command = [sys.executable, "-m", "roadseg", "infer", name]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"; the file is ./{name}; see roadseg infer --help\n")
+
+
+@pytest.mark.parametrize("folder", [".", "/", ""])
+def test_folder_is_no_model_to_export(folder) -> None:
+    with pytest.raises(ModelFileError, match=r"is a folder; give a model file from training"):
+        app(["export", folder], standalone_mode=False)
 
 
 WITHOUT_ROOTS_RIGHTS = """

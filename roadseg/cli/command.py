@@ -27,7 +27,7 @@ class Command(TyperCommand):
         if not ctx.resilient_parsing:  # as it is while a shell completes a line
             args = with_new_names(self.name or "", args)
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [*args])  # it takes them out of the list
         except UsageError as error:
             error.ctx = error.ctx or ctx  # its help is worth a look
             files = [arg for arg in args if arg.startswith("-") and Path(arg).exists()]
