@@ -175,6 +175,18 @@ def test_sound_before_the_pictures_is_kept_or_said_to_be_lost(
     assert [round(10 * (time - shown[0])) for time in shown] == list(range(10))
 
 
+@pytest.mark.parametrize(
+    "length", [b"inf:00000:00000000", b"00:nan:00000000000", b"-9:00:01.000000000"]
+)
+def test_length_that_no_film_has_is_not_believed(plain, length) -> None:
+    film = Film(times=range(0, 100, 10)).write(plain.source.with_suffix(".mkv"))
+    data, stated = film.read_bytes(), re.compile(rb"\d\d:\d\d:\d\d\.\d{9}")
+    assert stated.search(data)
+    film.write_bytes(stated.sub(length, data))
+    result = infer(replace(plain, source=film))
+    assert result.frames == 10 and not result.warnings
+
+
 def rewritten(
     source: Path, path: Path, number: int, change: Callable[[bytes], bytes | None]
 ) -> Path:

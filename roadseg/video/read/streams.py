@@ -10,6 +10,7 @@ from av.stream import Disposition
 from roadseg.errors import ConfigError, VideoError
 from roadseg.video.boxes import has_another_film
 from roadseg.video.pyav import exact
+from roadseg.video.rates import LONGEST_S
 from roadseg.video.strung import has_another_asf
 
 EARLIEST_YEAR = 1990
@@ -117,7 +118,8 @@ def stated_end_s(stream: av.VideoStream, start_s: float) -> float | None:
         hours, minutes, seconds = map(float, parts)
     except ValueError:  # there is no tag, or one in no format that we know
         return None
-    return hours * 3600 + minutes * 60 + seconds
+    length_s = hours * 3600 + minutes * 60 + seconds
+    return length_s if 0 <= length_s <= LONGEST_S else None  # a number may be inf or nan
 
 
 def stated_date(container: av.container.InputContainer) -> datetime | None:
