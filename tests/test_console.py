@@ -6,7 +6,7 @@ import pytest
 from rich.progress import Progress, TextColumn
 from test_cli import roadseg
 
-from roadseg.cli.console import complain, echo, visible
+from roadseg.cli.console import complain, counted, echo, typed, visible
 from roadseg.cli.tables import PaceColumn, class_share_table, plain_console
 
 TITLE = "\x1b]0;owned\x07"
@@ -70,3 +70,10 @@ def test_pace_counts_neither_kept_frames_nor_the_rush_of_the_first_moments() -> 
         shown.append(pace.render(task).plain)
     assert shown[:2] == ["    - fps -:--:--"] * 2
     assert shown[2:] == [" 20.0 fps 0:00:23", " 20.0 fps 0:00:21"]
+
+
+def test_one_thing_is_one_and_names_are_typed_as_a_shell_takes_them() -> None:
+    assert [counted(n, "frame") for n in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    names = ["drive.mp4", "my drive.mp4", "-x.mp4", "--my page.mp4"]
+    typed_names = ["drive.mp4", "'my drive.mp4'", "./-x.mp4", "'./--my page.mp4'"]
+    assert [typed(name) for name in names] == typed_names

@@ -214,7 +214,7 @@ def test_both_commands_say_what_they_wrote(tmp_path, brightness, pictures) -> No
     words = ["pick", str(pictures), "--weights", str(brightness), "--out", str(tmp_path / "b")]
     done = CliRunner().invoke(app, words)
     assert "b: 2 pictures with labels to correct" in done.output
-    assert "there are no more than these to pick from; --count is 50" in done.output
+    assert "there are no more to pick from; --count is 50" in done.output
 
 
 @pytest.mark.parametrize("quiet", [False, True])

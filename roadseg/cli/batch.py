@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.cli.command import Command, Group
-from roadseg.cli.console import complain, echo
+from roadseg.cli.console import complain, counted, echo
 from roadseg.cli.infer import EncodingOptions, InputOptions, OutputOptions, TerminalOptions
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
@@ -332,9 +332,9 @@ def _show(summary: "Summary", shard: str) -> None:
     if listed:
         console.print(films_table(listed))
     if len(summary.done) > MOST_LISTED:
-        console.print(f"and {len(summary.done) - MOST_LISTED} more videos done")
+        console.print(f"and {counted(len(summary.done) - MOST_LISTED, 'more video')} done")
     if summary.done_before:
-        console.print(f"{summary.done_before} videos were done before")
+        console.print(f"{counted(summary.done_before, 'video')} done before")
     elif not listed:
         console.print(f"none of the videos belongs to shard {shard}")
 

@@ -9,6 +9,7 @@ from posixpath import normpath
 from typing import Any
 from urllib.parse import urlsplit
 
+from roadseg.cli.console import typed
 from roadseg.cli.films import FILM_SUFFIXES, OVERLAY, Beside, overlay_name
 from roadseg.errors import ConfigError, VideoError
 from roadseg.files import identity, is_hidden, is_ours
@@ -165,7 +166,7 @@ def _listed(source: Path) -> Iterator[tuple[str, Path | Url]]:
     if source.suffix.lower() in FILM_SUFFIXES:
         raise ConfigError(
             f"{source} is a video, and batch takes a folder or a list of videos; run: roadseg "
-            f"infer {source}"
+            f"infer {typed(str(source))}"
         )
     try:
         text = source.read_text(encoding="utf-8-sig")

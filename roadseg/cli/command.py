@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from typer._click.exceptions import NoSuchOption, UsageError
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from roadseg.cli.console import typed
 from roadseg.cli.renamed import with_new_names
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Command(TyperCommand):
             error.ctx = error.ctx or ctx  # its help is worth a look
             files = [arg for arg in args if arg.startswith("-") and Path(arg).exists()]
             if isinstance(error, NoSuchOption) and files:
-                error.message += f"; the file is ./{files[0]}"
+                error.message += f"; the file is {typed(files[0])}"
             raise
 
 
@@ -49,7 +50,7 @@ class Group(TyperGroup):
             return super().resolve_command(ctx, args)
         except UsageError as error:
             if "infer" in self.commands and Path(args[0]).exists():
-                error.message = f"{args[0]} is no command; run: roadseg infer {args[0]}"
+                error.message = f"{args[0]} is no command; run: roadseg infer {typed(args[0])}"
             raise
 
 

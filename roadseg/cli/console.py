@@ -1,6 +1,7 @@
 """Print to the terminal, without control codes from the names of files and classes."""
 
 import re
+import shlex
 from collections.abc import Mapping
 
 import typer
@@ -28,6 +29,16 @@ def echo(text: str, *, err: bool = False) -> None:
 def complain(message: object) -> None:
     """Print an error or a warning on standard error, in one line whatever names are in it."""
     echo(f"roadseg: {message}".replace("\n", "?"), err=True)
+
+
+def counted(count: int, what: str) -> str:
+    """Return so many of something in words: 1 frame, 2 frames."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def typed(name: str) -> str:
+    """Return the name of a file as it is typed in a command."""
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
 def shares_said(shares: Mapping[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roadseg.cli.command import Command, Group
-from roadseg.cli.console import echo
+from roadseg.cli.console import counted, echo
 from roadseg.cli.options import Overwrite, Quiet, Report
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def check(
             temporary.write_text(found.page(data), encoding="utf-8")
         console.print(f"report: {report}", soft_wrap=True)
     if found.faults:
-        count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults)} faults"
         raise DatasetError(
-            f"{count} in {source.root}, listed above; mend or remove what is named there"
+            f"{counted(len(found.faults), 'fault')} in {source.root}, listed above; mend or remove "
+            "what is named there"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.cli.completion import one_of
-from roadseg.cli.console import LEAST_SHOWN_SHARE, complain, echo, shares_said
+from roadseg.cli.console import LEAST_SHOWN_SHARE, complain, counted, echo, shares_said
 from roadseg.cli.films import Beside, plan, received
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
@@ -394,14 +394,16 @@ def _how_it_went(result: "InferResult") -> str:
     """Return the speed of a run, and how many of its frames the network predicted."""
     labelled = result.frames - result.kept_frames
     predicted = (
-        "every frame" if result.network_frames == labelled else f"{result.network_frames} frames"
+        "every frame"
+        if result.network_frames == labelled
+        else counted(result.network_frames, "frame")
     )
     height, width = result.network_hw
     place = "" if result.device == CPU else f"; frames on {result.device}, from {result.decoder}"
     if place and result.encoder and not result.hardware_encoder:
         place += f" to {result.encoder}"
-    frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
     encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
+    frames = counted(result.frames, "frame")
     return (
         f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
         f"{width}x{height} on {predicted}{place}{encoded}"

@@ -7,7 +7,7 @@ import typer
 
 from roadseg.backends.weights import weights_named
 from roadseg.cli.completion import models
-from roadseg.cli.console import echo, shares_said
+from roadseg.cli.console import counted, echo, shares_said
 from roadseg.cli.options import Backend, Quiet
 
 
@@ -62,5 +62,6 @@ def label(
         result = label_footage(config)
     if quiet:
         return
-    echo(f"{out}: {result.pictures} pictures, {result.labelled:.0%} of their pixels labelled")
+    pictures = counted(result.pictures, "picture")
+    echo(f"{out}: {pictures}, {result.labelled:.0%} of all pixels labelled")
     echo(f"labels: {', '.join(shares_said(result.shares))}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roadseg.cli.console import echo
+from roadseg.cli.console import counted, echo
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import AsJson, ModelOptions, MotionOptions, OverlayOptions
 from roadseg.errors import ConfigError
@@ -200,8 +200,9 @@ def _show(summary: "LiveSummary", terminal: TerminalOptions) -> None:
     if terminal.as_json:
         echo(json.dumps(_as_json(summary), indent=2))
     elif not terminal.quiet:
+        frames = counted(summary.frames, "frame")
         echo(
-            f"{summary.frames} frames in {summary.wall_s:.1f} s, {summary.dropped} dropped; the "
+            f"{frames} in {summary.wall_s:.1f} s, {summary.dropped} dropped; the "
             f"network predicted {summary.network_frames}\n"
             f"age of the picture: {summary.age_p50_s * 1000:.0f} ms (median), "
             f"{summary.age_p95_s * 1000:.0f} ms (95 %)"

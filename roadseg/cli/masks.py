@@ -7,7 +7,7 @@ import typer
 
 from roadseg.cli.command import Command, Group
 from roadseg.cli.completion import mask_formats
-from roadseg.cli.console import echo
+from roadseg.cli.console import counted, echo
 from roadseg.cli.options import Overwrite, Quiet
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Convert class maps for other programs.")
@@ -69,4 +69,4 @@ def convert(
     paths = forms.find_masks(masks)
     forms.convert(forms.read_masks(paths, pictures), to, out, names)
     if not quiet:
-        echo(f"{out}: {'1 mask' if len(paths) == 1 else f'{len(paths)} masks'} as {to}")
+        echo(f"{out}: {counted(len(paths), 'mask')} as {to}")

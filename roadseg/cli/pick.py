@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from roadseg.backends.weights import weights_named
-from roadseg.cli.console import echo
+from roadseg.cli.console import counted, echo
 from roadseg.cli.options import Backend, Quiet, Weights
 
 
@@ -32,6 +32,7 @@ def pick(
         found = pick(config)
     if quiet:
         return
-    echo(f"{out}: {len(found)} pictures with labels to correct, unlabelled where they are unsure")
+    pictures = counted(len(found), "picture")
+    echo(f"{out}: {pictures} with labels to correct, unlabelled where the model is unsure")
     if len(found) < count:
-        echo(f"there are no more than these to pick from; --count is {count}")
+        echo(f"there are no more to pick from; --count is {count}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roadseg.backends.weights import weights_named
-from roadseg.cli.console import echo
+from roadseg.cli.console import counted, echo
 from roadseg.errors import ConfigError
 
 
@@ -48,6 +48,7 @@ def labelled_for(
                 )
             result = label_footage(config)
             if not quiet:
-                echo(f"{folder}: {result.pictures} pictures, {result.labelled:.0%} labelled")
+                pictures = counted(result.pictures, "picture")
+                echo(f"{folder}: {pictures}, {result.labelled:.0%} labelled")
         data.append(f"{folder}={source.share}" if source.share else str(folder))
     return data
