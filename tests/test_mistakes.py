@@ -180,6 +180,26 @@ def test_file_that_begins_with_a_dash_is_named_as_one_can_give_it(name, tmp_path
     assert done.stderr.endswith(f"; the file is ./{name}; see roadseg infer --help\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["infer", ""],
+        ["redact", ""],
+        ["batch", "", "--out", "out"],
+        ["batch", "films", "--out", ""],
+        ["batch", "status", ""],
+    ],
+)
+def test_variable_that_is_not_set_does_not_name_the_current_folder(
+    words, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Film().write(tmp_path / "a.mp4")
+    with pytest.raises(ConfigError, match=r"is empty; give one, or \. for the folder here"):
+        app(words, standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 @pytest.mark.parametrize("folder", [".", "/", ""])
 def test_folder_is_no_model_to_export(folder) -> None:
     with pytest.raises(ModelFileError, match=r"is a folder; give a model file from training"):

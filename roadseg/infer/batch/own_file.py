@@ -52,8 +52,11 @@ def location_named(text: str) -> Location:
     """Return the location that a user names.
 
     Raises:
-        ConfigError: It is an address of another kind than object storage.
+        ConfigError: It is empty, as a variable that is not set, or an address of another kind than
+            object storage.
     """
+    if not text:
+        raise ConfigError("the name of a folder is empty; give one, or . for the folder here")
     if objects := named_objects(text):
         return objects
     if address := Url.if_one(text):

@@ -23,7 +23,7 @@ from typing import Any
 
 import av
 
-from roadseg.errors import VideoError
+from roadseg.errors import ConfigError, VideoError
 from roadseg.video.errors import check_source, read_errors
 from roadseg.video.frame import FilmTime, Frame
 from roadseg.video.objects import is_object, readable
@@ -123,7 +123,13 @@ Decode = Callable[[VideoInfo, ReadLog, float, float | None], Iterator[Frame]]
 
 
 def named(film: Path | str) -> Path | Url:
-    """Return a video's name as `probe` takes it: an address is text, all else a path."""
+    """Return a video's name as `probe` takes it: an address is text, all else a path.
+
+    Raises:
+        ConfigError: It is empty, as a variable that is not set, or an address that cannot be.
+    """
+    if film == "":
+        raise ConfigError("the name of a video is empty; give one, or . for the folder here")
     return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
 
 
