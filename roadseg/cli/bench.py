@@ -21,6 +21,7 @@ from roadseg.spec import choose
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from roadseg.measure.advice import Advice
     from roadseg.measure.record import Record
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "drive.mp4"
@@ -322,19 +323,23 @@ def _show(record: "Record", console: "Console") -> None:
     if not has_energy(record):
         console.print("energy of the CPU: not available on this machine")
     if advice := advice_on(record):
-        low, high = advice.fps.low, advice.fps.high
-        console.print(
-            f"On this machine take {advice.weights} with {advice.runtime} on {advice.device}; "
-            f"expect {advice.fps.median:.1f} frames a second ({low:.1f} to {high:.1f}), "
-            f"{advice.realtime:.1f} times the video's own rate:"
-        )
-        console.print(f"  {advice.command}", soft_wrap=True)
+        _show_advice(advice, console)
     others = others_share(record)
     if others is not None and others > LEAST_IDLE:
         complain(
             f"warning: other processes took {others:.0%} of the cores; what depends on free "
             "cores, such as the pipeline's efficiency, was not to be had"
         )
+
+
+def _show_advice(advice: "Advice", console: "Console") -> None:
+    low, high = advice.fps.low, advice.fps.high
+    console.print(
+        f"On this machine take {advice.weights} with {advice.runtime} on {advice.device}; "
+        f"expect {advice.fps.median:.1f} frames a second ({low:.1f} to {high:.1f}), "
+        f"{advice.realtime:.1f} times the video's own rate:"
+    )
+    console.print(f"  {advice.command}", soft_wrap=True)
 
 
 def _compare(before: "Record", after: "Record", console: "Console", *, as_json: bool) -> None:

@@ -12,7 +12,8 @@ from roadseg.cli.options import Overwrite, Quiet, Report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from roadseg.data.check import SplitReport
+    from roadseg.data.check import DataReport, SplitReport
+    from roadseg.data.source import DataSource
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
 
@@ -31,11 +32,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Read all of a data set: class frequencies, bad files, pictures that occur twice."""
-    from rich.markup import escape
-    from rich.progress import Progress
-
-    from roadseg.cli.tables import plain_console, quiet_elsewhere
-    from roadseg.data.check import check_data
+    from roadseg.cli.tables import plain_console
     from roadseg.data.source import DataSource
     from roadseg.errors import DatasetError
     from roadseg.files import check_new, replacing
@@ -43,13 +40,7 @@ def check(
     source = DataSource.single(data)
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
-    with Progress(**quiet_elsewhere(quiet=quiet)) as progress:
-        task = progress.add_task("reading", total=None)
-
-        def on_picture(name: str) -> None:
-            progress.update(task, description=escape(f"read {name}"))
-
-        found = check_data(source.root, on_picture, source.class_file)
+    found = _checked(source, quiet=quiet)
     console = plain_console(quiet=quiet)
     for split in found.splits:
         _show(split, console)
@@ -66,6 +57,23 @@ def check(
             f"{counted(len(found.faults), 'fault')} in {source.root}, listed above; mend or remove "
             "what is named there"
         )
+
+
+def _checked(source: "DataSource", *, quiet: bool) -> "DataReport":
+    """Read a data set, and say meanwhile which picture was read."""
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    from roadseg.cli.tables import quiet_elsewhere
+    from roadseg.data.check import check_data
+
+    with Progress(**quiet_elsewhere(quiet=quiet)) as progress:
+        task = progress.add_task("reading", total=None)
+
+        def on_picture(name: str) -> None:
+            progress.update(task, description=escape(f"read {name}"))
+
+        return check_data(source.root, on_picture, source.class_file)
 
 
 def _show(split: "SplitReport", console: "Console") -> None:

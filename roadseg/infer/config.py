@@ -92,17 +92,9 @@ class InferConfig(ModelConfig, OverlayConfig):
         OverlayConfig.__post_init__(self)
         if isinstance(self.source, str):
             object.__setattr__(self, "source", Url.if_one(self.source) or self.source)
-        for flag in self.unresumed if self.resume else ():
-            raise ConfigError(
-                f"--resume is given with {flag}, which needs the whole video; leave it out, or "
-                "begin anew with --overwrite instead of --resume"
-            )
+        if self.resume:
+            self._check_resumed()
         self._check_positions()
-        if self.resume and self.boxes and not self.stats:
-            raise ConfigError(
-                "--resume is given with --boxes, whose numbers go on from those in --stats; add "
-                "--stats to both runs, or begin anew with --overwrite instead of --resume"
-            )
         if self.sound not in SOUNDS:
             raise ConfigError(f"--sound is {self.sound!r}; use one of: {', '.join(SOUNDS)}")
         if self.mask_format not in MASK_FORMATS:
@@ -122,6 +114,19 @@ class InferConfig(ModelConfig, OverlayConfig):
             )
         if self.out and isinstance(self.source, Path):
             check_not_input(self.out, "--out", self.source)
+
+    def _check_resumed(self) -> None:
+        """Refuse outputs that no run can go on with."""
+        for flag in self.unresumed:
+            raise ConfigError(
+                f"--resume is given with {flag}, which needs the whole video; leave it out, or "
+                "begin anew with --overwrite instead of --resume"
+            )
+        if self.boxes and not self.stats:
+            raise ConfigError(
+                "--resume is given with --boxes, whose numbers go on from those in --stats; add "
+                "--stats to both runs, or begin anew with --overwrite instead of --resume"
+            )
 
     def _check_times(self) -> None:
         """Refuse a part of the video that is none."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.files import create, output_errors
-from roadseg.infer.depth import DepthLog
+from roadseg.infer.depth import DepthLog, Stretch
 from roadseg.infer.stats import measure, measured_map
 from roadseg.pages.data_url import data_url
 from roadseg.paint.config import OverlayConfig
@@ -243,27 +243,9 @@ class DriveLog:
             "people": [name for name, _ in self.classes if name in PEOPLE],
             "times_s": times_s.round(3).tolist(),
             "shares": shares.T.round(5).tolist(),
-            "moments": [
-                {
-                    "start_s": round(m.start_s, 2),
-                    "end_s": round(m.end_s, 2),
-                    "peak_s": round(m.peak_s, 3),
-                    "names": sorted(m.names),
-                    "image": data_url("image/jpeg", m.thumbnail),
-                }
-                for m in self.moments
-                if not m.is_noise
-            ],
+            "moments": [_moment_record(moment) for moment in self.moments if not moment.is_noise],
             "moments_left_out": self.left_out,
-            "out_of_depth": [
-                {
-                    "start_s": round(stretch.start_s, 2),
-                    "end_s": round(stretch.end_s, 2),
-                    "unsure": round(stretch.unsure, 4),
-                    "image": data_url("image/jpeg", stretch.thumbnail),
-                }
-                for stretch in self.depth.stretches()
-            ],
+            "out_of_depth": list(map(_stretch_record, self.depth.stretches())),
             "thumbnails": [
                 {"time_s": round(time_s, 3), "image": data_url("image/jpeg", data)}
                 for time_s, data in self.thumbnails
@@ -300,6 +282,27 @@ def write_report(
     page = drive_page({**record, "film": film.url()}, facts, f"{film.path.name}: report")
     with output_errors(place), create(place) as file:
         file.write(page.encode())
+
+
+def _moment_record(moment: Moment) -> dict[str, Any]:
+    """Return a moment as JSON values."""
+    return {
+        "start_s": round(moment.start_s, 2),
+        "end_s": round(moment.end_s, 2),
+        "peak_s": round(moment.peak_s, 3),
+        "names": sorted(moment.names),
+        "image": data_url("image/jpeg", moment.thumbnail),
+    }
+
+
+def _stretch_record(stretch: Stretch) -> dict[str, Any]:
+    """Return a stretch out of depth as JSON values."""
+    return {
+        "start_s": round(stretch.start_s, 2),
+        "end_s": round(stretch.end_s, 2),
+        "unsure": round(stretch.unsure, 4),
+        "image": data_url("image/jpeg", stretch.thumbnail),
+    }
 
 
 def _way_record(way: Track | None) -> dict[str, Any] | None:
