@@ -69,9 +69,8 @@ def graph_of(segmenter: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
         torch.export.Dim(name, max=limit)
         for name, limit in (("batch", 64), ("rows", 128), ("columns", 128))
     )
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns about torchvision, which is not needed
+    # It warns about torchvision, which is not needed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its notes on its own deprecations
         program = torch.onnx.export(

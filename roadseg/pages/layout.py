@@ -72,9 +72,7 @@ def _drawing(script: str) -> str:
     )
 
 
-@lru_cache(
-    maxsize=1
-)  # a page that is written again and again, as that of a training, packs it once
+@lru_cache(maxsize=1)  # a training writes its page again and again
 def _packed_library() -> str:
     return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
