@@ -287,6 +287,16 @@ def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
         parse_source("brio")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+def test_camera_whose_name_is_cut_within_a_letter_is_found(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path)
+    folder = tmp_path / "video1"
+    folder.mkdir()
+    (folder / "name").write_bytes("Rückfahrkamera an der Heckklappé".encode()[:31] + b"\xc3\n")
+    (folder / "index").write_text("0\n")
+    assert parse_source("rückfahr").uri == "/dev/video1"
+
+
 def test_segments_follow_each_other_and_go_on_counting(tmp_path, clip) -> None:
     settings = {"out": tmp_path / "drive.mp4", "segment_s": 0.4}
     for run in range(2):

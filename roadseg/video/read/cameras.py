@@ -50,6 +50,7 @@ def find_camera(name: str) -> Camera:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        # Linux cuts a long name wherever its 32nd byte is.
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:  # not every driver has every file
         return ""
