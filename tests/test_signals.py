@@ -129,6 +129,27 @@ def test_signal_leaves_in_good_order_and_a_second_does_not_break_into_that(name)
     assert process.returncode == 128 + getattr(signal, name)
 
 
+def test_second_signal_ends_a_process_that_has_nobody_to_tell_what_takes_so_long() -> None:
+    process = run_main(
+        "import roadseg.cli.signals as signals\n"
+        "signals.PATIENCE_S, signals.GRACE_S = 0.1, 0.1\n"
+        "reader, writer = os.pipe()\n"
+        "os.close(reader)\n"
+        "os.dup2(writer, 2)\n"
+        "with ending_on_signals():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        time.sleep(0.5)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(5)\n"
+        "        print('only now', flush=True)\n"
+    )
+    assert process.communicate(timeout=PATIENCE_S)[0] == ""
+    assert process.returncode == 143
+
+
 def test_what_the_parent_ignores_stays_ignored() -> None:
     process = run_main(
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

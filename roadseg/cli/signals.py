@@ -71,7 +71,8 @@ def _watch(inbox: socket.socket, ours: set[int]) -> None:
     try:
         second = _wait(inbox, ours, PATIENCE_S)
     except TimeoutError:
-        os.write(2, STOPPING)  # past the locks of `sys.stderr`, which may be held
+        with contextlib.suppress(OSError):  # nobody may read it any more
+            os.write(2, STOPPING)  # past the locks of `sys.stderr`, which may be held
         second = _wait(inbox, ours, None)
     if not second:
         return
