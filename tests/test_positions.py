@@ -144,6 +144,15 @@ def test_positions_that_only_exiftool_knows_are_placed_by_the_receivers_clock(tm
     assert positions(track) == pytest.approx(expected) and track.source == "ExifTool"
 
 
+@pytest.mark.parametrize("nothing", ["", None, [], "north"])
+@pytest.mark.parametrize("tag", ["GPSLatitude", "GPSLongitude", "SampleTime"])
+def test_sample_of_exiftool_that_tells_no_place_costs_no_other(tag, nothing) -> None:
+    sample = {"GPSLatitude": 1.5, "GPSLongitude": 2, "SampleTime": 3}
+    record = {f"Doc{n}:{name}": value for n in (1, 2) for name, value in sample.items()}
+    record[f"Doc1:{tag}"] = nothing
+    assert exiftool.positions_of(record) == [Position(3, 1.5, 2)]
+
+
 @pytest.mark.parametrize("says", ["exit(1)", "print('[]')", "print('no JSON')", "print('[{}]')"])
 def test_exiftool_that_fails_is_as_if_it_were_not_there(tmp_path, exiftool_here, says) -> None:
     exiftool_here.write_text(f"#!{sys.executable}\n{says}\n")

@@ -4,6 +4,7 @@ Novatek's chips, and those of many dashcams, write positions in forms that are d
 ExifTool knows dozens: https://exiftool.org.
 """
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -53,8 +54,9 @@ def positions_of(record: dict[str, Any]) -> list[Position]:
     for name, tags in samples.items():
         clock_s = clocks[name]
         time_s = tags.get("SampleTime", None if clock_s is None else clock_s - first_s)
-        has_fix = tags.get("GPSMeasureMode") != 0
-        if time_s is not None and has_fix and tags.keys() >= set(PLACE):
+        if time_s is None or tags.get("GPSMeasureMode") == 0:  # there was no fix
+            continue
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # it tells no place or time
             found.append(Position(float(time_s), *(float(tags[tag]) for tag in PLACE)))
     return found
 
