@@ -243,6 +243,12 @@ def test_leaving_ends_every_connection_and_the_thread(connect) -> None:
         connect(page).connect()
 
 
+@pytest.mark.parametrize("host", ["a..b", "ä" * 70])
+def test_name_that_no_host_can_have_is_refused(host) -> None:
+    with pytest.raises(ServerError, match=r"; give HOST:PORT, such as 127\.0\.0\.1:8620"):
+        Address.parse(f"{host}:0")
+
+
 def test_address_in_use_says_what_to_do(page) -> None:
     port = urlsplit(page.url).port
     assert port

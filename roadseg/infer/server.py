@@ -94,7 +94,8 @@ class Address:
             ServerError: It is not one.
         """
         host, _, port = text.rpartition(":")
-        if not host or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
+        is_port = re.fullmatch(r"\d{1,5}", port) and int(port) <= 65535
+        if not (host and is_port and _is_name(host)):
             raise ServerError(f"--listen is {text!r}; give HOST:PORT, such as 127.0.0.1:8620")
         return cls(host.strip("[]"), int(port))
 
@@ -382,6 +383,15 @@ def _listen(address: Address) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def _is_name(host: str) -> bool:
+    """Return whether a text can be the name of a host, as sockets take it."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_local(host: str) -> bool:
