@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roadseg.cli.completion import one_of
-from roadseg.cli.console import LEAST_SHOWN_SHARE, complain, counted, echo, shares_said
+from roadseg.cli.console import complain, echo
 from roadseg.cli.films import Beside, plan, received
+from roadseg.cli.infer_summary import as_json, show_result
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import (
     AsJson,
@@ -30,14 +31,10 @@ from roadseg.cli.options import (
 )
 from roadseg.errors import ConfigError, OutputBusy, RoadsegError
 from roadseg.infer.config import MASK_FORMATS, InferConfig
-from roadseg.segmentation.config import CPU
 from roadseg.video.write.encoding import CODECS, SOUNDS, STDOUT
 
 if TYPE_CHECKING:
     from roadseg.infer.offline import InferResult
-
-LEAST_LISTED_SHARE = 0.0005
-"""Least share of a class in its table."""
 
 
 class OutputOptions(OptionGroup):
@@ -277,7 +274,7 @@ def run_all(jobs: Sequence[InferConfig], terminal: TerminalOptions) -> None:
     _check(jobs)
     results, failed = _run_each(jobs, terminal)
     if terminal.as_json:
-        summaries = [_as_json(result) for result in results]
+        summaries = [as_json(result) for result in results]
         echo(json.dumps(summaries if len(jobs) > 1 else summaries[0], indent=2))
     if failed:
         complain(f"{failed} of {len(jobs)} videos were not labelled")
@@ -313,7 +310,7 @@ def _run_each(
         results.append(result)
         spared += filter(None, (job.out, job.stats, job.report, job.geojson))
         if not terminal.silent:
-            _show(result, job, verbose=terminal.verbose)
+            show_result(result, job, verbose=terminal.verbose)
         for warning in result.warnings:
             complain(f"warning: {warning}")
     return results, failed
@@ -374,70 +371,3 @@ def _how_it_ended(error: BaseException, config: InferConfig) -> str | None:
     if isinstance(error, Exception):
         return None
     return "the video ends there" if out == STDOUT else "nothing was written"
-
-
-def _show(result: "InferResult", config: InferConfig, *, verbose: bool) -> None:
-    from roadseg.cli.tables import class_share_table, plain_console, stage_table
-
-    console = plain_console(stderr=config.out == STDOUT)
-    name = "standard output" if config.out == STDOUT else config.out or config.source
-    in_view = _what_is_in_view(result, redacted=config.redaction is not None)
-    for line in (f"{name}: {_how_it_went(result)}", f"in view: {in_view}"):
-        console.print(line, soft_wrap=True)
-    if verbose:
-        shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_LISTED_SHARE}
-        console.print(class_share_table(shares, result.colors))
-        console.print(stage_table(result.stages, result.bottleneck))
-
-
-def _how_it_went(result: "InferResult") -> str:
-    """Return the speed of a run, and how many of its frames the network predicted."""
-    labelled = result.frames - result.kept_frames
-    predicted = (
-        "every frame"
-        if result.network_frames == labelled
-        else counted(result.network_frames, "frame")
-    )
-    height, width = result.network_hw
-    place = "" if result.device == CPU else f"; frames on {result.device}, from {result.decoder}"
-    if place and result.encoder and not result.hardware_encoder:
-        place += f" to {result.encoder}"
-    encoded = f"; encoded by {result.hardware_encoder}" if result.hardware_encoder else ""
-    frames = counted(result.frames, "frame")
-    return (
-        f"{frames} in {result.wall_s:.1f} s, {result.fps:.1f} fps; network at "
-        f"{width}x{height} on {predicted}{place}{encoded}"
-    )
-
-
-def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
-    """Say what share of the video each class has, the largest first."""
-    shown = shares_said(result.class_shares)
-    ignored = 1 - sum(result.class_shares.values()) - result.unsure_share
-    for what, share in (("unsure", result.unsure_share), ("ignored", ignored)):
-        if share >= LEAST_SHOWN_SHARE and not redacted:
-            shown.append(f"{what} {share:.0%}")
-    return ", ".join(shown) or "nothing"
-
-
-def _as_json(result: "InferResult") -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {
-        "out": None if result.out is None else str(result.out),
-        "frames": result.frames,
-        "kept_frames": result.kept_frames,
-        "network_frames": result.network_frames,
-        "wall_s": round(result.wall_s, 3),
-        "fps": round(result.fps, 3),
-        "network_size": {"height": result.network_hw[0], "width": result.network_hw[1]},
-        "device": result.device,
-        "decoder": result.decoder,
-        "encoder": result.encoder,
-        "bottleneck": result.bottleneck,
-        "hardware_encoder": result.hardware_encoder,
-        "stages": [asdict(stats) for stats in result.stages],
-        "class_shares": result.class_shares,
-        "unsure_share": result.unsure_share,
-        "warnings": list(result.warnings),
-    }
