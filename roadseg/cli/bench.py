@@ -48,7 +48,7 @@ class OutputOptions(OptionGroup):
     as_json: AsJson = False
 
     def check_new(self) -> None:
-        """Raise `ConfigError` for a file that exists or has another suffix."""
+        """Raise `OutputError` for a file that exists or has another suffix."""
         from roadseg.files import check_new
 
         for flag, path, suffix in (
