@@ -14,7 +14,7 @@ from conftest import SAMPLE
 from films import Film
 
 from roadseg.cli import app
-from roadseg.cli.options import parse_every, parse_rate, parse_size, parse_time
+from roadseg.cli.options import class_names, parse_every, parse_rate, parse_size, parse_time
 from roadseg.errors import ConfigError, ModelFileError, RoadsegError, VideoError
 from roadseg.infer.api import stream
 from roadseg.infer.offline import infer
@@ -198,6 +198,14 @@ def test_variable_that_is_not_set_does_not_name_the_current_folder(
     with pytest.raises(ConfigError, match=r"is empty; give one, or \. for the folder here"):
         app(words, standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", ()), ("road", ("road",)), (" road, car,", ("road", "car")), (" ,", (" ,",))],
+)
+def test_comma_behind_the_last_name_is_none(text, names) -> None:
+    assert class_names(text) == names
 
 
 @pytest.mark.parametrize("folder", [".", "/", ""])

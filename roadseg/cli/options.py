@@ -284,8 +284,11 @@ class OverlayOptions(OptionGroup):
 
 
 def class_names(text: str | None) -> tuple[str, ...]:
-    """Return the names in a list as users write it, "road,car"."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    """Return the names in a list as users write it, "road,car"; a comma may follow the last."""
+    if not text:
+        return ()
+    names = tuple(filter(None, map(str.strip, text.split(","))))
+    return names or (text,)  # which is no name, and told as such
 
 
 def parse_size(text: str, flag: str = "--size", multiple: int = SIDE_MULTIPLE) -> tuple[int, int]:
