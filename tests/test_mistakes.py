@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, heeding_rights
 from films import Film
 
 from roadseg.cli import app
@@ -214,15 +214,6 @@ def test_folder_is_no_model_to_export(folder) -> None:
         app(["export", folder], standalone_mode=False)
 
 
-WITHOUT_ROOTS_RIGHTS = """
-import ctypes, os, sys
-for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, by which root reads all
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="root can read all there")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -239,9 +230,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def test_folder_that_may_not_be_entered_is_one_line(arguments, tmp_path) -> None:
     (tmp_path / "locked").mkdir(mode=0o000)
     (tmp_path / "list.txt").write_text("locked/a.mp4\n")
-    command = [sys.executable, "-c", WITHOUT_ROOTS_RIGHTS]
     done = subprocess.run(
-        [*command, "-m", "roadseg", *map(str, arguments)],
+        [*heeding_rights(), sys.executable, "-m", "roadseg", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
