@@ -278,6 +278,12 @@ def test_a_manifest_of_another_version_is_refused_and_left_as_it_is(batch) -> No
         assert path.read_text() == text
 
 
+def test_a_pipe_is_no_manifest_and_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is a named pipe; a file is needed there"):
+        status_of(tmp_path / "pipe")
+
+
 def test_a_line_that_a_crash_tore_is_dropped_and_a_damaged_one_is_named(batch) -> None:
     drive(batch)
     path = batch.shard.manifest(batch.out)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from roadseg.errors import ConfigError, OutputBusy, OutputError
-from roadseg.files import output_errors, replacing
+from roadseg.files import output_errors, replacing, special_kind
 from roadseg.video.objects import (
     below,
     code_of,
@@ -88,6 +88,8 @@ class LocalFile:
 
     def read(self) -> bytes | None:
         """Return what it holds, None if it is not there."""
+        if kind := special_kind(self._path):  # which might never end
+            raise OutputError(f"{self._path} is a {kind}; a file is needed there, give its name")
         try:
             return self._path.read_bytes()
         except FileNotFoundError:
