@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from cameras import served
+from conftest import SAMPLE
 from films import Film, frame_times, packets, pictures, scene
 
 from roadseg.errors import VideoError
@@ -64,6 +65,11 @@ def test_images_of_a_pattern_and_a_cut(plain, tmp_path) -> None:
     cut = replace(plain, source=folder, start_s=0.2, end_s=0.6, overwrite=True)
     assert infer(cut).frames == 10
     assert frame_times(plain.out) == [Fraction(i, 25) for i in range(10)]
+
+
+def test_rate_of_images_is_told_to_change_nothing_in_a_video(plain) -> None:
+    result = infer(replace(plain, source=SAMPLE, end_s=0.1, image_fps=Fraction(30)))
+    assert result.warnings == (f"--fps 30 is for images; {SAMPLE} keeps its own times",)
 
 
 def test_images_that_cannot_be_read_are_left_out_and_named(plain, tmp_path) -> None:

@@ -49,6 +49,7 @@ from roadseg.segmentation.maps import Maps
 from roadseg.segmentation.placement import input_size
 from roadseg.spec import ModelSpec
 from roadseg.video.frame import Frame, PaintedFrame, SegmentedFrame
+from roadseg.video.rates import USUAL_FPS
 from roadseg.video.read.chunk import Around, decode_chunk
 from roadseg.video.read.faults import reading_faults
 from roadseg.video.read.frames import LEAST_STEP_S
@@ -198,8 +199,17 @@ class _Run:
             device=self.device.name,
             decoder=self.log.decoder,
             encoder=outputs.encoder,
-            warnings=(*filter(None, [self.device.excuse]), *reading_faults(self.log, info)),
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        """Yield what went otherwise than was asked for, or is wrong with the video."""
+        if self.device.excuse:
+            yield self.device.excuse
+        fps, info = self.config.image_fps, self.info
+        if fps != USUAL_FPS and not info.images:
+            yield f"--fps {float(fps):g} is for images; {info.path} keeps its own times"
+        yield from reading_faults(self.log, info)
 
 
 @dataclass
