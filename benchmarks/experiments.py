@@ -72,8 +72,17 @@ def record_of(name: str, run: Path, finding: str, processor: str) -> dict[str, A
         "parameters": parameter_count(settings),
         "settings": settings,
         "machine": f"{platform.machine()}, {platform.system()}, {processor}",
-        "log": records,
+        "log": _rounded(records),
     }
+
+
+def _rounded(values: Any) -> Any:
+    """Return JSON values with six digits of each number, which is more than a run's luck leaves."""
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
 @app.command()
