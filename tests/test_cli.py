@@ -98,6 +98,8 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", "0"], "run: roadseg live 0"),
         (["infer", SAMPLE, "--size", "500x333"], "use --size 512x320"),
         (["infer", SAMPLE, "--alpha", "2"], "--alpha is 2.0"),
+        (["evaluate", "--data", ".", "--fps", "30"], "--fps are for videos; give --video too"),
+        (["evaluate", "--data", ".", "--every", "2"], "--fps are for videos; give --video too"),
         (["infer", SAMPLE, "--classes", "road,cat"], "--classes names cat"),
         (["infer", SAMPLE, "--weights", "none.onnx"], "none.onnx, the model, does not exist"),
         (["infer", SAMPLE, "--backend", "tpu"], "--backend is 'tpu'"),

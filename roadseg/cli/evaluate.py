@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from roadseg.measure.steadiness import FilmScores
 
 T = TypeVar("T")
+FILM_FPS = 15.0
+"""Usual rate of pictures that are taken for a video's frames, as in CamVid's val split."""
 
 
 def evaluate(
@@ -89,7 +91,7 @@ def evaluate(
     ] = False,
     fps: Annotated[
         float, typer.Option(metavar="RATE", help="With --video: pictures of a split a second.")
-    ] = 15.0,
+    ] = FILM_FPS,
     steady: Steady = ModelConfig.steady,
     every: Every = str(ModelConfig.every),
     report: Report = None,
@@ -113,9 +115,10 @@ def evaluate(
     )
     if worst < 0:
         raise ConfigError(f"--worst is {worst}; it must be 0 or more")
-    if not video and (config.steady, config.every) != (ModelConfig.steady, ModelConfig.every):
+    usual = (ModelConfig.steady, ModelConfig.every, FILM_FPS)
+    if not video and (config.steady, config.every, fps) != usual:
         raise ConfigError(
-            "--steady and --every say how videos are labelled; give --video too, or leave them out"
+            "--steady, --every and --fps are for videos; give --video too, or leave them out"
         )
     if report:
         check_new(report, "--report", (".html",), overwrite=overwrite)
