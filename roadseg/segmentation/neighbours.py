@@ -22,6 +22,12 @@ class Paired:
     elapsed_s: float
     """Time between the two."""
 
+    def step(self, motion: Motion) -> Warp | None:
+        """Return the warp back to the frame before; None where no way leads there."""
+        if self.before is None:
+            return None
+        return motion.step(self.luma, self.before, self.elapsed_s)
+
     @property
     def nbytes(self) -> int:
         """Bytes that it takes; small parts are not counted."""
@@ -53,12 +59,10 @@ def stepped(pairs: Iterator[Paired]) -> Iterator[Stepped]:
     """Yield every frame with the motion since the one before it; no pair depends on another."""
     motion = Motion()
 
-    def step(pair: Paired) -> Stepped:
-        if pair.before is None:
-            return Stepped(pair.frame, pair.luma, None)
-        return Stepped(pair.frame, pair.luma, motion.step(pair.luma, pair.before, pair.elapsed_s))
+    def with_step(pair: Paired) -> Stepped:
+        return Stepped(pair.frame, pair.luma, pair.step(motion))
 
-    yield from map(step, pairs)
+    yield from map(with_step, pairs)
 
 
 class _Pairing:
@@ -86,15 +90,11 @@ class Follower:
 
     def __init__(self) -> None:
         self._motion = Motion()
-        self._last: Luma | None = None
+        self._pairing = _Pairing()
 
     def flow(self, item: SegmentedFrame) -> Flow | None:
         """Return the flow back to the frame before; None where no way leads there."""
         if item.link:
             return item.link.flow
-        luma = item.frame.picture.small_luma()
-        last, self._last = self._last, luma
-        if last is None or last.shape != luma.shape:
-            return None
-        step = self._motion.step(luma, last, 0.0)
+        step = self._pairing.take(item.frame).step(self._motion)
         return step.flow if step else None
