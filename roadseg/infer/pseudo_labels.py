@@ -104,7 +104,7 @@ def label_footage(config: LabelConfig) -> LabelResult:
     for one in footage:
         one.check()
     specs = [_spec_of(teacher, config.backend) for teacher in config.teachers]
-    _check_apart(config.teachers)
+    record = _record(config)
     counts: np.ndarray = np.zeros(IGNORE_INDEX + 1, np.int64)
     pictures = 0
     with DataFolder.written(config.out, specs[0]) as folder:
@@ -119,7 +119,7 @@ def label_footage(config: LabelConfig) -> LabelResult:
                 f"the teachers are sure of nothing in {', '.join(map(str, config.sources))}; "
                 "lower --min-confidence or --steady-for"
             )
-        folder.note(RECORD_NAME, json.dumps(_record(config), indent=2) + "\n")
+        folder.note(RECORD_NAME, json.dumps(record, indent=2) + "\n")
         names = folder.names
     labelled = int(counts[:IGNORE_INDEX].sum())
     return LabelResult(
@@ -133,7 +133,7 @@ def is_labelled(config: LabelConfig) -> bool:
     """Return whether a data set is there that was labelled with these settings.
 
     Raises:
-        ConfigError: It was labelled with others.
+        ConfigError: It was labelled with others, or a teacher is given twice.
     """
     path = config.out / RECORD_NAME
     if not path.is_file():
@@ -146,8 +146,24 @@ def is_labelled(config: LabelConfig) -> bool:
     return True
 
 
-def _check_apart(teachers: Sequence[Path]) -> None:
-    """Raise `ConfigError` if two teachers are the same model, which would agree with itself."""
+def _record(config: LabelConfig) -> dict[str, Any]:
+    """Return what the labels depend on, as JSON values. Raises `ConfigError`."""
+    return {
+        "sources": [str(source) for source in config.sources],
+        "teachers": _digests(config.teachers),
+        "min_confidence": config.min_confidence,
+        "step_s": config.step_s,
+        "steady_s": config.steady_s,
+    }
+
+
+def _digests(teachers: Sequence[Path]) -> dict[str, str]:
+    """Return the teachers' checksums by name, or by path where two have one name.
+
+    Raises:
+        ConfigError: Two are the same model, which always agrees with itself.
+    """
+    names = [teacher.name for teacher in teachers]
     known: dict[str, Path] = {}
     for teacher in teachers:
         digest = sha256_of(teacher)
@@ -157,19 +173,7 @@ def _check_apart(teachers: Sequence[Path]) -> None:
                 "always agrees with itself; give it once"
             )
         known[digest] = teacher
-
-
-def _record(config: LabelConfig) -> dict[str, Any]:
-    """Return what the labels depend on, as JSON values."""
-    names = [teacher.name for teacher in config.teachers]
-    keys = [str(t) if names.count(t.name) > 1 else t.name for t in config.teachers]
-    return {
-        "sources": [str(source) for source in config.sources],
-        "teachers": dict(zip(keys, map(sha256_of, config.teachers), strict=True)),
-        "min_confidence": config.min_confidence,
-        "step_s": config.step_s,
-        "steady_s": config.steady_s,
-    }
+    return {str(t) if names.count(t.name) > 1 else t.name: d for d, t in known.items()}
 
 
 def _spec_of(teacher: Path, backend: str) -> ModelSpec:
