@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from roadseg.cli.console import visible
+from roadseg.measure.shown import shown
 from roadseg.spec import SegClass
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 Colors = Mapping[str, tuple[int, int, int]]
 """RGB colours of classes by name."""
-ABSENT = "absent"
-"""Stands for a metric that there was nothing to measure on."""
 LEAST_TIMED_S = 1.0
 """Frames of the first moments were in the pipeline together, and come faster than any later."""
 TOTALS = ("mIoU", "pixel accuracy", "boundary F1", "calibration error", "cross entropy (nats)")
@@ -125,7 +124,7 @@ def _totals(scores: "Scores") -> tuple[str, ...]:
         scores.mean_boundary_f1,
         scores.calibration.calibration_error,
     )
-    return (*map(percent, shares), ABSENT if math.isnan(cross_entropy) else f"{cross_entropy:.3f}")
+    return (*map(percent, shares), shown(cross_entropy, ".3f"))
 
 
 def film_table(measured: Mapping[str, "FilmScores"], colors: Colors) -> Table:
@@ -157,7 +156,7 @@ def _film_totals(film: "FilmScores") -> tuple[Sequence[str], Sequence[str]]:
 
 def percent(value: float, decimals: int = 1) -> str:
     """Return a share as a percentage, or that there is none."""
-    return ABSENT if math.isnan(value) else f"{100 * value:.{decimals}f}"
+    return shown(100 * value, f".{decimals}f")
 
 
 def class_count_table(title: str, classes: Sequence[SegClass], counts: "ClassCounts") -> Table:

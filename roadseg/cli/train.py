@@ -23,6 +23,7 @@ from roadseg.cli.train_options import (
     RunOptions,
 )
 from roadseg.errors import ConfigError, PeerLost
+from roadseg.measure.shown import shown
 from roadseg.settings import read_settings
 from roadseg.train.config import AugmentConfig, TrainConfig
 from roadseg.train.launch import end_with_launcher, is_rank, launch, own_rank, rank_count
@@ -302,13 +303,7 @@ def _epoch_line(record: dict[str, Any]) -> str:
     parts = [f"epoch {record['epoch']:3d}", f"train loss {record['train']['loss']:.3f}"]
     for split, metrics in record.items():
         if split != "train" and isinstance(metrics, Mapping):
-            miou, right = (_shown(metrics[key], ".1%") for key in ("miou", "pixel_accuracy"))
-            cross_entropy = _shown(metrics["cross_entropy"], ".3f")
+            miou, right = (shown(metrics[key], ".1%") for key in ("miou", "pixel_accuracy"))
+            cross_entropy = shown(metrics["cross_entropy"], ".3f")
             parts.append(f"{split} mIoU {miou} accuracy {right} cross entropy {cross_entropy}")
     return "  ".join(parts)
-
-
-def _shown(value: float | None, form: str) -> str:
-    from roadseg.cli.tables import ABSENT
-
-    return ABSENT if value is None else format(value, form)

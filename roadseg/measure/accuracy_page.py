@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from roadseg.measure.metrics import BOUNDARY_TOLERANCE, Scores
+from roadseg.measure.shown import shown
 from roadseg.measure.steadiness import FilmScores
 from roadseg.pages.layout import (
     BAR_TEXT,
@@ -24,8 +25,6 @@ from roadseg.spec import DEFAULT_PALETTE, PALETTES, SegClass, css_color
 
 CLASSES_PX = 430
 """Height of a plot with a row for each class."""
-ABSENT = "absent"
-"""Stands for a metric that there was nothing to measure on."""
 
 
 def evaluation_page(
@@ -93,9 +92,10 @@ def film_headline(film: FilmScores) -> str:
     temporal, miou = film.temporal, film.scores.miou
     right = "no labels to be right by" if math.isnan(miou) else f"mIoU {miou:.1%}"
     return (
-        f"{right}, consistency {_percent(temporal.consistency)}, {_percent(temporal.flip_rate, 2)} "
-        f"of pixels flip along the motion and {_percent(temporal.flicker_rate, 2)} flicker in "
-        f"place; the network predicted {film.network_frames} of {len(film.moments)} frames"
+        f"{right}, consistency {shown(temporal.consistency, '.1%')}, "
+        f"{shown(temporal.flip_rate, '.2%')} of pixels flip along the motion and "
+        f"{shown(temporal.flicker_rate, '.2%')} flicker in place; the network predicted "
+        f"{film.network_frames} of {len(film.moments)} frames"
     )
 
 
@@ -118,17 +118,12 @@ def _timeline(measured: Mapping[str, FilmScores], title: str, key: str) -> Plot:
 
 def headline(scores: Scores) -> str:
     """Return the scores on pictures in a sentence."""
-    cross_entropy = scores.calibration.cross_entropy
     return (
-        f"mIoU {_percent(scores.miou)}, pixel accuracy {_percent(scores.pixel_accuracy)}, boundary "
-        f"F1 {_percent(scores.mean_boundary_f1)} within {BOUNDARY_TOLERANCE:.2%} of the diagonal, "
-        f"cross entropy {ABSENT if math.isnan(cross_entropy) else f'{cross_entropy:.3f}'}, "
-        f"calibration error {_percent(scores.calibration.calibration_error)}"
+        f"mIoU {shown(scores.miou, '.1%')}, pixel accuracy {shown(scores.pixel_accuracy, '.1%')}, "
+        f"boundary F1 {shown(scores.mean_boundary_f1, '.1%')} within {BOUNDARY_TOLERANCE:.2%} of "
+        f"the diagonal, cross entropy {shown(scores.calibration.cross_entropy, '.3f')}, "
+        f"calibration error {shown(scores.calibration.calibration_error, '.1%')}"
     )
-
-
-def _percent(share: float, decimals: int = 1) -> str:
-    return ABSENT if math.isnan(share) else f"{share:.{decimals}%}"
 
 
 def _class_bars(
