@@ -297,6 +297,24 @@ assert signal_stack() == before
 """
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import roadseg; roadseg.load('{WEIGHTS}')",
+        "from roadseg.measure import roofline",
+        "from roadseg.deploy import build_onnxruntime",
+        "from roadseg.deploy import adopt_onnx",
+    ],
+)
+def test_onnxruntime_keeps_and_reports_nothing(code, tmp_path) -> None:
+    """What it is to report it queues in the user's cache folder, beside an identifier."""
+    reporting = ("CI", "ORT_", "XDG_", "PYTEST_", "GITHUB_", "BUILD_")  # as on a user's machine
+    env = {name: value for name, value in os.environ.items() if not name.startswith(reporting)}
+    home = {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**env, **home})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_model_of_openvino_without_its_weights_says_where_they_belong(tmp_path) -> None:
     ov = pytest.importorskip("roadseg.backends.openvino_silent").ov
     path = tmp_path / "alone.xml"

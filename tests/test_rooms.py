@@ -62,9 +62,15 @@ def test_torch_is_imported_only_where_files_lie_that_may() -> None:
     assert [path for path in knowing if not MAY_KNOW_TORCH.match(path)] == []
 
 
-def test_openvino_is_imported_where_it_is_silenced() -> None:
-    using = [module for module in MODULES if "openvino" in imported(PACKAGE / module)]
-    assert using == ["backends/openvino_silent.py"]
+@pytest.mark.parametrize(
+    ("runtime", "importers"),
+    [
+        ("openvino", {"backends/openvino_silent.py"}),
+        ("onnxruntime", {"backends/onnxruntime_silent.py", "deploy/build_onnxruntime.py"}),
+    ],
+)
+def test_runtimes_are_imported_where_they_are_silenced(runtime, importers) -> None:
+    assert {module for module in MODULES if runtime in imported(PACKAGE / module)} == importers
 
 
 def test_the_top_of_the_package_fits_at_a_glance() -> None:

@@ -14,12 +14,19 @@ from conftest import SAMPLE, patience
 
 from roadseg.backends import tuned
 from roadseg.backends.runtimes import open_backend
-from roadseg.backends.tuned import Choice, cache_folder, choice_file, keep_choice, kept_choice
+from roadseg.backends.tuned import (
+    Choice,
+    cache_folder,
+    choice_file,
+    keep_choice,
+    kept_choice,
+    kept_folder,
+)
 from roadseg.backends.weights import shipped_model
 from roadseg.cli.doctor import doctor
 from roadseg.cli.examine import examine
 from roadseg.deploy.tune import candidates, tune
-from roadseg.errors import ModelFileError
+from roadseg.errors import ModelFileError, OutputError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.outputs import as_begun
 from roadseg.video.write.part import note_settings, settings_path
@@ -134,3 +141,13 @@ def test_cache_lies_where_the_system_wants_it(monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(os.environ, "LOCALAPPDATA", "/local")
     assert cache_folder() == Path("/local/roadseg")
+
+
+def test_user_without_a_home_has_no_choice_and_no_cache(monkeypatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
+    with pytest.raises(OutputError, match="set HOME"):
+        cache_folder()
+    assert kept_choice() is None
+    assert kept_folder("engines") is None

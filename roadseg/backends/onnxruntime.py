@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from roadseg.backends.machine import cpu_kind
 from roadseg.backends.onnx_cut import cut_to
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.backends.runtimes import (
     CLASS_MAP,
     Answer,

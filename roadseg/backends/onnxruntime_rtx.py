@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import onnxruntime_ep_nv_tensorrt_rtx as provider
 from numpy.typing import NDArray
 
 from roadseg.backends.nvidia import Driver, read_driver, shown
 from roadseg.backends.onnxruntime import open_graph, session_options, signature
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.backends.runtimes import (
     CLASS_MAP,
     HALF,

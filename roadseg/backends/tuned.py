@@ -34,20 +34,31 @@ class Choice:
 
 
 def cache_folder() -> Path:
-    """Return the folder in which this system has users' programs keep what can be made anew."""
+    """Return the folder in which this system has users' programs keep what can be made anew.
+
+    Raises:
+        OutputError: The user has no home folder, as one who is but a number in a container.
+    """
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _home() / "Library" / "Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return Path(base) / "roadseg"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise OutputError("this user has no home folder; set HOME to a folder of theirs") from error
 
 
 def kept_folder(name: str) -> Path | None:
     """Return a folder in there for a runtime's own files, made; None where none can be made."""
-    folder = cache_folder() / name
     try:
+        folder = cache_folder() / name
         make_folder(folder)
     except OutputError:
         return None
@@ -55,7 +66,11 @@ def kept_folder(name: str) -> Path | None:
 
 
 def choice_file() -> Path:
-    """Return where the choice is kept."""
+    """Return where the choice is kept.
+
+    Raises:
+        OutputError: The user has no home folder.
+    """
     return cache_folder() / "tuned.json"
 
 
@@ -88,7 +103,7 @@ def keep_choice(choice: Choice, trials: list[dict[str, Any]]) -> None:
     """Write a choice down, with what was measured.
 
     Raises:
-        OutputError: The cache folder cannot be written to.
+        OutputError: There is no cache folder, or it cannot be written to.
     """
     record = {
         "format": CHOICE_FORMAT,
@@ -111,7 +126,7 @@ def kept_choice() -> Choice | None:
     """
     try:
         data = choice_file().read_bytes()
-    except OSError:
+    except (OSError, OutputError):
         return None
     outdated = partial(_outdated, choice_file())
     try:

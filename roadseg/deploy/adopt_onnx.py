@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import compose, helper, version_converter
 
 from roadseg.backends.onnxruntime import open_session
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.backends.runtimes import reason_of
 from roadseg.deploy.adopt_graph import (
     FRAME_HW,

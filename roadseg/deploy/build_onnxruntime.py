@@ -11,12 +11,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from roadseg.backends.machine import cpu_kind
 from roadseg.backends.onnxruntime import open_session, version
 from roadseg.deploy.builders import Source
+
+# isort: split
+# Below, for the runtime is to be silenced before anything of it is imported.
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 __all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "version"]
 

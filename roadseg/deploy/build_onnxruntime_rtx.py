@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from roadseg.backends.onnxruntime_rtx import (
@@ -19,6 +18,7 @@ from roadseg.backends.onnxruntime_rtx import (
     open_session,
     version,
 )
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.deploy.builders import Source, checkpoint_of
 from roadseg.deploy.export import graph_of
 from roadseg.files import output_errors

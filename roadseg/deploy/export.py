@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.errors import ExportError
 from roadseg.files import check_not_input, replacing
 from roadseg.models.checkpoint import load_model

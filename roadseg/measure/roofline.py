@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
+from roadseg.backends.onnxruntime_silent import ort
 from roadseg.errors import ModelFileError
 
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "QLinearConv": 3}
