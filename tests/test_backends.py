@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from roadseg.backends.runtimes import (
     suited,
 )
 from roadseg.backends.torch import open_reference
+from roadseg.backends.torch_compiled import COMPILERS
 from roadseg.backends.weights import shipped_model
 from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
 from roadseg.errors import BackendUnavailable, ExportError, ModelFileError, OutputError
@@ -69,6 +71,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(request: pytest.FixtureRequest, exported: Path) -> Iterator[Backend]:
     files = {file.suffix: file for file in (exported, CHECKPOINT)}
     readable = [files[s] for s in BACKENDS[request.param].suffixes if s in files]
+    if request.param == "torch-compiled" and not any(map(shutil.which, COMPILERS)):
+        pytest.skip("there is no C++ compiler")
     with closing(open_backend(readable[0], request.param)) as opened:
         yield opened
 
