@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -103,6 +104,27 @@ def test_viewer_who_has_seen_a_frame_waits_for_the_next(page, connect) -> None:
     viewer.request("GET", f"/frame?after={seen}")
     page.show(item(200), READING)
     assert viewer.getresponse().status == 200
+
+
+def test_answer_is_of_one_frame_whatever_is_shown_meanwhile(page, connect) -> None:
+    shown = itertools.cycle([item(size_hw=(720, 1280)), item(size_hw=(600, 960))])
+    page.show(next(shown), READING)
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(0.005):
+            page.show(next(shown), READING)
+
+    running, viewer = threading.Thread(target=run), connect(page)
+    running.start()
+    try:
+        for _ in range(30):
+            parts = frame(viewer)
+            height, width = json.loads(parts["facts"])["map_hw"]
+            assert len(zlib.decompress(parts["classes"])) == height * width
+    finally:
+        done.set()
+        running.join()
 
 
 def test_slow_viewer_keeps_nobody_waiting_and_gets_the_newest(page, connect) -> None:

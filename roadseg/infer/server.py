@@ -24,7 +24,7 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from importlib.resources import files
 from types import TracebackType
@@ -224,16 +224,11 @@ class PageServer:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> None:
         """Make a frame the newest."""
-        self._shown = Shown(item, reading, self._overlay)
-        assert item.frame.arrival is not None  # capture sees to it
-        if item.frame.arrival.time_s > self._notice_s:  # not an earlier one
-            self._notice = ""
-        self._loop.call(self._announce)
+        self._loop.call(partial(self._replace, Shown(item, reading, self._overlay)))
 
     def notify(self, notice: str) -> None:
         """Show a sentence until a later frame is shown. Any thread may call it."""
-        self._notice, self._notice_s = notice, time.monotonic()
-        self._loop.call(self._announce)
+        self._loop.call(partial(self._replace_notice, notice, time.monotonic()))
 
     @property
     def is_watched(self) -> bool:
@@ -244,8 +239,23 @@ class PageServer:
         """Return as soon as somebody is watching, or nobody can any more."""
         self._watched.wait()
 
+    def _replace(self, shown: Shown) -> None:
+        """Make a frame the newest. This and all methods below run on the loop's thread.
+
+        So no answer is half of one frame and half of the next.
+        """
+        self._shown = shown
+        assert shown.item.frame.arrival is not None  # capture sees to it
+        if shown.item.frame.arrival.time_s > self._notice_s:  # not an earlier one
+            self._notice = ""
+        self._announce()
+
+    def _replace_notice(self, notice: str, now_s: float) -> None:
+        self._notice, self._notice_s = notice, now_s
+        self._announce()
+
     def _announce(self) -> None:
-        """Wake the viewers that wait. This and all methods below run on the loop's thread."""
+        """Wake the viewers that wait."""
         self._version += 1
         self._news.set()
         self._news = asyncio.Event()
