@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -95,6 +96,14 @@ def test_large_frame_is_sent_smaller(page, connect) -> None:
     assert json.loads(parts["facts"])["map_hw"] == [540, 960]
     picture = cv2.imdecode(np.frombuffer(parts["picture"], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (720, 1280, 3)
+
+
+def test_picture_is_sent_with_square_pixels(page, connect) -> None:
+    wide = item()
+    page.show(replace(wide, frame=replace(wide.frame, pixel_aspect=Fraction(4, 3))), READING)
+    picture = frame(connect(page))["picture"]
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == (48, 85, 3)
 
 
 def test_viewer_who_has_seen_a_frame_waits_for_the_next(page, connect) -> None:

@@ -117,7 +117,7 @@ class Shown:
     @cached_property
     def parts(self) -> bytes:
         """The picture as JPEG, the class map and its specks, as parts of a form."""
-        height, width = self.item.frame.picture.size_hw
+        height, width = self.item.frame.shown_hw
         shown_width = min(width, PICTURE_WIDTH)
         rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
