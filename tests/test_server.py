@@ -274,6 +274,19 @@ def test_leaving_ends_every_connection_and_the_thread(connect) -> None:
         connect(page).connect()
 
 
+def test_page_ends_at_once_where_a_frame_comes_just_before(connect) -> None:
+    for _ in range(8):  # whether they come together is a matter of luck
+        with PageServer(LOCAL, "drive.mp4") as page:
+            page.show(item(), READING)
+            viewer = connect(page)
+            seen = json.loads(frame(viewer)["facts"])["version"]
+            viewer.request("GET", f"/frame?after={seen}")
+            get(connect(page), "/")  # is answered after the other was read
+            since_s = time.monotonic()
+            page.show(item(), READING)
+        assert time.monotonic() - since_s < patience(10)
+
+
 @pytest.mark.parametrize("host", ["a..b", "ä" * 70])
 def test_name_that_no_host_can_have_is_refused(host) -> None:
     with pytest.raises(ServerError, match=r"; give HOST:PORT, such as 127\.0\.0\.1:8620"):

@@ -355,7 +355,9 @@ class PageServer:
         """Return the newest frame; wait for one if the viewer has seen it."""
         if seen == str(self._version):
             with contextlib.suppress(TimeoutError):  # then the viewer gets the old one
-                await asyncio.wait_for(self._news.wait(), NEWS_TIMEOUT_S)
+                # Not `wait_for`: in Python 3.11 news that come just then hide the end of the page.
+                async with asyncio.timeout(NEWS_TIMEOUT_S):
+                    await self._news.wait()
         facts: dict[str, Any] = {"version": self._version, "label": self._label}
         facts |= {"notice": self._notice}
         parts = b""
