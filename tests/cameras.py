@@ -190,13 +190,14 @@ def _part(number: int) -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def transport_stream(path: Path, seconds: int = 4) -> bytes:
+def transport_stream(path: Path, seconds: int = 4, pixel_aspect: Fraction = Fraction(1)) -> bytes:
     """A small film as MPEG-TS, as cameras send it: H.264 with a keyframe each half second."""
     with av.open(path, "w", format="mpegts") as container:
         stream = container.add_stream(
             "libx264", rate=25, options={"g": "12", "tune": "zerolatency"}
         )
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         for number in range(25 * seconds):
             picture = np.full((64, 96, 3), number % 200, np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from roadseg.infer.config import LiveConfig
 from roadseg.infer.live import LiveSession, Meter
 from roadseg.video.frame import Arrival
 from roadseg.video.read.capture import parse_source
+from roadseg.video.read.source import probe
 
 SMALL = (32, 64)
 
@@ -173,6 +175,16 @@ def test_stream_that_is_joined_in_the_middle_waits_for_a_keyframe(tmp_path) -> N
                     break  # the last that can be had: grey levels run up to 99
     assert min(float(item.frame.rgb().mean()) for item in taken) > 30  # none from before the middle
     assert all(a.frame.pts < b.frame.pts for a, b in pairwise(taken))
+
+
+def test_camera_whose_pixels_are_not_square_is_seen_and_recorded_in_its_shape(tmp_path) -> None:
+    out = tmp_path / "wide.mp4"
+    with Camera("video/mp2t") as camera:
+        camera.send_bytes(transport_stream(tmp_path / "film.ts", pixel_aspect=Fraction(2)))
+        with LiveSession(config(camera.url, out=out), print) as session:
+            item, _ = next(iter(session))
+    assert item.frame.pixel_aspect == 2 and item.frame.shown_hw == (64, 192)
+    assert probe(out).pixel_aspect == 2
 
 
 @pytest.mark.usefixtures("brief")

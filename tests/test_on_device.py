@@ -277,6 +277,13 @@ def test_what_is_unsure_is_left_out_as_on_the_cpu(logits) -> None:
         assert isinstance(found, CudaClassMap) and (found.on_host == expected).mean() > 0.98
 
 
+@pytest.mark.parametrize("grid_hw", [(80, 144), (400, 8), (60, 1), (1, 60)])
+def test_confidence_is_that_of_the_cpu_however_narrow_the_picture(logits, grid_hw) -> None:
+    given = np.ascontiguousarray(np.resize(logits, (11, *grid_hw)))
+    found = ON_DEVICE.confidence_of(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(found, ON_HOST.confidence_of(given), atol=1e-2)
+
+
 def test_labels_move_and_mix_as_on_the_cpu(logits) -> None:
     lumas = [frame.picture.small_luma() for frame in panning([0, 3, 4])]
     placement = Placement.fit((216, 384), (320, 576))

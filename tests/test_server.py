@@ -2,12 +2,14 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -96,6 +98,14 @@ def test_large_frame_is_sent_smaller(page, connect) -> None:
     assert picture.shape == (720, 1280, 3)
 
 
+def test_picture_is_sent_with_square_pixels(page, connect) -> None:
+    wide = item()
+    page.show(replace(wide, frame=replace(wide.frame, pixel_aspect=Fraction(4, 3))), READING)
+    picture = frame(connect(page))["picture"]
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == (48, 85, 3)
+
+
 def test_viewer_who_has_seen_a_frame_waits_for_the_next(page, connect) -> None:
     page.show(item(90), READING)
     viewer = connect(page)
@@ -103,6 +113,27 @@ def test_viewer_who_has_seen_a_frame_waits_for_the_next(page, connect) -> None:
     viewer.request("GET", f"/frame?after={seen}")
     page.show(item(200), READING)
     assert viewer.getresponse().status == 200
+
+
+def test_answer_is_of_one_frame_whatever_is_shown_meanwhile(page, connect) -> None:
+    shown = itertools.cycle([item(size_hw=(720, 1280)), item(size_hw=(600, 960))])
+    page.show(next(shown), READING)
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(0.005):
+            page.show(next(shown), READING)
+
+    running, viewer = threading.Thread(target=run), connect(page)
+    running.start()
+    try:
+        for _ in range(30):
+            parts = frame(viewer)
+            height, width = json.loads(parts["facts"])["map_hw"]
+            assert len(zlib.decompress(parts["classes"])) == height * width
+    finally:
+        done.set()
+        running.join()
 
 
 def test_slow_viewer_keeps_nobody_waiting_and_gets_the_newest(page, connect) -> None:
@@ -241,6 +272,19 @@ def test_leaving_ends_every_connection_and_the_thread(connect) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("roadseg")]
     with pytest.raises(ConnectionRefusedError):
         connect(page).connect()
+
+
+def test_page_ends_at_once_where_a_frame_comes_just_before(connect) -> None:
+    for _ in range(8):  # whether they come together is a matter of luck
+        with PageServer(LOCAL, "drive.mp4") as page:
+            page.show(item(), READING)
+            viewer = connect(page)
+            seen = json.loads(frame(viewer)["facts"])["version"]
+            viewer.request("GET", f"/frame?after={seen}")
+            get(connect(page), "/")  # is answered after the other was read
+            since_s = time.monotonic()
+            page.show(item(), READING)
+        assert time.monotonic() - since_s < patience(10)
 
 
 @pytest.mark.parametrize("host", ["a..b", "ä" * 70])

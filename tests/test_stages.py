@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from roadseg.infer.channel import Backlog, Channel
 from roadseg.infer.loop_thread import LoopThread
-from roadseg.infer.stages import Parallel, Pipeline, Stop
+from roadseg.infer.stages import Parallel, Pipeline, Stop, WatchThread
 
 
 class Broken(Exception):
@@ -363,6 +363,37 @@ def test_thread_that_cannot_start_takes_the_others_with_it(monkeypatch) -> None:
     pipeline = Pipeline(iter(int, 1), Probe(), depth=1, names=["first", "second"])
     with pytest.raises(RuntimeError, match="can't start"), pipeline:
         pass
+    assert not pipeline_threads()
+
+
+def beside() -> WatchThread:
+    ended = threading.Event()
+    return WatchThread(ended.wait, ended.set, "watch")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Pipeline(iter(int, 1), Probe(), names=["first", "second"]),
+        lambda: LoopThread(asyncio.Event().wait, "loop"),
+        beside,
+    ],
+    ids=["pipeline", "loop", "watch"],
+)
+def test_ctrl_c_while_a_thread_starts_leaves_none_behind(make) -> None:
+    block = make()
+
+    def break_off(frame, event, _arg) -> None:
+        if event == "return" and frame.f_code is threading.Event.wait.__code__:  # it runs by now
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(break_off)
+    try:
+        with pytest.raises(KeyboardInterrupt), block:
+            pass
+    finally:
+        sys.setprofile(None)
     assert not pipeline_threads()
 
 

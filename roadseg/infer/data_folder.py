@@ -68,14 +68,12 @@ class DataFolder:
             frame: The picture.
             target: (H, W) ids of labels, `IGNORE_INDEX` where there is none.
         """
-        height, width = frame.picture.size_hw
-        size_hw = height, round(width * frame.pixel_aspect)
-        label = cv2.resize(target, size_hw[::-1], interpolation=cv2.INTER_NEAREST)
+        label = cv2.resize(target, frame.shown_hw[::-1], interpolation=cv2.INTER_NEAREST)
         data = with_palette(cv2.imencode(".png", label)[1].tobytes(), self._palette)
         for path, content in (
             (
                 self._folder / "train" / f"{name}.jpg",
-                encoded(frame.rgb(size_hw), JpegQuality.OUTPUT),
+                encoded(frame.rgb(frame.shown_hw), JpegQuality.OUTPUT),
             ),
             (self._folder / "trainannot" / f"{name}.png", data),
         ):

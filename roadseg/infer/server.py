@@ -24,7 +24,7 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from importlib.resources import files
 from types import TracebackType
@@ -117,7 +117,7 @@ class Shown:
     @cached_property
     def parts(self) -> bytes:
         """The picture as JPEG, the class map and its specks, as parts of a form."""
-        height, width = self.item.frame.picture.size_hw
+        height, width = self.item.frame.shown_hw
         shown_width = min(width, PICTURE_WIDTH)
         rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
         jpeg = encoded(rgb, JpegQuality.LIVE)
@@ -224,16 +224,11 @@ class PageServer:
 
     def show(self, item: SegmentedFrame, reading: Reading) -> None:
         """Make a frame the newest."""
-        self._shown = Shown(item, reading, self._overlay)
-        assert item.frame.arrival is not None  # capture sees to it
-        if item.frame.arrival.time_s > self._notice_s:  # not an earlier one
-            self._notice = ""
-        self._loop.call(self._announce)
+        self._loop.call(partial(self._replace, Shown(item, reading, self._overlay)))
 
     def notify(self, notice: str) -> None:
         """Show a sentence until a later frame is shown. Any thread may call it."""
-        self._notice, self._notice_s = notice, time.monotonic()
-        self._loop.call(self._announce)
+        self._loop.call(partial(self._replace_notice, notice, time.monotonic()))
 
     @property
     def is_watched(self) -> bool:
@@ -244,8 +239,23 @@ class PageServer:
         """Return as soon as somebody is watching, or nobody can any more."""
         self._watched.wait()
 
+    def _replace(self, shown: Shown) -> None:
+        """Make a frame the newest. This and all methods below run on the loop's thread.
+
+        So no answer is half of one frame and half of the next.
+        """
+        self._shown = shown
+        assert shown.item.frame.arrival is not None  # capture sees to it
+        if shown.item.frame.arrival.time_s > self._notice_s:  # not an earlier one
+            self._notice = ""
+        self._announce()
+
+    def _replace_notice(self, notice: str, now_s: float) -> None:
+        self._notice, self._notice_s = notice, now_s
+        self._announce()
+
     def _announce(self) -> None:
-        """Wake the viewers that wait. This and all methods below run on the loop's thread."""
+        """Wake the viewers that wait."""
         self._version += 1
         self._news.set()
         self._news = asyncio.Event()
@@ -345,7 +355,9 @@ class PageServer:
         """Return the newest frame; wait for one if the viewer has seen it."""
         if seen == str(self._version):
             with contextlib.suppress(TimeoutError):  # then the viewer gets the old one
-                await asyncio.wait_for(self._news.wait(), NEWS_TIMEOUT_S)
+                # Not `wait_for`: in Python 3.11 news that come just then hide the end of the page.
+                async with asyncio.timeout(NEWS_TIMEOUT_S):
+                    await self._news.wait()
         facts: dict[str, Any] = {"version": self._version, "label": self._label}
         facts |= {"notice": self._notice}
         parts = b""

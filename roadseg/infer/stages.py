@@ -280,7 +280,7 @@ class Pipeline:
         """Cancel every channel and wait for every thread that was started."""
         self._cancel()
         for thread in self._threads:
-            if thread.ident is not None:
+            if thread.is_alive():
                 thread.join()
 
     def _cancel(self) -> None:
@@ -313,7 +313,11 @@ class WatchThread:
         self._thread = threading.Thread(target=watch, name=f"roadseg-{name}")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no thread to be had, or Ctrl-C while it starts
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -322,8 +326,12 @@ class WatchThread:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._end()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
 
 def _as_parallel(stage: Stage | Parallel) -> Parallel:

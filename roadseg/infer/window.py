@@ -56,7 +56,8 @@ class Window:
     def show(self, item: SegmentedFrame, reading: Reading) -> bool:
         """Show a frame; return whether the window stays open."""
         self._overlay = self._overlay or Overlay(item.spec, self._config)
-        picture = item.frame.picture.paint(self._overlay, item.shown, item.in_view).rgb()
+        painted = item.frame.picture.paint(self._overlay, item.shown, item.in_view)
+        picture = painted.rgb(item.frame.shown_hw)
         draw_hud(picture, reading.lines)
         cv2.imshow(TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1)

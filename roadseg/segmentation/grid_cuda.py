@@ -31,16 +31,34 @@ def _levels_of(logits: Tensor) -> Tensor:
     return behind.mul_(STRONGEST / FAR_BEHIND).add_(STRONGEST).round_().to(torch.uint8)
 
 
-@Graphed
 def _confidence_of(logits: Tensor) -> Tensor:
+    height, width = logits.shape[1:]
+    return _averaged(logits, constants=_mirrored((height, width), logits.device))
+
+
+@Graphed
+def _averaged(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     certain, ids = logits.softmax(dim=0).max(dim=0)  # (h, w) each
     members = F.one_hot(ids, len(logits)).permute(2, 0, 1).float()  # (C, h, w)
-    reach = surroundings(len(certain))
-    around = F.pad(torch.stack([members, members * certain]), (reach,) * 4, mode="reflect")
-    averages = F.avg_pool2d(around, 2 * reach + 1, stride=1)  # (2, C, h, w)
+    around = torch.stack([members, members * certain])[..., rows[:, None], columns]
+    side = 2 * surroundings(len(certain)) + 1
+    averages = F.avg_pool2d(around, side, stride=1)  # (2, C, h, w)
     share, among = averages.gather(1, ids.expand(2, 1, -1, -1))
     mean: Tensor = 255 * among / share  # (1, h, w)
     return mean
+
+
+@lru_cache(maxsize=4)  # a run has one
+def _mirrored(grid_hw: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of a grid with its surroundings, mirrored at its edges.
+
+    A grid narrower than those is mirrored again and again, which PyTorch's own padding refuses.
+    """
+    reach = surroundings(grid_hw[0])
+    rows, columns = (
+        torch.from_numpy(np.pad(np.arange(cells), reach, mode="reflect")) for cells in grid_hw
+    )
+    return rows.to(device), columns.to(device)
 
 
 def _joined(planes: Tensor, others: Tensor) -> Tensor:

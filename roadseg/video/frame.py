@@ -66,6 +66,12 @@ class Frame:
         """Presentation time in seconds."""
         return float(self.pts * self.time_base)
 
+    @property
+    def shown_hw(self) -> tuple[int, int]:
+        """Height and width as it is to be seen: with square pixels."""
+        height, width = self.picture.size_hw
+        return height, max(round(width * self.pixel_aspect), 1)
+
     def rgb(self, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Return the picture as (H, W, 3) RGB, at its own size or the one wanted."""
         return self.picture.rgb(size_hw)

@@ -25,7 +25,7 @@ from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import demux
 from roadseg.video.read.read_log import ReadLog
 from roadseg.video.read.source import VideoInfo, decode, probe
-from roadseg.video.read.upright import upright_picture
+from roadseg.video.read.upright import pixel_aspect_of, upright_picture
 from roadseg.video.url import Url
 
 
@@ -161,17 +161,17 @@ def paced(frames: Iterator[Frame], stop: Stop) -> Iterator[Frame]:
 
 
 def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None]) -> Iterator[Frame]:
-    """Yield the frames of successive connections, timed by their arrival."""
+    """Yield the frames of successive connections."""
     started_s = time.monotonic()
     wait_s: float | None = None
     while True:
         failure: av.FFmpegError | None = None
         try:
-            for decoded in _connection(source):
+            for frame in _connection(source, started_s):
                 if wait_s is not None and wait_s > FIRST_WAIT_S:
                     notify(f"{source.label} is back")
                 wait_s = FIRST_WAIT_S
-                yield _timed_by_arrival(decoded, started_s)
+                yield frame
         except av.FFmpegError as error:
             failure = error
         if wait_s is None:
@@ -184,8 +184,15 @@ def _reconnecting(source: LiveSource, stop: Stop, notify: Callable[[str], None])
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
-    """Open a source and yield its frames until it ends or fails."""
+def _connection(source: LiveSource, started_s: float) -> Iterator[Frame]:
+    """Open a source and yield its frames until it ends or fails.
+
+    They are timed by their arrival, as a source's own clock restarts with each connection.
+
+    Args:
+        source: The source.
+        started_s: Time zero on the clock of `time.monotonic`.
+    """
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     with (
         naming(source.uri),
@@ -198,18 +205,10 @@ def _connection(source: LiveSource) -> Iterator[av.VideoFrame]:
             raise av.FFmpegError(0, "it has no video")
         stream.thread_type = "SLICE"  # frame threads would delay frames
         # Packets before the first keyframe, or after a loss, do not decode; the next keyframe does.
-        yield from decode_packets(demux(container, [stream]), stream, lambda _packet: None)
-
-
-def _timed_by_arrival(decoded: av.VideoFrame, started_s: float) -> Frame:
-    """Return a frame timed by its arrival, as a source's own clock restarts with each connection.
-
-    Args:
-        decoded: Frame that has just arrived.
-        started_s: Time zero on the clock of `time.monotonic`.
-    """
-    pts = int((time.monotonic() - started_s) / CLOCK)
-    return Frame(upright_picture(decoded), pts, CLOCK)
+        packets = demux(container, [stream])
+        for decoded in decode_packets(packets, stream, lambda _packet: None):
+            pts = int((time.monotonic() - started_s) / CLOCK)
+            yield Frame(upright_picture(decoded), pts, CLOCK, pixel_aspect_of(decoded, stream))
 
 
 def _reason(failure: av.FFmpegError | None) -> str:

@@ -80,7 +80,9 @@ def decode(
 def uploaded(frames: Iterator[Frame], device: torch.device) -> Iterator[Frame]:
     """Yield frames with their pictures on a device, copied there from the CPU where they are."""
     chroma_left: bool | None = None
-    for frame in frames:
+
+    def there(frame: Frame) -> Frame:
+        nonlocal chroma_left
         picture = frame.picture
         if isinstance(picture, Picture):
             if chroma_left is None:  # as in the first frame, so in all
@@ -88,7 +90,9 @@ def uploaded(frames: Iterator[Frame], device: torch.device) -> Iterator[Frame]:
             picture = CudaPicture.upload(picture, device, chroma_left=chroma_left)
         if isinstance(picture, CudaPicture):
             picture.start_small_luma()
-        yield replace(frame, picture=picture)
+        return replace(frame, picture=picture)
+
+    yield from map(there, frames)
 
 
 def unfit(info: VideoInfo) -> str | None:

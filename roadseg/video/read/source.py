@@ -49,7 +49,7 @@ from roadseg.video.read.streams import (
     stated_frames,
     stated_rate,
 )
-from roadseg.video.read.upright import color_space, orientation_of
+from roadseg.video.read.upright import color_space, orientation_of, pixel_aspect_of
 from roadseg.video.url import Url
 
 NETWORK_TIMEOUT_S = 10.0
@@ -174,7 +174,8 @@ def probe(
             bit_rate=stream.codec_context.bit_rate or (container.bit_rate if is_stated else None),
             recorded=stated_date(container),
             left_out=others_said(container, stream) + lost_said(container, source),
-            **_properties_of(first, exact(stream.sample_aspect_ratio) or Fraction(1)),
+            pixel_aspect=pixel_aspect_of(first, stream),
+            **_properties_of(first),
         )
 
 
@@ -191,18 +192,18 @@ def _probe_images(source: Path, fps: Fraction) -> VideoInfo:
         start_s=0.0,
         end_s=float(len(paths) / fps),
         frame_count=len(paths),
-        **_properties_of(first, Fraction(1)),
+        pixel_aspect=Fraction(1),
+        **_properties_of(first),
     )
 
 
-def _properties_of(frame: av.VideoFrame, pixel_aspect: Fraction) -> dict[str, Any]:
+def _properties_of(frame: av.VideoFrame) -> dict[str, Any]:
     """Return the properties of a video that its first frame has, as fields of `VideoInfo`."""
     orientation = orientation_of(frame)
     lies = orientation[0] == 0
     return {
         "size_hw": (frame.width, frame.height) if lies else (frame.height, frame.width),
         "orientation": orientation,
-        "pixel_aspect": 1 / pixel_aspect if lies else pixel_aspect,
         "space": color_space(frame),
         "chroma_left": has_chroma_left(frame),
         "primaries": int(frame.color_primaries),

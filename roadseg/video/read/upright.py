@@ -1,5 +1,6 @@
 """Pictures as they are to be seen: upright, and in the colour space that their tags mean."""
 
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -8,6 +9,7 @@ from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from roadseg.video.picture import BT601, BT709, LUMA_WEIGHTS, ColorSpace, Picture
+from roadseg.video.pyav import exact
 
 HD_HEIGHT = 720
 """Height from which untagged video counts as BT.709, and below as BT.601, as in players."""
@@ -40,6 +42,12 @@ def orientation_of(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
     a, b, c, d = (matrix / max(np.abs(matrix).max(), 1)).round().astype(int).ravel().tolist()
     return (a, b, c, d) if abs(a * d - b * c) == 1 else QUARTER_TURNS[0]  # a tilt is ignored
+
+
+def pixel_aspect_of(frame: av.VideoFrame, stream: av.VideoStream) -> Fraction:
+    """Return the width of a pixel over its height in a stream's frame, once that is upright."""
+    stated = exact(stream.sample_aspect_ratio) or Fraction(1)
+    return stated if orientation_of(frame)[0] else 1 / stated
 
 
 def upright_picture(frame: av.VideoFrame) -> Picture:

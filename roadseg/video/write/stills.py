@@ -88,9 +88,7 @@ class StillWriter:
         """
         if self._count and not NUMBER.search(self._pattern.name):
             raise _one_name(self._pattern)
-        height, width = frame.picture.size_hw
-        rgb = frame.rgb((height, round(width * frame.pixel_aspect)))
-        data = encoded(rgb, JpegQuality.OUTPUT, self._pattern.suffix)
+        data = encoded(frame.rgb(frame.shown_hw), JpegQuality.OUTPUT, self._pattern.suffix)
         write_still(self._pattern, self._count, data)
         self._count += 1
 
