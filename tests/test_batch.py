@@ -218,11 +218,11 @@ def test_a_missing_package_ends_the_driver_and_is_no_attempt_at_a_film(batch, mo
     def lack(_config, _on_frame):
         raise BackendUnavailable("pyarrow is not installed")
 
-    monkeypatch.setattr(workers, "label", lack)
-    for _attempt in range(batch.attempts + 1):
-        with pytest.raises(BackendUnavailable, match="pyarrow is not installed"):
-            drive(batch)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "label", lack)
+        for _attempt in range(batch.attempts + 1):
+            with pytest.raises(BackendUnavailable, match="pyarrow is not installed"):
+                drive(batch)
     assert names(drive(batch).done) == ["a.mp4", "b.mp4", "night/c.mp4"]
 
 
