@@ -61,7 +61,7 @@ ON_GPU = ("tensorrt", "onnxruntime-rtx")
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint as ONNX in single precision; the one that comes along is rounded once more."""
+    """The checkpoint as ONNX in single precision; the one that is included is rounded once more."""
     path = tmp_path_factory.mktemp("exported") / "single.onnx"
     export_onnx(CHECKPOINT, path)
     return path

@@ -16,7 +16,7 @@ from films import Film, frame_times, packets
 
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
-from roadseg.errors import ClusterError, ConfigError, OutputBusy, OutputError
+from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, OutputBusy, OutputError
 from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
 from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
@@ -210,6 +210,20 @@ def test_a_full_disk_ends_the_driver_with_its_sentence(batch, monkeypatch) -> No
         drive(batch)
     assert merged(manifests_of(batch.out))["a.mp4"].last.state == "stopped"
     monkeypatch.undo()
+
+
+def test_a_missing_package_ends_the_driver_and_is_no_attempt_at_a_film(batch, monkeypatch) -> None:
+    from roadseg.infer.batch import workers
+
+    def lack(_config, _on_frame):
+        raise BackendUnavailable("pyarrow is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "label", lack)
+        for _attempt in range(batch.attempts + 1):
+            with pytest.raises(BackendUnavailable, match="pyarrow is not installed"):
+                drive(batch)
+    assert names(drive(batch).done) == ["a.mp4", "b.mp4", "night/c.mp4"]
 
 
 def test_what_the_user_has_is_not_replaced_and_what_is_ours_is(batch) -> None:

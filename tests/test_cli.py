@@ -14,7 +14,17 @@ from pathlib import Path
 
 import av
 import pytest
-from conftest import CHECKPOINT, SAMPLE, WEIGHTS, ended, heeding_rights, leaf_commands, patience
+from conftest import (
+    CHECKPOINT,
+    SAMPLE,
+    WEIGHTS,
+    ended,
+    heeding_rights,
+    leaf_commands,
+    patience,
+    scene,
+    write_pair,
+)
 
 
 def roadseg(
@@ -110,6 +120,8 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["infer", SAMPLE, "--legend", "left"], "--legend is 'left'"),
         (["infer", SAMPLE, "--report", "r.html", "--gpx", "a.gpx"], "a.gpx does not exist"),
         (["infer", "*.avi"], "finds no video and no image"),
+        (["compile"], "neither --data nor --film is given; the build is"),
+        (["compile", "--data", ".", "--film", SAMPLE], "--data and --film are given; the build is"),
         (["evaluate", "--data", ".", "--size", "5"], "--size is '5'"),
         (["train", "--data", "nowhere"], "nowhere is no folder"),
         (["train", "--data", ".", "--epochs", "0"], "--epochs is 0"),
@@ -415,6 +427,17 @@ def test_data_check_lists_classes_and_faults(streets, tmp_path) -> None:
     assert quiet.stderr == done.stderr
 
 
+def test_data_check_names_drives_that_are_measured_though_learnt_from(tmp_path) -> None:
+    for number in range(20):
+        write_pair(tmp_path, "train", f"{number:02d}_1", *scene(number))
+    for number, drive in ((20, "07"), (21, "other")):
+        write_pair(tmp_path, "val", f"{drive}_2", *scene(number))
+    done = roadseg("data", "check", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "in train and in val: 07; figures on val are flattering" in done.stdout
+    assert "drives: 00 (1), 01 (1)," in done.stdout and ", 11 (1), 8 more\n" in done.stdout
+
+
 def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "recipe.toml").write_text(
@@ -500,7 +523,12 @@ def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
     words = ("compile", "--film", SAMPLE, "--size", "96x64", "--backend", "onnxruntime")
     done = roadseg(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("there was none", "in int8, as executed", "pixels as before", "times as fast"):
+    for word in (
+        "there was no such file",
+        "in int8, as executed",
+        "pixels as before",
+        "times as fast",
+    ):
         assert word in done.stdout
     name = "roads.onnxruntime-int8.onnx"
     assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}

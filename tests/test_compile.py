@@ -77,7 +77,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CompileRe
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_build_decides_as_its_source_in_8_bits(built, runtime, frames) -> None:
     result = built(runtime)
-    assert result.rebuilt_because == "there was none"
+    assert result.rebuilt_because == "there was no such file"
     assert result.parity.frames == 12
     with (
         closing(open_backend(result.out, runtime)) as build,

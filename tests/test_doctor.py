@@ -41,7 +41,7 @@ def test_extra_that_is_installed_works_and_one_that_is_not_does_not(
 
 def test_models_that_come_along_are_listed_with_their_terms(findings) -> None:
     for name, trained_on in SHIPPED_MODELS.items():
-        found = findings[f"comes along {name}"]
+        found = findings[f"included {name}"]
         assert found.works and "FP32" in found.detail
         assert trained_on in found.detail and "research use" in found.detail
 
@@ -79,6 +79,7 @@ def test_table_fits_the_terminal(columns) -> None:
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= columns
     assert "onnxruntime" in done.stdout
+    assert "roadseg infer works here" in done.stdout
 
 
 def test_json_lists_every_finding(findings) -> None:

@@ -295,7 +295,7 @@ def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
     with pytest.raises(VideoError, match=r"logi does not exist.*: 0 \(.*\), 2 \(.*\), 10 \(HD\)$"):
         parse_source("logi")
     monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path / "none")
-    with pytest.raises(VideoError, match=r"the number of a camera: none$"):
+    with pytest.raises(VideoError, match=r"the number of a camera: there is none here$"):
         parse_source("brio")
 
 

@@ -1,4 +1,4 @@
-"""Models that come along are called by name, by every command and in Python."""
+"""Included models are called by name, by every command and in Python."""
 
 import shutil
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_a_shipped_file_is_meant_by_its_name_where_there_is_none_here(
 
 
 def test_a_name_that_nothing_has_is_refused_with_those_that_there_are(streets) -> None:
-    with pytest.raises(ModelFileError, match=f"comes along: {', '.join(SHIPPED_MODELS)}"):
+    with pytest.raises(ModelFileError, match=f"is included: {', '.join(SHIPPED_MODELS)}"):
         roadseg.segment(SAMPLE, weights="rods")
     done = CliRunner().invoke(app, ["evaluate", "--data", str(streets), "--weights", "rods"])
-    assert f"comes along: {', '.join(SHIPPED_MODELS)}" in str(done.exception)
+    assert f"is included: {', '.join(SHIPPED_MODELS)}" in str(done.exception)
 
 
 def test_python_takes_names() -> None:

@@ -297,6 +297,11 @@ def test_gpx_of_another_time_is_refused_with_both_times(drive) -> None:
     assert not drive.geojson.exists()
 
 
+def test_offset_beyond_the_gpx_is_the_one_to_change(drive) -> None:
+    with pytest.raises(ConfigError, match=r"; change --gpx-offset 90, the time in the track"):
+        infer(replace(gpx_file(drive, minute=30), gpx_offset_s=90.0))
+
+
 def test_film_that_does_not_tell_its_time_asks_for_the_offset(drive) -> None:
     write_film(drive.source, [])
     with pytest.raises(ConfigError, match=r"does not tell when it was recorded.*--gpx-offset"):

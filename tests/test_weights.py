@@ -1,4 +1,4 @@
-"""The models that come along: what is said of them, held against their files and measured."""
+"""The included models: what is said of them, held against their files and measured."""
 
 import json
 import shutil

@@ -260,7 +260,7 @@ def suited(path: Path) -> str:
         suffixes = dict.fromkeys(s for runtime in BACKENDS.values() for s in runtime.suffixes)
         raise ModelFileError(
             f"{path} has no known suffix; give a model that ends in {' or '.join(suffixes)}, or "
-            f"the name of one that comes along: {', '.join(SHIPPED_MODELS)}"
+            f"the name of one that is included: {', '.join(SHIPPED_MODELS)}"
         )
     if len(readers) == 1 or (spec := stated_spec(path)) is None:
         return readers[0]

@@ -1,4 +1,4 @@
-"""The models that come along, by name, and the form of one that suits this machine."""
+"""The included models, by name, and the form of one that suits this machine."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ SHIPPED_MODELS = {
     "unet-lite": "trained on CamVid alone",
     "unet": "the paper's network, trained on CamVid and IDD Lite",
 }
-"""What each model that comes along was trained on, by name."""
+"""What each included model was trained on, by name."""
 DEFAULT_MODEL = "roads"
 """The one that is taken where none is named."""
 
@@ -58,7 +58,7 @@ def weights_named(weights: Path | str | None, device: str = "cpu") -> Path:
 
 
 def is_shipped(name: str) -> bool:
-    """Return whether a model file of this name comes along."""
+    """Return whether a model file of this name is included."""
     return any(name.startswith(f"{model}.") for model in SHIPPED_MODELS) and (
         shipped("weights", name).is_file()
     )

@@ -94,7 +94,7 @@ def adopt(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a network that others trained a model that every command takes with --weights."""
+    """Turn a network that others trained into a model for --weights of every command."""
     require_onnx()
     from roadseg.deploy.adopt import adopt as adopt_network
     from roadseg.deploy.adopt_config import AdoptConfig

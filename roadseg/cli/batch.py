@@ -49,7 +49,9 @@ class BatchGroup(Group):
         return super().resolve_command(ctx, args if known else ["run", *args])
 
 
-app = typer.Typer(cls=BatchGroup, no_args_is_help=True, help="Label many videos, and keep account.")
+app = typer.Typer(
+    cls=BatchGroup, no_args_is_help=True, help="Label many videos, and keep account of them."
+)
 
 
 Manifest = Annotated[
@@ -150,9 +152,9 @@ def run(
     encoding: EncodingOptions,
     terminal: TerminalOptions,
 ) -> None:
-    """Label the videos of a folder or list: `roadseg batch DIR --out DIR`.
+    """Label the videos of a folder or list; short: roadseg batch DIR --out DIR.
 
-    Started again, it does what is left: no video twice, and half a video is gone on with.
+    Started again, it does what is left: no video twice, and half a video from where it stopped.
     """
     from roadseg.cli.batch_films import Plan
     from roadseg.infer.batch.own_file import location_named

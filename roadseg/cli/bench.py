@@ -180,7 +180,7 @@ def bench(
         float, typer.Option(metavar="SECONDS", help="How much of the video to label.")
     ] = BenchConfig.film_s or 0.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A short run of some 20 seconds; too short for claims.")
+        bool, typer.Option("--quick", help="A short run of about a minute; too short for claims.")
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,

@@ -20,7 +20,7 @@ def compile_(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Name of a model that comes along, exported model (.onnx) or model file from "
+            help="Name of an included model, exported model (.onnx) or model file from "
             "training (.safetensors).",
             show_default=DEFAULT_MODEL,
             autocompletion=models,
@@ -113,7 +113,7 @@ def _show(result: "CompileResult", console: "Console") -> None:
 
     build, parity, timing = result.build, result.parity, result.timing
     table = Table(title=str(result.out), title_justify="left", show_header=False)
-    table.add_row("made", result.rebuilt_because or "it was there and still fits: nothing done")
+    table.add_row("built", result.rebuilt_because or "before; it still fits, so nothing was done")
     table.add_row("runtime", f"{build.runtime} {build.runtime_version or '(any version)'}")
     table.add_row("device", build.device or "any")
     table.add_row("input", f"{build.shape[2]}x{build.shape[1]}, {build.shape[0]} a call")
@@ -128,4 +128,4 @@ def _show(result: "CompileResult", console: "Console") -> None:
         f"({timing.source_ms:.1f} ms; {timing.rounds} rounds in turns)",
     )
     console.print(table)
-    console.print(f"kept in {report_path(result.out)}", soft_wrap=True)
+    console.print(f"record: {report_path(result.out)}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """`roadseg data check` and `roadseg data camvid`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from roadseg.data.source import DataSource
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Check labelled data, or fetch CamVid.")
+
+MOST_LISTED = 12
+"""Most sizes or drives of a split that are named."""
 
 
 @app.command(cls=Command, epilog="Example: roadseg data check CamVid --report data.html")
@@ -44,6 +48,12 @@ def check(
     console = plain_console(quiet=quiet)
     for split in found.splits:
         _show(split, console)
+    if shared := found.shared_drives:
+        console.print(
+            f"in train and in val: {_listed(shared)}; figures on val are flattering, so judge by a "
+            "drive that is left out (--holdout-sequence)",
+            soft_wrap=True,
+        )
     for fault in found.faults:
         echo(f"- {fault}")
     if not found.faults:
@@ -83,9 +93,15 @@ def _show(split: "SplitReport", console: "Console") -> None:
         return
     console.print(class_count_table(split.name, split.classes, split.counts))
     console.print(f"pictures: {len(split.counts.per_picture)} read of {split.total}")
-    for what, counts in (("sizes", split.sizes), ("sequences", split.sequences)):
-        listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        console.print(f"{what}: {listed}")
+    for what, counts in (("sizes", split.sizes), ("drives", split.sequences)):
+        listed = _listed([f"{name} ({count})" for name, count in counts.items()])
+        console.print(f"{what}: {listed}", soft_wrap=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list that ends where it would be too long to read."""
+    more = [f"{len(names) - MOST_LISTED} more"] if len(names) > MOST_LISTED else []
+    return ", ".join([*names[:MOST_LISTED], *more])
 
 
 @app.command(cls=Command, epilog="Example: roadseg data camvid CamVid")

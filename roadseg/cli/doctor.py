@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from roadseg.deploy.tune import Tuned
 
 
+NEEDED = ("model", "h264", "libx264")
+"""What `roadseg infer` cannot do without."""
+
+
 def doctor(
     tune: Annotated[
         bool,
@@ -53,7 +57,10 @@ def _examine(*, as_json: bool) -> None:
         mark = Text("yes", "green") if found.works else Text("no", "red")
         text = found.detail if found.works else f"{found.detail}; {found.remedy}"
         table.add_row(area, found.name, mark, text)
-    plain_console().print(table)
+    console = plain_console()
+    console.print(table)
+    if all(found.works for found in findings if found.name in NEEDED):
+        console.print("roadseg infer works here; whatever says no is optional", soft_wrap=True)
 
 
 def _tune(*, as_json: bool) -> None:

@@ -95,7 +95,7 @@ def _usual_model() -> str:
 
 
 def _shipped(name: str) -> Finding:
-    """Return the forms in which a model that comes along is here."""
+    """Return the forms in which an included model is here."""
     forms = [
         ("FP32", shipped_model(name=name)),
         ("8 bits", shipped_model("int8", name)),
@@ -103,7 +103,7 @@ def _shipped(name: str) -> Finding:
     ]
     found = ", ".join(form for form, path in forms if path.is_file())
     return Finding(
-        area="comes along",
+        area="included",
         name=name,
         works=bool(found),
         detail=f"{SHIPPED_MODELS[name]}, for research use; {found or 'no file is here'}",

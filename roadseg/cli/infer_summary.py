@@ -20,8 +20,8 @@ def show_result(result: "InferResult", config: InferConfig, *, verbose: bool) ->
 
     console = plain_console(stderr=config.out == STDOUT)
     name = "standard output" if config.out == STDOUT else config.out or config.source
-    in_view = _what_is_in_view(result, redacted=config.redaction is not None)
-    for line in (f"{name}: {_how_it_went(result)}", f"in view: {in_view}"):
+    shown = _what_is_hidden(result) if config.redaction else f"in view: {_what_is_in_view(result)}"
+    for line in (f"{name}: {_how_it_went(result)}", shown):
         console.print(line, soft_wrap=True)
     if verbose:
         shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_LISTED_SHARE}
@@ -49,12 +49,17 @@ def _how_it_went(result: "InferResult") -> str:
     )
 
 
-def _what_is_in_view(result: "InferResult", *, redacted: bool) -> str:
+def _what_is_hidden(result: "InferResult") -> str:
+    """Say how much of the video `roadseg redact` covered."""
+    return f"hidden: {sum(result.class_shares.values()):.1%} of the picture, on average"
+
+
+def _what_is_in_view(result: "InferResult") -> str:
     """Say what share of the video each class has, the largest first."""
     shown = shares_said(result.class_shares)
     ignored = 1 - sum(result.class_shares.values()) - result.unsure_share
     for what, share in (("unsure", result.unsure_share), ("ignored", ignored)):
-        if share >= LEAST_SHOWN_SHARE and not redacted:
+        if share >= LEAST_SHOWN_SHARE:
             shown.append(f"{what} {share:.0%}")
     return ", ".join(shown) or "nothing"
 

@@ -76,7 +76,8 @@ Start = Annotated[
     str, typer.Option(metavar="TIME", help="Where to begin: seconds, or as 1:30 or 1:02:30.")
 ]
 End = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Where to stop, alike.", show_default="the end")
+    str | None,
+    typer.Option(metavar="TIME", help="Where to stop, in the same form.", show_default="the end"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead.")]
@@ -359,7 +360,7 @@ def require_train() -> None:
     ]
     if missing:
         raise BackendUnavailable(
-            f"{', '.join(missing)} not installed; this command needs the train extra; "
+            f"not installed: {', '.join(missing)}; this command needs the train extra; "
             "run: pip install '.[train]' in a checkout of roadseg"
         )
 

@@ -108,8 +108,7 @@ def redact(
 ) -> None:
     """Hide people, cars and signs in a video: no guarantee, so look at what comes out.
 
-    Number plates and faces as such are not looked for: they are hidden with the cars and people
-    that the model finds.
+    Number plates and faces are hidden only with the cars and people that the model finds.
     """
     settings = {
         **output.settings(),

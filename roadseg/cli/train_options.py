@@ -34,7 +34,7 @@ class RunOptions(OptionGroup):
         list[str] | None,
         _option(
             "Labelled data: train/, trainannot/, val/, valannot/; may be repeated. DIR:CLASSES "
-            "names a class file that lies elsewhere or comes along (idd_lite, idd, comma10k, "
+            "names a class file that lies elsewhere or is included (idd_lite, idd, comma10k, "
             "cityscapes, bdd100k); DIR=SHARE, or DIR:CLASSES=SHARE, sets the share of each batch.",
             "required, here or in --config",
             metavar="DIR",
@@ -134,7 +134,7 @@ class ModelOptions(OptionGroup):
     start_from: Annotated[
         Path | None,
         _option(
-            "Start from this model (.safetensors) instead, such as the one that comes along; "
+            "Start from this model (.safetensors) instead, such as the one that is included; "
             "classes that it knows by name keep what it learnt.",
             metavar="FILE",
         ),

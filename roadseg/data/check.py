@@ -51,7 +51,7 @@ class SplitReport:
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Pictures of each size, as "WIDTHxHEIGHT"."""
     sequences: Mapping[str, int] = field(default_factory=dict)
-    """Pictures of each sequence, for --holdout-sequence."""
+    """Pictures of each drive, for --holdout-sequence."""
     examples: Mapping[str, bytes] = field(default_factory=dict)
     """JPEG files of picture and label by caption."""
 
@@ -81,6 +81,12 @@ class DataReport:
             examples={name: data for split in self.splits for name, data in split.examples.items()},
             classes=next((split.classes for split in self.splits if split.classes), ()),
         )
+
+    @property
+    def shared_drives(self) -> list[str]:
+        """Drives that have pictures in train and in val, so that figures on val are flattering."""
+        drives = {split.name: split.sequences.keys() for split in self.splits}
+        return sorted(drives.get("train", set()) & drives.get("val", set()))
 
     @property
     def faults(self) -> list[str]:

@@ -65,7 +65,7 @@ def _list_path(name: str) -> Path:
     known = ", ".join(sorted(p.stem for p in NETWORKS.glob("*.csv") if p != TO_CAMVID))
     raise ConfigError(
         f"there is no class list {name}; give the path of a file such as {CLASS_FILE}, or one of "
-        f"those that come along: {known}"
+        f"those that are included: {known}"
     )
 
 

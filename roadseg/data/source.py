@@ -100,5 +100,5 @@ def _class_file(name: str) -> Path:
     known = ", ".join(sorted(path.stem for path in SCHEMAS.glob("*.csv")))
     raise ConfigError(
         f"there is no class file {name}; give the path of a {CLASS_FILE}, or one of those that "
-        f"come along: {known}"
+        f"are included: {known}"
     )

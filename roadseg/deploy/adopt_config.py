@@ -19,7 +19,7 @@ class AdoptConfig:
     model: Path
     """ONNX file or OpenVINO IR of the network."""
     classes: str
-    """List of its classes that comes along, or a file."""
+    """Included list of its classes, or a file."""
     out: Path
     """File to write, of the same kind."""
     mean: tuple[float, float, float] | None = None

@@ -51,7 +51,7 @@ class CompileConfig:
     """Settings of one build."""
 
     model: Path | None = None
-    """Exported or trained model; None takes the one that comes along."""
+    """Exported or trained model; None takes the one that is included."""
     runtime: str = "auto"
     """Runtime to build for; "auto" takes the one that runs models here."""
     precision: str | None = None
@@ -76,9 +76,10 @@ class CompileConfig:
         if self.batch < 1:
             raise ConfigError(f"--batch is {self.batch}; it must be at least 1")
         if (self.data is None) == (self.film is None):
+            given = "neither --data nor --film is" if self.data is None else "--data and --film are"
             raise ConfigError(
-                "--data and --film are both given or both missing; frames are needed to set "
-                "ranges and to compare; give one of them"
+                f"{given} given; the build is calibrated and compared on the frames of one; give "
+                "--film with a video, or --data with labelled pictures"
             )
 
     @property
@@ -231,7 +232,7 @@ def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
             timing=Timing(**record["race"]),
         )
     except OSError:
-        return "there was none"
+        return "there was no such file"
     except (ValueError, KeyError, TypeError):
         return f"{report_path(out)} is damaged"
 

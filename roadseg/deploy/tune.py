@@ -35,7 +35,7 @@ SHAPE = (1, 384, 672, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A way to run the model that comes along."""
+    """A way to run the included model."""
 
     backend: str
     precision: str
@@ -104,7 +104,7 @@ def tune(
 
 
 def candidates() -> Iterator[Candidate]:
-    """Yield the ways to run the model that comes along, of the runtimes that are installed.
+    """Yield the ways to run the included model, of the runtimes that are installed.
 
     In 8 bits it is tried where that is known to be exact, in bfloat16 where it is computed at all.
     """
@@ -131,7 +131,7 @@ def _build_bfloat16(out: Path) -> None:
     """Write the model for OpenVINO, to be computed in bfloat16."""
     builder, model = open_builder("openvino"), shipped_model()
     spec = stated_spec(model)
-    assert spec is not None  # what comes along was exported by us
+    assert spec is not None  # what is included was exported by us
     build = BuildRecord(
         source_sha256=sha256_of(model),
         runtime="openvino",

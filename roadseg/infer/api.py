@@ -147,7 +147,7 @@ def load(
     """Return a model that stays loaded, for many pictures and videos.
 
     Args:
-        weights: Model file, or name of a model that comes along; None takes the default.
+        weights: Model file, or name of an included model; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -189,7 +189,7 @@ def stream(
 
     Args:
         source: Video to label: a file, a folder or pattern of images, or an address.
-        weights: Model file, or name of a model that comes along; None takes the default.
+        weights: Model file, or name of an included model; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the video's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.
@@ -230,7 +230,7 @@ def segment(
 
     Args:
         image: (H, W, 3) uint8 RGB, or the path of a picture file.
-        weights: Model file, or name of a model that comes along; None takes the default.
+        weights: Model file, or name of an included model; None takes the default.
         backend: Runtime, or "auto" to go by the model file.
         size_hw: Network input, height and width, multiples of 32; None goes by the picture's shape.
         palette: Colours of the classes: roadseg, camvid, cityscapes, colorblind, or a file of them.

@@ -43,10 +43,12 @@ def _gpx_track(config: InferConfig, info: VideoInfo) -> Track:
     end_s = info.start_s + config.end_s if config.end_s is not None else info.end_s
     first_s = info.start_s + config.start_s
     if placed.times_s[-1] < first_s or (end_s is not None and placed.times_s[0] > end_s):
+        offset_s = config.gpx_offset_s
+        advice = "give --gpx-offset" if offset_s is None else f"change --gpx-offset {offset_s:g}"
         raise ConfigError(
             f"--gpx {config.gpx} goes from {_said(track.times_s[0])} to "
             f"{_said(track.times_s[-1])}, and {config.source} begins at {_said(begin_s)} (UTC); "
-            "give --gpx-offset, the time in the track at which the video begins"
+            f"{advice}, the time in the track at which the video begins"
         )
     return placed
 

@@ -48,7 +48,7 @@ class BenchConfig:
     film_hw: tuple[int, int] | None = None
     """Height and width that the video is enlarged to first; None takes it as it is."""
     weights: tuple[Path, ...] = ()
-    """Model files, the reference first; none means those that come along.
+    """Model files, the reference first; none means those that are included.
 
     Checkpoints are the better reference, and taken for it wherever they stand."""
     backends: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class BenchConfig:
             )
 
     def shortened(self) -> Self:
-        """Return settings that measure everything in some 20 seconds; too short for claims."""
+        """Return settings that measure everything in about a minute; too short for claims."""
         return replace(
             self,
             weights=self.weights or (default_weights(),),

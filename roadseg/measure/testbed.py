@@ -291,7 +291,7 @@ class Testbed:
 
 
 def models_at_hand() -> tuple[Path, ...]:
-    """Return the models that come along, FP32 first: exported, and in a checkout PyTorch's."""
+    """Return the included models, FP32 first: exported, and in a checkout PyTorch's."""
     found = (shipped_model("fp32"), shipped_model("int8"), shipped_checkpoint())
     return tuple(path for path in found if path.is_file())
 

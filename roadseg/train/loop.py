@@ -362,4 +362,5 @@ def _page(config: TrainConfig, classes: Sequence[SegClass]) -> str:
     records = [json.loads(line) for line in (config.out / LOG_FILE).read_text().splitlines()]
     files = sorted((config.out / PICTURE_FOLDER).glob("*.jpg"))
     pictures = {path.stem: path.read_bytes() for path in files}
-    return curves_page(records, f"{config.arch}, seed {config.seed}", pictures, as_shown(classes))
+    title = f"{config.out}: training of {config.arch}"
+    return curves_page(records, title, pictures, as_shown(classes))

@@ -235,7 +235,7 @@ def _import_ray(*, is_local: bool) -> Any:
         ray = importlib.import_module("ray")
     except ImportError as error:
         raise BackendUnavailable(
-            f"--cluster needs Ray ({error}); pip install '.[ray]' in a checkout of roadseg"
+            f"--cluster needs Ray ({error}); run: pip install '.[ray]' in a checkout of roadseg"
         ) from error
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     return ray

@@ -46,7 +46,7 @@ from roadseg.infer.batch.manifest import (
 )
 from roadseg.infer.batch.sources import fingerprint
 from roadseg.infer.batch.store import remove_empty
-from roadseg.infer.batch.workers import Here, Outcome, Task, Workers, is_full
+from roadseg.infer.batch.workers import Here, Outcome, Task, Workers, ends_run
 from roadseg.infer.config import InferConfig
 
 T = TypeVar("T")
@@ -142,6 +142,7 @@ class Driver:
             OutputBusy: Another driver has the shard, or one of another division.
             ConfigError: The manifest is of another version or of other settings.
             OutputError: The manifest cannot be written, or the disk is full.
+            BackendUnavailable: A runtime or a package that the settings need is not installed.
             ClusterError: The workers are gone, or one of them is not as it must be.
         """
         batch = self._batch
@@ -268,7 +269,7 @@ class Driver:
         if outcome.is_lost:
             self._begin_anew(film, task.chunk, outcome)
         elif outcome.error is not None:
-            if outcome.is_full:
+            if outcome.ends_run:
                 raise outcome.error
             self._fail(film, outcome.error)
         elif outcome.metrics is not None:
@@ -331,7 +332,7 @@ class Driver:
         try:
             return work()
         except Exception as error:  # whatever it is
-            if is_full(error):
+            if ends_run(error):
                 raise
             self._fail(film, error)
             return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roadseg.backends.runtimes import runtime_of
-from roadseg.errors import BackendUnavailable, ClusterError, ModelFileError
+from roadseg.errors import ClusterError, ModelFileError
 from roadseg.files import sha256_of, shipped
 from roadseg.infer.batch.films import outputs_of
 from roadseg.infer.batch.relay import Relay
@@ -59,7 +59,7 @@ def label_on_node(task: Pinned) -> Outcome:
         outcome = task.relay.label(config) if task.relay else outcome_of(config)
     except ClusterError as error:
         return Outcome(machine=platform.node(), error=error)
-    if outcome.is_full or isinstance(outcome.error, BackendUnavailable | ModelFileError):
+    if outcome.ends_run or isinstance(outcome.error, ModelFileError):
         return replace(outcome, error=ClusterError(f"{platform.node()}: {outcome.error}"))
     return outcome
 
@@ -78,7 +78,7 @@ def _check_folders(task: Pinned) -> None:
 
 
 def _weights_here(task: Pinned) -> Path:
-    """Return the file of the weights: where they are said to be, or as they come along here."""
+    """Return the file of the weights: where they are said to be, or as they are included here."""
     weights = task.config.weights
     for path in (weights, shipped("weights", weights.name)):
         if path.is_file() and sha256_of(path) == task.sha256:

@@ -13,7 +13,7 @@ from roadseg.errors import ClusterError, OutputError, RoadsegError
 from roadseg.infer.batch.films import handed_over, outputs_of
 from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.batch.store import Bucket
-from roadseg.infer.batch.workers import Outcome, is_full, outcome_of
+from roadseg.infer.batch.workers import Outcome, ends_run, outcome_of
 from roadseg.infer.config import InferConfig
 from roadseg.video.url import Url
 
@@ -58,7 +58,7 @@ class Relay:
 
 
 def _failed(error: RoadsegError) -> Outcome:
-    return Outcome(machine=platform.node(), error=error, is_full=is_full(error))
+    return Outcome(machine=platform.node(), error=error, ends_run=ends_run(error))
 
 
 def _moved(config: InferConfig, folder: Path) -> InferConfig:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from roadseg.errors import OutputError, RoadsegError
+from roadseg.errors import BackendUnavailable, OutputError, RoadsegError
 from roadseg.files import FULL
 from roadseg.infer.batch.chunks import Chunk, Metrics, OnFrame, label
 from roadseg.infer.config import InferConfig
@@ -43,8 +43,8 @@ class Outcome:
     """What it came to; None if it failed."""
     error: Exception | None = None
     """Why it failed."""
-    is_full: bool = False
-    """Whether a disk had no room."""
+    ends_run: bool = False
+    """Whether every other video would fail in the same way."""
     is_lost: bool = False
     """Whether the worker is gone, which says nothing about the task: it can be begun anew."""
     handed_over: tuple[str, ...] = ()
@@ -105,10 +105,12 @@ def outcome_of(config: InferConfig, on_frame: OnFrame = lambda _done, _total: No
     try:
         return Outcome(machine=machine, metrics=label(config, on_frame))
     except RoadsegError as error:
-        return Outcome(machine=machine, error=error, is_full=is_full(error))
+        return Outcome(machine=machine, error=error, ends_run=ends_run(error))
 
 
-def is_full(error: Exception) -> bool:
-    """Return whether a disk has no room, which every other video would meet too."""
+def ends_run(error: Exception) -> bool:
+    """Return whether every other video would meet this: a disk without room, a missing package."""
+    if isinstance(error, BackendUnavailable):
+        return True
     cause = error.__cause__
     return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in FULL

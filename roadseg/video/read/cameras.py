@@ -43,7 +43,7 @@ def find_camera(name: str) -> Camera:
     matches = [camera for camera in cameras if name.casefold() in camera.name.casefold()]
     if len(matches) == 1:
         return matches[0]
-    there = ", ".join(map(str, matches or cameras)) or "none"
+    there = ", ".join(map(str, matches or cameras)) or "there is none here"
     what = "names more than one camera" if matches else "does not exist, nor does such a camera"
     raise VideoError(f"{name} {what}; give a file, an address, or the number of a camera: {there}")
 

@@ -67,7 +67,10 @@ def find_images(source: Path) -> tuple[Path, ...]:
             files = (path for path in source.iterdir() if not (is_hidden(path) or path.is_dir()))
             found = list(filter(has_image_suffix, files))
         endings = ", ".join(IMAGE_SUFFIXES)
-        fault = f"holds no image; give a folder of files that end in {endings}, or a video"
+        fault = (
+            f"holds no video and no image; give a video, a folder of videos, or one of images, "
+            f"which end in {endings}"
+        )
     else:
         found = [path for path in _matches(source) if not path.is_dir()]
         fault = (
