@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def patience(seconds: float) -> float:
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return seconds * min(max(1.0, 2 * load / core_count()), 8.0)
+
+
+def wait_until(holds: Callable[[], object], process: subprocess.Popen, seconds: float = 60) -> None:
+    """Return as soon as something holds, which a process has to bring about that long at most."""
+    deadline = time.monotonic() + patience(seconds)
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def heeding_rights() -> tuple[str, ...]:
@@ -187,11 +197,17 @@ def leaf_commands() -> dict[tuple[str, ...], Any]:
     return found
 
 
+TERMINAL = ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TERM")
+"""Variables by which Rich and Typer choose the width and the codes of what they print."""
+
+
 @pytest.fixture(autouse=True, scope="session")
-def no_choice_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have tests run what runs where nobody has tuned."""
+def surroundings_make_no_difference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have tests run what runs where nobody has tuned, and print what nobody has had coloured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in TERMINAL:
+            patch.delenv(name, raising=False)
         yield
 
 

@@ -104,6 +104,56 @@ def repacked(
     return path
 
 
+def with_wide_pixels(source: Path, path: Path) -> Path:
+    """The same film, whose pixels are shown twice as wide as high."""
+
+    def widen(_target: av.container.OutputContainer, stream: av.VideoStream) -> None:
+        stream.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio = Fraction(2)
+
+    return repacked(source, path, widen)
+
+
+def rich_film(path: Path) -> Path:
+    """Two languages of sound, subtitles, chapters, and tags as phones and dashcams write them."""
+    plain = Film(sounds=2, times=tuple(range(60))).write(path.with_name("bare.mp4"))
+    with av.open(plain) as source, av.open(path, "w") as target:
+        target.metadata.update(
+            {
+                "creation_time": "2024-05-06T07:08:09.000000Z",
+                "title": "To work",
+                "location": "+48.2082+016.3738/",
+            }
+        )
+        seconds = Fraction(1, 1000)
+        target.set_chapters(
+            [
+                {
+                    "id": i,
+                    "start": 2000 * i,
+                    "end": 2000 * (i + 1),
+                    "time_base": seconds,
+                    "metadata": {"title": f"part {i}"},
+                }
+                for i in range(3)
+            ]
+        )
+        streams = [target.add_stream_from_template(s, opaque=True) for s in source.streams]
+        streams[1].metadata["language"], streams[2].metadata["language"] = "deu", "fra"
+        subtitles = target.add_mux_stream("subrip")
+        subtitles.time_base = seconds
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+        for start in (500, 2500, 4500):
+            packet = av.Packet(f"at {start}".encode())
+            packet.stream, packet.time_base = subtitles, seconds
+            packet.pts = packet.dts = start
+            packet.duration = 800
+            target.mux(packet)
+    return path
+
+
 def frame_times(path: Path) -> list[Fraction]:
     """Times of the frames that decode, in seconds."""
     with av.open(path) as container:

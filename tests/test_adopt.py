@@ -192,7 +192,7 @@ def test_file_that_holds_no_network_is_refused(damage, suffix, tmp_path) -> None
     if damage in content:
         path.write_bytes(content[damage])
     if suffix == ".xml":
-        pytest.importorskip("openvino")
+        pytest.importorskip("roadseg.backends.openvino")
     with pytest.raises(ModelFileError, match=f"theirs{suffix}"):
         adopt(AdoptConfig(model=path, classes="cityscapes", out=tmp_path / f"o{suffix}"))
 
@@ -294,7 +294,7 @@ def test_network_of_pytorch_decides_as_it_does_there(tmp_path) -> None:
 
 @pytest.mark.skipif(not PEER.is_file(), reason="needs ../shared/peers")
 def test_network_of_openvino_finds_the_road(tmp_path) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("roadseg.backends.openvino")
     (tmp_path / "four.csv").write_text("name\nbackground\nroad\ncurb\nmark\n")
     config = AdoptConfig(
         model=PEER,

@@ -3,6 +3,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 from conftest import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st

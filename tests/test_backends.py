@@ -71,6 +71,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(request: pytest.FixtureRequest, exported: Path) -> Iterator[Backend]:
     files = {file.suffix: file for file in (exported, CHECKPOINT)}
     readable = [files[s] for s in BACKENDS[request.param].suffixes if s in files]
+    pytest.importorskip(BACKENDS[request.param].module)
     if request.param == "torch-compiled" and not any(map(shutil.which, COMPILERS)):
         pytest.skip("there is no C++ compiler")
     with closing(open_backend(readable[0], request.param)) as opened:
@@ -108,6 +109,7 @@ def test_logits_are_those_of_pytorch(backend, reference, frames) -> None:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_copies_with_a_thread_each_decide_as_one_with_all_cores(name, frames) -> None:
+    pytest.importorskip(BACKENDS[name].module)
     with (
         closing(open_backend(WEIGHTS, name)) as whole,
         closing(open_backend(WEIGHTS, name, threads=1)) as first,
@@ -274,6 +276,7 @@ def test_metadata_are_those_that_onnx_reads(tmp_path) -> None:
 
 
 def test_model_in_8_bits_goes_to_openvino_where_it_is_installed(monkeypatch) -> None:
+    pytest.importorskip("roadseg.backends.openvino")
     assert suited(shipped_model("fp32")) == "onnxruntime"
     assert suited(shipped_model("int8")) == "openvino"
     monkeypatch.setattr("roadseg.backends.runtimes.find_spec", lambda _name: None)
@@ -365,6 +368,7 @@ def test_copies_of_a_model_are_compiled_once_by_openvino(monkeypatch) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is a matter of Linux's C library")
 def test_openvino_leaves_no_freed_stack_to_signal_handlers() -> None:
+    pytest.importorskip("roadseg.backends.openvino")
     command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_STACK, str(WEIGHTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=patience(60))
     assert done.returncode == 0, done.stderr

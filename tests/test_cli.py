@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -24,6 +23,7 @@ from conftest import (
     patience,
     scene,
     write_pair,
+    wait_until,
 )
 
 
@@ -33,7 +33,7 @@ def roadseg(
     return subprocess.run(
         [*before, sys.executable, "-m", "roadseg", *map(str, args)],
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "GITHUB_ACTIONS": ""},
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"},
         capture_output=True,
         text=True,
         timeout=patience(100),
@@ -207,20 +207,12 @@ def started(*args: object, cwd: Path) -> contextlib.AbstractContextManager[subpr
     return ended(subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True))
 
 
-def wait_until(process: subprocess.Popen[str], is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patience(60)
-    while not is_so():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.usefixtures("heeds_signals")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_run_at_once_and_leaves_a_part_to_go_on_from(tmp_path, sent, code) -> None:
     with started("infer", SAMPLE, "--masks", "masks", cwd=tmp_path) as process:
-        wait_until(
-            process, (tmp_path / "roadseg-part.drive.overlay.mp4").exists
-        )  # it is well under way
+        # It is well under way.
+        wait_until((tmp_path / "roadseg-part.drive.overlay.mp4").exists, process)
         process.send_signal(sent)
         _, errors = process.communicate(timeout=patience(30))
     assert process.returncode == code, errors
@@ -236,7 +228,7 @@ def test_second_run_says_in_one_line_what_the_first_left_and_drops_nothing(tmp_p
     command = ("infer", SAMPLE, "--size", "96x64")
     part = tmp_path / "roadseg-part.drive.overlay.mp4"
     with started(*command, cwd=tmp_path) as process:
-        wait_until(process, lambda: part.exists() and part.stat().st_size > 1_000_000)
+        wait_until(lambda: part.exists() and part.stat().st_size > 1_000_000, process)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=patience(30))
     kept = part.read_bytes()
@@ -254,7 +246,7 @@ def test_second_run_says_in_one_line_what_the_first_left_and_drops_nothing(tmp_p
 def test_run_in_the_background_goes_on_at_ctrl_c_and_ends_when_it_is_told(tmp_path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what runs in the background
     with started("infer", SAMPLE, cwd=tmp_path) as process:
-        wait_until(process, (tmp_path / "roadseg-part.drive.overlay.mp4").exists)
+        wait_until((tmp_path / "roadseg-part.drive.overlay.mp4").exists, process)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=patience(30))
@@ -274,7 +266,7 @@ def test_interrupted_training_says_how_to_go_on_and_does(streets, tmp_path) -> N
     log, errors = tmp_path / "run" / "metrics.jsonl", []
     for epochs in (1, 2):
         with started(*command, "--epochs", 5000, "--eval-every", 1000, cwd=tmp_path) as process:
-            wait_until(process, lambda logged=epochs: lines(log) > logged)
+            wait_until(lambda logged=epochs: lines(log) > logged, process)
             process.send_signal(signal.SIGINT)
             errors.append(process.communicate(timeout=patience(30))[1])
         assert process.returncode == 130, errors

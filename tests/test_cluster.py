@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import ROOT, WEIGHTS, ended, patience, skip_or_fail
+from conftest import ROOT, WEIGHTS, ended, patience, skip_or_fail, wait_until
 from films import Film, frame_times, packets, pictures
 
 from roadseg.backends.runtimes import Replicas, replicas_for
@@ -27,6 +25,7 @@ from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.batch.own_folder import own_folder
 from roadseg.infer.config import InferConfig
 from roadseg.infer.offline import infer
+from roadseg.infer.stats import read_stats
 from roadseg.video.objects import objects_in, storage
 from roadseg.video.url import Url
 
@@ -129,15 +128,6 @@ def chunks(folder: Path, state: str) -> list[tuple[str, int]]:
     return [(record["film"], record["chunk"]) for record in records if "chunk" in record]
 
 
-def wait_for(holds, process: subprocess.Popen, seconds: float = 90) -> None:
-    """Wait until something holds, while a process runs."""
-    deadline = time.monotonic() + patience(seconds)
-    while not holds():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
-
-
 def workers() -> list[int]:
     """The processes that label at the moment, by the title that Ray gives them."""
     found = []
@@ -187,7 +177,10 @@ def assert_same(out: Path, config: InferConfig) -> None:
     assert frame_times(out / config.masks.name) == frame_times(config.masks)
     pairs = zip(pictures(out / config.masks.name), pictures(config.masks), strict=True)
     assert np.mean([np.mean(one != other) for one, other in pairs]) <= 1e-4
-    assert len((out / config.stats.name).read_text()) == len(config.stats.read_text())
+    pairs = zip(read_stats(out / config.stats.name), read_stats(config.stats), strict=True)
+    for mine, other in pairs:
+        assert (mine.pts, mine.time_s) == (other.pts, other.time_s)
+        assert mine.shares == pytest.approx(other.shares, abs=1e-3)
 
 
 @pytest.mark.usefixtures("heeds_signals")
@@ -227,16 +220,16 @@ def test_a_batch_outlives_its_driver_a_worker_and_a_machine(cluster_and_keys, tm
     for name, film in FILMS.items():
         film.write(tmp_path / "films" / f"{name}.mp4")
     with driver(tmp_path, machines.address) as first:
-        wait_for(lambda: chunks(tmp_path, "done"), first)
+        wait_until(lambda: chunks(tmp_path, "done"), first, 90)
         first.send_signal(signal.SIGTERM)
         said = first.communicate(timeout=patience(60))[1]
     assert (first.returncode, said) == (128 + signal.SIGTERM, "")
     assert not workers()
     before = chunks(tmp_path, "done")
     with driver(tmp_path, machines.address) as second:
-        wait_for(workers, second)
+        wait_until(workers, second, 90)
         kill_one_that_labels()
-        wait_for(lambda: chunks(tmp_path, "failed"), second)
+        wait_until(lambda: chunks(tmp_path, "failed"), second, 90)
         machines.remove_one()
         said = second.communicate(timeout=patience(120))[1]
     assert second.returncode == 0, said

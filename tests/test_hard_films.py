@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from films import Film, frame_times, packets, pictures, repacked
+from films import Film, frame_times, packets, pictures, repacked, rich_film
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -279,47 +279,6 @@ def test_frame_of_8k_goes_through(plain) -> None:
         assert np.abs(one[::9, ::9].astype(int) - other[::9, ::9]).max() < 8
 
 
-def rich_film(path: Path) -> Path:
-    """Two languages of sound, subtitles, chapters, and tags as phones and dashcams write them."""
-    plain = Film(sounds=2, times=tuple(range(60))).write(path.with_name("bare.mp4"))
-    with av.open(plain) as source, av.open(path, "w") as target:
-        target.metadata.update(
-            {
-                "creation_time": "2024-05-06T07:08:09.000000Z",
-                "title": "To work",
-                "location": "+48.2082+016.3738/",
-            }
-        )
-        seconds = Fraction(1, 1000)
-        target.set_chapters(
-            [
-                {
-                    "id": i,
-                    "start": 2000 * i,
-                    "end": 2000 * (i + 1),
-                    "time_base": seconds,
-                    "metadata": {"title": f"part {i}"},
-                }
-                for i in range(3)
-            ]
-        )
-        streams = [target.add_stream_from_template(s, opaque=True) for s in source.streams]
-        streams[1].metadata["language"], streams[2].metadata["language"] = "deu", "fra"
-        subtitles = target.add_mux_stream("subrip")
-        subtitles.time_base = seconds
-        for packet in source.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-        for start in (500, 2500, 4500):
-            packet = av.Packet(f"at {start}".encode())
-            packet.stream, packet.time_base = subtitles, seconds
-            packet.pts = packet.dts = start
-            packet.duration = 800
-            target.mux(packet)
-    return path
-
-
 def test_subtitles_chapters_and_tags_are_copied(plain, tmp_path) -> None:
     source = rich_film(tmp_path / "rich.mkv")
     out = tmp_path / "out.mkv"
@@ -495,12 +454,6 @@ def test_interlaced_film_is_named(plain) -> None:
     result = infer(plain)
     assert result.frames == 10
     assert any("is interlaced" in warning for warning in result.warnings)
-
-
-def test_film_that_is_not_there_at_all(plain) -> None:
-    plain.source.write_bytes(b"")
-    with pytest.raises(VideoError, match=r"is empty \(0 bytes\)"):
-        infer(plain)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")

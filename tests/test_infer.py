@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE, WEIGHTS
+from films import Film, frame_times, packets, pictures, repacked, with_wide_pixels
 
 from roadseg.errors import ConfigError, OutputError, VideoError
 from roadseg.infer.config import InferConfig
@@ -18,20 +19,6 @@ from roadseg.infer.offline import InferResult, infer
 from roadseg.spec import PALETTES
 
 ROAD, SKY = 3, 0
-
-
-def packets(path: Path, kind: str) -> list[tuple[Fraction, int]]:
-    """Times in seconds and sizes of a stream's packets, in order of time."""
-    with av.open(path) as container:
-        stream = getattr(container.streams, kind)[0]
-        found = [p for p in container.demux(stream) if p.pts is not None]
-        return sorted((p.pts * p.time_base, p.size) for p in found)
-
-
-def pictures(path: Path, numbers: set[int]) -> dict[int, np.ndarray]:
-    with av.open(path) as container:
-        frames = enumerate(container.decode(video=0))
-        return {i: frame.to_ndarray(format="rgb24") for i, frame in frames if i in numbers}
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +60,15 @@ def test_output_plays_in_a_browser(whole) -> None:
 
 def test_pixels_of_known_frames_are_the_blend_of_picture_and_palette(whole) -> None:
     config, _, _ = whole
-    numbers = {0, 110, 220}
-    originals, painted = pictures(SAMPLE, numbers), pictures(config.out, numbers)
+    numbers = (0, 110, 220)
+    shown = zip(numbers, pictures(SAMPLE, numbers), pictures(config.out, numbers), strict=True)
     palette = np.array(list(PALETTES["roadseg"].values()), np.float64)
-    for number in numbers:
+    for number, original, painted in shown:
         class_map = cv2.imread(str(config.masks / f"{number:06d}.png"), cv2.IMREAD_GRAYSCALE)
         assert class_map.shape == (540, 960)
-        expected = (originals[number] + palette[class_map]) / 2
+        expected = (original + palette[class_map]) / 2
         below_the_legend = slice(300, None)
-        difference = np.abs(painted[number] - expected)[below_the_legend]
+        difference = np.abs(painted - expected)[below_the_legend]
         assert difference.mean() < 4  # what x264 loses at this quality, chroma at half size
 
 
@@ -124,7 +111,7 @@ def test_alpha_zero_gives_the_source_back(tmp_path) -> None:
         size_hw=(96, 160),
     )
     assert infer(config).frames == 5
-    original, copy = pictures(SAMPLE, {3})[3], pictures(config.out, {3})[3]
+    original, copy = pictures(SAMPLE, [3])[0], pictures(config.out, [3])[0]
     assert cv2.PSNR(original, copy) > 38
     assert np.abs(original.mean(axis=(0, 1)) - copy.mean(axis=(0, 1))).max() < 0.7  # no tint
 
@@ -140,43 +127,14 @@ def test_cut_begins_at_zero_and_has_the_frames_between(tmp_path) -> None:
         side_by_side=True,
     )
     assert infer(config).frames == 25
-    times = [time for time, _ in packets(config.out, "video")]
-    assert times == [Fraction(i, 25) for i in range(25)]
-    copy, original = pictures(config.out, {0})[0], pictures(SAMPLE, {25})[25]
+    assert frame_times(config.out) == [Fraction(i, 25) for i in range(25)]
+    copy, original = pictures(config.out, [0])[0], pictures(SAMPLE, [25])[0]
     assert copy.shape == (540, 1920, 3)
     assert cv2.PSNR(original, np.ascontiguousarray(copy[:, :960])) > 35
-    sizes = [size for _, size in packets(config.out, "audio")]
-    source = [size for time, size in packets(SAMPLE, "audio") if 1 <= time < 2]
-    assert sizes == source
-    first_sound_s = packets(config.out, "audio")[0][0]
-    assert 0 <= first_sound_s < Fraction(1024, 48000)
-
-
-def make_film(
-    path: Path,
-    codec: str = "libx264",
-    size_hw: tuple[int, int] = (64, 96),
-    times: tuple[int, ...] = tuple(range(10)),
-    pixel_aspect: Fraction = Fraction(1),
-) -> Path:
-    """A colour gradient that drifts; a frame at each time, in tenths of a second."""
-    height, width = size_hw
-    rows, columns = np.mgrid[:height, :width]
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.height, stream.width = size_hw
-        stream.pix_fmt = {"ffv1": "yuv444p", "png": "rgb24"}.get(codec, "yuv420p")
-        stream.time_base = stream.codec_context.time_base = Fraction(1, 10)
-        stream.codec_context.sample_aspect_ratio = pixel_aspect
-        for time in times:
-            picture = np.stack(
-                [rows * 200 // height + time, columns * 200 // width, rows * 0 + 90], axis=2
-            )
-            frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    sound = packets(config.out, "audio")
+    expected = [data for time, data in packets(SAMPLE, "audio") if 1 <= time < 2]
+    assert [data for _, data in sound] == expected
+    assert 0 <= sound[0][0] < Fraction(1024, 48000)
 
 
 @pytest.fixture
@@ -190,15 +148,14 @@ def test_looking_at_every_fourth_frame_keeps_all_of_them_in_order(quick) -> None
     result = infer(replace(quick, every=4))
     # Every fourth, the last, and some for the first frames, whose flow is torn in part.
     assert result.frames == 25 and 7 < result.network_frames < 12
-    times = [time for time, _ in packets(quick.out, "video")]
-    assert times == [Fraction(i, 25) for i in range(25)]
+    assert frame_times(quick.out) == [Fraction(i, 25) for i in range(25)]
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 0.3), (0.1, 0.33), (0.13, 0.5), (0.7, 9.0)])
 def test_part_of_a_film_is_expected_to_have_the_frames_that_come(quick, start_s, end_s) -> None:
     told = []
-    config = replace(quick, source=make_film(quick.out.with_name("film.mkv"), times=range(10)))
-    config = replace(config, start_s=start_s, end_s=end_s)
+    film = Film().write(quick.out.with_name("film.mkv"))
+    config = replace(quick, source=film, start_s=start_s, end_s=end_s)
     infer(config, on_frame=lambda done, total: told.append((done, total)))
     assert told[-1] == (len(told), len(told))
 
@@ -219,58 +176,15 @@ def test_frame_rate_out_of_reach_makes_looks_rare(quick) -> None:
     assert result.frames == 25 and 3 <= result.network_frames <= 6
 
 
-def test_variable_frame_rate_is_kept(tmp_path, quick) -> None:
-    times = (0, 1, 5, 6, 13, 14, 15, 40)
-    made = make_film(tmp_path / "vfr.mp4", times=times)
-    infer(replace(quick, source=made, end_s=None))
-    assert [time for time, _ in packets(quick.out, "video")] == [Fraction(t, 10) for t in times]
-
-
-def test_odd_sizes_are_padded_by_a_pixel(tmp_path, quick) -> None:
-    made = make_film(tmp_path / "odd.mkv", codec="ffv1", size_hw=(65, 97))
-    infer(replace(quick, source=made, alpha=0, outline=False, legend="none"))
-    original, copy = pictures(made, {4})[4], pictures(quick.out, {4})[4]
-    assert copy.shape == (66, 98, 3) and original.shape == (65, 97, 3)
-    assert cv2.PSNR(original, np.ascontiguousarray(copy[:65, :97])) > 30
-
-
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotated_film_comes_out_upright(tmp_path, quick, degrees) -> None:
-    plain, turned = make_film(tmp_path / "plain.mp4"), tmp_path / "turned.mp4"
-    with av.open(turned, "w") as target:
-        copy_packets(plain, "video", target, degrees)
-    infer(replace(quick, source=turned, alpha=0, outline=False, legend="none"))
-    expected = np.rot90(pictures(plain, {0})[0], degrees // 90)  # both count anticlockwise
-    copy = pictures(quick.out, {0})[0]
-    assert copy.shape == expected.shape
-    assert cv2.PSNR(np.ascontiguousarray(expected), copy) > 30
-
-
-def copy_packets(
-    source: Path, kind: str, target: av.container.OutputContainer, degrees: int = 0
-) -> None:
-    with av.open(source) as container:
-        template = getattr(container.streams, kind)[0]
-        stream = target.add_stream_from_template(template)
-        if degrees:
-            stream.set_display_rotation(degrees)
-        for packet in container.demux(template):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-
-
 def test_film_without_sound_is_fine(tmp_path, quick) -> None:
-    made = make_film(tmp_path / "silent.webm", codec="libvpx-vp9")
+    made = Film(codec="libvpx-vp9").write(tmp_path / "silent.webm")
     assert infer(replace(quick, source=made, end_s=None)).frames == 10
     with av.open(quick.out) as container:
         assert not container.streams.audio
 
 
 def test_sound_that_mp4_cannot_hold_is_encoded_anew_and_copied_into_mov(tmp_path, quick) -> None:
-    source = tmp_path / "silent.mkv"
-    with av.open(source, "w") as target:
-        copy_packets(SAMPLE, "video", target)
+    source = repacked(SAMPLE, tmp_path / "silent.mkv")
     film = tmp_path / "film.mov"
     with av.open(source) as pictures_only, av.open(film, "w") as target:
         video = target.add_stream_from_template(pictures_only.streams.video[0])
@@ -313,8 +227,7 @@ def test_cut_of_any_container_has_all_its_frames_and_sound(tmp_path, quick, suff
     source = remuxed(tmp_path / f"film{suffix}")
     result = infer(replace(quick, source=source, start_s=4.0, end_s=5.0))
     assert result.frames == 25 and result.warnings == ()
-    times = [time for time, _ in packets(quick.out, "video")]
-    assert times == [Fraction(i, 25) for i in range(25)]
+    assert frame_times(quick.out) == [Fraction(i, 25) for i in range(25)]
     sounds = [time for time, _ in packets(quick.out, "audio")]
     assert 45 <= len(sounds) <= 48 and 0 <= sounds[0] < Fraction(1, 20)
 
@@ -329,18 +242,19 @@ def test_cut_off_matroska_film_is_reported(tmp_path, quick) -> None:
 def test_clock_that_starts_anywhere_is_moved_to_zero(tmp_path, quick) -> None:
     source = remuxed(tmp_path / "late.ts", shift_s=20_000)
     infer(replace(quick, source=source, end_s=0.4))
-    assert [time for time, _ in packets(quick.out, "video")] == [Fraction(i, 25) for i in range(10)]
+    assert frame_times(quick.out) == [Fraction(i, 25) for i in range(10)]
     assert 0 <= packets(quick.out, "audio")[0][0] < Fraction(1, 20)
 
 
 def test_sparse_film_is_not_said_to_end_early(tmp_path, quick) -> None:
-    made = make_film(tmp_path / "sparse.mp4", times=(0, 1, 2, 3, 40, 50, 60))
+    made = Film(times=(0, 1, 2, 3, 40, 50, 60)).write(tmp_path / "sparse.mp4")
     result = infer(replace(quick, source=made, start_s=2.0, end_s=None))
     assert (result.frames, result.warnings) == (3, ())
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path, quick) -> None:
-    made = make_film(tmp_path / "wide.mp4", pixel_aspect=Fraction(2))
+    flat = Film(size_hw=(64, 96)).write(tmp_path / "flat.mp4")
+    made = with_wide_pixels(flat, tmp_path / "wide.mp4")
     result = infer(replace(quick, source=made, size_hw=None))
     with av.open(quick.out) as container:
         assert container.streams.video[0].sample_aspect_ratio == 2
@@ -349,28 +263,26 @@ def test_pixels_that_are_not_square_stay_so(tmp_path, quick) -> None:
 
 
 def test_film_without_any_times_is_given_some(tmp_path, quick) -> None:
-    raw = make_film(tmp_path / "raw.h264")
+    raw = Film().write(tmp_path / "raw.h264")
     result = infer(replace(quick, source=raw, end_s=None))
     assert result.frames == 10
     assert any("frames no time" in warning for warning in result.warnings)
-    times = [time for time, _ in packets(quick.out, "video")]
-    assert all(a < b for a, b in pairwise(times))
+    assert all(a < b for a, b in pairwise(frame_times(quick.out)))
 
 
 def test_cut_off_film_is_processed_as_far_as_it_goes(tmp_path, quick) -> None:
-    front = tmp_path / "front.mp4"  # with the index in front, the first half still plays
-    with av.open(front, "w", options={"movflags": "faststart"}) as target:
-        copy_packets(SAMPLE, "video", target)
+    # With the index in front, the first half still plays.
+    front = repacked(SAMPLE, tmp_path / "front.mp4", movflags="faststart")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(front.read_bytes()[: front.stat().st_size // 2])
     result = infer(replace(quick, source=cut, end_s=None))
     assert 50 < result.frames < 200
     assert any("ends early: it says 8.84 s" in warning for warning in result.warnings)
-    assert len(packets(quick.out, "video")) == result.frames
+    assert len(frame_times(quick.out)) == result.frames
 
 
 def test_damage_in_the_middle_is_reported_and_survived(tmp_path, quick) -> None:
-    made = make_film(tmp_path / "made.mov", codec="png")
+    made = Film(codec="png", pixel_format="rgb24").write(tmp_path / "made.mov")
     data = bytearray(made.read_bytes())
     middle = data.index(b"\x89PNG", len(data) // 2)
     data[middle : middle + 16] = bytes(16)
@@ -403,8 +315,12 @@ def test_bad_film_is_refused_and_leaves_nothing(tmp_path, quick, kind) -> None:
 
 def test_film_of_sound_alone_is_refused(tmp_path, quick) -> None:
     source = tmp_path / "sound.mp4"
-    with av.open(source, "w") as target:
-        copy_packets(SAMPLE, "audio", target)
+    with av.open(SAMPLE) as film, av.open(source, "w") as target:
+        stream = target.add_stream_from_template(film.streams.audio[0])
+        for packet in film.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
     with pytest.raises(VideoError, match="no video stream, only audio"):
         infer(replace(quick, source=source))
 
@@ -415,7 +331,7 @@ def test_existing_output_is_not_touched(quick) -> None:
         infer(quick)
     assert quick.out.read_text() == "precious"
     infer(replace(quick, overwrite=True))
-    assert len(packets(quick.out, "video")) == 25
+    assert len(frame_times(quick.out)) == 25
 
 
 def test_folder_of_masks_that_holds_files_is_not_touched(tmp_path, quick) -> None:
@@ -460,7 +376,7 @@ def test_failure_in_the_middle_leaves_a_part_that_plays_and_no_thread(tmp_path, 
     with pytest.raises(RuntimeError, match="reader"):
         infer(replace(quick, masks=masks), reader_fails)
     assert not quick.out.exists() and not list(masks.glob("*.png"))
-    assert 5 <= len(pictures(tmp_path / "roadseg-part.o.mp4", set(range(25)))) <= 25
+    assert 5 <= len(frame_times(tmp_path / "roadseg-part.o.mp4")) <= 25
     assert not [t for t in threading.enumerate() if t.name.startswith("roadseg")]
 
 

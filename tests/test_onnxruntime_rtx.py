@@ -30,7 +30,7 @@ from test_tensorrt import demand_half, run_rtx
 
 from roadseg.backends import nvidia
 from roadseg.backends.nvidia import Driver, Gpu, read_driver
-from roadseg.backends.runtimes import Backend, open_backend
+from roadseg.backends.runtimes import BACKENDS, Backend, open_backend
 from roadseg.deploy.builders import Source
 from roadseg.deploy.export import LEAST_AGREEMENT, export_onnx
 from roadseg.errors import BackendUnavailable, ConfigError, ExportError, ModelFileError
@@ -71,7 +71,7 @@ def test_half_export_computes_in_half_precision_alone(half) -> None:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_half_export_runs_on_a_cpu_at_any_size(half, checkpoint, runtime) -> None:
-    pytest.importorskip(runtime)
+    pytest.importorskip(BACKENDS[runtime].module)
     with closing(open_backend(half, runtime)) as found, closing(open_backend(checkpoint)) as single:
         for size_hw, count in (((64, 96), 1), ((96, 160), 2)):
             frames = sample_frames(size_hw, count)

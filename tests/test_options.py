@@ -23,7 +23,7 @@ def options(names: tuple[str, ...]) -> list[Any]:
 
 
 def help_of(*names: str, columns: int) -> str:
-    environment = {"COLUMNS": str(columns), "NO_COLOR": "1", "GITHUB_ACTIONS": ""}
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1"}
     done = CliRunner(env=environment).invoke(app, [*names, "-h"], prog_name="roadseg")
     assert done.exit_code == 0, done.output
     return done.stdout

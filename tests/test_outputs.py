@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE, WEIGHTS, patience
-from films import Film, frame_times, packets, pictures, repacked
+from films import Film, frame_times, packets, pictures, with_wide_pixels
 
 from roadseg.cli.films import Beside, plan
 from roadseg.cli.options import parse_time
@@ -125,12 +125,7 @@ def test_images_show_what_the_film_would(plain, tmp_path, name) -> None:
 
 def test_images_have_square_pixels(plain, tmp_path) -> None:
     flat = Film(size_hw=(48, 64)).write(tmp_path / "flat.mp4")
-
-    def stretch(_target, stream) -> None:
-        stream.codec_context.sample_aspect_ratio = Fraction(2)
-        stream.sample_aspect_ratio = Fraction(2)
-
-    repacked(flat, plain.source, stretch)
+    with_wide_pixels(flat, plain.source)
     infer(replace(plain, out=tmp_path / "%d.png"))
     assert cv2.imread(str(tmp_path / "0.png")).shape == (48, 128, 3)
 

@@ -3,20 +3,17 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
 import onnx
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, ended, patience, wait_until
 from onnx import TensorProto, helper
 
 from roadseg.spec import ModelSpec
 
 pytestmark = pytest.mark.usefixtures("heeds_signals")
-PATIENCE_S = 60.0
-"""A deadline that only a hang exceeds."""
 
 
 def write_endless_model(path: Path) -> Path:
@@ -97,7 +94,7 @@ def test_second_signal_ends_a_process_that_hangs(hanging, first, second, code) -
     hanging.send_signal(first)
     assert "stopping takes longer than usual; a second signal" in hanging.stderr.readline()
     hanging.send_signal(second)
-    assert hanging.wait(PATIENCE_S) == code
+    assert hanging.wait(patience(60)) == code
 
 
 def run_main(body: str) -> subprocess.Popen[str]:
@@ -124,7 +121,7 @@ def test_signal_leaves_in_good_order_and_a_second_does_not_break_into_that(name)
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
     )
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.communicate(timeout=patience(60))
     assert (output, errors) == ("in good order\n", "")
     assert process.returncode == 128 + getattr(signal, name)
 
@@ -146,7 +143,7 @@ def test_second_signal_ends_a_process_that_has_nobody_to_tell_what_takes_so_long
         "        time.sleep(5)\n"
         "        print('only now', flush=True)\n"
     )
-    assert process.communicate(timeout=PATIENCE_S)[0] == ""
+    assert process.communicate(timeout=patience(60))[0] == ""
     assert process.returncode == 143
 
 
@@ -157,24 +154,20 @@ def test_what_the_parent_ignores_stays_ignored() -> None:
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    print('still here', flush=True)\n"
     )
-    assert process.communicate(timeout=PATIENCE_S)[0] == "still here\n"
+    assert process.communicate(timeout=patience(60))[0] == "still here\n"
     assert process.returncode == 0
 
 
 def test_killed_recording_plays_and_is_not_recorded_over(tmp_path) -> None:
     command = [sys.executable, "-m", "roadseg", "live", str(SAMPLE), "--no-serve", "--out"]
     command += ["street.mp4", "--size", "64x32", "--as-camera", "--loop", "--steady", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    part, deadline = tmp_path / "roadseg-part.street.mp4", time.monotonic() + PATIENCE_S
-    while not (part.exists() and part.stat().st_size > 200_000):  # a second or more
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    part = tmp_path / "roadseg-part.street.mp4"
+    with ended(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)) as process:
+        wait_until(lambda: part.exists() and part.stat().st_size > 200_000, process)  # a second
     with av.open(part) as film:
         assert len(list(film.decode(video=0))) > 5
     again = subprocess.run(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=patience(60)
     )
     assert again.returncode == 1 and "a recording that was cut off" in again.stderr
     assert not (tmp_path / "street.mp4").exists() and part.exists()

@@ -103,6 +103,21 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path, arch, width, amp) -> None:
     assert last < 0.1 < first
 
 
+def test_encoder_learns_at_a_rate_of_its_own_where_it_is_pretrained(
+    tmp_path,
+) -> None:
+    config = small(tmp_path, tmp_path / "run", encoder_lr_factor=0.5)
+    image, target = scene(0, 64, 64)
+    frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
+    for pretrained, factor in ((True, 0.5), (False, 1.0)):
+        state = begin(replace(config, pretrained=pretrained))
+        train_step(state, frames, truth, PLAIN, 1e-3, config)
+        rates = {p: group["lr"] for group in state.optimizer.param_groups for p in group["params"]}
+        for name, parameter in state.network.named_parameters():
+            expected = 1e-3 * (factor if name.startswith("encoder.") else 1.0)
+            assert rates[parameter] == pytest.approx(expected), name
+
+
 @pytest.mark.parametrize("amp", [False, True])
 def test_four_steps_equal_two_and_two_after_an_interruption(streets, tmp_path, amp) -> None:
     class Interrupted(Exception):
