@@ -145,7 +145,7 @@ PLAIN = Foreign([("Identity", "x", "y")])
         (PLAIN, {"std": (0.0, 1.0, 1.0)}, "--std is .*above 0"),
         (PLAIN, {"output": "z"}, r"--output is 'z'; .* has y \(float32 1x3x128x192\)"),
         (PLAIN, {"classes": "cityscapes"}, "gives y .* cityscapes names 19 classes"),
-        (PLAIN, {"classes": "camvid"}, "no class list camvid; .* along: ade20k, bdd100k, city"),
+        (PLAIN, {"classes": "camvid"}, "no class list camvid; .* included: ade20k, bdd100k, city"),
         (BYTES, {"mean": (0.5, 0.5, 0.5)}, "levels from 0 to 255 as they are; leave out --mean"),
         (TWO_HEADS, {}, "gives main .*, side .*; choose one of these with --output"),
         (Foreign([("Identity", "x", "y")], (FLOAT, [1, 3, 64, 3])), {}, "give --layout nchw or"),

@@ -22,8 +22,8 @@ from conftest import (
     leaf_commands,
     patience,
     scene,
-    write_pair,
     wait_until,
+    write_pair,
 )
 
 
