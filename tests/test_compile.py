@@ -229,8 +229,10 @@ def test_build_that_is_another_model_is_refused(
 
 
 def test_settings_that_cannot_be_used_are_refused(config, tmp_path, built) -> None:
-    with pytest.raises(ConfigError, match="give one of them"):
+    with pytest.raises(ConfigError, match=r"neither --data nor --film is given; .* give --film"):
         replace(config, film=None)
+    with pytest.raises(ConfigError, match=r"--data and --film are given; .* give --film"):
+        replace(config, data=tmp_path)
     with pytest.raises(ConfigError, match="--batch is 0"):
         replace(config, batch=0)
     with pytest.raises(ConfigError, match="--backend is 'abacus'; use one of: onnxruntime"):

@@ -113,7 +113,9 @@ def _show(result: "CompileResult", console: "Console") -> None:
 
     build, parity, timing = result.build, result.parity, result.timing
     table = Table(title=str(result.out), title_justify="left", show_header=False)
-    table.add_row("built", result.rebuilt_because or "before; it still fits, so nothing was done")
+    because = result.rebuilt_because
+    built = f"yes: {because}" if because else "no: the file that was there still fits"
+    table.add_row("built now", built)
     table.add_row("runtime", f"{build.runtime} {build.runtime_version or '(any version)'}")
     table.add_row("device", build.device or "any")
     table.add_row("input", f"{build.shape[2]}x{build.shape[1]}, {build.shape[0]} a call")
