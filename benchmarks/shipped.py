@@ -1,4 +1,4 @@
-"""Make the models that come along, measure them, and write what the documents say of them.
+"""Make the included models, measure them, and write what the documents say of them.
 
     python benchmarks/shipped.py make roads runs/a/best.safetensors runs/b/best.safetensors
     python benchmarks/shipped.py make roads weights/roads.safetensors --size 768x384
@@ -87,7 +87,7 @@ MEASURED = {
 
 @app.command()
 def make(name: str, checkpoints: list[Path], data: Data = USUAL_DATA, size: Size = None) -> None:
-    """Write a model that comes along in each of its forms.
+    """Write an included model in each of its forms.
 
     Weights are stored in half precision. Of several checkpoints the mean of the weights is taken
     (model soups, Wortsman et al., arXiv 2203.05482). The default comes in 8 bits and as a
@@ -203,7 +203,7 @@ def figures(record: Mapping[str, Any]) -> str:
 
 
 def _in_8_bits(name: str) -> str:
-    """Return what was found of a model in 8 bits, if it comes along."""
+    """Return what was found of a model in 8 bits, if it is included."""
     report = shipped_model("int8", name).with_suffix(".onnx.json")
     if not report.is_file():
         return ""

@@ -79,7 +79,7 @@ MODELS = {
     "onnxruntime, FP32": ("fp32", "onnxruntime"),
     "openvino, 8 bits": ("int8", "openvino"),
 }
-"""Precision of the model that comes along and its runtime, by name."""
+"""Precision of the included model and its runtime, by name."""
 FILM_WAYS = ("each frame alone", "steady", "--every 3", "live --every 3")
 LOOK_WAYS = {"every frame": 1, "auto": "auto"}
 """How often the network looks, by name."""

@@ -336,7 +336,7 @@ def test_file_that_is_no_mapping_is_refused_with_the_line(tmp_path, text, said) 
         read_mapping(tmp_path / "map.csv")
 
 
-def test_lists_and_mapping_that_come_along_fit_each_other() -> None:
+def test_included_lists_and_mapping_fit_each_other() -> None:
     counts = {"ade20k": 150, "bdd100k": 19, "cityscapes": 19, "coco-stuff": 171, "mapillary": 66}
     lists = {p.stem: read_class_list(p.stem) for p in NETWORKS.glob("*.csv") if p != TO_CAMVID}
     assert {name: len(classes) for name, classes in lists.items()} == counts

@@ -39,7 +39,7 @@ def test_extra_that_is_installed_works_and_one_that_is_not_does_not(
     assert findings[name].works == (find_spec(package) is not None), findings[name]
 
 
-def test_models_that_come_along_are_listed_with_their_terms(findings) -> None:
+def test_included_models_are_listed_with_their_terms(findings) -> None:
     for name, trained_on in SHIPPED_MODELS.items():
         found = findings[f"included {name}"]
         assert found.works and "FP32" in found.detail

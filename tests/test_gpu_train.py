@@ -64,7 +64,7 @@ def test_what_a_run_lacks_is_told() -> None:
     assert gpu_train.run_apart(failing, patience(60))["failed"] == "no pictures"
 
 
-def test_runs_of_the_series_that_comes_along_have_settings_that_fit(tmp_path) -> None:
+def test_runs_of_the_included_series_have_settings_that_fit(tmp_path) -> None:
     runs = gpu_train.tomllib.loads((ROOT / "benchmarks" / "series.toml").read_text())
     for run in runs.values():
         placed = dict(gpu_train.placed(run, tmp_path, 3))

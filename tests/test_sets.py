@@ -80,7 +80,7 @@ def test_class_that_the_others_do_not_have_is_named(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.csv")), ids=lambda path: path.stem)
-def test_class_files_that_come_along_speak_of_camvids_classes(path) -> None:
+def test_included_class_files_speak_of_camvids_classes(path) -> None:
     labels = LabelMeaning.read(path)
     space = LabelSpace.of(CAMVID_CLASSES, [labels])
     assert {i for i in space.renumber(labels).ids.values() if i != IGNORE_INDEX} >= {3}
@@ -107,7 +107,10 @@ def test_data_are_named_with_class_file_and_share(tmp_path, abroad) -> None:
     [
         ("d=half", "share 'half'; it must be above 0 and below 1"),
         ("d=1.5", "share '1.5'"),
-        ("d:nothing", "no class file nothing; .* along: bdd100k, cityscapes, comma10k, idd, idd_l"),
+        (
+            "d:nothing",
+            "no class file nothing; .* included: bdd100k, cityscapes, comma10k, idd, idd_l",
+        ),
     ],
 )
 def test_name_of_data_that_is_none_is_refused(text, said) -> None:
@@ -294,7 +297,7 @@ def test_pixels_count_as_right_within_their_set_and_iou_where_the_label_tells(tm
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs ../shared/data/CamVid")
-def test_idd_lite_and_comma10k_are_read_by_the_class_files_that_come_along() -> None:
+def test_idd_lite_and_comma10k_are_read_by_the_included_class_files() -> None:
     for name, pictures in (("idd_lite", 241), ("abroad/comma10k", 2)):
         root = CAMVID.parent / name
         dataset = DataSource.parse(f"{root}:{root.name}").open("val")

@@ -30,7 +30,7 @@ def test_tables_in_the_documents_are_those_of_the_records() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
-def test_records_are_of_the_files_that_come_along(name) -> None:
+def test_records_are_of_the_included_files(name) -> None:
     path, record = shipped_model(name=name), RECORDS[name]
     assert record["sha256"] == sha256_of(path)
     stated = stated_spec(path).metrics["val"]
