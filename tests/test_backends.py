@@ -309,6 +309,7 @@ assert signal_stack() == before
     [
         f"import roadseg; roadseg.load('{WEIGHTS}')",
         "from roadseg.measure import roofline",
+        "from roadseg.measure.plain_loop import plain_loop; plain_loop()",
         "from roadseg.deploy import build_onnxruntime",
         "from roadseg.deploy import adopt_onnx",
     ],
