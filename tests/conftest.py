@@ -24,7 +24,8 @@ from typer.main import get_command
 
 from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import BACKENDS, CLASS_MAP, LOGITS, Backend, Runtime
-from roadseg.cli import app
+from roadseg.cli import app, main
+from roadseg.cli.train import TRAINING_ALLOCATOR
 from roadseg.errors import BackendUnavailable
 from roadseg.infer.config import InferConfig
 from roadseg.segmentation.placement import laid
@@ -209,6 +210,24 @@ def surroundings_make_no_difference(tmp_path_factory: pytest.TempPathFactory) ->
         for name in TERMINAL:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture
+def in_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in this process, for tests of what it says: a new one loads for seconds."""
+
+    def roadseg(*args: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        for name, value in TRAINING_ALLOCATOR.items():
+            monkeypatch.setenv(name, value)  # or training starts the process again with them
+        monkeypatch.setattr("sys.argv", ["roadseg", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(args, int(end.value.code or 0), *capfd.readouterr())
+
+    return roadseg
 
 
 def sample_frames(network_hw: tuple[int, int], count: int) -> np.ndarray:

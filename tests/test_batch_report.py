@@ -55,7 +55,7 @@ def test_hours_shares_people_and_failures_are_those_of_all_films(tmp_path) -> No
     ]
     assert [(f.film, f.people_s) for f in report.with_people] == [("a.mp4", 2.5)]
     assert (report.with_people_count, report.unmeasured_count) == (1, 1)
-    page = report_page(report, "Report of out")
+    page = report_page(report, "Batch out")
     assert "d.mp4 &lt;b&gt;is torn&lt;/b&gt;" in page
     assert "Videos with people on the road (1)" in page
     assert "not known of 1 without --stats in .jsonl or .parquet" in page
@@ -65,7 +65,7 @@ def test_hours_shares_people_and_failures_are_those_of_all_films(tmp_path) -> No
 def test_one_point_in_time_is_no_course_of_time(tmp_path) -> None:
     recorded = "2026-08-01T06:00:00+00:00"
     films = [film(name, class_shares={"road": 1.0}, recorded=recorded) for name in ("a", "b")]
-    page = report_page(report_of(manifest(tmp_path, films)), "Report of out")
+    page = report_page(report_of(manifest(tmp_path, films)), "Batch out")
     assert "over time" not in page and "Shares of classes in all videos" in page
 
 
@@ -150,6 +150,6 @@ def test_the_command_writes_the_page_and_replaces_none_unasked(tmp_path) -> None
         )
 
     assert run("--out", "fleet.html").stdout == "report: fleet.html\n"
-    assert "<h1>Report of .</h1>" in (tmp_path / "fleet.html").read_text()
+    assert f"<h1>Batch {tmp_path.name}</h1>" in (tmp_path / "fleet.html").read_text()
     again = run("--out", "fleet.html")
     assert (again.returncode, "fleet.html exists" in again.stderr) == (1, True)

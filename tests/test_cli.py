@@ -80,8 +80,10 @@ def test_infer_says_in_two_lines_what_it_did_and_more_when_asked(tmp_path) -> No
     how, what = done.stdout.splitlines()
     assert re.fullmatch(r"o\.mp4: 10 frames in .* s, .* fps; network at 96x64 on 6 frames", how)
     assert re.fullmatch(r"in view: (\w+ \d+%, )+\w+ \d+%", what) and "road" in what
-    more = roadseg(*quick, "--overwrite", "--verbose", cwd=tmp_path)
-    for word in ("in view: ", "decode", "starved", "bottleneck"):
+    beside = ("--masks", "masks", "--stats", "stats.csv", "--report", "drive.html")
+    more = roadseg(*quick, *beside, "--overwrite", "--verbose", cwd=tmp_path)
+    listed = "also written: masks, stats.csv, drive.html"
+    for word in ("in view: ", listed, "decode", "starved", "bottleneck"):
         assert word in more.stdout
 
 
@@ -164,10 +166,10 @@ def test_quiet_is_quiet(tmp_path) -> None:
         (["export", CHECKPOINT, "--out", "no/mine.onnx"], "no/mine.onnx cannot be written"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
+def test_mistakes_are_one_line_and_exit_code_1(in_process, tmp_path, args, message) -> None:
     if args[0] in ("train", "export"):
         pytest.importorskip("torch")
-    done = roadseg(*args, cwd=tmp_path)
+    done = in_process(*args)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("roadseg: ") and done.stderr.count("\n") == 1
@@ -188,16 +190,16 @@ def test_mistakes_are_one_line_and_exit_code_1(tmp_path, args, message) -> None:
         ([SAMPLE], "drive.mp4 is no command; run: roadseg infer "),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, args, message) -> None:
-    done = roadseg(*args, cwd=tmp_path)
+def test_wrong_usage_is_one_line_and_exit_code_2(in_process, args, message) -> None:
+    done = in_process(*args)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("roadseg: ") and done.stderr.count("\n") == 1
     assert message in done.stderr
 
 
 @pytest.mark.parametrize("args", [[], ["data"]])
-def test_no_command_shows_which_there_are(tmp_path, args) -> None:
-    done = roadseg(*args, cwd=tmp_path)
+def test_no_command_shows_which_there_are(in_process, args) -> None:
+    done = in_process(*args)
     assert done.returncode == 2 and "Commands" in done.stdout and done.stderr == ""
 
 
@@ -466,10 +468,10 @@ def test_settings_come_from_a_file_and_flags_override_them(streets, tmp_path) ->
         ("augment = 3", "augment is 3; it must be a table of settings"),
     ],
 )
-def test_setting_of_another_kind_is_named_with_its_file(tmp_path, line, said) -> None:
+def test_setting_of_another_kind_is_named_with_its_file(in_process, tmp_path, line, said) -> None:
     data = "" if line.startswith("data") else 'data = "."\n'
     (tmp_path / "recipe.toml").write_text(f"{data}{line}\n")
-    done = roadseg("train", "--config", "recipe.toml", "--augment", "mix=0.5", cwd=tmp_path)
+    done = in_process("train", "--config", "recipe.toml", "--augment", "mix=0.5")
     assert done.returncode == 1
     assert done.stderr == f"roadseg: {said} (settings of recipe.toml and flags)\n"
 
@@ -526,9 +528,3 @@ def test_compile_prints_what_it_proved_and_keeps_it(tmp_path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}
     again = roadseg(*words, cwd=tmp_path)
     assert "no: the file that was there still fits" in again.stdout
-
-
-def test_compile_without_frames_is_one_line(tmp_path) -> None:
-    done = roadseg("compile", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "neither --data nor --film" in done.stderr

@@ -379,7 +379,8 @@ def report(
 
     check_new(out, "--out", (".html",), overwrite=overwrite)
     location = location_named(manifest)
-    page = report_page(report_of(location), f"Report of {location}")
+    name = location.resolve().name if isinstance(location, Path) else location
+    page = report_page(report_of(location), f"Batch {name}")
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if not quiet:

@@ -21,7 +21,11 @@ def show_result(result: "InferResult", config: InferConfig, *, verbose: bool) ->
     console = plain_console(stderr=config.out == STDOUT)
     name = "standard output" if config.out == STDOUT else config.out or config.source
     shown = _what_is_hidden(result) if config.redaction else f"in view: {_what_is_in_view(result)}"
-    for line in (f"{name}: {_how_it_went(result)}", shown):
+    lines = [f"{name}: {_how_it_went(result)}", shown]
+    if beside := config.written_beside:
+        written = "also written" if config.out else "written"
+        lines.append(f"{written}: {', '.join(map(str, beside))}")
+    for line in lines:
         console.print(line, soft_wrap=True)
     if verbose:
         shares = {n: s for n, s in result.class_shares.items() if s >= LEAST_LISTED_SHARE}

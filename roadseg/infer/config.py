@@ -107,8 +107,7 @@ class InferConfig(ModelConfig, OverlayConfig):
         if self.redaction:
             self._check_redacted()
         self._check_times()
-        beside = (self.stats, self.masks, self.geojson, self.report)  # a report is refused later
-        if self.out is None and not any(beside):
+        if self.out is None and not self.written_beside:  # a report alone is refused later
             raise ConfigError(
                 "--no-film leaves nothing to write; add --stats, --masks or --geojson"
             )
@@ -160,13 +159,17 @@ class InferConfig(ModelConfig, OverlayConfig):
     def _check_redacted(self) -> None:
         """Refuse settings that predict fewer frames, or show what is hidden."""
         less = self.every not in (1, "auto") or self.goes_by_time or self.ignore
-        beside = (self.masks, self.stats, self.report, self.geojson)
-        more = any(beside) or self.side_by_side or self.boxes or self.out is None
+        more = self.written_beside or self.side_by_side or self.boxes or self.out is None
         if less or more:
             raise ConfigError(
                 "a redacted video is all that is written, and the network sees all of every "
                 "frame; leave out every other output, --ignore, --every, --fps-target, --realtime"
             )
+
+    @property
+    def written_beside(self) -> list[Path]:
+        """What is written beside the overlay."""
+        return [path for path in (self.masks, self.stats, self.report, self.geojson) if path]
 
     @property
     def measures(self) -> bool:
