@@ -17,9 +17,10 @@ from films import Film, frame_times, packets
 from roadseg.cli.batch_films import Plan
 from roadseg.cli.films import Beside
 from roadseg.errors import BackendUnavailable, ClusterError, ConfigError, OutputBusy, OutputError
-from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
+from roadseg.infer.batch.driver import Driver
 from roadseg.infer.batch.films import BatchConfig, Shard, common_settings
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
+from roadseg.infer.batch.listener import Listener, Progress, Summary
 from roadseg.infer.batch.manifest import manifests_of, merged, read_manifest
 from roadseg.infer.batch.status import INTERRUPTED, WAITING, status_of
 from roadseg.infer.batch.workers import Here, Outcome, Task

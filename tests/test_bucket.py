@@ -27,9 +27,10 @@ from roadseg.errors import (
     OutputError,
     VideoError,
 )
-from roadseg.infer.batch.driver import Driver, Listener, Progress, Summary
+from roadseg.infer.batch.driver import Driver
 from roadseg.infer.batch.films import BatchConfig
 from roadseg.infer.batch.lease import Lease, Terms, lease_path, machine_id, read_lease
+from roadseg.infer.batch.listener import Listener, Progress, Summary
 from roadseg.infer.batch.manifest import ManifestWriter, Record, read_manifest
 from roadseg.infer.batch.on_node import absolute, label_on_node, pinned
 from roadseg.infer.batch.own_file import ObjectFile, location_named, own_file

@@ -28,8 +28,8 @@ from roadseg.errors import ConfigError, RoadsegError
 if TYPE_CHECKING:
     from typer._click.core import Context
 
-    from roadseg.infer.batch.driver import Listener, Progress, Summary
     from roadseg.infer.batch.films import BatchConfig, Films
+    from roadseg.infer.batch.listener import Listener, Progress, Summary
     from roadseg.infer.batch.manifest import Record
     from roadseg.infer.batch.workers import Workers
 
@@ -244,7 +244,7 @@ class _Display:
 
     def listener(self) -> "Listener":
         """Return what the driver is to tell."""
-        from roadseg.infer.batch.driver import Listener
+        from roadseg.infer.batch.listener import Listener
 
         return Listener(
             listed=self.on_listed,

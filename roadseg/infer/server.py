@@ -22,29 +22,20 @@ import secrets
 import socket
 import threading
 import time
-import zlib
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from roadseg.backends.machine import open_files_limit
 from roadseg.errors import ServerError
 from roadseg.infer.http import HEAD_END, Request, form, parse_request, part, response
 from roadseg.infer.live import Reading
 from roadseg.infer.loop_thread import LoopThread
-from roadseg.infer.stats import count_pixels, shares_of, unsure_share
+from roadseg.infer.shown import Shown
 from roadseg.paint.config import OverlayConfig
-from roadseg.paint.overlay import shown_ids
-from roadseg.paint.specks import on_grid, speck_grid, specks_among
-from roadseg.settings import Color
-from roadseg.spec import PALETTES, ModelSpec
-from roadseg.video.encoded import JpegQuality, encoded
 from roadseg.video.frame import SegmentedFrame
 
 ASSETS = {
@@ -54,8 +45,6 @@ ASSETS = {
     "live.js": ("live.js", "text/javascript; charset=utf-8"),
 }
 """File and kind of what is served under a path."""
-PICTURE_WIDTH, CLASS_MAP_WIDTH = 1280, 960
-"""Largest widths sent."""
 NEWS_TIMEOUT_S = 10.0
 """Time after which a viewer that waits for a frame gets the last one again."""
 TOKEN_TIMEOUT_S = 5.0
@@ -103,66 +92,6 @@ class Address:
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return _is_local(self.host)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A frame as it is sent; it is encoded once, for the first viewer."""
-
-    item: SegmentedFrame
-    reading: Reading
-    overlay: OverlayConfig
-    """How a viewer sees it at first."""
-
-    @cached_property
-    def parts(self) -> bytes:
-        """The picture as JPEG, the class map and its specks, as parts of a form."""
-        height, width = self.item.frame.shown_hw
-        shown_width = min(width, PICTURE_WIDTH)
-        rgb = self.item.frame.rgb((max(round(height * shown_width / width), 1), shown_width))
-        jpeg = encoded(rgb, JpegQuality.LIVE)
-        maps = {"classes": self._small_class_map, "specks": self._specks}
-        deflated = (part(name, zlib.compress(ids.tobytes(), 1)) for name, ids in maps.items())
-        return b"".join([part("picture", jpeg), *deflated])
-
-    @property
-    def _specks(self) -> NDArray[np.uint8]:
-        """255 on each pixel of a speck of the class map, and 0 elsewhere."""
-        ids = self._small_class_map
-        grid = speck_grid(on_grid(ids), self.overlay.min_region)
-        specks = specks_among(ids, grid, top=0)
-        return np.zeros_like(ids) if specks is None else specks
-
-    @cached_property
-    def _small_class_map(self) -> NDArray[np.uint8]:
-        step = -(-self.item.shown.shape[1] // CLASS_MAP_WIDTH)
-        return self.item.sample(step)
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """Facts about the frame for the page."""
-        spec, pixels = self.item.spec, count_pixels(self.item)
-        colors = map(hex_color, spec.palette)
-        return {
-            "classes": list(zip(spec.class_names, colors, strict=True)),
-            "palettes": palettes_for(spec),
-            "shares": list(shares_of(pixels, spec).values()),
-            "unsure": unsure_share(pixels),
-            "map_hw": self._small_class_map.shape,
-            "start": {
-                "alpha": self.overlay.alpha,
-                "outline": self.overlay.outline,
-                "shown": shown_ids(spec, self.overlay),
-            },
-            "fps": self.reading.fps,
-            "dropped": self.reading.dropped,
-        }
-
-    @property
-    def age_s(self) -> float:
-        """Time since the frame arrived."""
-        assert self.item.frame.arrival is not None
-        return time.monotonic() - self.item.frame.arrival.time_s
 
 
 class PageServer:
@@ -365,20 +294,6 @@ class PageServer:
             parts = self._shown.parts
             facts |= self._shown.facts | {"age_s": self._shown.age_s}
         return form(part("facts", json.dumps(facts).encode()) + parts)
-
-
-def palettes_for(spec: ModelSpec) -> dict[str, list[str]]:
-    """Return the colours of a model's classes by the name of each palette that has them."""
-    return {
-        name: [hex_color(colors[known]) for known in spec.class_names]
-        for name, colors in PALETTES.items()
-        if colors.keys() >= set(spec.class_names)
-    }
-
-
-def hex_color(color: Color) -> str:
-    """Return a colour in the form that the page calculates with."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _listen(address: Address) -> socket.socket:
