@@ -21,7 +21,7 @@ from roadseg.deploy.adopt_graph import Given, Taken, Wrapping
 from roadseg.deploy.adopt_interface import given_by, size_of, taken_by
 from roadseg.deploy.adopt_network import Network, Outputs, open_network
 from roadseg.errors import ExportError, ModelFileError
-from roadseg.files import check_not_input, output_errors, sha256_of
+from roadseg.files import check_not_input, move_all, output_errors, sha256_of
 from roadseg.segmentation.placement import laid
 from roadseg.spec import AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame
@@ -81,7 +81,8 @@ class _Trial:
 
     def scores(self, given: Given) -> NDArray[np.float32]:
         """Return the logits (C, h, w)."""
-        return given.scores(self.outputs[given.name])[0]
+        scores: NDArray[np.float32] = given.scores(self.outputs[given.name])[0]
+        return scores
 
     def decided(self, given: Given) -> NDArray[np.uint8]:
         """Return the class map (H, W), computed without the graph that is checked."""
@@ -120,8 +121,7 @@ def adopt(config: AdoptConfig) -> AdoptResult:
         network.write(Wrapping(taken, given), spec, draft)
         with closing(open_backend(draft)) as model:
             result = _compared(model, given, trials)
-        for path in sorted(draft.parent.iterdir(), key=lambda path: path == draft):  # weights first
-            path.replace(config.out.with_name(path.name))
+        move_all(draft, config.out)
     return result
 
 
