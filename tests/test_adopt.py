@@ -179,6 +179,11 @@ PLAIN = Foreign([("Identity", "x", "y")])
         (PLAIN, {"input_range": None}, "does not tell in which range; give the --mean and --std"),
         (PLAIN, {"input_range": "0..2"}, "--input-range is '0..2'; use one of: 0..1, 0..255"),
         (PLAIN, {"std": (0.0, 1.0, 1.0)}, "--std is .*above 0"),
+        (
+            PLAIN,
+            {"input_range": "0..1", "mean": (123.7, 116.3, 103.5)},
+            "--mean has 123.7, and --input-range is 0..1; .* leave out --input-range",
+        ),
         (PLAIN, {"output": "z"}, r"--output is 'z'; .* has y \(float32 1x3x128x192\)"),
         (PLAIN, {"classes": "cityscapes"}, "gives y .* cityscapes names 19 classes"),
         (PLAIN, {"classes": "camvid"}, "no class list camvid; .* included: ade20k, bdd100k, city"),

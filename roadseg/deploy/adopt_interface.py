@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.deploy.adopt_config import AdoptConfig
+from roadseg.deploy.adopt_config import INPUT_RANGES, AdoptConfig
 from roadseg.deploy.adopt_graph import TYPES, Given, Taken
 from roadseg.deploy.adopt_network import Outputs, Port
 from roadseg.errors import ConfigError
@@ -122,7 +122,7 @@ def _normalisation(
             "--mean and --std of its training, or --input-range 0..1 or 0..255"
         )
     by_size = "0..1" if max(*map(abs, mean), *std) <= 1 else "0..255"
-    unit = MOST_LEVEL if (config.input_range or by_size) == "0..1" else 1.0
+    unit = MOST_LEVEL / INPUT_RANGES[config.input_range or by_size]
     (m0, m1, m2), (s0, s1, s2) = mean, std
     return (m0 * unit, m1 * unit, m2 * unit), (s0 * unit, s1 * unit, s2 * unit)
 
