@@ -110,6 +110,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def move_all(draft: Path, path: Path) -> None:
+    """Give a draft its name and the files around it theirs, beside it; what is there is replaced.
+
+    Args:
+        draft: The file that refers to the others, and so comes last; in a folder of their own.
+        path: Its name.
+    """
+    for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
+        file.replace(path if file == draft else path.with_name(file.name))
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, if it does not exist.
 

@@ -164,12 +164,6 @@ class BuildRecord:
     frames_sha256: str | None = None
     """Digest of the video or data that it was calibrated and compared on; older records lack it."""
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read a record back from JSON values. Raises `TypeError` and `KeyError`."""
-        batch, height, width = values["shape"]
-        return cls(**{**values, "shape": (batch, height, width)})
-
     def difference(self, other: "BuildRecord") -> str | None:
         """Return the differences from another record as text, or None if there are none."""
         changed = [

@@ -43,6 +43,8 @@ class Foreign(NamedTuple):
             "first": np.array(0),
             "nothing": np.float32(0),
             "sixtyfold": np.array([1, 1, 64, 64], np.float32),
+            "none": np.zeros(0, np.float32),
+            "one_size": np.array([1, 3, 128, 192]),
         }
         nodes = [
             helper.make_node(name, inputs.split(), outputs.split(), **dict(*more))
@@ -119,6 +121,12 @@ KINDS = {
         ],
         outputs=(("y", FLOAT, 3),),
         opset=9,
+    ),
+    "logits of one size, whatever the input's": Foreign(
+        [("Resize", "x none none one_size", "y", {"mode": "linear"})]
+    ),
+    "probabilities of each class by itself": Foreign(
+        [("Sigmoid", "x", "y")], options={"mean": MEAN, "std": (0.1, 0.1, 0.1)}
     ),
     "multiples of 64": Foreign(
         [

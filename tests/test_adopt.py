@@ -13,7 +13,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from conftest import ROOT, SAMPLE, WEIGHTS, both, patience, write_pair
-from foreign import CLASSES, FLOAT, KINDS, Foreign
+from foreign import CLASSES, FLOAT, KINDS, MEAN, Foreign
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Output, open_backend
 from roadseg.data.folder import FolderDataset
@@ -114,6 +114,42 @@ def test_record_says_what_the_network_was_and_takes(tmp_path) -> None:
     assert spec.adopted.mean == pytest.approx((127.5, 102, 76.5))
 
 
+def test_softmax_of_what_a_sigmoid_gave_has_the_same_proportions(tmp_path) -> None:
+    network = KINDS["probabilities of each class by itself"]
+    with closing(open_backend(adopted(network, tmp_path))) as model:
+        assert model.spec.adopted.output_kind == "probabilities"
+        frames = np.zeros((1, 64, 96, 3), np.uint8)
+        frames[..., 0] = 128
+        logits = both(model, frames)[1][0, :, 0, 0]
+    levels = (np.array([128, 0, 0]) / 255 - MEAN) / 0.1
+    np.testing.assert_allclose(np.exp(logits), 1 / (1 + np.exp(-levels)), rtol=1e-3)
+
+
+def test_input_smaller_than_the_squares_it_is_checked_on_is_one_square(tmp_path) -> None:
+    network = Foreign([("Identity", "x", "y")])
+    weights = adopted(network._replace(options=network.options | {"size_hw": (8, 192)}), tmp_path)
+    with closing(open_backend(weights)) as model:
+        assert model.spec.size_hw == (32, 192)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "u16", "u32", "u64", "i8", "i16"])
+def test_network_of_openvino_may_give_any_kind_of_number(kind, tmp_path) -> None:
+    ov = pytest.importorskip("roadseg.backends.openvino_silent").ov
+    operators = ov.opset13
+    given = operators.parameter([1, 3, 64, 96], np.float32, name="x")
+    strongest = operators.topk(given, np.int64(1), 1, "max", "value", "i64").output(1)
+    made = operators.convert(given if kind == "bf16" else strongest, kind)
+    ov.save_model(ov.Model([made], [given]), tmp_path / "theirs.xml")
+    (tmp_path / "classes.csv").write_text(CLASSES)
+    config = AdoptConfig(
+        model=tmp_path / "theirs.xml",
+        classes=str(tmp_path / "classes.csv"),
+        out=tmp_path / "ours.xml",
+        input_range="0..255",
+    )
+    assert adopt(config).agreement > 0.999
+
+
 def test_sizes_that_a_network_does_not_take_are_refused(tmp_path) -> None:
     odd, wide = (tmp_path / name for name in ("odd", "wide"))
     for folder, kind in ((odd, "odd size"), (wide, "multiples of 64")):
@@ -143,6 +179,11 @@ PLAIN = Foreign([("Identity", "x", "y")])
         (PLAIN, {"input_range": None}, "does not tell in which range; give the --mean and --std"),
         (PLAIN, {"input_range": "0..2"}, "--input-range is '0..2'; use one of: 0..1, 0..255"),
         (PLAIN, {"std": (0.0, 1.0, 1.0)}, "--std is .*above 0"),
+        (
+            PLAIN,
+            {"input_range": "0..1", "mean": (123.7, 116.3, 103.5)},
+            "--mean has 123.7, and --input-range is 0..1; .* leave out --input-range",
+        ),
         (PLAIN, {"output": "z"}, r"--output is 'z'; .* has y \(float32 1x3x128x192\)"),
         (PLAIN, {"classes": "cityscapes"}, "gives y .* cityscapes names 19 classes"),
         (PLAIN, {"classes": "camvid"}, "no class list camvid; .* included: ade20k, bdd100k, city"),

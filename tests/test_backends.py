@@ -191,6 +191,14 @@ def test_model_file_that_the_system_does_not_give_is_refused(tmp_path) -> None:
         open_backend(path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+def test_model_whose_name_is_not_utf8_is_to_be_renamed(tmp_path) -> None:
+    path = tmp_path / os.fsdecode(b"roads\xff.onnx")
+    path.write_bytes(WEIGHTS.read_bytes())
+    with pytest.raises(ModelFileError, match=r"has a name that is not UTF-8, .*; rename the file"):
+        open_backend(path, "onnxruntime")
+
+
 def test_foreign_onnx_model_is_refused(tmp_path) -> None:
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
@@ -273,6 +281,21 @@ def test_metadata_are_those_that_onnx_reads(tmp_path) -> None:
     for content in (b"", b"hello", WEIGHTS.read_bytes()[:1000], bytes(range(256))):
         (tmp_path / "bad.onnx").write_bytes(content)
         assert read_metadata(tmp_path / "bad.onnx") == {}
+
+
+def test_metadata_without_a_value_hide_no_others(tmp_path) -> None:
+    model = onnx.load(WEIGHTS)
+    expected = {"empty": "", "roadseg": model.metadata_props[0].value}
+    onnx.helper.set_model_props(model, expected)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert read_metadata(tmp_path / "model.onnx") == expected
+
+
+def test_limit_on_cpu_time_is_kept_by_runtimes_that_know_nothing_of_it(monkeypatch) -> None:
+    for limit, asked, taken in ((None, None, 0), (3, None, 3), (3, 2, 2)):
+        monkeypatch.setattr("roadseg.backends.runtimes.limited_cores", lambda n=limit: n)
+        with closing(open_backend(WEIGHTS, "onnxruntime", asked)) as backend:
+            assert backend._threads == taken
 
 
 def test_model_in_8_bits_goes_to_openvino_where_it_is_installed(monkeypatch) -> None:

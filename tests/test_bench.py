@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import pytest
 from browser import CHROMIUM, browser
 from conftest import ROOT, SAMPLE, WEIGHTS, patience
 from films import Film
+from foreign import KINDS
 
 from roadseg.backends.runtimes import open_backend
 from roadseg.backends.weights import weights_named
-from roadseg.errors import BenchError
+from roadseg.errors import BenchError, ConfigError
 from roadseg.measure import bench, jobs
 from roadseg.measure import record as types
 from roadseg.measure import testbed as beds
@@ -153,6 +155,14 @@ def test_size_that_no_film_can_have_is_refused(tmp_path, size) -> None:
     assert done.returncode == 1 and "--video-size is" in done.stderr
 
 
+def test_models_that_results_could_not_tell_apart_are_refused(tmp_path) -> None:
+    for weights in ((WEIGHTS, WEIGHTS), (tmp_path / "a" / "best.onnx", tmp_path / "best.onnx")):
+        with pytest.raises(
+            ConfigError, match=r"--weights names .*onnx twice; .* a name of its own"
+        ):
+            BenchConfig(film=SAMPLE, weights=weights)
+
+
 @pytest.mark.parametrize(
     ("times", "film_s", "said"),
     [
@@ -254,6 +264,18 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> beds.Testbed:
 def settings(testbed: beds.Testbed) -> dict[str, Any]:
     files = {"inputs": testbed.inputs(SIZE_HW), "answers": testbed.answers(SIZE_HW)}
     return {"weights": str(WEIGHTS), "backend": "onnxruntime", **files}
+
+
+def test_work_is_counted_of_models_that_are_measured_at_the_size(testbed, tmp_path) -> None:
+    foreign = KINDS["odd size"].write(tmp_path / "foreign.onnx")
+    bed = copy(testbed)
+    bed.weights = (WEIGHTS, foreign)
+    given = settings(testbed) | {"size_hw": SIZE_HW}
+    others = [{"size_hw": (65, 97), "weights": str(foreign)}]
+    cases = [
+        Case(name=str(n), job="model", settings=given | o) for n, o in enumerate([{}, *others])
+    ]
+    assert list(bed.work(cases)) == [WEIGHTS.name]
 
 
 def test_reference_is_what_the_backend_says(testbed) -> None:

@@ -1,6 +1,7 @@
 """A build is the model that it was made of, says what it is, and runs nowhere else."""
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -28,7 +29,7 @@ from roadseg.deploy.compile import (
     compile_model,
     report_path,
 )
-from roadseg.errors import ConfigError, ExportError, ModelFileError, VideoError
+from roadseg.errors import BackendUnavailable, ConfigError, ExportError, ModelFileError, VideoError
 from roadseg.measure.evaluate import evaluate
 
 SIZE_HW = (96, 160)
@@ -128,6 +129,52 @@ def test_build_is_made_anew_when_its_key_changes_and_says_why(config) -> None:
     config.out.write_bytes(config.out.read_bytes() + b"\0")
     mended = compile_model(replace(config, size_hw=(64, 96), portable=True))
     assert mended.rebuilt_because == f"{config.out} is not what was written"
+
+
+def test_build_whose_weights_are_gone_or_changed_is_made_anew(tmp_path) -> None:
+    config = CompileConfig(
+        model=WEIGHTS, runtime="openvino", precision="fp32", film=SAMPLE, size_hw=SIZE_HW
+    )
+    config = replace(config, out=tmp_path / "built.xml")
+    first, weights = compile_model(config), tmp_path / "built.bin"
+    whole = weights.read_bytes()
+    for damage in (weights.unlink, lambda: weights.write_bytes(whole[:-4])):
+        damage()
+        assert compile_model(config).rebuilt_because is not None
+        assert weights.read_bytes() == whole
+    assert compile_model(config).build == first.build
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parity": {"frames": 12, "agreement": "all", "miou": None, "source_miou": None}},
+        {"layers": ["int8"]},
+        {"race": None},
+        {"build": []},
+    ],
+)
+def test_build_with_a_report_that_makes_no_sense_is_made_anew(built, tmp_path, change) -> None:
+    config, out = copied(built("onnxruntime").out, tmp_path)
+    report_path(out).write_text(json.dumps(json.loads(report_path(out).read_text()) | change))
+    assert compile_model(config).rebuilt_because == f"{report_path(out)} is damaged"
+
+
+def copied(build: Path, folder: Path) -> tuple[CompileConfig, Path]:
+    """A copy of a build, and the settings that it was made by."""
+    out = folder / build.name
+    for source, copy in ((build, out), (report_path(build), report_path(out))):
+        copy.write_bytes(source.read_bytes())
+    config = CompileConfig(
+        model=WEIGHTS, runtime="onnxruntime", film=SAMPLE, size_hw=SIZE_HW, out=out
+    )
+    return config, out
+
+
+def test_8_bits_without_what_makes_them_say_what_to_install(config, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(BackendUnavailable, match="pip install nncf, or use another --precision"):
+        compile_model(replace(config, runtime="openvino", out=tmp_path / "built.xml"))
 
 
 def test_build_on_another_film_is_made_anew(config, tmp_path) -> None:

@@ -10,6 +10,7 @@ from roadseg.backends.machine import (
     cpu_name,
     has_bfloat16_units,
     has_int8_units,
+    limited_cores,
     memory_bytes,
 )
 from roadseg.backends.weights import default_weights, shipped_model
@@ -76,6 +77,7 @@ def test_cores_are_those_that_the_container_keeps_at_work(
         (tmp_path / name).write_text(text)
     assert core_count(groups=tmp_path) == cores
     assert core_count(2, tmp_path) == min(cores, 2)
+    assert limited_cores(tmp_path) == (None if cores == 16 else cores)
 
 
 def test_system_that_tells_nothing_gets_the_model_that_runs_anywhere(tmp_path, monkeypatch) -> None:

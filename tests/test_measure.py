@@ -108,18 +108,20 @@ def test_peak_memory_is_this_processs_own_and_can_begin_anew() -> None:
 
 
 def write_counters(folder: Path, values: Sequence[int]) -> None:
-    for number, value in enumerate(values):
+    names = ("package-0", "package-1", "psys")
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
         counter = folder / f"intel-rapl:{number}"
         counter.mkdir(exist_ok=True)
+        (counter / "name").write_text(f"{name}\n")
         (counter / "energy_uj").write_text(f"{value}\n")
         (counter / "max_energy_range_uj").write_text("1000000\n")
 
 
 def test_energy_is_summed_over_packages_and_survives_a_counters_end(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(meters, "POWER", tmp_path)
-    write_counters(tmp_path, [100_000, 900_000])
+    write_counters(tmp_path, [100_000, 900_000, 1_000])
     meter = EnergyMeter()
-    write_counters(tmp_path, [350_000, 50_000])
+    write_counters(tmp_path, [350_000, 50_000, 900_000])  # the last is the whole platform's
     assert meter.joules() == pytest.approx(0.25 + 0.15)
 
 

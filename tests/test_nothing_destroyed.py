@@ -431,9 +431,13 @@ def test_model_is_not_exported_or_compiled_over_itself(tmp_path) -> None:
     config = CompileConfig(runtime="onnxruntime", film=SAMPLE, model=tmp_path / "graph.onnx")
     with pytest.raises(ConfigError, match="--out is the input"):
         compile_model(replace(config, out=config.model))
-    (tmp_path / "mine.onnx").write_bytes(PRECIOUS)
-    with pytest.raises(ConfigError, match="was not made by roadseg compile"):
-        compile_model(replace(config, out=tmp_path / "mine.onnx"))
+    for name in ("mine.onnx", "voice.onnx.json", "other.onnx.json"):
+        (tmp_path / name).write_bytes(PRECIOUS)
+    (tmp_path / "other.onnx.json").write_text('["build"]')
+    for name in ("mine.onnx", "voice.onnx", "other.onnx"):
+        with pytest.raises(ConfigError, match="was not made by roadseg compile"):
+            compile_model(replace(config, out=tmp_path / name))
+    assert (tmp_path / "voice.onnx.json").read_bytes() == PRECIOUS
     assert model.read_bytes() == CHECKPOINT.read_bytes()
     assert config.model.read_bytes() == WEIGHTS.read_bytes()
 

@@ -1,10 +1,15 @@
 """What a record means, on records whose metrics are known beforehand."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from roadseg.errors import BenchError
+from roadseg.measure.record_file import read_record
 from roadseg.measure.results import KINDS, rounds_of, speeds_of, steady, value_of, values_of
 from roadseg.measure.targets import Cast, ceilings, changes, differences, scores_of
 
@@ -248,12 +253,17 @@ def test_runs_without_anything_in_common_are_refused_and_differences_named() -> 
     before["machine"] |= {"versions": {"numpy": "2", "av": "18"}, "flags": []}
     after["machine"] = {"cores": 8, "cpu": "a processor", "versions": {"numpy": "2", "av": "19"}}
     after["machine"]["flags"] = ["avx2", "amx"]
+    after["machine"]["versions"]["torch"] = "2"
+    after["settings"] |= {"film_hw": None, "backends": []}
+    after["gpus"] = {"cuda:0": {"name": "a GPU"}}
     with pytest.raises(BenchError, match="nothing in common"):
         changes(before, after)
     assert differences(before, after) == [
         "machine, cores: 2 before, 8 after",
         "machine, versions, av: 18 before, 19 after",
         "machine, flags: none before, avx2 amx after",
+        "machine, versions, torch: none before, 2 after",
+        "cuda:0, name: none before, a GPU after",
     ]
 
 
@@ -268,3 +278,55 @@ def test_models_of_other_sizes_and_batches_do_not_count_as_the_fastest() -> None
     record["contenders"]["small"] = case | {"size_hw": [64, 96]}
     record["contenders"]["batch"] = case | {"batch": 4}
     assert Cast.of(record).models == ("m.onnx onnxruntime",)
+
+
+def places(value: Any, within: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all that a JSON value holds."""
+    items = value.items() if isinstance(value, dict) else enumerate(value or ())
+    for key, item in items:
+        yield (*within, key)
+        if isinstance(item, dict | list):
+            yield from places(item, (*within, key))
+
+
+def shortened(value: Any) -> Any:
+    """The same with three items of every list, and without a warm-up."""
+    if isinstance(value, dict):
+        warm = {"warmup_frames": 0} if "warmup_frames" in value else {}
+        return {key: shortened(item) for key, item in value.items()} | warm
+    return [shortened(item) for item in value[:3]] if isinstance(value, list) else value
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize("other", [None, "x", {}, GONE], ids=str)
+def test_record_with_something_else_in_it_is_refused_or_read(tmp_path, other) -> None:
+    file = tmp_path / "run.json"
+    record = shortened(json.loads((ROOT / "benchmarks/results/1-two-cores.json").read_text()))
+    record["rounds"] = record["rounds"][:1]
+    for way in places(record):
+        *within, key = way
+        part = record
+        for step in within:
+            part = part[step]
+        before = dict(part) if isinstance(part, dict) else list(part)
+        if other is GONE:
+            del part[key]
+        else:
+            part[key] = other
+        file.write_text(json.dumps(record))
+        part.clear()
+        part.update(before) if isinstance(part, dict) else part.extend(before)
+        try:
+            found = read_record(file)
+        except BenchError as error:
+            assert str(file) in str(error)
+        else:
+            assert Cast.of(found) and len(rounds_of(found)) == len(found["rounds"])
+            assert differences(found, found) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("*.json")))
+def test_records_of_earlier_versions_are_read(path: Path) -> None:
+    assert read_record(path)["rounds"]

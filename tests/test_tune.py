@@ -25,7 +25,7 @@ from roadseg.backends.tuned import (
 from roadseg.backends.weights import shipped_model
 from roadseg.cli.doctor import doctor
 from roadseg.cli.examine import examine
-from roadseg.deploy.tune import candidates, tune
+from roadseg.deploy.tune import _build_bfloat16, candidates, tune
 from roadseg.errors import ModelFileError, OutputError
 from roadseg.infer.config import InferConfig
 from roadseg.infer.outputs import as_begun
@@ -98,6 +98,32 @@ def test_damaged_choice_is_refused(data) -> None:
     cache_folder().mkdir(parents=True)
     choice_file().write_bytes(data)
     with pytest.raises(ModelFileError, match="it is damaged"):
+        kept_choice()
+
+
+@pytest.mark.parametrize("backend", ["torch", "", ["openvino"], None, {}])
+def test_choice_of_a_runtime_that_is_not_tried_is_damaged(backend) -> None:
+    keep_choice(CHOICE, [])
+    record = json.loads(choice_file().read_text())
+    choice_file().write_text(json.dumps(record | {"backend": backend}))
+    with pytest.raises(ModelFileError, match="it is damaged"):
+        kept_choice()
+
+
+def test_model_that_is_built_again_is_a_new_file_and_one_without_its_weights_no_choice() -> None:
+    pytest.importorskip("roadseg.backends.openvino_silent")
+    model = cache_folder() / "roads.bf16.xml"
+    weights = model.with_suffix(".bin")
+    _build_bfloat16(model)
+    with weights.open("rb") as under_way:  # of a run that reads its weights
+        _build_bfloat16(model)
+        assert not os.path.samestat(os.fstat(under_way.fileno()), weights.stat())
+        assert under_way.read() == weights.read_bytes()
+    assert {path.name for path in cache_folder().iterdir()} == {"roads.bf16.xml", "roads.bf16.bin"}
+    keep_choice(Choice(weights=model, backend="openvino"), [])
+    assert kept_choice() is not None
+    weights.unlink()
+    with pytest.raises(ModelFileError, match="is not what was measured"):
         kept_choice()
 
 

@@ -81,6 +81,15 @@ def core_count(most: int | None = None, groups: Path = CONTROL_GROUPS) -> int:
     return min(cores, most or cores, _cores_of_quota(groups) or cores)
 
 
+def limited_cores(groups: Path = CONTROL_GROUPS) -> int | None:
+    """Return `core_count` where a limit on CPU time sets it, of which runtimes know nothing.
+
+    None stands for as many as a runtime takes by itself.
+    """
+    cores = core_count(groups=groups)
+    return cores if cores == _cores_of_quota(groups) else None
+
+
 @lru_cache(maxsize=4)
 def _cores_of_quota(groups: Path) -> int | None:
     """Return how many cores a limit on CPU time keeps at work; None if there is none."""

@@ -26,7 +26,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             for entry in _fields(file, METADATA):
-                (key,), (value,) = (list(_fields(io.BytesIO(entry), n)) for n in (KEY, VALUE))
+                # What is empty may be left out.
+                key, value = (b"".join(_fields(io.BytesIO(entry), n)) for n in (KEY, VALUE))
                 found[key.decode()] = value.decode()
     except (OSError, ValueError):
         return {}

@@ -132,8 +132,9 @@ def open_session(
         options: The attributes.
 
     Raises:
-        ModelFileError: The file is no ONNX model.
+        ModelFileError: The file is no ONNX model, or has a name that the runtime does not take.
     """
+    _refuse_name(path)
     settings = session_options()
     for name, value in options.items():
         setattr(settings, name, value)
@@ -148,6 +149,16 @@ def open_session(
         advice = next((way for sign, way in WAYS_OUT.items() if sign in reason), "export it again")
         raise ModelFileError(
             f"{path} is no ONNX model that can be run ({reason}); {advice}"
+        ) from error
+
+
+def _refuse_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ModelFileError(
+            f"{path} has a name that is not UTF-8, and ONNX Runtime takes no other; rename the "
+            "file, or the folder that it is in"
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.backends.machine import core_count, memory_bytes
+from roadseg.backends.machine import core_count, limited_cores, memory_bytes
 from roadseg.backends.onnx_record import read_metadata
 from roadseg.backends.weights import SHIPPED_MODELS
 from roadseg.errors import BackendUnavailable, ModelFileError
@@ -187,7 +187,8 @@ def open_backend(
     Args:
         path: Model file.
         name: A key of `BACKENDS`, or "auto" to go by the suffix and the machine.
-        threads: Threads to compute on, if the runtime is divisible; None leaves it to the runtime.
+        threads: Threads to compute on, if the runtime is divisible; None leaves it to the runtime,
+            but for a container's limit on CPU time.
         cuda_graph: Whether a run on a GPU starts as one CUDA graph, if the runtime has these; None
             leaves it to the runtime.
 
@@ -201,6 +202,7 @@ def open_backend(
     open_model = cast(Callable[..., Backend], module.open_model)
     if cuda_graph is not None and BACKENDS[name].has_cuda_graphs:
         return open_model(path, cuda_graph=cuda_graph)
+    threads = threads or limited_cores()
     return open_model(path, threads) if threads and module.DIVISIBLE else open_model(path)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from roadseg import __version__
 from roadseg.backends.machine import core_count, cpu_kind, cpu_name
-from roadseg.backends.weights import shipped_model
+from roadseg.backends.weights import digest_of, files_of, shipped_model
 from roadseg.errors import ModelFileError, OutputError
-from roadseg.files import make_folder, replacing, sha256_of
+from roadseg.files import make_folder, replacing
 
 CHOICE_FORMAT = 1
 RUNTIMES = ("onnxruntime", "openvino")
@@ -96,7 +96,7 @@ def _version(package: str) -> str | None:
 
 
 def _digest(model: Path) -> str | None:
-    return sha256_of(model) if model.is_file() else None
+    return digest_of(model) if all(path.is_file() for path in files_of(model)) else None
 
 
 def keep_choice(choice: Choice, trials: list[dict[str, Any]]) -> None:
@@ -108,7 +108,7 @@ def keep_choice(choice: Choice, trials: list[dict[str, Any]]) -> None:
     record = {
         "format": CHOICE_FORMAT,
         "weights": str(choice.weights),
-        "weights_sha256": sha256_of(choice.weights),
+        "weights_sha256": digest_of(choice.weights),
         "backend": choice.backend,
         "made_for": circumstances(),
         "trials": trials,
@@ -133,8 +133,10 @@ def kept_choice() -> Choice | None:
         record = json.loads(data)
         choice = Choice(weights=Path(record["weights"]), backend=record["backend"])
         made_for, digest = dict(record["made_for"]), record["weights_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise outdated("it is damaged") from error
+    if choice.backend not in RUNTIMES:
+        raise outdated("it is damaged")
     now = circumstances()
     changed = [name for name in now if made_for.get(name) != now[name]]
     if changed:

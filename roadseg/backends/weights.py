@@ -1,10 +1,10 @@
-"""The included models, by name, and the form of one that suits this machine."""
+"""The included models, by name, the form of one that suits this machine, and its files."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 from roadseg.backends.machine import has_int8_units
-from roadseg.files import shipped
+from roadseg.files import sha256_of, shipped
 
 SHIPPED_MODELS = {
     "roads": "trained on CamVid, IDD Lite and pseudo-labels",
@@ -62,3 +62,13 @@ def is_shipped(name: str) -> bool:
     return any(name.startswith(f"{model}.") for model in SHIPPED_MODELS) and (
         shipped("weights", name).is_file()
     )
+
+
+def files_of(model: Path) -> tuple[Path, ...]:
+    """Return the files that a model consists of: OpenVINO's has its weights in a second one."""
+    return (model, model.with_suffix(".bin")) if model.suffix == ".xml" else (model,)
+
+
+def digest_of(model: Path) -> str:
+    """Return the checksums of a model's files. Raises `OSError` if one is missing."""
+    return " ".join(map(sha256_of, files_of(model)))

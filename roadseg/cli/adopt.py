@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roadseg.backends.weights import files_of
 from roadseg.cli.console import complain, echo
 from roadseg.cli.options import Overwrite, Quiet, parse_size, require_onnx
 
@@ -113,7 +114,7 @@ def adopt(
         size_hw=parse_size(size, multiple=1) if size else AdoptConfig.size_hw,
         frame=frame,
     )
-    for path in (out, out.with_suffix(".bin")) if out.suffix == ".xml" else (out,):
+    for path in files_of(out):
         check_new(path, "--out", (path.suffix,), overwrite=overwrite)
     result = adopt_network(config)
     if not quiet:

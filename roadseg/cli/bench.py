@@ -1,10 +1,10 @@
 """`roadseg bench`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from roadseg.cli.completion import backends, models
 from roadseg.cli.console import complain, echo
 from roadseg.cli.option_groups import OptionGroup, grouped
 from roadseg.cli.options import AsJson, Overwrite, Quiet, Report, parse_size
-from roadseg.errors import BenchError, ConfigError
+from roadseg.errors import ConfigError
 from roadseg.measure.config import BenchConfig, Scenario
 from roadseg.segmentation.config import CPU
 from roadseg.spec import choose
@@ -174,11 +174,21 @@ def bench(
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(metavar="N", help="Times that everything is measured, in turns.")
-    ] = BenchConfig.rounds,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Times that everything is measured, in turns.",
+            show_default=f"{BenchConfig.rounds}",
+        ),
+    ] = None,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How much of the video to label.")
-    ] = BenchConfig.film_s or 0.0,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How much of the video to label.",
+            show_default=f"{BenchConfig.film_s:g}",
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A short run of about a minute; too short for claims.")
     ] = False,
@@ -197,10 +207,14 @@ def bench(
 
     console = plain_console(quiet=output.quiet)
     if compare:
+        from roadseg.measure.record_file import read_record
+
         output.refuse_files()
-        before, after = map(_read, compare)
+        before, after = map(read_record, compare)
         _compare(before, after, console, as_json=output.as_json)
         return
+    lengths = {"rounds": rounds, "film_s": seconds}
+    given: dict[str, Any] = {name: value for name, value in lengths.items() if value is not None}
     config = BenchConfig(
         film=clip or _sample(),
         film_hw=_film_size(video_size),
@@ -214,11 +228,12 @@ def bench(
         builds_engines=_builds_engines(engine),
         peer=peer,
         rate=rate,
-        rounds=rounds,
-        film_s=seconds,
+        **given,
     )
+    if quick:
+        config = replace(config.shortened(), **given)
     output.check_new()
-    measured = _measure(config.shortened() if quick else config, quiet=output.quiet)
+    measured = _measure(config, quiet=output.quiet)
     output.save(measured)
     if output.as_json:
         echo(json.dumps(measured))
@@ -274,30 +289,6 @@ def _measure(config: BenchConfig, *, quiet: bool) -> "Record":
     with Progress(*columns, **quiet_elsewhere(quiet=quiet)) as progress:
         task = progress.add_task("opening the video", total=None)
         return measure(config, lambda step: progress.update(task, description=step))
-
-
-def _read(path: Path) -> "Record":
-    """Return a record that `--record` wrote.
-
-    Raises:
-        BenchError: It is none, or of another version.
-    """
-    from roadseg.measure.results import RECORD_FORMAT
-
-    try:
-        record: Record = json.loads(path.read_text())
-        found = record["format"]
-    except OSError as error:
-        raise BenchError(f"{path} cannot be read ({error.strerror}); check its name") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BenchError(
-            f"{path} is no record of roadseg bench; give files that --record wrote"
-        ) from error
-    if found != RECORD_FORMAT:
-        raise BenchError(
-            f"{path} has format {found}; this roadseg reads format {RECORD_FORMAT}; measure anew"
-        )
-    return record
 
 
 def _show(record: "Record", console: "Console") -> None:

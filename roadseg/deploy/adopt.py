@@ -6,7 +6,7 @@ compared with the network on a frame before it gets its name.
 """
 
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,7 @@ from roadseg.deploy.adopt_graph import Given, Taken, Wrapping
 from roadseg.deploy.adopt_interface import given_by, size_of, taken_by
 from roadseg.deploy.adopt_network import Network, Outputs, open_network
 from roadseg.errors import ExportError, ModelFileError
-from roadseg.files import check_not_input, output_errors, sha256_of
+from roadseg.files import check_not_input, move_all, output_errors, sha256_of
 from roadseg.segmentation.placement import laid
 from roadseg.spec import AdoptionRecord, ModelSpec
 from roadseg.video.frame import Frame
@@ -73,10 +73,21 @@ class _Trial:
     outputs: Outputs
     """By name."""
 
+    @property
+    def frame_hw(self) -> tuple[int, int]:
+        """H and W."""
+        height, width = self.frames.shape[1:3]
+        return height, width
+
+    def scores(self, given: Given) -> NDArray[np.float32]:
+        """Return the logits (C, h, w)."""
+        scores: NDArray[np.float32] = given.scores(self.outputs[given.name])[0]
+        return scores
+
     def decided(self, given: Given) -> NDArray[np.uint8]:
         """Return the class map (H, W), computed without the graph that is checked."""
-        size_wh = self.frames.shape[2], self.frames.shape[1]
-        scores = given.scores(self.outputs[given.name])[0]
+        size_wh = self.frame_hw[::-1]
+        scores = self.scores(given)
         enlarged = (cv2.resize(s, size_wh, interpolation=cv2.INTER_LINEAR) for s in scores)
         return np.asarray(np.stack(list(enlarged)).argmax(axis=0), np.uint8)
 
@@ -101,14 +112,16 @@ def adopt(config: AdoptConfig) -> AdoptResult:
     size = _size(network, taken, frame, config)
     trials = [_trial(network, taken, frame, side_hw) for side_hw in _trial_sizes(size)]
     given = given_by(trials[0].outputs, classes, size.size_hw, config)
+    # An output of one size, whatever the frame's, has that of the frame at some size.
+    follows = all(trial.scores(given).shape[1:] == trial.frame_hw for trial in trials)
+    given = replace(given, full_size=follows)
     spec = _spec(config, taken, given, size, trials[0])
     with output_errors(config.out), TemporaryDirectory(dir=config.out.parent) as folder:
         draft = Path(folder) / config.out.name
         network.write(Wrapping(taken, given), spec, draft)
         with closing(open_backend(draft)) as model:
             result = _compared(model, given, trials)
-        for path in sorted(draft.parent.iterdir(), key=lambda path: path == draft):  # weights first
-            path.replace(config.out.with_name(path.name))
+        move_all(draft, config.out)
     return result
 
 
@@ -116,8 +129,8 @@ def _frame(config: AdoptConfig) -> Frame:
     """Return the frame to check on: the first of a video, or a synthetic one."""
     if config.frame is not None:
         return next(decode(probe(config.frame), ReadLog()))
-    height, width = config.size_hw
-    squares = np.random.default_rng(0).integers(0, 256, (height // BLOCK_PX, width // BLOCK_PX, 3))
+    rows, columns = (max(side // BLOCK_PX, 1) for side in config.size_hw)
+    squares = np.random.default_rng(0).integers(0, 256, (rows, columns, 3))
     rgb = squares.astype(np.uint8).repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1)
     return Frame.still(picture_of(rgb))
 
@@ -150,7 +163,7 @@ def _trial(network: Network, taken: Taken, frame: Frame, size_hw: tuple[int, int
 
 def _spec(config: AdoptConfig, taken: Taken, given: Given, size: _Size, trial: _Trial) -> ModelSpec:
     """Return the record of the model to be written."""
-    rows = given.scores(trial.outputs[given.name]).shape[2]
+    rows = trial.scores(given).shape[1]
     return ModelSpec(
         arch=ARCH,
         width=0,

@@ -9,7 +9,8 @@ from roadseg.errors import ConfigError
 LAYOUTS = ("nchw", "nhwc")
 SUFFIXES = (".onnx", ".xml")
 """Of networks that can be adopted."""
-INPUT_RANGES = ("0..1", "0..255")
+INPUT_RANGES = {"0..1": 1.0, "0..255": 255.0}
+"""Ranges of what a network's normalisation begins with, and their ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class AdoptConfig:
         """Check each value, naming the flag at fault."""
         for flag, value, known in (
             ("--layout", self.layout, LAYOUTS),
-            ("--input-range", self.input_range, INPUT_RANGES),
+            ("--input-range", self.input_range, tuple(INPUT_RANGES)),
         ):
             if value is not None and value not in known:
                 raise ConfigError(f"{flag} is {value!r}; use one of: {', '.join(known)}")
@@ -52,6 +53,13 @@ class AdoptConfig:
                 raise ConfigError(f"{flag} is {numbers}; give three numbers")
         if self.std is not None and min(self.std) <= 0:
             raise ConfigError(f"--std is {self.std}; each number must be above 0")
+        if self.mean and self.input_range:
+            most = max(map(abs, self.mean))
+            if most > INPUT_RANGES[self.input_range]:
+                raise ConfigError(
+                    f"--mean has {most:g}, and --input-range is {self.input_range}; a mean lies "
+                    "within the range; correct one of them, or leave out --input-range"
+                )
         if self.model.suffix not in SUFFIXES:
             raise ConfigError(
                 f"{self.model} is neither ONNX (.onnx) nor OpenVINO IR (.xml); export the network "

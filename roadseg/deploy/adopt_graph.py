@@ -73,15 +73,15 @@ class Given:
     name: str
     """Name of the output."""
     kind: str
-    """Whether these are logits, probabilities or ids."""
+    """Whether these are logits, probabilities, of one choice or of each class by itself, or ids."""
     rank: int
     """Its dimensions; without that of the batch there is one less."""
     channel: int | None
     """Which of them are the classes, or has one channel of ids; None where ids have none."""
     classes: tuple[SegClass, ...]
     """The classes by id, C of them."""
-    full_size: bool
-    """Whether its height and width are the frame's."""
+    full_size: bool = False
+    """Whether its height and width are always the frame's."""
 
     @property
     def num_classes(self) -> int:

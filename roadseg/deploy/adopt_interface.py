@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadseg.deploy.adopt_config import AdoptConfig
+from roadseg.deploy.adopt_config import INPUT_RANGES, AdoptConfig
 from roadseg.deploy.adopt_graph import TYPES, Given, Taken
 from roadseg.deploy.adopt_network import Outputs, Port
 from roadseg.errors import ConfigError
 from roadseg.spec import UNLABELLED, SegClass
 
 MOST_LEVEL = 255.0
-SUM_TOLERANCE = 0.02
-"""By how much the probabilities of a pixel may miss 1, in half precision."""
+MOST_PROBABILITY = 1.001
+"""Largest probability, rounded in half precision."""
 LEAST_SIDE = 2
 """Rows and columns of what can be labels, and not a verdict on the whole picture."""
 
@@ -122,7 +122,7 @@ def _normalisation(
             "--mean and --std of its training, or --input-range 0..1 or 0..255"
         )
     by_size = "0..1" if max(*map(abs, mean), *std) <= 1 else "0..255"
-    unit = MOST_LEVEL if (config.input_range or by_size) == "0..1" else 1.0
+    unit = MOST_LEVEL / INPUT_RANGES[config.input_range or by_size]
     (m0, m1, m2), (s0, s1, s2) = mean, std
     return (m0 * unit, m1 * unit, m2 * unit), (s0 * unit, s1 * unit, s2 * unit)
 
@@ -133,23 +133,16 @@ def _given(
     """Return how labels come from an output, or None if none can."""
     place = _place_of_scores(output, classes, frame_hw)
     if place is not None:
-        named, kind = _channels(classes, output.shape[place]), _kind_of_scores(output, place)
+        named, kind = _channels(classes, output.shape[place]), _kind_of_scores(output)
     elif _are_ids(output, classes):
         place = _place_of_ids(output)
         named, kind = _channels(classes, _count(classes)), "ids"
     else:
         return None
-    rows, columns = [side for axis, side in enumerate(output.shape) if axis != place][-2:]
-    if named is None or min(rows, columns) < LEAST_SIDE:
+    sides = [side for axis, side in enumerate(output.shape) if axis != place][-2:]
+    if named is None or min(sides) < LEAST_SIDE:
         return None
-    return Given(
-        name=name,
-        kind=kind,
-        rank=output.ndim,
-        channel=place,
-        classes=named,
-        full_size=(rows, columns) == frame_hw,
-    )
+    return Given(name=name, kind=kind, rank=output.ndim, channel=place, classes=named)
 
 
 def _place_of_scores(
@@ -188,11 +181,10 @@ def _are_ids(output: NDArray[Any], classes: Mapping[int, SegClass]) -> bool:
     )
 
 
-def _kind_of_scores(output: NDArray[Any], place: int) -> str:
-    values = output.astype(np.float32)
-    sums = values.sum(axis=place)
-    sum_to_1 = values.min() >= 0 and np.abs(sums - 1).max() < SUM_TOLERANCE
-    return "probabilities" if sum_to_1 else "logits"
+def _kind_of_scores(output: NDArray[Any]) -> str:
+    """Return what the scores are: a softmax's or a sigmoid's are probabilities, and no logits."""
+    within = output.min() >= 0 and output.max() <= MOST_PROBABILITY
+    return "probabilities" if within else "logits"
 
 
 def _channels(classes: Mapping[int, SegClass], count: int) -> tuple[SegClass, ...] | None:

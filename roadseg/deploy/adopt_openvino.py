@@ -23,7 +23,11 @@ from roadseg.spec import ModelSpec
 
 ALL_KINDS = KINDS | {"f16": "float16", "f64": "float64", "i64": "int64", "i32": "int32"}
 """Types of numbers as NumPy calls them."""
-ONNX_TYPES = {"f32": 1, "u8": 2, "i8": 3, "i32": 6, "i64": 7, "boolean": 9, "f16": 10, "f64": 11}
+ONNX_TYPES = {
+    **{"f16": 10, "bf16": 16, "f32": 1, "f64": 11},
+    **{"u8": 2, "u16": 4, "u32": 12, "u64": 13},
+    **{"i8": 3, "i16": 5, "i32": 6, "i64": 7, "boolean": 9},
+}
 """The same as ONNX counts them, of what a network may give."""
 
 

@@ -23,6 +23,7 @@ from roadseg.backends.openvino import (
 )
 from roadseg.backends.openvino_silent import ov
 from roadseg.deploy.builders import Source
+from roadseg.errors import BackendUnavailable
 from roadseg.files import output_errors
 
 __all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "version"]
@@ -30,7 +31,7 @@ __all__ = ["FIXED_SHAPE", "PRECISIONS", "SUFFIX", "build", "census", "device", "
 PRECISIONS = ("int8", "bf16", "fp32")
 SUFFIX = ".xml"
 FIXED_SHAPE = False
-EXECUTED = {"f32": "fp32", "bf16": "bf16", "i8": "int8", "u8": "int8"}
+EXECUTED = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 """Precision by OpenVINO's name of it."""
 
 
@@ -67,7 +68,13 @@ def census(path: Path, frames: NDArray[np.uint8]) -> "Counter[str]":
 
 def _quantised(model: ov.Model, source: Source) -> ov.Model:
     os.environ.setdefault("NNCF_CI", "1")  # disables NNCF's telemetry
-    import nncf
+    try:
+        import nncf
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"8 bits for openvino need NNCF, which does not load here ({error}); run: pip install "
+            "nncf, or use another --precision or --backend"
+        ) from error
 
     with contextlib.redirect_stdout(io.StringIO()):  # it draws progress there
         return nncf.quantize(

@@ -7,7 +7,7 @@ and its speed. A file is built again only when its key has changed.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,21 +23,29 @@ from roadseg.backends.runtimes import (
     runtime_of,
     suited,
 )
-from roadseg.backends.weights import shipped_model
+from roadseg.backends.weights import digest_of, files_of, shipped_model
 from roadseg.deploy.builders import Builder, Source, open_builder
 from roadseg.deploy.parity import (
     Parity,
     Sample,
     Timing,
     compare,
-    digest_of,
+    digest_of_frames,
     film_samples,
     labelled_samples,
     time_in_turns,
     usual_size,
 )
 from roadseg.errors import ConfigError, ExportError
-from roadseg.files import check_not_input, check_writable, output_errors, replacing, sha256_of
+from roadseg.files import (
+    check_not_input,
+    check_writable,
+    move_all,
+    output_errors,
+    replacing,
+    sha256_of,
+)
+from roadseg.settings import build_settings
 from roadseg.spec import BuildRecord, ModelSpec
 
 LEAST_AGREEMENT = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.96}
@@ -102,10 +110,22 @@ class CompileResult:
     """Why it was built; None if an existing file had the same key."""
     parity: Parity
     """Its agreement with its source."""
-    layers: dict[str, int]
+    layers: Mapping[str, int]
     """Convolutions that its runtime executes, by precision."""
     timing: Timing
     """Its speed beside its source in FP32 on ONNX Runtime."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """What is kept of a build, beside it."""
+
+    sha256: str
+    """Checksums of its files."""
+    build: BuildRecord
+    parity: Parity
+    layers: Mapping[str, int]
+    race: Timing
 
 
 def compile_model(config: CompileConfig) -> CompileResult:
@@ -206,7 +226,7 @@ def _key(
         precision=precision,
         shape=(config.batch, *(config.size_hw or usual_size(config.data, config.film, spec))),
         fixed_shape=builder.FIXED_SHAPE,
-        frames_sha256=digest_of(config.frames),
+        frames_sha256=digest_of_frames(config.frames),
     )
 
 
@@ -218,35 +238,41 @@ def report_path(out: Path) -> Path:
 def _kept(out: Path, key: BuildRecord) -> CompileResult | str:
     """Return the report of an existing file with the key, or why it must be built."""
     try:
-        record = json.loads(report_path(out).read_text())
-        build = BuildRecord.from_dict(record["build"])
-        if record["sha256"] != sha256_of(out):
+        report = build_settings(_Report, dict(json.loads(report_path(out).read_text())))
+        if report.sha256 != digest_of(out):
             return f"{out} is not what was written"
-        changed = build.difference(key)
-        return changed or CompileResult(
-            out=out,
-            build=build,
-            rebuilt_because=None,
-            parity=Parity(**record["parity"]),
-            layers=record["layers"],
-            timing=Timing(**record["race"]),
-        )
     except OSError:
         return "there was no such file"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, TypeError, RecursionError, ConfigError):
         return f"{report_path(out)} is damaged"
+    return report.build.difference(key) or CompileResult(
+        out=out,
+        build=report.build,
+        rebuilt_because=None,
+        parity=report.parity,
+        layers=report.layers,
+        timing=report.race,
+    )
 
 
 def _check_place(out: Path, config: CompileConfig, model: Path) -> None:
     """Raise `ConfigError` if a build would replace an input, or a file that was not built."""
     check_not_input(out, "--out", *filter(None, (model, config.film)))
-    beside = [out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else [])]
-    taken = [path for path in beside if os.path.lexists(path)]
-    if taken and not report_path(out).exists():
+    taken = [path for path in (*files_of(out), report_path(out)) if os.path.lexists(path)]
+    if taken and not _is_report(report_path(out)):
         raise ConfigError(
-            f"--out {taken[0]} exists and was not made by roadseg compile; choose another name, or "
-            "move it away"
+            f"--out {out}: {taken[0]} exists and was not made by roadseg compile; choose another "
+            "name, or move it away"
         )
+
+
+def _is_report(path: Path) -> bool:
+    """Return whether a file is the report of a build, whole or not."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and "build" in values
 
 
 @contextmanager
@@ -290,14 +316,13 @@ def _refuse_worse(result: CompileResult) -> None:
 
 def _keep(draft: Path, result: CompileResult) -> None:
     """Rename a draft and the files beside it to their targets; write the report."""
-    record = {
-        "sha256": sha256_of(draft),
-        "build": asdict(result.build),
-        "parity": asdict(result.parity),
-        "layers": result.layers,
-        "race": asdict(result.timing),
-    }
-    for path in sorted(draft.parent.iterdir(), key=lambda path: path == draft):  # weights first
-        path.replace(result.out.with_name(path.name))
+    report = _Report(
+        sha256=digest_of(draft),
+        build=result.build,
+        parity=result.parity,
+        layers=result.layers,
+        race=result.timing,
+    )
+    move_all(draft, result.out)
     with replacing(report_path(result.out)) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")

@@ -52,7 +52,6 @@ def export_onnx(
     network, spec = load_model(model_path)
     segmenter = HalfSegmenter(network) if half else Segmenter(network).eval()
     with replacing(out) as temporary:
-        temporary.touch()  # fails early if the output cannot be written
         model = graph_of(segmenter, spec)
         if stored == "half":
             store_in_half(model)

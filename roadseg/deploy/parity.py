@@ -114,7 +114,7 @@ def usual_size(data: Path | None, film: Path | None, spec: ModelSpec) -> tuple[i
     return input_size(info.size_hw, info.pixel_aspect, spec)
 
 
-def digest_of(frames: Path) -> str:
+def digest_of_frames(frames: Path) -> str:
     """Return a digest of the video, the pictures or the labelled data that samples come from.
 
     Raises:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -22,7 +23,7 @@ from roadseg.backends.tuned import RUNTIMES, Choice, cache_folder, keep_choice
 from roadseg.backends.weights import shipped_model
 from roadseg.deploy.builders import Source, open_builder
 from roadseg.errors import BackendUnavailable, RoadsegError
-from roadseg.files import make_folder, sha256_of
+from roadseg.files import make_folder, move_all, output_errors, sha256_of
 from roadseg.spec import BuildRecord
 
 SECONDS = 6.0
@@ -141,7 +142,11 @@ def _build_bfloat16(out: Path) -> None:
         shape=(1, *spec.size_hw),
     )
     make_folder(out.parent)
-    builder.build(Source(model, model, replace(spec, build=build), ()), out)
+    # A run that is under way reads its weights from the file, which must stay as it is.
+    with output_errors(out), TemporaryDirectory(dir=out.parent) as folder:
+        draft = Path(folder) / out.name
+        builder.build(Source(model, model, replace(spec, build=build), ()), draft)
+        move_all(draft, out)
 
 
 def _picture() -> NDArray[np.uint8]:

@@ -48,7 +48,7 @@ def bench(config: BenchConfig, on_step: Callable[[str], None] = lambda _: None) 
         models, checks = verified(models_of(testbed), testbed)
         films, roles = films_of(testbed, checks)
         cases, rounds = _rounds([*films, *models], testbed)
-        work, layers = testbed.work(), testbed.layers()
+        work, layers = testbed.work(models), testbed.layers()
     record: Record = {
         "format": RECORD_FORMAT,
         "made_by": f"roadseg {__version__}",

@@ -85,6 +85,12 @@ class BenchConfig:
                 f"--weights {self.weights[0]} comes first, as the reference; an engine computes in "
                 "half precision, on a GPU alone; name the model that it was built from before it"
             )
+        names = [path.name for path in self.weights]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(
+                f"--weights names {twice} twice; results are told apart by the names of files; "
+                "give each model once, under a name of its own"
+            )
         for gpu in self.gpus:
             if not re.fullmatch(r"cuda:\d+", gpu):
                 raise ConfigError(f"--device is {gpu!r}; use cpu or a GPU such as cuda:0")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from roadseg.measure.gpu_meter import GpuMeter
-from roadseg.measure.record import FramesResult, ModelShare
+from roadseg.measure.record import FramesResult, ModelShare, StepResult
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class StepMeter:
 
     def __init__(self) -> None:
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
-        self._steps: dict[str, dict[str, list[float]]] = {}
+        self._steps: dict[str, StepResult] = {}
 
     def note(self, name: str) -> None:
         """Note the end of a step."""
@@ -89,7 +89,7 @@ class StepMeter:
         step["cpu_s"].append(round(cpu_s - self._cpu_s, 6))
         self._wall_s, self._cpu_s = wall_s, cpu_s
 
-    def result(self) -> dict[str, dict[str, list[float]]]:
+    def result(self) -> dict[str, StepResult]:
         """Return each step's seconds, frame by frame."""
         return self._steps
 
@@ -217,7 +217,13 @@ class EnergyMeter:
     """Reads the energy counters of processor packages (RAPL), where they are readable."""
 
     def __init__(self) -> None:
-        self._counters = [f for f in POWER.glob("*-rapl:?/energy_uj") if os.access(f, os.R_OK)]
+        # That of the platform, where there is one, counts the packages once more.
+        self._counters = [
+            counter
+            for counter in POWER.glob("*-rapl:?/energy_uj")
+            if os.access(counter, os.R_OK)
+            and "".join(_lines(counter.with_name("name"))).startswith("package")
+        ]
         self._before = [int(counter.read_text()) for counter in self._counters]
 
     def joules(self) -> float | None:

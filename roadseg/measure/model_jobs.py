@@ -86,15 +86,14 @@ def _time_calls(
     """Open a model and time its calls on real frames, the first ones separately."""
     frames = np.load(inputs)
     batches = [frames.take(range(i, i + batch), axis=0, mode="wrap") for i in range(len(frames))]
-    energy = EnergyMeter()
     since_s = time.perf_counter()
     model = opened()
     open_s = time.perf_counter() - since_s
     calls_s: list[float] = []
-    cpu_s, steady_since_s = 0.0, math.inf  # once the model is warm
+    cpu_s, steady_since_s, energy = 0.0, math.inf, EnergyMeter()  # once the model is warm
     while len(calls_s) < WARMUP_CALLS + 1 + LEAST_CALLS or steady_since_s + seconds > since_s:
         if len(calls_s) == WARMUP_CALLS + 1:
-            cpu_s, steady_since_s = time.process_time(), time.perf_counter()
+            cpu_s, steady_since_s, energy = time.process_time(), time.perf_counter(), EnergyMeter()
         since_s = time.perf_counter()
         model(batches[len(calls_s) % len(batches)])
         calls_s.append(round(time.perf_counter() - since_s, 6))

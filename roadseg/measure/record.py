@@ -48,7 +48,7 @@ class CallsResult(TypedDict):
     peak_rss_bytes: int | None
     """Most memory of the process."""
     joules: float | None
-    """Energy of the processor; None where its counters cannot be read."""
+    """Energy of the processor in those calls; None where its counters cannot be read."""
 
 
 class ModelResult(CallsResult):
@@ -108,11 +108,17 @@ class VideoResult(FramesResult, ModelShare):
     """Size of what was written."""
 
 
+class StepResult(TypedDict):
+    """A step of the plain loop, frame by frame."""
+
+    wall_s: list[float]
+    cpu_s: list[float]
+
+
 class LoopResult(VideoResult):
     """Of the job "loop"."""
 
-    steps: dict[str, dict[str, list[float]]]
-    """`wall_s` and `cpu_s` of each step, frame by frame."""
+    steps: dict[str, StepResult]
 
 
 class FilmResult(VideoResult):
@@ -205,7 +211,7 @@ class RoundRecord(TypedDict):
     """A round, in which every case is measured once."""
 
     others_cpu_share: float | None
-    """Share of the cores that other processes took; None if the system does not report it."""
+    """Share of the machine's cores that other processes took; None if it does not report it."""
     results: dict[str, Any]
     """Result of each case by name, of the type of its job; or its "error"."""
 

@@ -158,9 +158,9 @@ def _of_steps(result: LoopResult) -> Metrics:
     """Return the metrics of the loop's steps, by step and metric."""
     first = result["warmup_frames"]
     return {
-        f"{name} {metric}": 1000 * float(np.mean(step[key][first:]))
+        f"{name} {metric}": 1000 * float(np.mean(times[first:]))
         for name, step in result["steps"].items()
-        for metric, key in (("wall", "wall_s"), ("cpu", "cpu_s"))
+        for metric, times in (("wall", step["wall_s"]), ("cpu", step["cpu_s"]))
     }
 
 

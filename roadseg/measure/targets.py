@@ -344,11 +344,8 @@ def _change(
 def differences(before: Record, after: Record) -> list[str]:
     """Return differences of two runs in machine, GPUs, video and settings, a sentence each."""
     old, new = map(_circumstances, (before, after))
-    return [
-        f"{name}: {_told(value)} before, {_told(new.get(name))} after"
-        for name, value in old.items()
-        if value != new.get(name)
-    ]
+    told = {name: [_told(run.get(name)) for run in (old, new)] for name in (*old, *new)}
+    return [f"{name}: {b} before, {a} after" for name, (b, a) in told.items() if b != a]
 
 
 def _circumstances(record: Record) -> dict[str, Any]:

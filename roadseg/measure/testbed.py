@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from roadseg.backends.machine import core_count
 from roadseg.backends.runtimes import BACKENDS, stated_spec
 from roadseg.backends.tuned import cache_folder
 from roadseg.backends.weights import default_weights, shipped_checkpoint, shipped_model
@@ -133,11 +132,13 @@ class Testbed:
         """Return a name to write a video under."""
         return str(self._folder / f"out{suffix}")
 
-    def work(self) -> dict[str, Any]:
-        """Return the work of one call of every model in ONNX."""
+    def work(self, cases: Sequence[Case]) -> dict[str, Any]:
+        """Return the work of one call of every model in ONNX that cases run at the first size."""
         self._on_step("counting the model's work")
-        inputs = self.inputs(self.sizes_hw[0])
-        models = (path for path in self.weights if path.suffix == ".onnx")
+        size_hw = self.sizes_hw[0]
+        running = {c.settings["weights"] for c in cases if c.settings["size_hw"] == size_hw}
+        models = (p for p in self.weights if p.suffix == ".onnx" and str(p) in running)
+        inputs = self.inputs(size_hw)
         return {p.name: self.run("work", {"weights": str(p), "inputs": inputs}) for p in models}
 
     def layers(self) -> dict[str, Any]:
@@ -157,7 +158,8 @@ class Testbed:
         others = None
         if at_work_s is not None and (now_s := busy_s()) is not None:
             used_s = now_s - at_work_s - (_children_cpu_s() - own_s)
-            others = max(used_s, 0.0) / ((time.monotonic() - since_s) * core_count())
+            cores = os.cpu_count() or 1  # all of the machine, as those whose time that is
+            others = max(used_s, 0.0) / ((time.monotonic() - since_s) * cores)
         return {"others_cpu_share": others, "results": results}
 
     def run(self, job: str, settings: Mapping[str, Any]) -> Any:
