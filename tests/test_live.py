@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -267,7 +268,7 @@ def test_source_of_sound_alone_is_an_error(tmp_path) -> None:
         ("0.mp4", "0.mp4", True),
     ],
 )
-@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are devices of Linux")
 def test_kind_of_a_source_is_told_by_its_name(tmp_path, monkeypatch, text, uri, is_film) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("drive.mp4", "0.mp4"):
@@ -276,7 +277,7 @@ def test_kind_of_a_source_is_told_by_its_name(tmp_path, monkeypatch, text, uri, 
     assert (source.uri, source.is_film) == (uri, is_film)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are devices of Linux")
 def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path)
     devices = {0: ("Integrated Camera: IR", 0), 2: ("BRIO 4K", 0), 3: ("BRIO 4K", 1), 10: ("HD", 0)}
@@ -299,7 +300,7 @@ def test_camera_is_found_by_a_part_of_its_name(tmp_path, monkeypatch) -> None:
         parse_source("brio")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="cameras are opened on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras are devices of Linux")
 def test_camera_whose_name_is_cut_within_a_letter_is_found(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(roadseg.video.read.cameras, "LIST", tmp_path)
     folder = tmp_path / "video1"
@@ -307,6 +308,51 @@ def test_camera_whose_name_is_cut_within_a_letter_is_found(tmp_path, monkeypatch
     (folder / "name").write_bytes("Rückfahrkamera an der Heckklappé".encode()[:31] + b"\xc3\n")
     (folder / "index").write_text("0\n")
     assert parse_source("rückfahr").uri == "/dev/video1"
+
+
+@pytest.mark.parametrize(
+    ("system", "listed", "brio"),
+    [
+        (
+            "win32",
+            [
+                ("@device_pnp_usb_1", "Integrated Camera", ["video"]),
+                ("@device_cm_wave", "Microphone (BRIO)", ["audio"]),
+                ("@device_pnp_usb_2", "Logitech BRIO", ["video"]),
+            ],
+            ("video=@device_pnp_usb_2", "dshow", {}),
+        ),
+        (
+            "darwin",
+            [
+                ("0", "FaceTime HD Camera", ["video"]),
+                ("1", "Logitech BRIO", ["video"]),
+                ("2", "Capture screen 0", ["video"]),
+                ("0", "MacBook Microphone", ["audio"]),
+            ],
+            ("1:none", "avfoundation", {"framerate": "30"}),
+        ),
+    ],
+)
+def test_cameras_of_other_systems_are_those_that_ffmpeg_lists(
+    monkeypatch, system, listed, brio
+) -> None:
+    names = ("name", "description", "media_types")
+    devices = [SimpleNamespace(**dict(zip(names, device, strict=True))) for device in listed]
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr(av, "enumerate_input_devices", lambda _format: devices)
+    source = parse_source("brio")
+    assert (source.uri, source.format, source.options) == brio
+    assert source == parse_source("1") and source.label == "Logitech BRIO"
+    with pytest.raises(VideoError, match=r"no camera 2; .* a camera: 0 \(.*\), 1 \(Log.* BRIO\)$"):
+        parse_source("2")
+
+    def none(_format: str) -> list[object]:
+        raise av.FFmpegError(5, "Input/output error")
+
+    monkeypatch.setattr(av, "enumerate_input_devices", none)
+    with pytest.raises(VideoError, match=r"there is no camera 0; .* there is none here$"):
+        parse_source("0")
 
 
 def test_segments_follow_each_other_and_go_on_counting(tmp_path, clip) -> None:

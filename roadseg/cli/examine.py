@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from io import BytesIO
-from pathlib import Path
 from typing import Literal
 
 import av
@@ -23,9 +22,11 @@ from roadseg.backends.weights import (
     shipped_checkpoint,
     shipped_model,
 )
+from roadseg.cli.console import counted
 from roadseg.deploy.builders import BUILDERS, open_builder
 from roadseg.errors import RoadsegError
 from roadseg.infer.window import has_window
+from roadseg.video.read.cameras import list_cameras
 from roadseg.video.write.encoding import CODECS
 from roadseg.video.write.priority import kept_priority
 
@@ -55,7 +56,10 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Yield the findings, area by area."""
     yield Finding(
-        area="machine", name="CPU", works=True, detail=f"{cpu_name()}, {core_count()} cores"
+        area="machine",
+        name="CPU",
+        works=True,
+        detail=f"{cpu_name()}, {counted(core_count(), 'core')}",
     )
     yield _tried("machine", "model", _usual_model, "")
     yield from map(_shipped, SHIPPED_MODELS)
@@ -152,10 +156,10 @@ def _encode_with(name: str) -> str:
 
 
 def _find_cameras() -> str:
-    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
+    cameras = list_cameras()
     if not cameras:
-        raise FileNotFoundError("there is no /dev/video*")
-    return ", ".join(cameras)
+        raise FileNotFoundError("there is none")
+    return ", ".join(map(str, cameras))
 
 
 def _find_window() -> str:

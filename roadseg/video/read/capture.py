@@ -6,7 +6,6 @@ an error.
 """
 
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from roadseg.errors import VideoError
 from roadseg.video.errors import naming
 from roadseg.video.frame import Arrival, Frame
 from roadseg.video.pyav import open_for_reading
-from roadseg.video.read.cameras import find_camera
+from roadseg.video.read.cameras import Camera, named_camera, numbered_camera
 from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import demux
 from roadseg.video.read.read_log import ReadLog
@@ -62,10 +61,13 @@ class LiveSource:
     is_film: bool = False
     """Whether it is a video file, whose end is no loss."""
 
+    name: str = ""
+    """What it is called where its address says little."""
+
     @property
     def label(self) -> str:
         """The source without secrets, for display."""
-        return str(self.uri)
+        return self.name or str(self.uri)
 
 
 def parse_source(text: str) -> LiveSource:
@@ -74,22 +76,20 @@ def parse_source(text: str) -> LiveSource:
     A camera is named by its number, its device or a part of its name.
 
     Raises:
-        VideoError: There is no such source, or cameras are not supported on this system.
+        VideoError: There is no such source.
     """
-    camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
-    if camera and sys.platform != "linux":
-        raise VideoError(
-            f"{text} is a camera; roadseg opens cameras on Linux alone; give the address of a "
-            "stream, such as rtsp://..., or a file"
-        )
-    if camera:
-        return LiveSource(f"/dev/video{camera[1]}", format="v4l2")
+    if camera := re.fullmatch(r"(?:/dev/video)?(\d+)", text):
+        return _of(numbered_camera(int(camera[1])))
     if url := Url.if_one(text):
         transport = {"rtsp_transport": "tcp"} if url.startswith("rtsp") else {}
         return LiveSource(url, options=LOW_DELAY | transport)
     if not Path(text).exists():
-        return LiveSource(f"/dev/video{find_camera(text).number}", format="v4l2")
+        return _of(named_camera(text))
     return LiveSource(text, is_film=True)
+
+
+def _of(camera: Camera) -> LiveSource:
+    return LiveSource(camera.uri, format=camera.format, options=camera.options, name=camera.name)
 
 
 def capture(
