@@ -314,6 +314,15 @@ def test_training_labels_footage_once_and_measures_nothing_on_it(
     [
         (["--unlabelled", "film.mp4"], "--unlabelled and --teacher need each other"),
         (["--unlabelled", "a.mp4", "--teacher", "b.onnx", "--dry-run"], "label first"),
+        (
+            ["--unlabelled", "a.mp4=7", "--teacher", "b.onnx"],
+            "--unlabelled a.mp4=7 gives the share",
+        ),
+        (["--unlabelled", "a.mp4:idd", "--teacher", "b.onnx"], "a.mp4:idd does not exist"),
+        (
+            ["--unlabelled", "a/x.mp4", "--unlabelled", "b/x.mp4", "--teacher", "b.onnx"],
+            "two of --unlabelled are called x; rename one",
+        ),
     ],
 )
 def test_what_training_cannot_label_is_told(tmp_path, words, said) -> None:
