@@ -65,6 +65,11 @@ class DataSource:
         """
         return not (self.root / "val").is_dir() and len(self.open("train").sequences) == 1
 
+    def has(self, split: str) -> bool:
+        """Return whether it has a split, or drives that stand for it."""
+        stands_for_it = split == "val" and (self.root / "train").is_dir()
+        return stands_for_it or (self.root / split).is_dir()
+
     def open(self, split: str) -> FolderDataset:
         """List a split.
 
