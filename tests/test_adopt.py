@@ -16,6 +16,7 @@ from conftest import ROOT, SAMPLE, WEIGHTS, both, patience, write_pair
 from foreign import CLASSES, FLOAT, KINDS, MEAN, Foreign
 
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Output, open_backend
+from roadseg.cli import app
 from roadseg.data.folder import FolderDataset
 from roadseg.data.networks import NETWORKS, TO_CAMVID, read_class_list, read_mapping
 from roadseg.deploy.adopt import adopt
@@ -299,6 +300,18 @@ def test_adopted_network_goes_through_infer_and_evaluate(tmp_path) -> None:
     assert '"tree": 1.0' in roadseg(*measure, cwd=tmp_path).stdout
     assert '"tree"' not in roadseg(*measure, "--map", "map.csv", cwd=tmp_path).stdout
     assert '"tree": 1.0' in roadseg(*measure, "--video", cwd=tmp_path).stdout
+
+
+def test_network_whose_first_channel_is_blue_is_given_it_first(tmp_path) -> None:
+    # It takes the strongest channel for the class; turned, red is the third one's.
+    KINDS["ids with a channel"].write(tmp_path / "theirs.onnx")
+    (tmp_path / "classes.csv").write_text(CLASSES)
+    command = ["adopt", str(tmp_path / "theirs.onnx"), "--classes", str(tmp_path / "classes.csv")]
+    command += ["--input-range", "0..255", "--out", str(tmp_path / "ours.onnx"), "-q"]
+    picture, ids = painted()
+    app([*command, "--bgr"], standalone_mode=False)
+    found = segment(picture, weights=tmp_path / "ours.onnx")
+    assert (found.class_map == 2 - ids).mean() > 0.97
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's notes on its own deprecations

@@ -99,6 +99,17 @@ def test_command_measures_a_split_as_film(split, tmp_path) -> None:
     assert "mIoU of each frame" in (tmp_path / "film.html").read_text()
 
 
+def test_drives_that_stand_for_val_are_a_film_too(split, tmp_path) -> None:
+    root = split.image_paths[0].parent.parent
+    for folder in ("val", "valannot"):
+        (root / folder).rename(root / folder.replace("val", "train"))
+    measured = FolderDataset.open(root, "val")
+    done = roadseg("evaluate", "--data", root, "--video", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["frames"] == len(measured) and figures["miou"] is not None
+
+
 def test_command_measures_a_film_without_labels(tmp_path) -> None:
     film = Film(size_hw=(64, 96)).write(tmp_path / "film.mp4")
     done = roadseg("evaluate", "--data", film, "--video", cwd=tmp_path)

@@ -1,6 +1,8 @@
 """Labels are read as what they plainly are, however a tool has stored them."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ from roadseg.data.label_files import palette_of, read_label, with_indices_shown
 from roadseg.data.meaning import CAMVID_COLORS, LabelMeaning
 from roadseg.errors import DatasetError
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
+from roadseg.video.png import SIGNATURE, chunk
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes PNGs with palettes")
 
@@ -92,6 +95,20 @@ def test_bytes_that_are_no_label_are_refused(data, tmp_path_factory) -> None:
             assert read_label(path, CAMVID).dtype == np.uint8
         except DatasetError as error:
             assert str(path) in str(error)
+
+
+def test_label_that_is_a_jpeg_within_is_refused(tmp_path) -> None:
+    path = tmp_path / "label.png"
+    path.write_bytes(cv2.imencode(".jpg", np.full((8, 8), 3, np.uint8))[1].tobytes())
+    with pytest.raises(DatasetError, match=r"label\.png is a JPEG, which changes ids"):
+        read_label(path, CAMVID)
+
+
+def test_file_that_says_it_is_enormous_is_named(tmp_path) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0))
+    (tmp_path / "label.png").write_bytes(SIGNATURE + header + chunk(b"IDAT", zlib.compress(b"")))
+    with pytest.raises(DatasetError, match=r"label\.png cannot be read as a picture"):
+        read_label(tmp_path / "label.png", CAMVID)
 
 
 def test_label_may_end_in_upper_case(tmp_path) -> None:

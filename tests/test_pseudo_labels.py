@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import av
@@ -15,9 +16,12 @@ from typer.testing import CliRunner
 from roadseg.cli import app
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, OutputError
+from roadseg.infer.data_folder import DataFolder
 from roadseg.infer.pick import Candidate, PickConfig, chosen, pick
 from roadseg.infer.pseudo_labels import LabelConfig, label_footage, possible_of
 from roadseg.spec import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, ModelSpec
+from roadseg.video.frame import Frame
+from roadseg.video.read.upright import picture_of
 
 SIZE_HW = (96, 160)
 ROAD, CAR = map(CLASS_NAMES.index, ("road", "car"))
@@ -118,6 +122,40 @@ def test_what_a_teacher_says_is_a_set_of_the_classes() -> None:
     assert sets("road", "sidewalk", "car", "sky", "train")[-1] == set()
 
 
+def test_teacher_of_a_usual_list_names_its_own_classes() -> None:
+    names = ("road", "sidewalk", "vegetation", "terrain", "car", "truck")
+
+    def sets(*own: str) -> list[set[str]]:
+        spec = ModelSpec(arch="adopted", width=0, class_names=own)
+        table = possible_of(spec, names)
+        return [{n for i, n in enumerate(names) if int(b) >> i & 1} for b in table[: len(own)]]
+
+    assert sets(*names) == [{name} for name in names]
+    assert sets("pavement", "tree", "car") == [{"sidewalk"}, {"vegetation", "terrain"}, {"car"}]
+
+
+def test_class_called_unlabelled_is_in_no_label(tmp_path, brightness, pictures) -> None:
+    unsure = teacher(brightness, "road", "car", "unlabelled", "sky")
+    unsure.write_text(unsure.read_text().replace('"arch": "brightness"', '"arch": "unsure"'))
+    second = teacher(brightness, "road", "background")
+    out = tmp_path / "labelled"
+    label_footage(LabelConfig(sources=(pictures,), teachers=(unsure, second), out=out))
+    labels = [c.name for c in FolderDataset.open(out, "train").meaning.classes]
+    assert labels == ["road", "car", "sky", "car|sky"]
+
+
+def test_data_set_has_no_more_labels_than_can_be_read(tmp_path) -> None:
+    picture = Frame.still(picture_of(np.zeros((*SIZE_HW, 3), np.uint8)))
+    with DataFolder.written(tmp_path / "labelled", ModelSpec(arch="unet", width=8)) as folder:
+        ids = [
+            folder.label_of(members)
+            for count in (2, 3, 4)
+            for members in combinations(range(NUM_CLASSES), count)
+        ]
+        folder.add("one_1", picture, np.full(SIZE_HW, max(i for i in ids if i != IGNORE_INDEX)))
+    assert ids.count(IGNORE_INDEX) > 0 and len(FolderDataset.open(tmp_path / "labelled", "train"))
+
+
 def test_sets_of_classes_are_labels_of_their_own(tmp_path, brightness, pictures) -> None:
     unsure = teacher(brightness, *NAMES)
     unsure.write_text(unsure.read_text().replace('"arch": "brightness"', '"arch": "unsure"'))
@@ -133,21 +171,39 @@ def test_sets_of_classes_are_labels_of_their_own(tmp_path, brightness, pictures)
     assert names[target[40, 168]] == "|".join(n for n in NAMES if n != "road")
 
 
-def test_what_flickers_in_a_video_is_not_learnt(tmp_path, brightness) -> None:
+@pytest.fixture
+def flickering(tmp_path) -> Path:
+    """A drive past something that is a car in every other frame."""
     frames = []
     for number in range(24):
         levels = np.full(SIZE_HW, level(ROAD))
         levels[:, 100:] = level(9)
         levels[30:54, 30:60] = level(CAR) if number % 2 else level(7)
         frames.append(levels)
-    drive = film(tmp_path / "my_drive.mp4", frames)
+    return film(tmp_path / "my_drive.mp4", frames)
+
+
+def test_what_flickers_in_a_video_is_not_learnt(tmp_path, brightness, flickering) -> None:
     out = tmp_path / "labelled"
-    result = label_footage(LabelConfig(sources=(drive,), teachers=(brightness,), out=out))
+    result = label_footage(LabelConfig(sources=(flickering,), teachers=(brightness,), out=out))
     names = sorted(path.name for path in (out / "train").iterdir())
     assert result.pictures == 3 and all(name.startswith("my-drive_") for name in names)
     for _, target in FolderDataset.open(out, "train"):
         assert (target[34:50, 34:56] == IGNORE_INDEX).all()
         assert (target[70:, :90] == ROAD).mean() > 0.95
+
+
+def test_user_says_for_how_long_a_label_must_stay(tmp_path, brightness, flickering) -> None:
+    words = ["label", str(flickering), "--teacher", str(brightness)]
+    words += ["--step", "0.5"]
+    labelled = []
+    for seconds in ("0", "0.3"):
+        out = tmp_path / seconds
+        done = CliRunner().invoke(app, [*words, "--steady-for", seconds, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        targets = [target[34:50, 34:56] for _, target in FolderDataset.open(out, "train")]
+        labelled.append(np.mean(np.stack(targets) != IGNORE_INDEX))
+    assert labelled[0] > 0.95 and labelled[1] == 0
 
 
 def test_mistakes_are_told_before_the_work(tmp_path, brightness, pictures) -> None:
@@ -258,6 +314,15 @@ def test_training_labels_footage_once_and_measures_nothing_on_it(
     [
         (["--unlabelled", "film.mp4"], "--unlabelled and --teacher need each other"),
         (["--unlabelled", "a.mp4", "--teacher", "b.onnx", "--dry-run"], "label first"),
+        (
+            ["--unlabelled", "a.mp4=7", "--teacher", "b.onnx"],
+            "--unlabelled a.mp4=7 gives the share",
+        ),
+        (["--unlabelled", "a.mp4:idd", "--teacher", "b.onnx"], "a.mp4:idd does not exist"),
+        (
+            ["--unlabelled", "a/x.mp4", "--unlabelled", "b/x.mp4", "--teacher", "b.onnx"],
+            "two of --unlabelled are called x; rename one",
+        ),
     ],
 )
 def test_what_training_cannot_label_is_told(tmp_path, words, said) -> None:

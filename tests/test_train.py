@@ -15,6 +15,7 @@ import torch
 from conftest import scene, write_pair
 
 from roadseg.backends.torch import TorchBackend
+from roadseg.cli import app
 from roadseg.data.folder import FolderDataset
 from roadseg.errors import ConfigError, DatasetError, ModelFileError, OutputError
 from roadseg.measure.evaluate import evaluate
@@ -22,7 +23,7 @@ from roadseg.measure.metrics import confusion_matrix
 from roadseg.models.checkpoint import load_model, save_model
 from roadseg.train.config import AugmentConfig, TrainConfig
 from roadseg.train.loop import _determinism, rehearse, train
-from roadseg.train.losses import LOSSES, Criterion
+from roadseg.train.losses import CLASS_WEIGHTS, LOSSES, Criterion
 from roadseg.train.run import load_state, save_state
 from roadseg.train.step import TrainState, learning_rate, new_state, train_step, uses_amp
 
@@ -242,6 +243,21 @@ def test_run_that_ends_in_its_first_measurement_goes_on(streets, tmp_path, monke
     assert log == train(replace(config, out=tmp_path / "whole")).log_path.read_text()
 
 
+def test_run_that_ends_in_its_first_checkpoint_begins_anew(streets, tmp_path, monkeypatch) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for file, name in (("last.pt", "save_state"), ("config.json", "write_run_file")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"roadseg.train.run.{name}", interrupt)
+            train(config)
+        assert not (config.out / file).exists()
+    train(config)
+    assert json.loads((config.out / "config.json").read_text())["epochs"] == 1
+
+
 def test_gradient_that_is_not_finite_leaves_the_weights_as_they_were(tmp_path, monkeypatch) -> None:
     config = small(tmp_path, tmp_path / "run")
     state = begin(config)
@@ -292,6 +308,69 @@ def test_other_data_do_not_continue_a_run(streets, tmp_path) -> None:
     write_pair(more, "train", "zzz", *scene(99))
     with pytest.raises(ConfigError, match="other data"):
         train(replace(config, data=(str(more),)))
+
+
+def test_data_that_differ_in_names_alone_do_not_continue_a_run(streets, tmp_path) -> None:
+    data = shutil.copytree(streets, tmp_path / "data")
+    classes = "name,id\nsky,0\nbuilding,1\n{},3\ncar,8\nunlabelled,11\n"
+    (data / "classes.csv").write_text(classes.format("road"))
+    config = small(data, tmp_path / "run", epochs=1)
+    train(config)
+    (data / "classes.csv").write_text(classes.format("street"))
+    with pytest.raises(ConfigError, match="other data"):
+        train(config)
+    (data / "classes.csv").write_text(classes.format("road"))
+    for folder in ("train", "trainannot"):  # so another one is the first
+        (data / folder / "000.png").rename(data / folder / "zzz.png")
+    with pytest.raises(ConfigError, match="other data"):
+        train(config)
+
+
+def test_state_of_before_data_had_a_digest_goes_on(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+    train(config)
+    state = load_state(config.out / "last.pt")
+    del state["data_sha256"], state["format"]
+    save_state(config.out / "last.pt", state)
+    assert train(config).epochs == 1
+
+
+@pytest.mark.parametrize("name", CLASS_WEIGHTS)
+def test_user_chooses_how_rare_classes_weigh(streets, tmp_path, monkeypatch, name) -> None:
+    given = []
+
+    def loss(logits: torch.Tensor, _: Any, class_weights: torch.Tensor, *__: Any) -> torch.Tensor:
+        given.append(class_weights)
+        return logits.square().mean()
+
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")  # or the process would start again with it
+    monkeypatch.setitem(LOSSES, "dice", loss)
+    words = ["train", "--data", str(streets), "--out", str(tmp_path / "run"), "--dry-run", "-q"]
+    words += ["--class-weights", name, "--no-pretrained", "--width", "12", "--crop", "64x64"]
+    app([*words, "--workers", "0"], standalone_mode=False)
+    counts = FolderDataset.open(streets, "train").check()
+    expected = CLASS_WEIGHTS[name](counts.pixels, counts.shared_pixels)
+    np.testing.assert_array_equal(given[0], expected)
+
+
+def test_damaged_log_is_named(streets, tmp_path) -> None:
+    config = small(streets, tmp_path / "run", epochs=1)
+    log = train(config).log_path
+    log.write_text(log.read_text()[:-20])
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl is damaged; move it away"):
+        train(config)
+    log.unlink()
+    assert train(config).epochs == 1
+
+
+def test_lone_value_cannot_be_normalised(tmp_path) -> None:
+    for changes in ({"batch_size": 1}, {"batch_size": 2, "accumulate": 2}):
+        with pytest.raises(ConfigError, match=r"--crop .* must be larger where"):
+            small(tmp_path, tmp_path / "run", crop_hw=(32, 32), **changes)
+    config = small(tmp_path, tmp_path / "run", crop_hw=(32, 64), batch_size=1)
+    image, target = scene(0, 32, 64)
+    frames, truth = torch.from_numpy(image[None]), torch.from_numpy(target[None]).long()
+    assert train_step(begin(config), frames, truth, PLAIN, 1e-3, config) > 0
 
 
 def test_run_cannot_take_the_place_of_a_file(streets, tmp_path) -> None:

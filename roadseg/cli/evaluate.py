@@ -403,7 +403,7 @@ def _film(labels: _Labels, models: "Mapping[str, Model]", fps: float, config: Mo
     from roadseg.video.read.source import decode, probe
 
     rate, split = image_rate(fps), labels.split
-    if (labels.source.root / split).is_dir():
+    if labels.source.has(split):
         models, dataset = labels.shared_with(models)
         return _Film(
             name=f"{split}, {len(dataset)} pictures as a video of {fps:g} a second",

@@ -20,25 +20,33 @@ def labelled_for(
         quiet: Say nothing.
 
     Raises:
-        ConfigError: This is one of several processes, and there are no labels yet.
+        ConfigError: Two sources have one name, or this is one of several processes, and there are
+            no labels yet.
         RoadsegError: As `label_footage`.
     """
     if bool(unlabelled) != bool(teachers):
         raise ConfigError("--unlabelled and --teacher need each other; give both, or neither")
     if not unlabelled:
         return []
-    from roadseg.data.source import DataSource
+    from roadseg.data.source import without_share
     from roadseg.infer.footage import Footage
     from roadseg.infer.pseudo_labels import LabelConfig, is_labelled, label_footage
     from roadseg.train.launch import is_rank
 
     run = out if out.name else out.absolute()
+    named = [without_share(text, "--unlabelled") for text in unlabelled]
+    folders = [
+        run.with_name(f"{run.name}.labels") / Footage(Path(place)).name for place, _ in named
+    ]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise ConfigError(
+            f"two of --unlabelled are called {twice.name}; rename one, or label both with roadseg "
+            "label and give that folder as --data"
+        )
     data = []
-    for text in unlabelled:
-        source = DataSource.parse(text)
-        folder = run.with_name(f"{run.name}.labels") / Footage(source.root).name
+    for (place, share), folder in zip(named, folders, strict=True):
         config = LabelConfig(
-            sources=(source.root,), teachers=tuple(map(weights_named, teachers)), out=folder
+            sources=(Path(place),), teachers=tuple(map(weights_named, teachers)), out=folder
         )
         if not is_labelled(config):
             if is_rank():
@@ -50,5 +58,5 @@ def labelled_for(
             if not quiet:
                 pictures = counted(result.pictures, "picture")
                 echo(f"{folder}: {pictures}, {result.labelled:.0%} labelled")
-        data.append(f"{folder}={source.share}" if source.share else str(folder))
+        data.append(f"{folder}={share}" if share else str(folder))
     return data

@@ -106,6 +106,8 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     settings.update((name, str(v) if isinstance(v, Path) else v) for name, v in flags.items())
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
+    if settings["out"] == "":  # as a variable that is not set
+        raise ConfigError("--out is empty; give a folder, or . for the folder here")
     return settings
 
 

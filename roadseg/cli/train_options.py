@@ -59,7 +59,7 @@ class RunOptions(OptionGroup):
         ),
     ] = None
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",

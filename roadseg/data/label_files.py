@@ -6,6 +6,7 @@ Transparency is ignored. Ids and colours may have 16 bits. A label of a photo th
 rotates is rotated too, if it has the stored orientation.
 """
 
+import contextlib
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from roadseg.data.meaning import LabelMeaning
 from roadseg.errors import DatasetError
 from roadseg.video.png import PALETTE_TYPE, SIGNATURE, chunk, chunks
 
+JPEG_START = b"\xff\xd8\xff"
+"""How a JPEG file begins."""
+
 
 def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
     """Return a label, (H, W) of ids or (H, W, 3) RGB.
@@ -27,9 +31,13 @@ def read_label(path: Path, meaning: LabelMeaning) -> NDArray[np.uint8]:
         meaning: The ids and colours that are known.
 
     Raises:
-        DatasetError: It cannot be read, or its values are neither ids nor colours.
+        DatasetError: It cannot be read, is a JPEG, or its values are neither ids nor colours.
     """
     data = read_bytes(path)
+    if data.startswith(JPEG_START):
+        raise DatasetError(
+            f"{path} is a JPEG, which changes ids and colours where they meet; make it anew as PNG"
+        )
     colors = _in_8_bits(decode(data, cv2.IMREAD_UNCHANGED, path), path)
     palette = palette_of(data)
     if palette is not None:
@@ -63,7 +71,9 @@ def decode(data: bytes, flags: int, path: Path) -> NDArray[Any]:
     Raises:
         DatasetError: It cannot be decoded; `path` is named.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    image = None
+    with contextlib.suppress(cv2.error):  # of an empty file, and of one that says it is enormous
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise DatasetError(f"{path} cannot be read as a picture; replace it, or remove the pair")
     return np.asarray(image)

@@ -14,7 +14,7 @@ none.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from roadseg.data.meaning import CLASS_FILE, SET_SEPARATOR, LabelMeaning
@@ -67,6 +67,22 @@ def _list_path(name: str) -> Path:
         f"there is no class list {name}; give the path of a file such as {CLASS_FILE}, or one of "
         f"those that are included: {known}"
     )
+
+
+def matched_by_name(network: Sequence[str], others: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return which other classes each of a network's is, given the names of both.
+
+    The one of its own name, or where there is none, those that are the same of CamVid's classes.
+    """
+    camvid = read_mapping()
+
+    def match(name: str) -> tuple[str, ...]:
+        if name in others:
+            return (name,)
+        same = camvid.get(name, (name,))
+        return tuple(other for other in others if camvid.get(other, (other,)) == same)
+
+    return [match(name) for name in network]
 
 
 def read_mapping(path: Path = TO_CAMVID) -> Mapping[str, tuple[str, ...]]:

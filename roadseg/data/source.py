@@ -31,9 +31,9 @@ class DataSource:
         """Read `DIR`, `DIR:CLASSES`, `DIR=SHARE` or `DIR:CLASSES=SHARE`.
 
         Raises:
-            ConfigError: The share is not valid, or there is no such class file.
+            ConfigError: The name is empty, the share is not valid, or there is no such class file.
         """
-        place, share = (text, None) if Path(text).exists() else _without_share(text)
+        place, share = without_share(text, "--data")
         root, colon, classes = place.rpartition(":")
         if not colon or Path(place).exists():
             return cls(root=Path(place), share=share)
@@ -65,6 +65,11 @@ class DataSource:
         """
         return not (self.root / "val").is_dir() and len(self.open("train").sequences) == 1
 
+    def has(self, split: str) -> bool:
+        """Return whether it has a split, or drives that stand for it."""
+        stands_for_it = split == "val" and (self.root / "train").is_dir()
+        return stands_for_it or (self.root / split).is_dir()
+
     def open(self, split: str) -> FolderDataset:
         """List a split.
 
@@ -74,9 +79,16 @@ class DataSource:
         return FolderDataset.open(self.root, split, self.class_file)
 
 
-def _without_share(text: str) -> tuple[str, float | None]:
+def without_share(text: str, flag: str) -> tuple[str, float | None]:
+    """Return what is named by `NAME` or `NAME=SHARE`, and the share if there is one.
+
+    Raises:
+        ConfigError: The name is empty, as a variable that is not set, or the share is not valid.
+    """
+    if not text:
+        raise ConfigError(f"{flag} is empty; give a name, or . for the folder here")
     place, equals, number = text.rpartition("=")
-    if not equals:
+    if not equals or Path(text).exists():
         return text, None
     try:
         share = float(number)
@@ -84,8 +96,8 @@ def _without_share(text: str) -> tuple[str, float | None]:
         share = 0.0
     if not 0 < share < 1:
         raise ConfigError(
-            f"--data {text} gives the share {number!r}; it must be above 0 and below 1, such as "
-            f"--data {place}=0.5"
+            f"{flag} {text} gives the share {number!r}; it must be above 0 and below 1, such as "
+            f"{flag} {place}=0.5"
         )
     return place, share
 

@@ -53,7 +53,7 @@ class DataFolder:
         """
         name = SET_SEPARATOR.join(self._names[i] for i in members)
         if name not in self._names:
-            if len(self._names) == UNKNOWN:
+            if len(self._names) == UNKNOWN - 1:  # as many as can be read
                 return IGNORE_INDEX
             levels = np.mean([self._palette[i] for i in members], axis=0).round().astype(int)
             self._names.append(name)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadseg.backends.runtimes import open_backend
-from roadseg.data.networks import read_mapping
+from roadseg.data.networks import matched_by_name
 from roadseg.errors import ConfigError, DatasetError
 from roadseg.files import sha256_of
 from roadseg.infer.data_folder import DataFolder, check_out
@@ -192,6 +192,7 @@ class _Panel:
             )
         self._config = config
         self._names = specs[0].class_names
+        self._everything = all_possible(self._names)
         self._tables = [possible_of(spec, self._names) for spec in specs]
         for teacher, table in zip(config.teachers, self._tables, strict=True):
             if (table == self._everything).all():
@@ -200,10 +201,6 @@ class _Panel:
                     "adopt it with these names (roadseg adopt --classes), or leave it out"
                 )
         self._folder = folder
-
-    @property
-    def _everything(self) -> np.uint64:
-        return np.uint64((1 << len(self._names)) - 1)
 
     def judged(self, footage: Footage) -> Iterator[tuple[SegmentedFrame, NDArray[np.uint8]]]:
         """Yield the frames of some footage that have labels, with their targets (H, W)."""
@@ -262,30 +259,34 @@ class _Panel:
 
     def _label(self, bits: int) -> int:
         """Return the id of the label of what is possible."""
-        members = [i for i in range(len(self._names)) if bits >> i & 1]
-        if len(members) in (0, len(self._names)):
+        if bits in (0, self._everything):
             return IGNORE_INDEX
-        return self._folder.label_of(members)
+        return self._folder.label_of([i for i in range(len(self._names)) if bits >> i & 1])
 
 
 def possible_of(spec: ModelSpec, names: Sequence[str]) -> Possible:
     """Return what a pixel may be that a teacher gives an id, by that id (256,).
 
-    Its classes are those of the same name, or of the usual lists' names for them. A class that is
-    none of these may be all that the teacher has no class for: a background, say.
+    Its classes are those of the same name, or else those that the usual lists' names say are the
+    same. A class that is none of these may be all that the teacher has no class for: a background,
+    say.
 
     Args:
         spec: The teacher's record.
         names: The classes.
     """
-    usual = read_mapping()
-    everything = (1 << len(names)) - 1
+    everything = int(all_possible(names))
     known = [
-        sum(1 << names.index(n) for n in usual.get(own, (own,)) if n in names)
-        for own in spec.class_names
+        sum(1 << names.index(name) for name in matched) & everything
+        for matched in matched_by_name(spec.class_names, names)
     ]
     rest = everything & ~reduce(int.__or__, known, 0)
     table = np.full(256, everything, np.uint64)
     for class_id, (own, bits) in enumerate(zip(spec.class_names, known, strict=True)):
         table[class_id] = bits or (everything if own == UNLABELLED else rest)
     return table
+
+
+def all_possible(names: Sequence[str]) -> np.uint64:
+    """Return the bits of all classes of some names; a class called unlabelled is none."""
+    return np.uint64(sum(1 << i for i, name in enumerate(names) if name != UNLABELLED))

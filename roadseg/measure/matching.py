@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from roadseg.backends.runtimes import CLASS_MAP, Answer, Backend, Output
 from roadseg.data.folder import FolderDataset
 from roadseg.data.meaning import SET_SEPARATOR, LabelMeaning
-from roadseg.data.networks import UNLABELLED_CLASS, read_mapping
+from roadseg.data.networks import UNLABELLED_CLASS, matched_by_name, read_mapping
 from roadseg.data.sets import classes_named, members
 from roadseg.errors import DatasetError
 from roadseg.spec import IGNORE_INDEX, ModelSpec, SegClass
@@ -188,12 +188,7 @@ def _links(spec: ModelSpec, data: Sequence[SegClass], mapped: Mapped | None) -> 
     names = [c.name for c in data]
     if mapped is not None:
         return [mapped.get(own, (own,) if own in names else ()) for own in spec.class_names]
-    camvid = read_mapping()
-
-    def alike(own: str) -> Group:
-        return tuple(n for n in names if camvid.get(n, (n,)) == camvid.get(own, (own,)))
-
-    return [(own,) if own in names else alike(own) for own in spec.class_names]
+    return matched_by_name(spec.class_names, names)
 
 
 def _refuse_unknown(

@@ -173,6 +173,12 @@ class TrainConfig:
             lambda parts: self.batch_size % parts == 0,
             f"a divisor of --batch-size, which is {self.batch_size}",
         )
+        self._demand(
+            "crop_hw",
+            lambda sides: self.batch_size > self.accumulate or max(sides) > SIDE_MULTIPLE,
+            "larger where each part of a step has one sample, or the coarsest features have one "
+            "value to normalise by",
+        )
 
     def _check_ranges(self) -> None:
         """Refuse numbers that are out of their range."""

@@ -198,7 +198,8 @@ def _begin(config: TrainConfig, ranks: Ranks) -> tuple[TrainData, TrainState, Cr
     """Return the data, the state before the first step, and the loss."""
     data = ranks.from_first(lambda: _checked_data(config))
     state = new_state(data.spec(config), config, _device())
-    state.data, state.settings = dict(data.pixels), comparable_settings(config)
+    state.data, state.data_sha256 = dict(data.pixels), data.sha256
+    state.settings = comparable_settings(config)
     state.ranks = ranks
     return data, state, data.criterion(config).to(_device())
 

@@ -86,12 +86,11 @@ def _folder_of_run(config: TrainConfig, state: TrainState) -> Iterator[None]:
     with written_alone(state_path, "--out"):
         if state_path.is_file():
             _unpack(load_state(state_path), state, config)
-            _cut_log(config.out / LOG_FILE, state.step)
-        else:
-            write_run_file(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
-            write_run_file(config.out / LOG_FILE, "")
-            # Without a state, a folder with files would be refused.
+        else:  # before other files, with which a folder without a state is refused
             save_state(state_path, pack(state))
+        if not (config.out / CONFIG_FILE).is_file():
+            write_run_file(config.out / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+        _cut_log(config.out / LOG_FILE, state.step)
         yield
 
 
@@ -100,6 +99,7 @@ def pack(state: TrainState) -> dict[str, Any]:
     return {
         "config": state.settings,
         "data": state.data,
+        "data_sha256": state.data_sha256,
         "step": state.step,
         "best_miou": state.best_miou,
         "stale": state.stale,
@@ -123,10 +123,13 @@ def _unpack(saved: dict[str, Any], state: TrainState, config: TrainConfig) -> No
             f"{config.out} holds a run with other settings ({'; '.join(changes)}); resume it with "
             f"its own, --config {config.out / CONFIG_FILE}, or choose another --out"
         )
-    if saved["data"] != state.data:
+    # Older states lack the digest.
+    found_data = saved["data"], saved.get("data_sha256", state.data_sha256)
+    if found_data != (state.data, state.data_sha256):
         raise ConfigError(
-            f"{config.out} holds a run on other data than {', '.join(config.data)}; give it the "
-            "data it was started with, or choose another --out"
+            f"{config.out} holds a run on other data than {', '.join(config.data)}, by their "
+            "labels, or the names of pictures or classes; give it the data it was started with, or "
+            "choose another --out"
         )
     state.network.load_state_dict(saved["network"])
     state.average.load_state_dict(saved["average"])
@@ -157,9 +160,19 @@ def comparable_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop lines that were written after the checkpoint."""
+    """Drop lines that were written after the checkpoint.
+
+    Raises:
+        ConfigError: The log is damaged.
+    """
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    write_run_file(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+    try:
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged; move it away to go on with a new one, or choose another --out"
+        ) from error
+    write_run_file(path, "".join(kept))
 
 
 def write_run_file(path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """The splits of a training run, and the classes and the loss to learn them by."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +33,8 @@ class TrainData:
     """Pixels of the classes in the first training split."""
     pixels: Mapping[str, list[int]]
     """Pixels of each label in each split, by which the data are recognised."""
+    sha256: str
+    """Digest of the names of labels and pictures, in order, and of the pixels in each picture."""
 
     @classmethod
     def open(cls, config: TrainConfig) -> "TrainData":
@@ -49,13 +53,15 @@ class TrainData:
         space = LabelSpace.of(classes_named(meanings[0]), meanings)
         train = {name: dataset.in_terms_of(space) for name, dataset in train.items()}
         measured = {name: dataset.in_terms_of(space) for name, dataset in measured.items()}
-        counts = {name: dataset.check() for name, dataset in {**measured, **train}.items()}
+        splits = {**measured, **train}
+        counts = {name: dataset.check() for name, dataset in splits.items()}
         return cls(
             space=space,
             mixture=replace(mixture, datasets=tuple(train.values())),
             measured=measured,
             counts=counts["train"].of_classes(space.members),
             pixels={name: found.pixels.tolist() for name, found in counts.items()},
+            sha256=_digest(space, splits, counts),
         )
 
     def metric_on(self, split: str) -> str:
@@ -93,6 +99,20 @@ class TrainData:
             class_weights=torch.from_numpy(weights),
             sets=torch.from_numpy(self.space.members) if self.space.sets else None,
         )
+
+
+def _digest(
+    space: LabelSpace, splits: Mapping[str, FolderDataset], counts: Mapping[str, ClassCounts]
+) -> str:
+    """Return a digest of what a run depends on: what is learnt, and what is drawn in which order.
+
+    It is the same wherever the data lie.
+    """
+    told = [[label.name for label in space.labels]] + [
+        [[path.name for path in dataset.image_paths], counts[name].per_picture.tolist()]
+        for name, dataset in splits.items()
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _splits(

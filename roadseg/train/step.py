@@ -50,6 +50,8 @@ class TrainState:
     """Training losses of this epoch's steps, summed."""
     data: dict[str, list[int]] = field(default_factory=dict)
     """Pixels of each class in each split, by which the data are recognised."""
+    data_sha256: str = ""
+    """Digest of the data, by which they are recognised too."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings that the result depends on, by which the run is recognised."""
     ranks: Ranks = ALONE
