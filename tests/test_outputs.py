@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -315,11 +314,11 @@ def test_what_is_no_time_is_refused(text) -> None:
         parse_time(text, "--end")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of POSIX")
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 # A film is a few bytes longer where sound and picture come to the file in another order.
 @pytest.mark.parametrize("missing", [30, 600, 5000])
 def test_disk_that_is_full_at_the_very_end_is_no_success(plain, tmp_path, suffix, missing) -> None:
+    resource = pytest.importorskip("resource")
     Film(times=tuple(range(60)), sounds=1).write(plain.source)
     config = replace(plain, out=tmp_path / f"out{suffix}")
     infer(config)

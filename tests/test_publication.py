@@ -28,7 +28,7 @@ def config(plain, tmp_path) -> InferConfig:
 def contents(folder: Path) -> dict[str, bytes]:
     """What all files hold, but for locks, which hold nothing without a process."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def outputs_of(config: InferConfig) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from test_server import LOCAL, READING, get, item
 import roadseg.infer.server
 from roadseg.infer.server import PageServer
 
+resource = pytest.importorskip("resource")
 LIVE = """
 import resource, sys
 from roadseg.cli import main
