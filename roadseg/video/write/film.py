@@ -5,6 +5,7 @@ the end it is copied into its final form (`whole_path`), which `Outputs` renames
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
@@ -29,6 +30,9 @@ from roadseg.video.write.part import (
 )
 from roadseg.video.write.remux import remux
 from roadseg.video.write.sink import open_film
+
+RENAMES_OPEN_FILES = sys.platform != "win32"
+"""Whether a file that is being written can be given another name."""
 
 
 def check_output(path: Path, encoding: Encoding, *, overwrite: bool) -> None:
@@ -113,7 +117,7 @@ class VideoWriter:
             if not self._muxer.has_begun:
                 self._begin(frame)
             self._muxer.write(frame)
-            if self._place != self._part and frame.time_s >= self._compare_at_s:
+            if RENAMES_OPEN_FILES and frame.time_s >= self._compare_at_s:
                 self._compare_at_s = frame.time_s + PERIOD_S
                 self._take_over()
 
@@ -130,7 +134,8 @@ class VideoWriter:
     def _take_over(self) -> None:
         """Replace the part that is resumed, once the new file holds all of its frames.
 
-        Before that, they would be lost if this run failed.
+        Before that, they would be lost if this run failed. Where no open file can be renamed, the
+        new one is lost if the process is killed.
         """
         if self._place != self._part and measure_part(self._place).frames >= self._kept:
             self._place.replace(self._part)  # what follows goes there too
