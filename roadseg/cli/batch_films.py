@@ -46,7 +46,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Check that all that is written lies below one folder."""
         for flag, path in vars(self.beside).items():
-            if path is not None and (path.parent.name or path.is_absolute()):
+            if path is not None and (path.parent.name or path.anchor):
                 raise ConfigError(
                     f"--{flag} is {path}, and what a batch writes lies below --out, beside each "
                     f"video's overlay; give a name alone, such as {path.name}"
@@ -205,7 +205,7 @@ def _short_name(film: Path | Url) -> str:
     """Return a name that does not lead out of a folder: as the list has it, or its last part."""
     if isinstance(film, Url):
         return PurePosixPath(f"{film}").name.partition("?")[0] or "film"
-    is_below = not film.is_absolute() and ".." not in film.parts
+    is_below = not film.anchor and ".." not in film.parts
     return film.as_posix() if is_below else film.name
 
 
