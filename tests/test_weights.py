@@ -17,7 +17,7 @@ from roadseg.measure.evaluate import evaluate
 marks, shipped = script("marks"), script("shipped")
 RECORDS = shipped.records()
 LOG = ROOT / "benchmarks" / "experiments" / "8-longer.json"
-MOST_TRACKED_BYTES = 38 << 20
+MOST_TRACKED_BYTES = 39 << 20
 """What has to travel to a machine without a network, with packages that lack there, fits 64 MiB."""
 
 
