@@ -282,6 +282,16 @@ def identity(path: Path) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
+def check_named(name: object, what: str) -> None:
+    """Refuse an empty name, as a variable that is not set gives: it would mean the folder here.
+
+    Raises:
+        ConfigError: It is empty.
+    """
+    if name == "":
+        raise ConfigError(f"{what} is empty; give one, or . for the folder here")
+
+
 def check_not_input(path: Path, flag: str, *inputs: Path) -> None:
     """Check early that an output file is none of the inputs, by whatever name.
 

@@ -201,7 +201,7 @@ def test_variable_that_is_not_set_does_not_name_the_current_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")  # or a training would start anew with it
     Film().write(tmp_path / "a.mp4")
-    with pytest.raises(ConfigError, match=r"is empty; give .*, or \. for the folder here"):
+    with pytest.raises(ConfigError, match=r"is empty; give one, or \. for the folder here"):
         app(words, standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 

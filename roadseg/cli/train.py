@@ -23,6 +23,7 @@ from roadseg.cli.train_options import (
     RunOptions,
 )
 from roadseg.errors import ConfigError, PeerLost
+from roadseg.files import check_named
 from roadseg.measure.shown import shown
 from roadseg.settings import read_settings
 from roadseg.train.config import AugmentConfig, TrainConfig
@@ -106,8 +107,7 @@ def _merged(file: Mapping[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     settings.update((name, str(v) if isinstance(v, Path) else v) for name, v in flags.items())
     if "data" not in settings:
         raise ConfigError("there is no --data; give the folder with train/ and trainannot/")
-    if settings["out"] == "":  # as a variable that is not set
-        raise ConfigError("--out is empty; give a folder, or . for the folder here")
+    check_named(settings["out"], "--out")
     return settings
 
 

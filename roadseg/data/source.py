@@ -11,6 +11,7 @@ from typing import Self
 from roadseg.data.folder import FolderDataset
 from roadseg.data.meaning import CLASS_FILE
 from roadseg.errors import ConfigError
+from roadseg.files import check_named
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -85,8 +86,7 @@ def without_share(text: str, flag: str) -> tuple[str, float | None]:
     Raises:
         ConfigError: The name is empty, as a variable that is not set, or the share is not valid.
     """
-    if not text:
-        raise ConfigError(f"{flag} is empty; give a name, or . for the folder here")
+    check_named(text, flag)
     place, equals, number = text.rpartition("=")
     if not equals or Path(text).exists():
         return text, None

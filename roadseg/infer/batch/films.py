@@ -211,8 +211,7 @@ def _map_settings(config: InferConfig) -> dict[str, str]:
 
 def outputs_of(config: InferConfig) -> tuple[Path, ...]:
     """Return what a video's run writes."""
-    places = (config.out, config.masks, config.stats, config.report, config.geojson)
-    return tuple(place for place in places if place is not None)
+    return tuple(filter(None, (config.out, *config.written_beside)))
 
 
 def handed_over(config: InferConfig, out: Path) -> dict[Path, str]:

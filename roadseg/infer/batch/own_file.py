@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from roadseg.errors import ConfigError, OutputBusy, OutputError
-from roadseg.files import output_errors, replacing, special_kind
+from roadseg.files import check_named, output_errors, replacing, special_kind
 from roadseg.video.objects import (
     below,
     code_of,
@@ -55,8 +55,7 @@ def location_named(text: str) -> Location:
         ConfigError: It is empty, as a variable that is not set, or an address of another kind than
             object storage.
     """
-    if not text:
-        raise ConfigError("the name of a folder is empty; give one, or . for the folder here")
+    check_named(text, "the name of a folder")
     if objects := named_objects(text):
         return objects
     if address := Url.if_one(text):

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -14,21 +14,22 @@ LIST = Path("/sys/class/video4linux")
 
 
 @dataclass(frozen=True)
-class _System:
+class System:
     """FFmpeg's way to the cameras of an operating system."""
 
     format: str
     """Name of its input."""
     address: str = "{}"
     """What is opened for a device of a name."""
-    options: tuple[tuple[str, str], ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    """FFmpeg's options for them."""
 
 
-SYSTEMS: Mapping[str, _System] = {
-    "linux": _System("v4l2"),
-    "win32": _System("dshow", "video={}"),
+SYSTEMS: Mapping[str, System] = {
+    "linux": System("v4l2"),
+    "win32": System("dshow", "video={}"),
     # Its own default, 29.97, is a rate that few cameras have; and it takes a microphone along.
-    "darwin": _System("avfoundation", "{}:none", (("framerate", "30"),)),
+    "darwin": System("avfoundation", "{}:none", {"framerate": "30"}),
 }
 """By Python's name of the operating system."""
 SCREEN = "Capture screen"
@@ -49,20 +50,10 @@ class Camera:
     def __str__(self) -> str:
         return f"{self.number} ({self.name})"
 
-    @property
-    def uri(self) -> str:
-        """What FFmpeg opens."""
-        return _here().address.format(self.device)
 
-    @property
-    def format(self) -> str:
-        """The input of FFmpeg that opens it."""
-        return _here().format
-
-    @property
-    def options(self) -> dict[str, str]:
-        """FFmpeg's options for it."""
-        return dict(_here().options)
+def system() -> System:
+    """Return the way to the cameras of this machine."""
+    return SYSTEMS.get(sys.platform, SYSTEMS["linux"])
 
 
 def list_cameras() -> list[Camera]:
@@ -105,10 +96,6 @@ def _any(cameras: list[Camera]) -> str:
     return f"the number of a camera: {there}"
 
 
-def _here() -> _System:
-    return SYSTEMS.get(sys.platform, SYSTEMS["linux"])
-
-
 def _of_linux() -> list[Camera]:
     found = []
     for folder in LIST.glob("video*"):
@@ -122,7 +109,7 @@ def _of_linux() -> list[Camera]:
 def _of_ffmpeg() -> list[Camera]:
     """Return the cameras that FFmpeg lists; an error is how some of its inputs say that none is."""
     try:
-        devices = av.enumerate_input_devices(_here().format)
+        devices = av.enumerate_input_devices(system().format)
     except (av.FFmpegError, ValueError):
         return []
     cameras = [

@@ -19,7 +19,7 @@ from roadseg.errors import VideoError
 from roadseg.video.errors import naming
 from roadseg.video.frame import Arrival, Frame
 from roadseg.video.pyav import open_for_reading
-from roadseg.video.read.cameras import Camera, named_camera, numbered_camera
+from roadseg.video.read.cameras import Camera, named_camera, numbered_camera, system
 from roadseg.video.read.decode import decode_packets
 from roadseg.video.read.demux import demux
 from roadseg.video.read.read_log import ReadLog
@@ -60,7 +60,6 @@ class LiveSource:
     """FFmpeg's options."""
     is_film: bool = False
     """Whether it is a video file, whose end is no loss."""
-
     name: str = ""
     """What it is called where its address says little."""
 
@@ -89,7 +88,13 @@ def parse_source(text: str) -> LiveSource:
 
 
 def _of(camera: Camera) -> LiveSource:
-    return LiveSource(camera.uri, format=camera.format, options=camera.options, name=camera.name)
+    here = system()
+    return LiveSource(
+        here.address.format(camera.device),
+        format=here.format,
+        options=dict(here.options),
+        name=camera.name,
+    )
 
 
 def capture(

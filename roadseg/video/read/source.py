@@ -23,7 +23,8 @@ from typing import Any
 
 import av
 
-from roadseg.errors import ConfigError, VideoError
+from roadseg.errors import VideoError
+from roadseg.files import check_named
 from roadseg.video.errors import check_source, read_errors
 from roadseg.video.frame import FilmTime, Frame
 from roadseg.video.objects import is_object, readable
@@ -128,8 +129,7 @@ def named(film: Path | str) -> Path | Url:
     Raises:
         ConfigError: It is empty, as a variable that is not set, or an address that cannot be.
     """
-    if film == "":
-        raise ConfigError("the name of a video is empty; give one, or . for the folder here")
+    check_named(film, "the name of a video")
     return film if isinstance(film, Path) else Url.if_one(film) or Path(film)
 
 
